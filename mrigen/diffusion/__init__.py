@@ -1,0 +1,1 @@
+"""Noise levels, denoisers, objectives and samplers; networks come in through a protocol."""

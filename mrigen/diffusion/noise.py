@@ -1,0 +1,60 @@
+"""Distributions of noise levels and sampling schedules."""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mrigen.registry import Params
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class LogNormal(Params):
+    """ln σ ~ N(P_mean, P_std²), the training distribution of EDM (Karras et al. 2022, table 1)."""
+
+    p_mean: float = -1.2
+    p_std: Positive = 1.2
+
+    def draw(self, batch: int, generator: torch.Generator) -> Tensor:
+        """Noise levels (batch,)."""
+        return (torch.randn(batch, generator=generator) * self.p_std + self.p_mean).exp()
+
+
+class Karras(Params):
+    """σ(t) = (σ_max^{1/ρ} + t (σ_min^{1/ρ} − σ_max^{1/ρ}))^ρ, t in [0, 1] (EDM, eq. 5)."""
+
+    sigma_min: Positive = 0.002
+    sigma_max: Positive = 80.0
+    rho: Positive = 7.0
+
+    def level(self, t: Tensor) -> Tensor:
+        """Noise level at schedule position t: σ_max at 0, σ_min at 1."""
+        high, low = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
+        return (high + t * (low - high)) ** self.rho
+
+    def steps(self, count: int) -> list[float]:
+        """``count`` decreasing levels from σ_max to σ_min, then 0: the grid of a sampler."""
+        grid = self.level(torch.linspace(0, 1, count, dtype=torch.float64))
+        return [*grid.tolist(), 0.0]
+
+
+class KarrasUniform(Karras):
+    """σ(1 − t) with continuous t ~ U(0, t_max / 1000), the distillation distribution of SiD."""
+
+    t_max: Annotated[float, Field(gt=0, le=1000)] = 800.0
+
+    def draw(self, batch: int, generator: torch.Generator) -> Tensor:
+        """Noise levels (batch,)."""
+        return self.level(1 - torch.rand(batch, generator=generator) * self.t_max / 1000)
+
+
+def edm_weight(sigma: Tensor, sigma_data: float) -> Tensor:
+    """λ(σ) = (σ² + σ_data²) / (σ σ_data)² (EDM, table 1)."""
+    return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
+
+
+def per_sample(sigma: Tensor) -> Tensor:
+    """(B,) to (B, 1, 1, 1), to multiply images."""
+    return sigma.reshape(-1, 1, 1, 1)

@@ -1,0 +1,94 @@
+"""What a corruption-aware objective is, and how distillation looks through it.
+
+Every objective fixes which signal its denoiser models and what of it the network sees. Training,
+sampling and score distillation all go through these two maps, so that a teacher is always used
+under the corruption that it was trained with.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mrigen.diffusion.denoiser import Denoiser
+from mrigen.diffusion.noise import LogNormal, edm_weight
+from mrigen.operators.base import LinearOperator, Measurements
+from mrigen.operators.corruption import Corruption
+from mrigen.registry import Params, Registry
+
+OBJECTIVES: Registry[Objective] = Registry("objective", "mrigen.diffusion.objectives")
+
+
+class ObjectiveParams(Params):
+    """Parameters that every objective shares.
+
+    Attributes:
+        noise: distribution of training noise levels.
+        sigma_data: σ_data of the loss weight; equals the one of the network's preconditioning.
+    """
+
+    noise: LogNormal = LogNormal()
+    sigma_data: Annotated[float, Field(gt=0)] = 0.5
+
+
+class Objective(ABC):
+    """A denoising loss on measurements.
+
+    Args:
+        params: noise distribution, weighting and the objective's own parameters.
+        corruption: the corruption of the training data.
+    """
+
+    Params: ClassVar[type[ObjectiveParams]] = ObjectiveParams
+
+    def __init__(self, params: ObjectiveParams, corruption: Corruption) -> None:
+        self.params = params
+        self.corruption = corruption
+
+    @abstractmethod
+    def __call__(self, denoiser: Denoiser, batch: Measurements, generator: torch.Generator) -> Tensor:
+        """Loss per sample (B,): weighted squared error, averaged over real components."""
+
+    @abstractmethod
+    def signal(self, x: Tensor, operator: LinearOperator) -> Tensor:
+        """What the denoiser models of a clean image x: x itself, or its measurement A x."""
+
+    def observe(self, noisy: Tensor, further: LinearOperator) -> Tensor:
+        """What the network sees of a noisy signal."""
+        del further
+        return noisy
+
+    def conditioning(self, further: LinearOperator) -> Tensor | None:
+        """Extra channels that tell the network what it sees."""
+        del further
+        return None
+
+    def compare(self, difference: Tensor, operator: LinearOperator) -> Tensor:
+        """A difference of signals as far as the data can judge it (Aᴴ A of it for ambient objectives)."""
+        del operator
+        return difference
+
+    def predict(
+        self,
+        denoiser: Denoiser,
+        noisy: Tensor,
+        sigma: Tensor,
+        further: LinearOperator,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """The denoiser's estimate of the signal, seen through Ã."""
+        return denoiser(self.observe(noisy, further), sigma, self.conditioning(further), labels)
+
+    def weight(self, sigma: Tensor) -> Tensor:
+        """λ(σ) of EDM."""
+        return edm_weight(sigma, self.params.sigma_data)
+
+
+def squared_error(difference: Tensor) -> Tensor:
+    """Mean of |·|² over the real components of each sample, (B,)."""
+    real = torch.view_as_real(difference) if difference.is_complex() else difference
+    return real.square().flatten(1).mean(1)

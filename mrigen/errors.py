@@ -1,0 +1,12 @@
+"""The two ways in which mrigen stops on purpose."""
+
+
+class UsageError(Exception):
+    """A mistake in what the user gave: one line naming the file or option, the fault and the remedy.
+
+    The command line prints it without a traceback and exits with code 2.
+    """
+
+
+class NonFiniteLossError(RuntimeError):
+    """A training step produced a loss that is NaN or infinite; the state was saved before raising."""

@@ -1,0 +1,32 @@
+"""The only Fourier transform in the project: centred and orthonormal, as in fastMRI and sigpy.
+
+F x = fftshift(fft(ifftshift(x), norm="ortho")), with DC at index n // 2 of every transformed axis.
+"""
+
+import torch
+from torch import Tensor
+
+Axes = tuple[int, ...]
+PLANE: Axes = (-2, -1)
+
+
+def fft(x: Tensor, axes: Axes = PLANE) -> Tensor:
+    """Centred orthonormal Fourier transform along ``axes``: image to k-space."""
+    x = torch.fft.ifftshift(x, dim=axes)
+    return torch.fft.fftshift(torch.fft.fftn(x, dim=axes, norm="ortho"), dim=axes)
+
+
+def ifft(k: Tensor, axes: Axes = PLANE) -> Tensor:
+    """Centred orthonormal inverse Fourier transform along ``axes``: k-space to image."""
+    k = torch.fft.ifftshift(k, dim=axes)
+    return torch.fft.fftshift(torch.fft.ifftn(k, dim=axes, norm="ortho"), dim=axes)
+
+
+def project(x: Tensor, mask: Tensor, axes: Axes = PLANE) -> Tensor:
+    """Fᴴ M F x for a k-space mask given with DC in the centre.
+
+    Fᴴ M F is a circular convolution and commutes with the circular shifts of the centred transform,
+    so that only the mask has to be shifted.
+    """
+    shifted = torch.fft.ifftshift(mask, dim=axes)
+    return torch.fft.ifftn(torch.fft.fftn(x, dim=axes) * shifted, dim=axes)

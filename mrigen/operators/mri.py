@@ -1,0 +1,78 @@
+"""Multi-coil Cartesian MRI."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from mrigen.operators import fourier
+from mrigen.operators.base import LinearOperator, randn_like
+
+
+@dataclass(frozen=True, eq=False)
+class MultiCoilMRI(LinearOperator):
+    """A x = M F S x, measured k-space of every coil (Ambient DPS, Aali et al. 2025, eq. 2).
+
+    S multiplies by the coil sensitivity maps, F is the centred orthonormal Fourier transform, M
+    keeps the sampled points. ``adjoint`` is Σ_c conj(S_c) Fᴴ M k_c.
+
+    Attributes:
+        maps: coil sensitivities, complex (B or 1, coils, H, W).
+        mask: sampled points, bool (B or 1, 1, 1, W) for phase-encode lines or (B or 1, 1, H, W);
+            DC in the centre.
+
+    Images are complex (B, 1, H, W), k-space is complex (B, coils, H, W).
+
+    Raises:
+        ValueError: shapes of maps and mask do not fit together.
+    """
+
+    maps: Tensor
+    mask: Tensor
+
+    def __post_init__(self) -> None:
+        if self.maps.ndim != 4 or not self.maps.is_complex():
+            raise ValueError(f"maps must be complex (B, coils, H, W), not {tuple(self.maps.shape)}")
+        _, _, height, width = self.maps.shape
+        shapes = [(1, 1, width), (1, height, width)]
+        if self.mask.ndim != 4 or tuple(self.mask.shape[1:]) not in shapes:
+            raise ValueError(
+                f"mask must be (B, 1, 1, {width}) or (B, 1, {height}, {width}), not {tuple(self.mask.shape)}"
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """M F S x: complex image (B, 1, H, W) to k-space (B, coils, H, W)."""
+        return fourier.fft(self.maps * x) * self.mask
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Σ_c conj(S_c) Fᴴ M y_c: k-space (B, coils, H, W) to complex image (B, 1, H, W)."""
+        return (self.maps.conj() * fourier.ifft(y * self.mask)).sum(1, keepdim=True)
+
+    def normal(self, x: Tensor) -> Tensor:
+        """Σ_c conj(S_c) Fᴴ M F S_c x; a phase-encode mask needs no transform along the readout."""
+        axes = (-1,) if self.mask.shape[-2] == 1 else fourier.PLANE
+        return (self.maps.conj() * fourier.project(self.maps * x, self.mask, axes)).sum(1, keepdim=True)
+
+    def conditioning(self) -> Tensor:
+        """The mask as a float32 channel (B, 1, H, W)."""
+        batch = max(len(self.maps), len(self.mask))
+        return self.mask.float().expand(batch, 1, *self.maps.shape[-2:])
+
+    def noise(self, y: Tensor, sigma: float | Tensor, generator: torch.Generator) -> Tensor:
+        """Complex noise of standard deviation σ per component on the sampled points."""
+        return sigma * randn_like(y, generator) * self.mask
+
+    def with_mask(self, mask: Tensor) -> Self:
+        """The same coils sampled at other points."""
+        return replace(self, mask=mask)
+
+    @classmethod
+    def example(cls) -> MultiCoilMRI:
+        """Two slices, three coils, odd width, a different phase-encode mask per slice."""
+        generator = torch.Generator().manual_seed(0)
+        maps = torch.randn(2, 3, 12, 9, dtype=torch.complex64, generator=generator)
+        mask = torch.rand(2, 1, 1, 9, generator=generator) < 0.5
+        return cls(maps, mask)
