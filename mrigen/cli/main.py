@@ -1,0 +1,82 @@
+"""The ``mrigen`` command: thin functions; heavy imports happen inside them."""
+
+import sys
+
+import click
+import typer
+
+from mrigen import __version__
+from mrigen.errors import UsageError
+
+app = typer.Typer(
+    name="mrigen",
+    help="Learn one-step generators of clean images from corrupted measurements only, MRI first.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mrigen {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
+    ),
+    debug: bool = typer.Option(False, "--debug", help="Show tracebacks of errors."),
+) -> None:
+    """Options that every command shares."""
+    del version
+    context.obj = {"debug": debug}
+
+
+def main() -> None:
+    """Entry point: one line and exit code 2 for a user's mistake, a traceback only with --debug."""
+    debug = "--debug" in sys.argv[1:]
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    if debug:
+        arguments.insert(0, "--debug")
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line in this process and return its exit code."""
+    debug = "--debug" in arguments
+    command = typer.main.get_command(app)
+    try:
+        result = command.main(args=arguments, prog_name="mrigen", standalone_mode=False)
+    except UsageError as error:
+        if debug:
+            raise
+        return _fail(str(error), 2)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted; run the same command again to continue", 130)
+    except Exception as error:
+        if debug:
+            raise
+        return _fail(f"{type(error).__name__}: {error} (--debug shows where)", 1)
+    return result if isinstance(result, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    typer.secho(f"mrigen: {message}", err=True, fg=typer.colors.RED)
+    return code
+
+
+from mrigen.cli import prep_fastmri, simulate  # noqa: E402
+
+app.command("simulate")(simulate.simulate)
+app.command("prep-fastmri")(prep_fastmri.prep_fastmri)

@@ -1,0 +1,96 @@
+"""Progress bars with rate and time left, on stderr; plain lines where there is no terminal."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+T = TypeVar("T")
+
+
+class Advance(Protocol):
+    """Report progress: how many more units are done, and a few words to show beside the bar."""
+
+    def __call__(self, units: int = 1, note: str = "") -> None: ...
+
+
+class _Rate(ProgressColumn):
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.3g} {self._unit}/s", style="cyan")
+
+
+@contextmanager
+def bar(description: str, total: int, unit: str = "it", done: int = 0) -> Iterator[Advance]:
+    """Progress bar over ``total`` units of which ``done`` were finished before (a resumed job).
+
+    Without a terminal one line is printed at the start and one at every tenth of the way.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines(console, description, total, unit, done)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(unit),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console, speed_estimate_period=60) as progress:
+        task = progress.add_task(description, total=total, completed=done, note="")
+
+        def advance(units: int = 1, note: str = "") -> None:
+            progress.update(task, advance=units, note=note)
+
+        yield advance
+
+
+def track(items: Iterable[T], description: str, total: int, unit: str = "it") -> Iterator[T]:
+    """Iterate with a progress bar."""
+    with bar(description, total, unit) as advance:
+        for item in items:
+            yield item
+            advance()
+
+
+def _lines(console: Console, description: str, total: int, unit: str, done: int) -> Advance:
+    import time
+
+    start, finished = time.monotonic(), done
+    shown = 10 * done // max(total, 1)
+
+    def advance(units: int = 1, note: str = "") -> None:
+        nonlocal finished, shown
+        finished += units
+        tenth = 10 * finished // max(total, 1)
+        if tenth > shown:
+            shown = tenth
+            seconds = time.monotonic() - start
+            rate = (finished - done) / max(seconds, 1e-9)
+            left = (total - finished) / rate
+            console.print(
+                f"{description}: {finished}/{total} {unit}, {rate:.3g} {unit}/s, {left:.0f} s left {note}".rstrip(),
+                highlight=False,
+            )
+
+    return advance
