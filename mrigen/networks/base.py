@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Annotated, ClassVar
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -12,7 +13,9 @@ from mrigen.registry import Params, Registry
 
 NETWORKS: Registry[Network] = Registry("network", "mrigen.networks")
 
-Count = Annotated[int, Field(ge=1)]
+# Upper bounds keep a model description from a stranger from asking for an absurd network.
+Count = Annotated[int, Field(ge=1, le=8192)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
 class NetworkParams(Params):
@@ -25,13 +28,15 @@ class NetworkParams(Params):
         out_channels: output channels.
         label_dim: number of classes, 0 for unconditional.
         augment_dim: number of augmentation labels, 0 for none.
+        label_dropout: probability of hiding the class label while training.
     """
 
     resolution: Count
     in_channels: Count
     out_channels: Count
-    label_dim: Annotated[int, Field(ge=0)] = 0
-    augment_dim: Annotated[int, Field(ge=0)] = 0
+    label_dim: Annotated[int, Field(ge=0, le=1 << 20)] = 0
+    augment_dim: Annotated[int, Field(ge=0, le=8192)] = 0
+    label_dropout: Probability = 0.0
 
 
 class Network(nn.Module):
@@ -57,3 +62,16 @@ class Network(nn.Module):
     @abstractmethod
     def example(cls) -> Network:
         """Small instance for the contract tests."""
+
+    def seen_labels(self, labels: Tensor | None, batch: int, device: torch.device) -> Tensor:
+        """Class labels as the network sees them, float32 (B or 1, label_dim).
+
+        No label is the zero vector; while training, each label is hidden with ``label_dropout``.
+        """
+        if labels is None:
+            return torch.zeros(1, self.params.label_dim, device=device)
+        labels = labels.float().reshape(-1, self.params.label_dim)
+        if self.training and self.params.label_dropout:
+            shown = torch.rand(batch, 1, device=device) >= self.params.label_dropout
+            labels = labels * shown
+        return labels

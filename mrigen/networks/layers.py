@@ -1,22 +1,63 @@
-"""Layers of the EDM networks (Karras et al. 2022, appendix F.2; resampling after StyleGAN2)."""
+"""Linear, convolution and normalisation layers of the EDM networks (Karras et al. 2022, appendix F.2)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 
-class Linear(nn.Linear):
-    """Linear layer with Xavier-uniform weights scaled by ``gain`` and zero bias."""
+def xavier(fan_in: int, fan_out: int) -> float:
+    """Standard deviation √(2 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
+    return math.sqrt(2 / (fan_in + fan_out))
 
-    def __init__(self, inputs: int, outputs: int, *, bias: bool = True, gain: float = 1.0) -> None:
+
+def kaiming(fan_in: int, fan_out: int) -> float:
+    """Standard deviation √(1 / fan_in) (He et al. 2015, for linear units)."""
+    del fan_out
+    return math.sqrt(1 / fan_in)
+
+
+@dataclass(frozen=True)
+class Init:
+    """Distribution of a layer's first weights.
+
+    Attributes:
+        std: standard deviation from fan-in and fan-out, before scaling.
+        weight: scale of the weights.
+        bias: scale of the biases, which are drawn like the weights.
+        uniform: uniform on ±√3 std instead of normal.
+    """
+
+    std: Callable[[int, int], float] = xavier
+    weight: float = 1.0
+    bias: float = 0.0
+    uniform: bool = True
+
+    def draw(self, tensor: Tensor, fan_in: int, fan_out: int, scale: float) -> None:
+        """Fill ``tensor`` in place."""
+        std = self.std(fan_in, fan_out) * scale
+        if self.uniform:
+            nn.init.uniform_(tensor, -math.sqrt(3) * std, math.sqrt(3) * std)
+        else:
+            nn.init.normal_(tensor, 0.0, std)
+
+
+XAVIER = Init()
+
+
+class Linear(nn.Linear):
+    """Linear layer with its weights drawn by ``init``."""
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = True, init: Init = XAVIER) -> None:
         super().__init__(inputs, outputs, bias=bias)
-        nn.init.xavier_uniform_(self.weight, gain)
+        init.draw(self.weight, inputs, outputs, init.weight)
         if bias:
-            nn.init.zeros_(self.bias)
+            init.draw(self.bias, inputs, outputs, init.bias)
 
 
 class Conv2d(nn.Module):
@@ -26,17 +67,23 @@ class Conv2d(nn.Module):
     same input; the released Ambient Diffusion networks apply the sigmoid twice. Both run as one
     convolution of 2 · ``outputs`` channels; ``weight`` holds the filters of f first, those of g last.
 
+    Resampling convolves with the outer product of the normalised taps, as in StyleGAN2. ``fused``
+    resampling pads once for both convolutions, and halving then comes after the learned one (and its
+    gate): the way of the residual encoder.
+
     Args:
         inputs: input channels.
-        outputs: output channels.
+        outputs: output channels; equal to ``inputs`` for pure resampling.
         kernel: filter width; 0 for pure resampling.
         up: double height and width first.
         down: halve height and width first.
         resample_filter: one-dimensional resampling filter, normalised here.
-        fused: resample and convolve as EDM's residual encoder does it, with a single padding.
+        fused: resample and convolve with a single padding.
         gated: multiply by a learned gate.
-        gain: scale of the Xavier-uniform initialisation.
+        init: distribution of the first weights.
     """
+
+    taps: Tensor
 
     def __init__(
         self,
@@ -49,47 +96,51 @@ class Conv2d(nn.Module):
         resample_filter: tuple[int, ...] = (1, 1),
         fused: bool = False,
         gated: bool = False,
-        gain: float = 1.0,
+        init: Init = XAVIER,
     ) -> None:
         super().__init__()
-        self.kernel, self.up, self.down, self.fused = kernel, up, down, fused
+        self.kernel, self.up, self.down = kernel, up, down
+        self.fused = fused and kernel > 0
         self.gated = gated and kernel > 0
         if kernel:
-            filters = torch.empty(2 if self.gated else 1, outputs, inputs, kernel, kernel)
-            for part in filters:
-                nn.init.xavier_uniform_(part, gain)
-            self.weight = nn.Parameter(filters.flatten(0, 1))
-            self.bias = nn.Parameter(torch.zeros(outputs))
+            area = kernel**2
+            parts = 2 if self.gated else 1
+            self.weight = nn.Parameter(torch.empty(parts * outputs, inputs, kernel, kernel))
+            self.bias = nn.Parameter(torch.empty(outputs))
+            init.draw(self.weight, inputs * area, outputs * area, init.weight)
+            init.draw(self.bias, inputs * area, outputs * area, init.bias)
         if up or down:
-            taps = torch.tensor(resample_filter, dtype=torch.float32)
-            taps = torch.outer(taps, taps) / taps.sum() ** 2
-            self.register_buffer("taps", taps, persistent=False)
-            self.inputs = inputs
+            # On the CPU even under torch.device("meta"): a checkpoint does not hold this constant.
+            taps = torch.tensor(resample_filter, dtype=torch.float32, device="cpu")
+            self.register_buffer("taps", torch.outer(taps, taps) / taps.sum() ** 2, persistent=False)
+            self.edge = (len(resample_filter) - 1) // 2
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, H', W')."""
         pad = self.kernel // 2
-        if self.up or self.down:
-            x, pad = self._resample(x, pad)
+        if self.up:
+            margin = max(self.edge - pad, 0) if self.fused else self.edge
+            weight = 4 * self._taps(x)
+            x = functional.conv_transpose2d(x, weight, groups=x.shape[1], stride=2, padding=margin)
+            return self._convolve(x, max(pad - self.edge, 0) if self.fused else pad)
+        if self.down and self.fused:
+            x = self._convolve(x, pad + self.edge)
+            return functional.conv2d(x, self._taps(x), groups=x.shape[1], stride=2)
+        if self.down:
+            x = functional.conv2d(x, self._taps(x), groups=x.shape[1], stride=2, padding=self.edge)
+        return self._convolve(x, pad)
+
+    def _taps(self, x: Tensor) -> Tensor:
+        return self.taps.to(x.dtype).expand(x.shape[1], 1, -1, -1)
+
+    def _convolve(self, x: Tensor, pad: int) -> Tensor:
         if not self.kernel:
             return x
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
         if not self.gated:
             return functional.conv2d(x, weight, bias, padding=pad)
         features, gate = functional.conv2d(x, weight, padding=pad).chunk(2, 1)
-        return torch.addcmul(bias[:, None, None], features, gate.sigmoid().sigmoid())
-
-    def _resample(self, x: Tensor, pad: int) -> tuple[Tensor, int]:
-        taps = self.taps.to(x.dtype).expand(self.inputs, 1, -1, -1)  # type: ignore[operator]
-        edge = (taps.shape[-1] - 1) // 2
-        if self.fused and self.up:
-            x = functional.conv_transpose2d(
-                x, taps * 4, groups=self.inputs, stride=2, padding=max(edge - pad, 0)
-            )
-            return x, max(pad - edge, 0)
-        if self.up:
-            return functional.conv_transpose2d(x, taps * 4, groups=self.inputs, stride=2, padding=edge), pad
-        return functional.conv2d(x, taps, groups=self.inputs, stride=2, padding=edge), pad
+        return torch.addcmul(bias[:, None, None].to(features.dtype), features, gate.sigmoid().sigmoid())
 
 
 class GroupNorm(nn.GroupNorm):
@@ -97,112 +148,3 @@ class GroupNorm(nn.GroupNorm):
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__(max(1, min(32, channels // 4)), channels, eps)
-
-
-class PositionalEmbedding(nn.Module):
-    """cos and sin of the noise label at geometric frequencies 1 ... 1/10000 (DDPM)."""
-
-    def __init__(self, channels: int, *, endpoint: bool) -> None:
-        super().__init__()
-        half = channels // 2
-        steps = torch.arange(half, dtype=torch.float32) / (half - int(endpoint))
-        self.register_buffer("frequencies", (1 / 10000) ** steps, persistent=False)
-
-    def forward(self, noise: Tensor) -> Tensor:
-        """(B,) to (B, channels): cosines, then sines."""
-        angle = noise.outer(self.frequencies.to(noise.dtype))  # type: ignore[operator]
-        return torch.cat([angle.cos(), angle.sin()], 1)
-
-
-class FourierEmbedding(nn.Module):
-    """cos and sin of the noise label at random frequencies N(0, 16²), fixed with the model (NCSN++)."""
-
-    def __init__(self, channels: int, scale: float = 16.0) -> None:
-        super().__init__()
-        self.register_buffer("frequencies", torch.randn(channels // 2) * scale)
-
-    def forward(self, noise: Tensor) -> Tensor:
-        """(B,) to (B, channels): cosines, then sines."""
-        angle = noise.outer(2 * math.pi * self.frequencies.to(noise.dtype))  # type: ignore[operator]
-        return torch.cat([angle.cos(), angle.sin()], 1)
-
-
-class UNetBlock(nn.Module):
-    """Residual block with noise embedding and optional self-attention (EDM, figure 9).
-
-    Args:
-        inputs: input channels.
-        outputs: output channels.
-        embedding: channels of the noise embedding.
-        up: double the resolution.
-        down: halve the resolution.
-        heads: attention heads, 0 for no attention.
-        dropout: probability of dropping a feature before the second convolution.
-        skip_scale: factor on the sum of both branches.
-        eps: of the group normalisations.
-        resample_filter: one-dimensional resampling filter.
-        resample_projection: 1x1 convolution on the skip branch when only the resolution changes.
-        adaptive_scale: the embedding scales and shifts (ADM) instead of shifting only.
-        gated: gated convolutions.
-        attention_gain: initialisation scale of the attention's query, key and value.
-        zero_gain: initialisation scale of layers that start near zero.
-    """
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        embedding: int,
-        *,
-        up: bool = False,
-        down: bool = False,
-        heads: int = 0,
-        dropout: float = 0.0,
-        skip_scale: float = 1.0,
-        eps: float = 1e-5,
-        resample_filter: tuple[int, ...] = (1, 1),
-        resample_projection: bool = False,
-        adaptive_scale: bool = True,
-        gated: bool = False,
-        attention_gain: float = 1.0,
-        zero_gain: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.inputs, self.outputs = inputs, outputs
-        self.heads, self.dropout, self.skip_scale = heads, dropout, skip_scale
-        self.adaptive_scale = adaptive_scale
-        resample = {"up": up, "down": down, "resample_filter": resample_filter}
-        self.norm0 = GroupNorm(inputs, eps)
-        self.conv0 = Conv2d(inputs, outputs, 3, gated=gated, **resample)  # type: ignore[arg-type]
-        self.affine = Linear(embedding, outputs * (2 if adaptive_scale else 1))
-        self.norm1 = GroupNorm(outputs, eps)
-        self.conv1 = Conv2d(outputs, outputs, 3, gated=gated, gain=zero_gain)
-        self.skip: Conv2d | None = None
-        if inputs != outputs or up or down:
-            kernel = 1 if resample_projection or inputs != outputs else 0
-            self.skip = Conv2d(inputs, outputs, kernel, gated=gated, **resample)  # type: ignore[arg-type]
-        if heads:
-            self.norm2 = GroupNorm(outputs, eps)
-            self.qkv = Conv2d(outputs, 3 * outputs, 1, gated=gated, gain=attention_gain)
-            self.proj = Conv2d(outputs, outputs, 1, gated=gated, gain=zero_gain)
-
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """(B, inputs, H, W) and (B, embedding) to (B, outputs, H', W')."""
-        residual = x if self.skip is None else self.skip(x)
-        x = self.conv0(functional.silu(self.norm0(x)))
-        shift = self.affine(embedding)[:, :, None, None].to(x.dtype)
-        if self.adaptive_scale:
-            scale, shift = shift.chunk(2, 1)
-            x = functional.silu(torch.addcmul(shift, self.norm1(x), scale + 1))
-        else:
-            x = functional.silu(self.norm1(x + shift))
-        x = self.conv1(functional.dropout(x, self.dropout, self.training))
-        x = (x + residual) * self.skip_scale
-        return (self._attend(self.norm2(x)) + x) * self.skip_scale if self.heads else x
-
-    def _attend(self, x: Tensor) -> Tensor:
-        batch, channels, height, width = x.shape
-        qkv = self.qkv(x).reshape(batch, self.heads, channels // self.heads, 3, height * width)
-        query, key, value = (part.transpose(-1, -2) for part in qkv.unbind(3))
-        mixed = functional.scaled_dot_product_attention(query, key, value)
-        return self.proj(mixed.transpose(-1, -2).reshape(x.shape))  # type: ignore[no-any-return]
