@@ -1,0 +1,1 @@
+"""Raw data to measurement stores: fastMRI files, image sets, simulated acquisitions."""

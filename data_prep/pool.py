@@ -1,0 +1,80 @@
+"""Tasks on several processes, one thread each, with the same results whatever their number."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import connection, get_context, parent_process
+from typing import TypeVar
+
+import torch
+
+from mrigen.errors import UsageError
+
+T = TypeVar("T")
+R = TypeVar("R")
+BYTES_PER_PROCESS = 128 << 20
+
+
+def processes(tasks: int, total_bytes: int) -> int:
+    """How many processes are worth starting: no more than cores, tasks and 128 MiB portions of the data."""
+    return max(1, min(len(os.sched_getaffinity(0)), tasks, 1 + total_bytes // BYTES_PER_PROCESS))
+
+
+def run(function: Callable[[T], R], tasks: Sequence[T], jobs: int) -> Iterator[tuple[T, R]]:
+    """Yield every task with its result, in the order in which they finish.
+
+    Args:
+        function: of a module's top level, so that another process can import it.
+        tasks: picklable.
+        jobs: processes; with one the tasks run in this process. Every process computes with one
+            thread, so that sums are formed in the same order whatever ``jobs`` is.
+
+    Raises:
+        UsageError: a process was killed, by the system for want of memory most likely.
+    """
+    if jobs == 1 or len(tasks) <= 1:
+        with _one_thread():
+            for task in tasks:
+                yield task, function(task)
+        return
+    executor = ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("spawn"), initializer=_start)
+    try:
+        pending = {executor.submit(function, task): task for task in tasks}
+        for future in as_completed(pending):
+            yield pending.pop(future), future.result()
+    except BrokenProcessPool as error:
+        raise UsageError(
+            "a worker process was killed, for want of memory most likely; finished volumes are kept: "
+            "run the same command again with fewer --jobs"
+        ) from error
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _start() -> None:
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
