@@ -1,0 +1,34 @@
+"""Exponential moving average of weights with a half-life in images."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+RAMP = 0.05
+
+
+class EMA:
+    """A running average of a module's parameters; its buffers are copied.
+
+    The half-life is at most 5 % of the images seen so far, so that the start is forgotten (EDM).
+
+    Args:
+        module: module to average.
+        halflife: in images.
+    """
+
+    def __init__(self, module: nn.Module, halflife: float) -> None:
+        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+        self.halflife = halflife
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, images: int, batch: int) -> None:
+        """Average in the weights after a step that brought the count to ``images``."""
+        weight = 1 - 0.5 ** (batch / max(min(self.halflife, RAMP * images), 1e-8))
+        mine: list[Tensor] = list(self.module.parameters())
+        torch._foreach_lerp_(mine, list(module.parameters()), weight)  # noqa: SLF001
+        for old, new in zip(self.module.buffers(), module.buffers(), strict=True):
+            old.copy_(new)

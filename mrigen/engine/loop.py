@@ -1,0 +1,137 @@
+"""The loop of teacher training and distillation: steps, snapshots, resume."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from lightning_fabric import Fabric
+
+from mrigen.engine.params import RunParams
+from mrigen.engine.states import State, load_state, save_state
+from mrigen.errors import NonFiniteLossError
+from mrigen.progress import bar
+
+LOG_SECONDS = 10.0
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was asked to stop and has saved its state."""
+
+
+class Job(ABC):
+    """What the loop drives: a step on one batch, and a state to save.
+
+    Attributes:
+        params: length, batch, snapshots.
+        images: images seen so far.
+        done: set to end the run early.
+    """
+
+    params: RunParams
+    images: int = 0
+    done: bool = False
+
+    @abstractmethod
+    def step(self, number: int) -> dict[str, float]:
+        """One optimiser step on ``params.batch`` images; returns what to log."""
+
+    @abstractmethod
+    def state(self) -> State:
+        """Everything that an exact continuation needs, as tensors and plain values."""
+
+    @abstractmethod
+    def load(self, state: State) -> None:
+        """Continue from ``state``."""
+
+
+def drive(job: Job, folder: Path, fabric: Fabric, title: str) -> None:
+    """Run a job to its end, from the newest saved state on.
+
+    States are written every ``snapshot_images``, at the end, on Ctrl-C and on SIGTERM. Losses go to
+    ``folder/log.jsonl``.
+
+    Raises:
+        NonFiniteLossError: the state before the offending step is saved.
+        Interrupted: after the state was saved.
+    """
+    params = job.params
+    saved = load_state(folder)
+    if saved is not None:
+        job.images = saved["images"]
+        job.load(saved["job"])
+    with _log(folder, fabric) as write, _stop_requested() as stopped, bar(
+        title, params.images, "img", job.images
+    ) as advance:
+        last = job.images
+
+        def save() -> None:
+            nonlocal last
+            last = job.images
+            if fabric.is_global_zero:
+                save_state(folder, job.images, {"images": job.images, "job": job.state()}, params.keep)
+
+        while job.images < params.images and not job.done:
+            try:
+                logs = job.step(job.images // params.batch)
+            except NonFiniteLossError:
+                save()
+                raise
+            job.images += params.batch
+            advance(params.batch, "  ".join(f"{k} {v:.4g}" for k, v in logs.items()))
+            write(job.images, logs)
+            if stopped():
+                save()
+                raise Interrupted
+            if job.images - last >= params.snapshot_images:
+                save()
+        if last != job.images or saved is None:
+            save()
+
+
+@contextmanager
+def _stop_requested() -> Iterator[Any]:
+    """Turn SIGTERM and SIGINT into a flag that is looked at between steps."""
+    flag: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        del frame
+        flag.append(number)
+
+    signals = (signal.SIGTERM, signal.SIGINT)
+    try:
+        before = [signal.signal(number, note) for number in signals]
+    except ValueError:  # not in the main thread: nothing can interrupt here
+        before = []
+    try:
+        yield lambda: bool(flag)
+    finally:
+        for number, handler in zip(signals, before, strict=False):
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _log(folder: Path, fabric: Fabric) -> Iterator[Any]:
+    """Append JSON lines, at most one every few seconds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not fabric.is_global_zero:
+        yield lambda images, logs: None
+        return
+    with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
+        latest = 0.0
+
+        def write(images: int, logs: dict[str, float]) -> None:
+            nonlocal latest
+            if time.monotonic() - latest >= LOG_SECONDS:
+                latest = time.monotonic()
+                file.write(json.dumps({"images": images, **logs}) + "\n")
+                file.flush()
+
+        yield write

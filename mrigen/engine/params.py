@@ -1,0 +1,146 @@
+"""What a recipe can say about training and distillation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from mrigen.diffusion.objectives import OBJECTIVES
+from mrigen.diffusion.samplers import SAMPLERS
+from mrigen.distill import LOSSES
+from mrigen.networks import NETWORKS, PRECONDITIONERS
+from mrigen.registry import Params, Registry
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _spec(registry: Registry[Any]) -> Any:
+    """A mapping ``{name: ..., parameters...}``, checked against the registry."""
+
+    def check(value: dict[str, Any]) -> dict[str, Any]:
+        registry.params(value)
+        return value
+
+    return Annotated[dict[str, Any], AfterValidator(check)]
+
+
+def _network(value: dict[str, Any]) -> dict[str, Any]:
+    """Resolution and channels are the data's; the rest is checked with stand-ins."""
+    NETWORKS.params({"resolution": 32, "in_channels": 4, "out_channels": 2, **value})
+    return value
+
+
+class OptimizerParams(Params):
+    """Adam.
+
+    Attributes:
+        lr: learning rate.
+        betas: decay of the running moments.
+        eps: added to the root of the second moment.
+        ramp_images: images over which the learning rate rises linearly from 0.
+        decay: fall of the learning rate over the run: ``none``, or ``linear`` to 0 at the end.
+        max_grad_norm: gradients are scaled down to this norm; None for no clipping.
+    """
+
+    lr: Positive = 1e-3
+    betas: tuple[Probability, Probability] = (0.9, 0.999)
+    eps: Positive = 1e-8
+    ramp_images: Annotated[int, Field(ge=0)] = 0
+    decay: Literal["none", "linear"] = "none"
+    max_grad_norm: Positive | None = None
+
+
+class RunParams(Params):
+    """What teacher training and distillation share.
+
+    Attributes:
+        images: length of the run in training images.
+        batch: images per optimiser step, over all processes.
+        micro_batch: images per forward pass; None for the whole batch. Randomness belongs to
+            micro-batches, so that results do not depend on the number of processes.
+        ema_halflife: half-life of the weight average, in images.
+        snapshot_images: images between two saved states.
+        keep: number of saved states to keep.
+    """
+
+    images: Count
+    batch: Count = 64
+    micro_batch: Count | None = None
+    ema_halflife: Positive = 500_000
+    snapshot_images: Count = 500_000
+    keep: Count = 2
+
+    @model_validator(mode="after")
+    def _whole(self) -> RunParams:
+        if self.batch % (self.micro_batch or self.batch):
+            raise ValueError("micro_batch must divide batch")
+        return self
+
+    @property
+    def micro_batches(self) -> int:
+        """Number of micro-batches in a step."""
+        return self.batch // (self.micro_batch or self.batch)
+
+
+class TeacherParams(RunParams):
+    """Training of the corruption-aware teacher.
+
+    Attributes:
+        network: architecture, without resolution and channels, which the data say.
+        preconditioning: from network to denoiser.
+        objective: training objective.
+        optimizer: of the network.
+        fixed_further: use the further masks stored with the data instead of new ones at every step.
+    """
+
+    network: Annotated[dict[str, Any], AfterValidator(_network)] = {"name": "song-unet"}
+    preconditioning: _spec(PRECONDITIONERS) = {"name": "edm"}  # type: ignore[valid-type]
+    objective: _spec(OBJECTIVES) = {"name": "ambient"}  # type: ignore[valid-type]
+    optimizer: OptimizerParams = OptimizerParams(max_grad_norm=1.0)
+    fixed_further: bool = False
+
+
+class SelectionParams(Params):
+    """Choice of the best generator without clean data.
+
+    Attributes:
+        every_images: images between two measurements; None for none, and the last generator is taken.
+        samples: generated images per measurement.
+        patience: stop after so many measurements without a new best.
+    """
+
+    every_images: Count | None = None
+    samples: Count = 1000
+    patience: Count | None = None
+
+
+class DistillParams(RunParams):
+    """Distillation of a teacher into a one-step generator.
+
+    Attributes:
+        loss: distillation loss.
+        generator: optimiser of the generator.
+        fake: optimiser of the fake score.
+        fake_steps: steps of the fake score per step of the generator.
+        sigma_init: noise level at which the generator's network is called.
+        generator_input: ``full`` shows the generator its whole latent and needs no maps to sample;
+            ``sampled`` masks it as the teacher's input is masked (the released MRI code).
+        selection: choice of the best generator on the way.
+    """
+
+    loss: _spec(LOSSES) = {"name": "sid"}  # type: ignore[valid-type]
+    generator: OptimizerParams = OptimizerParams(lr=1e-5, betas=(0.0, 0.999))
+    fake: OptimizerParams = OptimizerParams(lr=1e-5, betas=(0.0, 0.999))
+    fake_steps: Count = 1
+    sigma_init: Positive = 2.5
+    generator_input: Literal["full", "sampled"] = "full"
+    selection: SelectionParams = SelectionParams()
+
+
+class SamplerSpec(Params):
+    """How a teacher is sampled for evaluation."""
+
+    sampler: _spec(SAMPLERS) = {"name": "heun", "steps": 18}  # type: ignore[valid-type]

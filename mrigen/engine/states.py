@@ -1,0 +1,43 @@
+"""Saved states of a run: complete or absent, checksummed, the last few kept."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mrigen.files import atomic, sha256, write_json
+
+State = dict[str, Any]
+
+
+def save_state(folder: Path, images: int, state: State, keep: int) -> None:
+    """Write the state reached after ``images`` images and forget all but the last ``keep``.
+
+    The checksum file is written last: a state without one was interrupted and does not count.
+    """
+    path = folder / f"state-{images:012d}.pt"
+    with atomic(path) as temporary:
+        torch.save(state, temporary)
+    write_json(path.with_suffix(".json"), {"images": images, "sha256": sha256(path)})
+    for old in _states(folder)[:-keep]:
+        old.with_suffix(".json").unlink()
+        old.unlink(missing_ok=True)
+
+
+def load_state(folder: Path, device: torch.device | str = "cpu") -> State | None:
+    """The newest state that is whole, or None; a damaged one is passed over with a warning."""
+    for path in reversed(_states(folder)):
+        record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        if path.is_file() and sha256(path) == record["sha256"]:
+            state: State = torch.load(path, map_location=device, weights_only=True)
+            return state
+        warnings.warn(f"{path}: damaged, falling back to the state before", stacklevel=2)
+    return None
+
+
+def _states(folder: Path) -> list[Path]:
+    return [record.with_suffix(".pt") for record in sorted(folder.glob("state-*.json"))]

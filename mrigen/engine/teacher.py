@@ -1,0 +1,99 @@
+"""Training of a corruption-aware teacher on measurements."""
+
+from __future__ import annotations
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from mrigen import seeds
+from mrigen.data.store import MeasurementStore
+from mrigen.diffusion.denoiser import NetworkDenoiser
+from mrigen.diffusion.objectives import Objective
+from mrigen.engine.ema import EMA
+from mrigen.engine.loop import Job
+from mrigen.engine.optimizers import Optimizer
+from mrigen.engine.params import TeacherParams
+from mrigen.engine.states import State
+
+
+def sample_indices(count: int, seed: int, first: int, batch: int) -> list[int]:
+    """Indices of training images ``first`` ... ``first + batch - 1`` of an endless shuffled stream.
+
+    Every epoch is a new permutation keyed by (seed, epoch): the position alone tells the index.
+    """
+    indices = []
+    for position in range(first, first + batch):
+        epoch, offset = divmod(position, count)
+        indices.append((epoch, offset))
+    orders = {
+        epoch: torch.randperm(count, generator=seeds.generator(seed, "order", epoch))
+        for epoch in {e for e, _ in indices}
+    }
+    return [int(orders[epoch][offset]) for epoch, offset in indices]
+
+
+class TeacherJob(Job):
+    """Minimise an objective over the slices of a store.
+
+    Args:
+        params: the recipe's teacher section.
+        network: preconditioned network to train.
+        wrap: makes a denoiser of images from the network.
+        objective: objective with the data's corruption.
+        store: training data.
+        fabric: device, precision and processes.
+        seed: key of all randomness.
+    """
+
+    def __init__(
+        self,
+        params: TeacherParams,
+        denoiser: NetworkDenoiser,
+        objective: Objective,
+        store: MeasurementStore,
+        fabric: Fabric,
+        seed: int,
+    ) -> None:
+        self.params = params
+        self.teacher = params
+        self.fabric, self.store, self.objective, self.seed = fabric, store, objective, seed
+        denoiser.network.train()
+        self.optimizer = Optimizer(denoiser.network, params.optimizer, params.images, fabric)
+        self.denoiser = NetworkDenoiser(self.optimizer.module, denoiser.conventions)
+        self.ema = EMA(denoiser.network, params.ema_halflife)
+
+    def step(self, number: int) -> dict[str, float]:
+        """One step: the loss of every micro-batch of this process, then the update."""
+        losses = [self._micro(number, index) for index in self._mine()]
+        self.optimizer.step(losses, self.images + self.params.batch)
+        self.ema.update(self.optimizer.module, self.images + self.params.batch, self.params.batch)
+        return {"loss": float(torch.stack(losses).mean())}
+
+    def _mine(self) -> range:
+        return range(self.fabric.global_rank, self.params.micro_batches, self.fabric.world_size)
+
+    def _micro(self, number: int, index: int) -> Tensor:
+        size = self.params.batch // self.params.micro_batches
+        first = number * self.params.batch + index * size
+        indices = sample_indices(len(self.store), self.seed, first, size)
+        batch = self.store.measurements(indices, fixed_further=self.teacher.fixed_further)
+        generator = seeds.generator(self.seed, "teacher", number, index)
+        with seeds.dropout_seed(self.seed, "teacher-dropout", number, index):
+            loss = self.objective(self.denoiser, batch.to(device=self.fabric.device), generator).mean()
+        self.fabric.backward(loss / len(self._mine()))
+        return loss.detach()
+
+    def state(self) -> State:
+        """Network, moments and average."""
+        return {"optimizer": self.optimizer.state(), "ema": self.ema.module.state_dict()}
+
+    def load(self, state: State) -> None:
+        """Continue from a saved state."""
+        self.optimizer.load(state["optimizer"])
+        self.ema.module.load_state_dict(state["ema"])
+
+    @property
+    def result(self) -> nn.Module:
+        """The averaged network."""
+        return self.ema.module
