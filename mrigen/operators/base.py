@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -35,6 +36,22 @@ class TensorRecord:
 
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
         return dataclasses.replace(self, **{f.name: move(getattr(self, f.name)) for f in fields})  # type: ignore[type-var]
+
+
+R = TypeVar("R", bound=TensorRecord)
+
+
+def concatenate(records: Sequence[R]) -> R:
+    """Join records of one type along the batch axis of every tensor."""
+    first = records[0]
+    joined = {}
+    for field in dataclasses.fields(first):  # type: ignore[arg-type]
+        values = [getattr(record, field.name) for record in records]
+        if isinstance(values[0], Tensor):
+            joined[field.name] = torch.cat(values)
+        elif isinstance(values[0], TensorRecord):
+            joined[field.name] = concatenate(values)
+    return dataclasses.replace(first, **joined)  # type: ignore[type-var]
 
 
 class LinearOperator(TensorRecord, ABC):

@@ -25,6 +25,8 @@ class Ambient(Objective):
         UsageError: the masks reveal what was not measured (theorem 4.1).
     """
 
+    shows_mask = True
+
     def __init__(self, params: ObjectiveParams, corruption: Corruption) -> None:
         super().__init__(params, corruption)
         corruption.require_admissible()

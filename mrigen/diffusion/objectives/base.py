@@ -38,12 +38,16 @@ class ObjectiveParams(Params):
 class Objective(ABC):
     """A denoising loss on measurements.
 
+    Attributes:
+        shows_mask: whether the network is told what it sees, by ``conditioning``.
+
     Args:
         params: noise distribution, weighting and the objective's own parameters.
         corruption: the corruption of the training data.
     """
 
     Params: ClassVar[type[ObjectiveParams]] = ObjectiveParams
+    shows_mask: ClassVar[bool] = False
 
     def __init__(self, params: ObjectiveParams, corruption: Corruption) -> None:
         self.params = params

@@ -1,0 +1,119 @@
+"""Recipes: YAML files that say how a whole study is run, checked before anything starts."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import ValidationError
+
+from mrigen.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mrigen.recipe.schema import Recipe
+
+LIMIT = 1 << 20
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML: no tags beyond the standard ones, no aliases (which can grow without bound)."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):  # type: ignore[no-untyped-call]
+            raise yaml.YAMLError("aliases are not allowed in recipes")
+        return super().compose_node(parent, index)
+
+
+def names() -> list[str]:
+    """Names of the shipped recipes, ``demo/brain`` for example."""
+    return sorted(name for name, _ in _shipped(files("mrigen.recipes"), ""))
+
+
+def text(name: str) -> str:
+    """Text of a recipe, shipped (by name) or the user's own (by path).
+
+    Raises:
+        UsageError: there is no such recipe.
+    """
+    path = Path(name)
+    if path.suffix in {".yaml", ".yml"}:
+        try:
+            if path.stat().st_size > LIMIT:
+                raise UsageError(f"{name}: too large for a recipe")
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{name}: cannot read this recipe ({error})") from error
+    shipped = dict(_shipped(files("mrigen.recipes"), ""))
+    if name not in shipped:
+        import difflib
+
+        close = difflib.get_close_matches(name, shipped, n=1)
+        hint = f"did you mean {close[0]}?" if close else "mrigen recipes list shows all"
+        raise UsageError(f"no recipe {name!r}: {hint}")
+    return shipped[name].read_text(encoding="utf-8")
+
+
+def summary(name: str) -> str:
+    """First line of a recipe's header."""
+    first = text(name).splitlines()[0]
+    return first.lstrip("# ").strip()
+
+
+def load(name: str, overrides: list[str] | None = None) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        name: a shipped recipe's name, or the path of a YAML file.
+        overrides: ``key=value`` settings such as ``teacher.optimizer.lr=1e-4``.
+
+    Raises:
+        UsageError: no such recipe, no valid YAML, an unknown key or a value of the wrong kind.
+    """
+    from mrigen.recipe.schema import Recipe
+    from mrigen.registry import describe
+
+    try:
+        tree = yaml.load(text(name), _Loader)  # noqa: S506
+    except yaml.YAMLError as error:
+        raise UsageError(f"{name}: not a valid recipe: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise UsageError(f"{name}: not a valid recipe: the top level must be a mapping")
+    for override in overrides or []:
+        _set(tree, override)
+    try:
+        return Recipe(**{"name": Path(name).stem if name.endswith((".yaml", ".yml")) else name, **tree})
+    except ValidationError as error:
+        raise UsageError(f"recipe {name}: {describe(error)}") from error
+    except TypeError as error:
+        raise UsageError(f"recipe {name}: keys must be words") from error
+
+
+def _set(tree: dict[str, Any], override: str) -> None:
+    """Apply ``a.b.c=value``; the value is read as YAML, and the schema checks both."""
+    path, equals, value = override.partition("=")
+    if not equals or not path:
+        raise UsageError(f"--set {override}: write key=value, for example --set teacher.batch=32")
+    *parents, last = path.strip().split(".")
+    node = tree
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise UsageError(f"--set {override}: {parent} is a value, not a section")
+        node = child
+    try:
+        node[last] = yaml.load(value, _Loader)  # noqa: S506
+    except yaml.YAMLError as error:
+        raise UsageError(f"--set {override}: not a valid value") from error
+
+
+def _shipped(folder: Traversable, prefix: str) -> Iterator[tuple[str, Traversable]]:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _shipped(entry, f"{prefix}{entry.name}/")
+        elif entry.name.endswith(".yaml"):
+            yield f"{prefix}{entry.name.removesuffix('.yaml')}", entry

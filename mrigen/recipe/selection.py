@@ -1,0 +1,33 @@
+"""The metric by which distillation keeps its best generator."""
+
+from __future__ import annotations
+
+import torch
+
+from mrigen.data.store import MeasurementStore
+from mrigen.diffusion.objectives import Objective
+from mrigen.distill import Generator
+from mrigen.engine.distillation import Score
+from mrigen.engine.params import DistillParams
+from mrigen.engine.sampling import StudentSampler
+from mrigen.metrics.features import extractor
+from mrigen.metrics.proximal import ProximalDistance
+
+
+def selection_score(
+    params: DistillParams, store: MeasurementStore, features: str, seed: int, objective: Objective
+) -> Score | None:
+    """Proximal distance of a generator from the training data, or None when nothing is selected."""
+    if params.selection.every_images is None:
+        return None
+    count = min(params.selection.samples, len(store))
+    chosen = torch.linspace(0, len(store) - 1, count).round().int().tolist()
+    batch = store.measurements(chosen)
+    corruption = store.corruption(fresh=False)
+    distance = ProximalDistance(batch.operator.adjoint(batch.y), corruption, extractor(features), count, seed)
+    sampled = store.corruption() if params.generator_input == "sampled" else None
+
+    def score(generator: Generator) -> float:
+        return distance(StudentSampler(generator, store.image_shape, 256, objective, sampled))
+
+    return score

@@ -1,0 +1,84 @@
+"""Stages that run once: finished ones are skipped, changed ones are refused, interrupted ones continue."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mrigen.errors import UsageError
+from mrigen.files import write_json
+
+NAME = "stage.json"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A folder and the settings that made it.
+
+    Args:
+        name: word for messages.
+        folder: where its results lie.
+        settings: everything that decides the results, JSON values only; includes the fingerprints of
+            the stages that it builds on.
+    """
+
+    name: str
+    folder: Path
+    settings: Mapping[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the settings."""
+        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]
+
+    def run(self, action: Callable[[], None], console: Console) -> bool:
+        """Do the stage unless it is finished; returns whether anything was done.
+
+        Raises:
+            UsageError: the folder holds results of other settings.
+        """
+        record = self._record()
+        if record is not None and record["settings"] != json.loads(json.dumps(self.settings)):
+            raise UsageError(
+                f"{self.folder}: was made with other settings ({_difference(record['settings'], self.settings)}); "
+                "choose another --out or delete this folder"
+            )
+        if record is not None and record["finished"]:
+            console.print(f"[green]{self.name}[/]: finished before, skipped ({self.folder})", highlight=False)
+            return False
+        write_json(self.folder / NAME, {"finished": False, "settings": dict(self.settings)})
+        action()
+        write_json(self.folder / NAME, {"finished": True, "settings": dict(self.settings)})
+        return True
+
+    def _record(self) -> dict[str, Any] | None:
+        path = self.folder / NAME
+        if not path.is_file():
+            return None
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path}: damaged ({error}); delete {self.folder} and run again") from error
+        if not isinstance(record, dict) or not {"finished", "settings"} <= set(record):
+            raise UsageError(f"{path}: no record of a stage; delete {self.folder} and run again")
+        return record
+
+
+def _difference(old: Any, new: Any, prefix: str = "") -> str:
+    """The first few settings that differ, ``key: old → new``."""
+    found = []
+    for key in dict.fromkeys([*old, *new]):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, Mapping):
+            inner = _difference(a, b, f"{prefix}{key}.")
+            if inner:
+                found.append(inner)
+        elif json.dumps(a) != json.dumps(b):
+            found.append(f"{prefix}{key}: {a} → {b}")
+    return ", ".join(found[:3])

@@ -1,0 +1,189 @@
+"""A recipe's stages in a run folder: prepare, train, distil, evaluate."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning_fabric import Fabric
+from rich.console import Console
+
+from mrigen.checkpoints.folder import save_model
+from mrigen.data.manifest import NAME as MANIFEST
+from mrigen.data.store import MeasurementStore
+from mrigen.distill import LOSSES
+from mrigen.engine import build
+from mrigen.engine.distillation import DistillJob
+from mrigen.engine.loop import drive
+from mrigen.engine.teacher import TeacherJob
+from mrigen.errors import UsageError
+from mrigen.files import write_text
+from mrigen.recipe.prepare import prepare
+from mrigen.recipe.schema import Recipe
+from mrigen.recipe.selection import selection_score
+from mrigen.recipe.stages import Stage
+
+
+class Study:
+    """The stages of a recipe; each needs the ones before it and skips what is finished.
+
+    Args:
+        recipe: the checked recipe.
+        out: run folder.
+        console: where progress is told.
+        device: ``auto``, ``cpu``, ``cuda`` ...
+        teacher: folder of a given teacher, instead of training one.
+        store: folder of a given measurement store, instead of the recipe's data.
+        reference: folder of its references, for evaluation.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        out: Path,
+        console: Console,
+        device: str = "auto",
+        teacher: Path | None = None,
+        store: Path | None = None,
+        reference: Path | None = None,
+    ) -> None:
+        self.recipe, self.out, self.console = recipe, out, console
+        self._device = device
+        self._given_teacher = teacher
+        self._given_store = store if store is not None else recipe.data.store
+        self._given_reference = reference if reference is not None else recipe.data.reference
+        write_text(
+            out / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json", exclude={"name"}), sort_keys=False)
+        )
+
+    @cached_property
+    def fabric(self) -> Fabric:
+        """Lightning Fabric on the chosen device."""
+        try:
+            fabric = Fabric(accelerator=self._device, devices=1, precision=self.recipe.precision)
+        except Exception as error:
+            raise UsageError(f"--device {self._device}: not available here ({error}); try --device cpu") from error
+        fabric.launch()
+        return fabric
+
+    @property
+    def store_folder(self) -> Path:
+        """Where the measurement store is."""
+        return self._given_store if self._given_store is not None else self.out / "store"
+
+    @property
+    def reference_folder(self) -> Path:
+        """Where the references are: given, or beside the store."""
+        if self._given_reference is not None:
+            return self._given_reference
+        return self.store_folder.with_name(f"{self.store_folder.name}-reference")
+
+    @property
+    def teacher_folder(self) -> Path:
+        """Where the teacher's model folder is."""
+        return self._given_teacher if self._given_teacher is not None else self.out / "teacher" / "model"
+
+    @property
+    def student_folder(self) -> Path:
+        """Where the student's model folder is."""
+        return self.out / "student" / "model"
+
+    @cached_property
+    def store(self) -> MeasurementStore:
+        """The training part of the measurement store."""
+        return MeasurementStore(self.store_folder)
+
+    def _data_settings(self) -> dict[str, Any]:
+        if self._given_store is None:
+            return self.recipe.data.model_dump(mode="json")
+        manifest = self._given_store / MANIFEST
+        if not manifest.is_file():
+            raise UsageError(f"{self._given_store}: no {MANIFEST} here; give a folder written by mrigen prep-fastmri")
+        return {"manifest": hashlib.sha256(manifest.read_bytes()).hexdigest()}
+
+    def prepare(self) -> None:
+        """Simulate and prepare the data, unless a store was given."""
+        if self._given_store is None:
+            stage = Stage("data", self.out / "data", {"data": self._data_settings()})
+            stage.run(lambda: prepare(self.recipe.data, self.out, self.store_folder, self.console), self.console)
+
+    def _teacher_stage(self) -> Stage:
+        settings = {
+            "data": self._data_settings(),
+            "teacher": self.recipe.teacher.model_dump(mode="json"),
+            "seed": self.recipe.seed,
+            "precision": self.recipe.precision,
+        }
+        return Stage("teacher", self.out / "teacher", settings)
+
+    def _student_stage(self) -> Stage:
+        teacher = (
+            {"model": (self._given_teacher / "model.json").read_text(encoding="utf-8")}
+            if self._given_teacher is not None
+            else {"fingerprint": self._teacher_stage().fingerprint}
+        )
+        settings = {
+            "data": self._data_settings(),
+            "teacher": teacher,
+            "distill": self.recipe.distill.model_dump(mode="json"),
+            "seed": self.recipe.seed,
+            "precision": self.recipe.precision,
+        }
+        return Stage("student", self.out / "student", settings)
+
+    def train(self) -> None:
+        """Train the teacher, unless one was given."""
+        if self._given_teacher is None:
+            self._teacher_stage().run(self._train, self.console)
+
+    def _train(self) -> None:
+        recipe = self.recipe
+        provenance = {"recipe": recipe.name, "seed": recipe.seed}
+        description = build.describe_teacher(recipe.teacher, self.store, provenance)
+        denoiser = build.new_denoiser(description, recipe.seed)
+        objective = build.objective_of(description, self.store.corruption(), self.teacher_folder)
+        job = TeacherJob(recipe.teacher, denoiser, objective, self.store, self.fabric, recipe.seed)
+        drive(job, self.out / "teacher", self.fabric, "teacher")
+        save_model(self.teacher_folder, job.result, description)
+
+    def distill(self) -> None:
+        """Distil the teacher into a one-step generator."""
+        self._student_stage().run(self._distill, self.console)
+
+    def _distill(self) -> None:
+        recipe = self.recipe
+        params = recipe.distill
+        teacher, description = build.load_teacher(self.teacher_folder)
+        corruption = self.store.corruption()
+        objective = build.objective_of(description, corruption, self.teacher_folder)
+        loss = LOSSES.build(params.loss, objective=objective)
+        score = selection_score(params, self.store, recipe.evaluate.features, recipe.seed, objective)
+        job = DistillJob(
+            params, teacher, loss, corruption, description.image_shape, self.fabric, recipe.seed, score
+        )
+        drive(job, self.out / "student", self.fabric, "student")
+        student = description.model_copy(
+            update={
+                "role": "generator",
+                "sigma_init": params.sigma_init,
+                "generator_input": params.generator_input,
+                "provenance": {**description.provenance, "recipe": recipe.name, "distilled": params.loss},
+            }
+        )
+        save_model(self.student_folder, job.result, student)
+
+    def evaluate(self) -> dict[str, Any]:
+        """Compare observations, teacher and student with the references; figure and summary.json."""
+        from mrigen.recipe.evaluation import evaluate
+
+        return evaluate(self)
+
+    def run(self) -> dict[str, Any]:
+        """All stages in order."""
+        self.prepare()
+        self.train()
+        self.distill()
+        return self.evaluate()

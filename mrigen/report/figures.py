@@ -1,0 +1,52 @@
+"""Figures for people who would rather look than read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from torch import Tensor
+
+from mrigen.files import atomic
+from mrigen.metrics.pictures import pictures
+
+WIDTH = 12.0
+
+
+def comparison(rows: Mapping[str, Tensor], window: float | None, path: Path, title: str = "") -> None:
+    """A row of images per name, all in the same grey window; written atomically as PNG.
+
+    Args:
+        rows: images (n, C, H, W) by name; every row shows as many as the shortest has.
+        window: upper end of the grey window of complex images.
+        path: PNG file.
+        title: above the figure.
+    """
+    from matplotlib.figure import Figure
+
+    count = min(len(images) for images in rows.values())
+    height = WIDTH / (count + 1.2) * len(rows) + 0.5
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = np.atleast_2d(figure.subplots(len(rows), count, squeeze=False))
+    for line, (name, images) in zip(axes, rows.items(), strict=True):
+        shown = pictures(images[:count], window).permute(0, 2, 3, 1).numpy()
+        for axis, picture in zip(line, shown, strict=True):
+            axis.imshow(picture, interpolation="nearest")
+            axis.set_xticks([])
+            axis.set_yticks([])
+            for spine in axis.spines.values():
+                spine.set_visible(False)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=11)
+    figure.suptitle(title, fontsize=12)
+    save(figure, path)
+
+
+def save(figure: mpl.figure.Figure, path: Path) -> None:
+    """Write a figure as PNG, atomically and without a display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=130)
