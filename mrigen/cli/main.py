@@ -1,8 +1,8 @@
 """The ``mrigen`` command: thin functions; heavy imports happen inside them."""
 
 import sys
+from typing import Any
 
-import click
 import typer
 
 from mrigen import __version__
@@ -56,19 +56,24 @@ def run(arguments: list[str]) -> int:
         if debug:
             raise
         return _fail(str(error), 2)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return 0
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted; run the same command again to continue", 130)
     except Exception as error:
+        if hasattr(error, "format_message"):
+            return _command_line_fault(error)
         if debug:
             raise
         return _fail(f"{type(error).__name__}: {error} (--debug shows where)", 1)
     return result if isinstance(result, int) else 0
+
+
+def _command_line_fault(error: Any) -> int:
+    """A wrong option or a command without arguments; typer's own click is not importable by one name."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return 0
+    where = error.ctx.command_path if getattr(error, "ctx", None) else "mrigen"
+    return _fail(f"{error.format_message()} (see {where} --help)", int(error.exit_code))
 
 
 def _fail(message: str, code: int) -> int:
@@ -76,7 +81,13 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-from mrigen.cli import prep_fastmri, simulate  # noqa: E402
+from mrigen.cli import evaluate, prep_fastmri, recipes, sample, simulate, study  # noqa: E402
 
 app.command("simulate")(simulate.simulate)
 app.command("prep-fastmri")(prep_fastmri.prep_fastmri)
+app.command("train")(study.train)
+app.command("distill")(study.distill)
+app.command("sample")(sample.sample)
+app.command("evaluate")(evaluate.evaluate)
+app.command("run")(study.run)
+app.add_typer(recipes.app, name="recipes")

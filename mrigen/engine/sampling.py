@@ -57,6 +57,10 @@ class StudentSampler:
         self._generator, self._shape, self._batch = generator.eval(), shape, batch
         self._objective, self._corruption = objective, corruption
 
+    def to(self, device: torch.device) -> None:
+        """Move the network."""
+        self._generator.to(device)
+
     @torch.inference_mode()
     def __call__(self, wanted: list[int]) -> Iterator[Tensor]:
         """Batches of images, one per seed."""
@@ -96,6 +100,10 @@ class TeacherSampler:
         self._denoiser, self._objective, self._corruption = denoiser.eval(), objective, corruption
         self._sampler, self._shape, self._batch = sampler, shape, batch
         self.evaluations = sampler.evaluations()
+
+    def to(self, device: torch.device) -> None:
+        """Move the network."""
+        self._denoiser.to(device)
 
     @torch.inference_mode()
     def __call__(self, wanted: list[int]) -> Iterator[Tensor]:

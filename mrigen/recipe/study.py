@@ -11,6 +11,7 @@ import yaml
 from lightning_fabric import Fabric
 from rich.console import Console
 
+from mrigen.checkpoints.description import read_description
 from mrigen.checkpoints.folder import save_model
 from mrigen.data.manifest import NAME as MANIFEST
 from mrigen.data.store import MeasurementStore
@@ -22,6 +23,7 @@ from mrigen.engine.teacher import TeacherJob
 from mrigen.errors import UsageError
 from mrigen.files import write_text
 from mrigen.recipe.prepare import prepare
+from mrigen.recipe.sampling import open_device
 from mrigen.recipe.schema import Recipe
 from mrigen.recipe.selection import selection_score
 from mrigen.recipe.stages import Stage
@@ -62,12 +64,7 @@ class Study:
     @cached_property
     def fabric(self) -> Fabric:
         """Lightning Fabric on the chosen device."""
-        try:
-            fabric = Fabric(accelerator=self._device, devices=1, precision=self.recipe.precision)
-        except Exception as error:
-            raise UsageError(f"--device {self._device}: not available here ({error}); try --device cpu") from error
-        fabric.launch()
-        return fabric
+        return open_device(self._device, self.recipe.precision)
 
     @property
     def store_folder(self) -> Path:
@@ -120,19 +117,19 @@ class Study:
         return Stage("teacher", self.out / "teacher", settings)
 
     def _student_stage(self) -> Stage:
-        teacher = (
-            {"model": (self._given_teacher / "model.json").read_text(encoding="utf-8")}
-            if self._given_teacher is not None
-            else {"fingerprint": self._teacher_stage().fingerprint}
-        )
         settings = {
             "data": self._data_settings(),
-            "teacher": teacher,
+            "teacher": self.fingerprint("teacher"),
             "distill": self.recipe.distill.model_dump(mode="json"),
             "seed": self.recipe.seed,
             "precision": self.recipe.precision,
         }
         return Stage("student", self.out / "student", settings)
+
+    def fingerprint(self, name: str) -> str:
+        """Checksum of the weights of ``teacher`` or ``student``."""
+        folder = self.teacher_folder if name == "teacher" else self.student_folder
+        return read_description(folder).weights_sha256
 
     def train(self) -> None:
         """Train the teacher, unless one was given."""

@@ -43,6 +43,19 @@ def comparison(rows: Mapping[str, Tensor], window: float | None, path: Path, tit
     save(figure, path)
 
 
+def grid(images: Tensor, window: float | None, path: Path) -> None:
+    """Up to 64 images in rows of eight, without gaps; written atomically as PNG."""
+    from PIL import Image
+
+    shown = pictures(images[:64], window)
+    rows = [np.concatenate([*row.permute(0, 2, 3, 1).numpy()], axis=1) for row in shown.split(8)]
+    width = rows[0].shape[1]
+    page = np.concatenate([np.pad(r, ((0, 0), (0, width - r.shape[1]), (0, 0))) for r in rows])
+    factor = max(1, 512 // width)
+    with atomic(path) as temporary:
+        Image.fromarray(page.repeat(factor, 0).repeat(factor, 1)).save(temporary, format="PNG")
+
+
 def save(figure: mpl.figure.Figure, path: Path) -> None:
     """Write a figure as PNG, atomically and without a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

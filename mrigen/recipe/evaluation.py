@@ -1,0 +1,105 @@
+"""The last stage: observations, teacher and student against held-out references."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from mrigen.data.images import read_images, write_images
+from mrigen.engine.sampling import StudentSampler, TeacherSampler
+from mrigen.errors import UsageError
+from mrigen.files import write_json
+from mrigen.metrics.distance import Reference
+from mrigen.metrics.features import extractor
+from mrigen.metrics.reference import ReferenceStore
+from mrigen.progress import bar
+from mrigen.recipe.sampling import counted, sampler_of
+from mrigen.recipe.stages import Stage
+from mrigen.report.figures import comparison
+from mrigen.report.tables import summary_table
+
+if TYPE_CHECKING:
+    from mrigen.recipe.study import Study
+
+SHOWN = 10
+BATCH = 250
+
+
+def evaluate(study: Study) -> dict[str, Any]:
+    """Sample, measure, draw and write ``summary.json``; what was sampled before is not sampled again."""
+    params = study.recipe.evaluate
+    references = ReferenceStore(study.reference_folder, params.split)
+    images = references.images(spread(len(references), params.samples))
+    count = min(params.samples, len(images), len(study.store))
+    if count < 2:
+        raise UsageError(f"{study.reference_folder}: too few references to evaluate with ({count})")
+    reference = Reference.of(images, extractor(params.features))
+    batch = study.store.measurements(spread(len(study.store), count))
+    observed = batch.operator.adjoint(batch.y)
+    shown = {"reference": images, "zero-filled": observed}
+    rows: dict[str, Any] = {"observation": {"fd": reference.distance([observed])}}
+    for name, sampler in _samplers(study).items():
+        path, seconds = _sample(study, name, sampler, count)
+        rows[name] = {
+            "fd": reference.distance(read_images(path)),
+            "seconds_per_1000": 1000 * seconds / count,
+            "evaluations": sampler.evaluations,
+        }
+        shown[name] = next(read_images(path, SHOWN))
+    rows["floor"] = {"fd": reference.distance([_other_references(study, count)])}
+    summary = {"recipe": study.recipe.name, "seed": study.recipe.seed, "features": params.features, "n": count, **rows}
+    write_json(study.out / "summary.json", summary)
+    rows_shown = {name: some[spread(len(some), SHOWN)] for name, some in shown.items()}
+    comparison(rows_shown, reference.window, study.out / "figure.png", study.recipe.title)
+    study.console.print(summary_table(summary))
+    study.console.print(f"figure: {study.out / 'figure.png'}\nnumbers: {study.out / 'summary.json'}", highlight=False)
+    for line in study.recipe.next:
+        study.console.print(f"next: {line}", highlight=False)
+    return summary
+
+
+def spread(available: int, wanted: int) -> list[int]:
+    """``wanted`` indices evenly over ``available`` items, or all of them."""
+    if wanted >= available:
+        return list(range(available))
+    return [int(i) for i in torch.linspace(0, available - 1, wanted, dtype=torch.float64).round()]
+
+
+def _other_references(study: Study, count: int) -> Tensor:
+    """Clean images of the training volumes: how close another sample of the truth comes."""
+    others = ReferenceStore(study.reference_folder, "train")
+    return others.images(spread(len(others), count))
+
+
+def _samplers(study: Study) -> dict[str, TeacherSampler | StudentSampler]:
+    reverse = study.recipe.evaluate.sampler
+    folders = {"teacher": study.teacher_folder, "student": study.student_folder}
+    samplers = {n: sampler_of(folder, study.store_folder, reverse, BATCH)[0] for n, folder in folders.items()}
+    for sampler in samplers.values():
+        sampler.to(study.fabric.device)
+    return samplers
+
+
+def _sample(
+    study: Study, name: str, sampler: TeacherSampler | StudentSampler, count: int
+) -> tuple[Path, float]:
+    """Images of seeds 0 ... count - 1 in a stage of their own; the file and the seconds that it took."""
+    folder = study.out / "samples" / name
+    path, timing = folder / "images.h5", folder / "seconds.json"
+
+    def work() -> None:
+        start = time.perf_counter()
+        with bar(f"sampling {name}", count, "img") as advance:
+            write_images(path, list(range(count)), counted(sampler(list(range(count))), advance))
+        write_json(timing, time.perf_counter() - start)
+
+    settings = {"model": study.fingerprint(name), "count": count}
+    if name == "teacher":
+        settings["sampler"] = study.recipe.evaluate.sampler
+    Stage(f"samples of the {name}", folder, settings).run(work, study.console)
+    return path, float(json.loads(timing.read_text(encoding="utf-8")))

@@ -1,0 +1,110 @@
+"""Sampling of a model folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from mrigen.checkpoints.description import ModelDescription, read_description
+from mrigen.data.images import read_images, write_images
+from mrigen.data.store import MeasurementStore
+from mrigen.diffusion.samplers import SAMPLERS
+from mrigen.engine import build
+from mrigen.engine.sampling import StudentSampler, TeacherSampler
+from mrigen.errors import UsageError
+from mrigen.metrics.pictures import magnitude_window
+from mrigen.progress import Advance, bar
+from mrigen.report.figures import grid
+
+MOST = 10_000_000
+SHOWN = 64
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds of ``0-49999`` or ``3,5,8-10``.
+
+    Raises:
+        UsageError: not of that form.
+    """
+    found: list[int] = []
+    try:
+        for part in text.split(","):
+            first, dash, last = part.partition("-")
+            low, high = int(first), int(last) if dash else int(first)
+            if not 0 <= low <= high or high - low > MOST:
+                raise ValueError
+            found.extend(range(low, high + 1))
+    except ValueError as error:
+        raise UsageError(f"--seeds {text}: write 0-49999 or 3,5,8") from error
+    return found
+
+
+def open_device(device: str, precision: str = "32-true") -> Fabric:
+    """Lightning Fabric on one device.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    try:
+        fabric = Fabric(accelerator=device, devices=1, precision=precision)  # type: ignore[arg-type]
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"--device {device}: not available here ({reason}); try --device cpu") from error
+    fabric.launch()
+    return fabric
+
+
+def sampler_of(
+    folder: Path, maps: Path | None, sampler: dict[str, object], batch: int
+) -> tuple[StudentSampler | TeacherSampler, ModelDescription]:
+    """What makes images from seeds with a model folder.
+
+    Args:
+        folder: generator or teacher.
+        maps: store with coil maps, where the model needs them.
+        sampler: a recipe's sampler, for teachers.
+        batch: images per network call.
+
+    Raises:
+        UsageError: the model needs maps.
+    """
+    description = read_description(folder)
+    corruption = None
+    if maps is not None:
+        corruption = MeasurementStore(maps).corruption()
+    elif description.role == "teacher" or description.generator_input == "sampled":
+        raise UsageError(f"{folder}: this model sees its noise through coil maps; give --maps STORE")
+    if description.role == "teacher":
+        denoiser, _ = build.load_teacher(folder)
+        objective = build.objective_of(description, corruption, folder)
+        return TeacherSampler(
+            denoiser, objective, corruption, SAMPLERS.build(sampler), description.image_shape, batch
+        ), description
+    generator, _ = build.load_generator(folder)
+    objective = sampled = None
+    if description.generator_input == "sampled":
+        objective, sampled = build.objective_of(description, corruption, folder), corruption
+    return StudentSampler(generator, description.image_shape, batch, objective, sampled), description
+
+
+def counted(batches: Iterable[Tensor], advance: Advance) -> Iterator[Tensor]:
+    """Pass batches on and report their sizes."""
+    for batch in batches:
+        yield batch
+        advance(len(batch))
+
+
+def sample_model(
+    folder: Path, out: Path, seeds: str, maps: Path | None, steps: int, batch: int, device: str
+) -> None:
+    """Images of a model folder into an HDF5 file, and a picture of the first ones."""
+    wanted = parse_seeds(seeds)
+    sampler, _ = sampler_of(folder, maps, {"name": "heun", "steps": steps}, batch)
+    sampler.to(open_device(device).device)
+    with bar("sampling", len(wanted), "img") as advance:
+        write_images(out, wanted, counted(sampler(wanted), advance))
+    first = next(read_images(out, SHOWN))
+    grid(first, magnitude_window(first) if first.is_complex() else None, out.with_suffix(".png"))
