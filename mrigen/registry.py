@@ -85,7 +85,7 @@ class Registry(Generic[T]):
 
     def build(self, spec: Mapping[str, Any], **context: Any) -> Any:
         """Make the object that a recipe's mapping describes; ``context`` is what a recipe cannot say."""
-        return self[str(spec["name"])](self.params(spec), **context)
+        return self[str(spec.get("name", ""))](self.params(spec), **context)
 
     def _load(self) -> None:
         if self._loaded:

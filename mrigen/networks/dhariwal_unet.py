@@ -59,7 +59,7 @@ class DhariwalUNet(UNet):
             embedding = embedding + self.map_augment(augment)
         embedding = self.map_layer1(functional.silu(self.map_layer0(embedding)))
         if self.map_label is not None:
-            embedding = embedding + self.map_label(self.seen_labels(labels, len(noise), noise.device))
+            embedding = embedding + self.map_label(self.seen_labels(labels, noise.shape[0], noise.device))
         return functional.silu(embedding)
 
     def _stem(self) -> tuple[int, Init]:

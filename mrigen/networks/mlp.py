@@ -93,7 +93,7 @@ class MLP(Network):
     def _embed(self, noise: Tensor, labels: Tensor | None, augment: Tensor | None) -> Tensor:
         embedding = self.map_layer0(self.map_noise(noise))
         if self.map_label is not None:
-            embedding = embedding + self.map_label(self.seen_labels(labels, len(noise), noise.device))
+            embedding = embedding + self.map_label(self.seen_labels(labels, noise.shape[0], noise.device))
         if self.map_augment is not None and augment is not None:
             embedding = embedding + self.map_augment(augment)
         return functional.silu(self.map_layer1(functional.silu(embedding)))

@@ -66,7 +66,7 @@ class Preconditioner(nn.Module):
     ) -> Tensor:
         """Denoised float32 (B, out_channels, H, W) of x (B, in_channels, H, W) at σ (B,) or scalar."""
         x = x.float()
-        sigma = sigma.float().reshape(-1).expand(len(x))
+        sigma = sigma.float().reshape(-1).expand(x.shape[0])
         skip, out, scale, noise = self.coefficients(sigma)
         raw: Tensor = self.network(image(scale) * x, noise, class_labels, augment_labels)
         channels = self.out_channels

@@ -1,0 +1,206 @@
+"""From a released checkpoint to a model folder."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from mrigen.checkpoints import released
+from mrigen.checkpoints.container import read_checkpoint
+from mrigen.checkpoints.description import ModelDescription
+from mrigen.checkpoints.folder import build_model, write_model
+from mrigen.checkpoints.machine import MalformedError, printable
+from mrigen.checkpoints.meaning import (
+    SID_SIGMA,
+    conventions_of,
+    corruption_of,
+    objective_of,
+    recipe_of,
+    role_of,
+    shape_of,
+)
+from mrigen.checkpoints.names import GATE, TAPS, Correspondence, constants, correspondences
+from mrigen.checkpoints.released import Found, find
+from mrigen.checkpoints.stored import StoredTensor
+from mrigen.checkpoints.weights import Entry
+from mrigen.errors import UsageError
+from mrigen.files import sha256
+from mrigen.registry import describe
+
+OPTIONS = "training_options.json"
+MAX_OPTIONS = 1 << 20
+TAPS_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Outcome of an import.
+
+    Attributes:
+        description: what was written.
+        parameters: number of weights.
+        role_reason: why the role is what it is.
+        recipe: shipped recipe for the checkpoint's data and corruption, or None.
+    """
+
+    description: ModelDescription
+    parameters: int
+    role_reason: str
+    recipe: str | None
+
+
+def import_checkpoint(
+    source: Path,
+    out: Path,
+    options: Path | None = None,
+    *,
+    role: Literal["teacher", "generator"] | None = None,
+    sigma_init: float = SID_SIGMA,
+) -> Imported:
+    """Read a released checkpoint, executing nothing of it, and write a model folder.
+
+    Tensors go from the mapped source to the new file one at a time.
+
+    Args:
+        source: pickle or torch.save file of EDM, Ambient Diffusion, Ambient-MRI or SiD.
+        out: model folder to write.
+        options: the authors' training options; by default ``training_options.json`` beside ``source``.
+        role: teacher or generator; by default what the file suggests.
+        sigma_init: noise level of a generator.
+
+    Raises:
+        UsageError: unknown, damaged or malicious content; names it in one line.
+    """
+    content = read_checkpoint(source)
+    beside = source.parent / OPTIONS
+    path = options if options is not None else beside if beside.is_file() else None
+    try:
+        found = find(content, None if path is None else read_options(path))
+        description, reason = _describe(found, source, path, role, sigma_init)
+        model = build_model(description)
+        pairs = correspondences(model)
+        _match(found.tensors, pairs, {name: taps.numpy() for name, taps in constants(model).items()})
+    except (UsageError, MalformedError) as error:
+        raise UsageError(f"{source}: {error}") from error
+    except ValidationError as error:
+        raise UsageError(f"{source}: {describe(error)}") from error
+    entries = [_entry(source, pair, found.tensors) for pair in pairs]
+    final = write_model(out, entries, description)
+    parameters = sum(math.prod(entry.shape) for entry in entries)
+    return Imported(final, parameters, reason, recipe_of(description.corruption, found.facts))
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """Training options as EDM's and Ambient's training scripts write them.
+
+    Raises:
+        UsageError: missing, or not such a file.
+    """
+    try:
+        if path.stat().st_size > MAX_OPTIONS:
+            raise UsageError(f"{path} is too large for training options: give the authors' {OPTIONS}")
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}): give the authors' {OPTIONS}") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not valid JSON: give the authors' {OPTIONS}") from error
+    if not isinstance(tree, dict):
+        raise UsageError(f"{path} holds no training options: give the authors' {OPTIONS}")
+    return tree
+
+
+def _describe(
+    found: Found,
+    source: Path,
+    options: Path | None,
+    role: Literal["teacher", "generator"] | None,
+    sigma_init: float,
+) -> tuple[ModelDescription, str]:
+    from mrigen.networks import NETWORKS, PRECONDITIONERS
+
+    network = {"name": released.NETWORKS[found.network].name, **_layout(found)}
+    bounded = {key: value for key, value in found.constants.items() if value != math.inf}
+    preconditioner = {"name": released.PRECONDITIONINGS[found.preconditioning].name, **bounded}
+    network |= NETWORKS.params(network).model_dump(mode="json")
+    preconditioner |= PRECONDITIONERS.params(preconditioner).model_dump(mode="json")
+    conventions = conventions_of(network["in_channels"], found.facts)
+    shape = shape_of(network["resolution"], conventions)
+    guess, reason = role_of(found, source.name)
+    generator = (role or guess) == "generator"
+    description = ModelDescription(
+        network=network,
+        preconditioner=preconditioner,
+        conventions=conventions,
+        role=role or guess,
+        sigma_init=sigma_init if generator else None,
+        generator_input=("sampled" if conventions.mask_channels else "full") if generator else None,
+        image_shape=shape,
+        objective=objective_of(found, conventions, preconditioner.get("sigma_data", 0.5)),
+        corruption=corruption_of(conventions, shape, found.facts),
+        provenance={
+            "format": "module pickle" if found.module else "state dict",
+            "source": source.name,
+            "source_sha256": sha256(source),
+            "key": found.key,
+            "classes": [found.preconditioning, found.network],
+            "half_precision": found.half_precision,
+            "options": None if options is None else options.name,
+            "found": found.facts,
+        },
+    )
+    return description, "given with --role" if role else reason
+
+
+def _layout(found: Found) -> dict[str, Any]:
+    """The network's parameters under mrigen's names; whether it is gated, the weights say."""
+    layout = {"resolution" if key == "img_resolution" else key: value for key, value in found.layout.items()}
+    layout["gated"] = any(name.endswith(f".{GATE}") for name in found.tensors)
+    for key in ("resolution", "in_channels", "out_channels"):
+        if key not in layout:
+            raise UsageError(f"{found.network} was saved without its {key}")
+    return layout
+
+
+def _match(
+    tensors: dict[str, StoredTensor], pairs: list[Correspondence], taps: dict[str, NDArray[np.float32]]
+) -> None:
+    """Refuse missing, unknown and wrongly shaped tensors, and resampling filters of another network."""
+    wanted = {name for pair in pairs for name in pair.theirs}
+    for name in sorted(wanted - tensors.keys()):
+        raise UsageError(f"lacks the weight {name!r} that its architecture needs")
+    for name in sorted(tensors.keys() - wanted - taps.keys()):
+        raise UsageError(f"has a weight {printable(name)!r} that its architecture does not know")
+    for pair in pairs:
+        rows = pair.shape[0] // len(pair.theirs)
+        for name in pair.theirs:
+            shape = (rows, *pair.shape[1:])
+            if tensors[name].shape != shape or not tensors[name].floating:
+                raise UsageError(
+                    f"has {name!r} of shape {tensors[name].shape}, its architecture says {shape}"
+                )
+    for name, expected in taps.items():
+        if name in tensors:
+            stored = tensors[name]
+            if stored.shape != expected.shape or abs(stored.read() - expected).max() > TAPS_TOLERANCE:
+                raise UsageError(f"has a {TAPS} {name!r} that its architecture does not say")
+
+
+def _entry(source: Path, pair: Correspondence, tensors: dict[str, StoredTensor]) -> Entry:
+    def parts() -> Iterable[NDArray[np.float32]]:
+        for name in pair.theirs:
+            array = tensors[name].read()
+            if not np.isfinite(array).all():
+                raise UsageError(
+                    f"{source}: weight {name!r} is not finite: the training had diverged, take an earlier one"
+                )
+            yield array
+
+    return Entry(pair.ours, tuple(pair.shape), parts)

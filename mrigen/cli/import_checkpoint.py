@@ -1,0 +1,50 @@
+"""``mrigen import-checkpoint``."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Role(StrEnum):
+    """What an imported network is used as."""
+
+    teacher = "teacher"
+    generator = "generator"
+
+
+def import_checkpoint(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Released .pkl or .pt file.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Model folder to write.")],
+    options: Annotated[
+        Path | None,
+        typer.Option(help="The authors' training_options.json  [default: the one beside SRC]."),
+    ] = None,
+    role: Annotated[
+        Role | None, typer.Option(help="Use it as this  [default: what the file suggests].")
+    ] = None,
+    sigma_init: Annotated[
+        float, typer.Option(help="Noise level at which a generator is called.", min=1e-6)
+    ] = 2.5,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is in OUT.")] = False,
+) -> None:
+    """Turn a released EDM, Ambient or SiD checkpoint into a model folder, executing nothing of it."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from mrigen.checkpoints.description import DESCRIPTION
+    from mrigen.checkpoints.importer import import_checkpoint as run
+    from mrigen.checkpoints.summary import summary
+    from mrigen.errors import UsageError
+
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file: give a folder to write the model to")
+    if (out / DESCRIPTION).exists() and not overwrite:
+        raise UsageError(f"{out} holds a model already: give another folder, or --overwrite")
+    imported = run(source, out, options, role=None if role is None else role.value, sigma_init=sigma_init)
+    table = Table(show_header=False, box=None)
+    for label, text in summary(imported, out):
+        table.add_row(Text(label, style="bold"), Text(text, overflow="fold"))
+    Console().print(table)
