@@ -81,7 +81,16 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-from mrigen.cli import evaluate, prep_fastmri, recipes, sample, simulate, study  # noqa: E402
+from mrigen.cli import (  # noqa: E402
+    evaluate,
+    export,
+    import_checkpoint,
+    prep_fastmri,
+    recipes,
+    sample,
+    simulate,
+    study,
+)
 
 app.command("simulate")(simulate.simulate)
 app.command("prep-fastmri")(prep_fastmri.prep_fastmri)
@@ -91,3 +100,5 @@ app.command("sample")(sample.sample)
 app.command("evaluate")(evaluate.evaluate)
 app.command("run")(study.run)
 app.add_typer(recipes.app, name="recipes")
+app.command("import-checkpoint")(import_checkpoint.import_checkpoint)
+app.command("export")(export.export)
