@@ -1,0 +1,1 @@
+"""Coil sensitivities (ESPIRiT), coil compression and noise pre-whitening, in torch."""

@@ -1,0 +1,53 @@
+"""Software coil compression: as few virtual coils as carry the signal (Buehrer et al. 2007)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mrigen.coils.mixing import covariance, mix_coils
+from mrigen.errors import UsageError
+
+
+def compression_matrix(calibration: Tensor, virtual_coils: int) -> Tensor:
+    """Matrix to the ``virtual_coils`` combinations of coils that keep most energy.
+
+    Its rows are u_iᴴ for the leading left singular vectors u_i of the calibration data, a
+    coils × points matrix, so that they are orthonormal and white noise stays white. The phase of a row
+    makes its largest entry real and positive.
+
+    Args:
+        calibration: complex (..., coils, points), usually the ACS; one matrix per leading index, so
+            flatten the slices into the points for a matrix that they share.
+        virtual_coils: number of coils to compress to.
+
+    Returns:
+        complex64 (..., virtual_coils, coils).
+
+    Raises:
+        UsageError: more virtual coils than coils, or none; calibration data not finite or all zeros.
+    """
+    coils = calibration.shape[-2]
+    if not 1 <= virtual_coils <= coils:
+        raise UsageError(f"virtual_coils {virtual_coils} must lie between 1 and the number of coils, {coils}")
+    energy = covariance(calibration)
+    total = energy.diagonal(dim1=-2, dim2=-1).real.sum(-1)
+    if not (total.isfinite() & (total > 0)).all():
+        raise UsageError("the calibration data for coil compression are all zeros or not finite")
+    vectors = torch.linalg.eigh(energy).eigenvectors.flip(-1)[..., :virtual_coils]
+    largest = vectors.gather(-2, vectors.abs().argmax(-2, keepdim=True))
+    matrix: Tensor = (vectors * largest.sgn().conj()).mH
+    return matrix.to(torch.complex64)
+
+
+def compress(kspace: Tensor, matrix: Tensor) -> Tensor:
+    """Virtual coils (..., virtual, H, W) of k-space (..., coils, H, W) or of coil images."""
+    return mix_coils(matrix, kspace)
+
+
+def kept_energy(calibration: Tensor, matrix: Tensor) -> Tensor:
+    """Fraction of the energy of (..., coils, points) that (..., virtual, coils) keeps, float64 (...)."""
+    energy = covariance(calibration)
+    rows = matrix.to(energy.dtype)
+    kept: Tensor = (rows @ energy * rows.conj()).real.sum((-2, -1))
+    return kept / energy.diagonal(dim1=-2, dim2=-1).real.sum(-1)
