@@ -71,7 +71,7 @@ class Splines:
         found = ndimage.map_coordinates(
             self.coefficients, index, order=3, prefilter=False, mode="constant", output=np.float32
         )
-        return np.maximum(found, 0).reshape(points.shape[1:])
+        return np.asarray(np.maximum(found, 0).reshape(points.shape[1:]))
 
 
 @lru_cache(maxsize=1)

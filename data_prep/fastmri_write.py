@@ -9,9 +9,10 @@ import h5py
 import numpy as np
 from torch import Tensor
 
-from mrigen.data_prep.ismrmrd import Header, write
 from mrigen.files import atomic
 from mrigen.operators import fourier
+
+from .ismrmrd import Header, write
 
 
 def write_volume(

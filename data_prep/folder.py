@@ -78,6 +78,8 @@ def _lock(handle: int, folder: Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise UsageError(f"{folder}: another mrigen is writing there; wait for it or choose another --out") from error
+        raise UsageError(
+            f"{folder}: another mrigen is writing there; wait for it or choose another --out"
+        ) from error
     except OSError:
         return  # a file system without locks: nothing to hold on to

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ def processes(tasks: int, total_bytes: int) -> int:
     return max(1, min(len(os.sched_getaffinity(0)), tasks, 1 + total_bytes // BYTES_PER_PROCESS))
 
 
-def run(function: Callable[[T], R], tasks: Sequence[T], jobs: int) -> Iterator[tuple[T, R]]:
+def run(function: Callable[[T], R], tasks: Sequence[T], jobs: int) -> Generator[tuple[T, R]]:
     """Yield every task with its result, in the order in which they finish.
 
     Args:

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from mrigen.data_prep import coil_array
-from mrigen.data_prep.anatomy import Anatomy, Splines
 from mrigen.errors import UsageError
 from mrigen.operators import fourier
 from mrigen.registry import Params
 from mrigen.seeds import generator
+
+from . import coil_array
+from .anatomy import Anatomy, Splines
 
 AMPLITUDE = 1e-3
 MARGIN = 1.08
@@ -124,8 +125,8 @@ class Scanner:
             chunk = slice(first, min(first + at_once, s.slices))
             coil_images = coil_array.slices(prepared, chunk) * image[chunk, None]
             kspace = fourier.fft(torch.nn.functional.pad(coil_images, pad))
-            for one in kspace:
-                one += 2**0.5 * sigma * torch.randn(one.shape, dtype=one.dtype, generator=random)
+            noise = [torch.randn(s.shape, dtype=s.dtype, generator=random) for s in kspace]
+            kspace += 2**0.5 * sigma * torch.stack(noise)
             if s.padded_lines:
                 kspace[..., : s.padded_lines] = 0
                 kspace[..., -s.padded_lines :] = 0
@@ -144,7 +145,7 @@ class Scanner:
         z = bottom + (np.arange(s.slices) + shift) * spacing - (low[2] + high[2]) / 2
         y = -(np.arange(s.matrix[0]) - s.matrix[0] // 2) * self.pixel
         x = (np.arange(s.matrix[1]) - s.matrix[1] // 2) * self.pixel
-        return z, y, x
+        return np.asarray(z), np.asarray(y), np.asarray(x)
 
     def _head(self, z: Double, y: Double, x: Double, random: torch.Generator) -> NDArray[np.float32]:
         """Magnitude (slices, H, W): the anatomy turned, stretched, shifted, mirrored and recoloured."""

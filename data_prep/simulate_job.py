@@ -11,11 +11,12 @@ from typing import Any
 
 import h5py
 
-from mrigen.data_prep import anatomy, fastmri_write, ismrmrd, pool
-from mrigen.data_prep.folder import exclusive, explain_full_disk, refuse_other_parameters
-from mrigen.data_prep.simulate import Scanner, Simulation
 from mrigen.errors import UsageError
 from mrigen.progress import bar
+
+from . import anatomy, fastmri_write, ismrmrd, pool
+from .folder import exclusive, explain_full_disk, refuse_other_parameters
+from .simulate import Scanner, Simulation
 
 PARAMETER = "mrigen_simulation"
 ACQUISITION = "AXT1"
@@ -133,7 +134,9 @@ def _finished(task: Task) -> bool:
         with h5py.File(task.path, "r") as file:
             written = ismrmrd.user_parameter(bytes(file["ismrmrd_header"][()]), PARAMETER)
     except (OSError, KeyError, TypeError, ismrmrd.HeaderError) as error:
-        raise UsageError(f"{task.path}: in the way and not readable ({error}); choose another --out") from error
+        raise UsageError(
+            f"{task.path}: in the way and not readable ({error}); choose another --out"
+        ) from error
     if written is None:
         raise UsageError(f"{task.path}: in the way and not written by mrigen simulate; choose another --out")
     refuse_other_parameters(task.path, json.loads(written), json.loads(json.dumps(_identity(task))))

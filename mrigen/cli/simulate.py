@@ -17,8 +17,8 @@ def simulate(
     snr: Annotated[
         float,
         typer.Option(
-            help="Root mean square of the noiseless image over the head, divided by the standard deviation of "
-            "the noise per real component of a coil image; `inf` for no noise."
+            help="Root mean square of the noiseless image over the head, divided by the standard deviation "
+            "of the noise per real component of a coil image; `inf` for no noise."
         ),
     ] = 50.0,
     seed: Annotated[int, typer.Option(help="Volume i depends on the seed and i alone.")] = 0,
@@ -54,7 +54,7 @@ def simulate(
     random phase, the smooth sensitivities of a birdcage coil array, and complex noise. The files have
     fastMRI's layout (kspace, reconstruction_rss, ismrmrd_header, attributes), and its readers read them.
 
-    Examples:
+    Try:
 
     - 60 small volumes: `mrigen simulate --out raw --volumes 60 --slices 24 --matrix 32 32`
 

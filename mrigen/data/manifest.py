@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from mrigen.errors import UsageError
 from mrigen.files import write_json
 from mrigen.registry import Params, describe
 
-SCHEMA_VERSION = 1
 NAME = "manifest.json"
+REFERENCE = "image"  # dataset of a reference volume: complex64 (slices, H, W)
 
 
 class SliceStatistics(Params):
@@ -46,6 +46,8 @@ class Volume(Params):
         source_sha256: checksum of that file.
         split: name of the part of the data that it belongs to.
         shape: coils, height and width.
+        acs_lines: fully sampled lines around DC that all slices share (side of the block for
+            two-dimensional masks).
         header: whitelisted acquisition parameters; nothing that identifies a patient.
         slices: statistics per slice, in storage order.
     """
@@ -55,8 +57,25 @@ class Volume(Params):
     source_sha256: str
     split: str
     shape: tuple[int, int, int]
-    header: dict[str, Any] = {}
+    acs_lines: int
+    header: dict[str, Any] = Field(default={})
     slices: list[SliceStatistics]
+
+
+class Record(Params):
+    """What a volume file says about itself, so that a killed run can be continued.
+
+    Attributes:
+        schema_version: version of this schema.
+        kind: ``measurements`` for training, ``reference`` for evaluation only.
+        parameters: all options of the preparation.
+        volume: the volume's entry in the manifest.
+    """
+
+    schema_version: Literal[1] = 1
+    kind: Literal["measurements", "reference"]
+    parameters: dict[str, Any]
+    volume: Volume
 
 
 class Manifest(Params):
@@ -74,7 +93,7 @@ class Manifest(Params):
         volumes: the volumes, sorted by file name.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     kind: Literal["measurements", "reference"]
     created_by: str
     parameters: dict[str, Any]

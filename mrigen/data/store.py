@@ -12,13 +12,19 @@ dataset         dtype       shape                           content
 ``maps``        complex64   (slices, coils, H, W)           coil sensitivities
 ``scale``       float32     (slices,)                       divisor of the k-space
 ``further``     bool        (slices, 1 or H, W)             optional: further mask fixed with the data
+``record``      string      ()                              JSON: how the file was made, see ``Record``
 ==============  ==========  ==============================  =============================================
+
+Equal arrays and records give equal bytes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -26,7 +32,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mrigen.data.manifest import Manifest
+from mrigen.data.manifest import Manifest, Record
 from mrigen.errors import UsageError
 from mrigen.files import atomic
 from mrigen.operators.base import Measurements
@@ -49,11 +55,16 @@ class VolumeArrays:
     further: Array | None = None
 
 
-def pack(kspace: Array, mask: Array) -> Array:
-    """k-space (slices, coils, H, W) at the points of masks (slices, 1 or H, W): (slices, coils, points)."""
+def pack(kspace: Array, mask: Array, points: int | None = None) -> Array:
+    """k-space (slices, coils, H, W) at the points of masks (slices, 1 or H, W): (slices, coils, points).
+
+    Args:
+        kspace: k-space.
+        mask: measured lines or points.
+        points: length to pad to; by default that of the fullest slice.
+    """
     full = np.broadcast_to(mask, (len(mask), *kspace.shape[-2:]))
-    points = int(full.sum((1, 2)).max())
-    samples = np.zeros((*kspace.shape[:2], points), np.complex64)
+    samples = np.zeros((*kspace.shape[:2], points or int(full.sum((1, 2)).max())), np.complex64)
     for row, (k, m) in enumerate(zip(kspace, full, strict=True)):
         samples[row, :, : int(m.sum())] = k[:, m]
     return samples
@@ -68,13 +79,62 @@ def unpack(samples: Tensor, mask: Tensor, height: int) -> Tensor:
     return dense.view(batch, coils, height, -1)
 
 
-def write_volume(path: Path, arrays: VolumeArrays) -> None:
-    """Write a volume file atomically; equal arrays give equal bytes."""
+class ArrayWriter:
+    """Appends consecutive slices to the datasets of a volume file.
+
+    Args:
+        file: open for writing.
+        slices: number of slices of the volume.
+    """
+
+    def __init__(self, file: h5py.File, slices: int) -> None:
+        self._file = file
+        self._slices = slices
+        self._filled = 0
+
+    def append(self, arrays: Mapping[str, Array | None]) -> None:
+        """Write the next slices; the leading axis of every array counts them, None is left out."""
+        count = 0
+        for name, array in arrays.items():
+            if array is None:
+                continue
+            if name not in self._file:
+                shape = (self._slices, *array.shape[1:])
+                self._file.create_dataset(
+                    name, shape, array.dtype, chunks=(1, *shape[1:]) if shape[1:] else None
+                )
+            count = len(array)
+            self._file[name][self._filled : self._filled + count] = array
+        self._filled += count
+
+    def finish(self, record: Record) -> None:
+        """Write how the file was made, after the last slice."""
+        if self._filled != self._slices:
+            raise ValueError(f"{self._filled} of {self._slices} slices were written")
+        self._file["record"] = np.bytes_(record.model_dump_json().encode())
+
+
+@contextmanager
+def new_volume(path: Path, slices: int) -> Iterator[ArrayWriter]:
+    """Write a volume file a few slices at a time; it appears, complete, when the block ends."""
     with atomic(path) as temporary, h5py.File(temporary, "w") as file:
-        for name in VolumeArrays.__dataclass_fields__:
-            array = getattr(arrays, name)
-            if array is not None:
-                file.create_dataset(name, data=array, chunks=(1, *array.shape[1:]))
+        yield ArrayWriter(file, slices)
+
+
+def write_volume(path: Path, arrays: VolumeArrays, record: Record) -> None:
+    """Write a volume file atomically."""
+    with new_volume(path, len(arrays.scale)) as writer:
+        writer.append(vars(arrays))
+        writer.finish(record)
+
+
+def read_record(path: Path) -> Record | None:
+    """How a volume file was made; None where it does not say, because something else wrote it."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return Record.model_validate_json(bytes(file["record"][()]))
+    except (OSError, KeyError, TypeError, ValueError):
+        return None
 
 
 class MeasurementStore:
@@ -108,7 +168,9 @@ class MeasurementStore:
         self._where = [(f, s) for f, v in enumerate(volumes) for s in range(len(v.slices))]
         shapes = sorted({v.shape for v in volumes})
         if len(shapes) > 1:
-            raise UsageError(f"{folder}: volumes of different shapes (coils, H, W) {shapes}; prepare with --crop")
+            raise UsageError(
+                f"{folder}: volumes of different shapes (coils, H, W) {shapes}; prepare with --crop"
+            )
         self.shape = shapes[0]
         self._open: dict[int, h5py.File] = {}
         bytes_needed = sum(path.stat().st_size for path in self._files)
@@ -167,9 +229,8 @@ class MeasurementStore:
     def _take(self, indices: list[int]) -> VolumeArrays:
         if self._cache is None:
             return self._read(indices)
-        return VolumeArrays(
-            **{n: a if (a := getattr(self._cache, n)) is None else a[indices] for n in VolumeArrays.__dataclass_fields__}
-        )
+        taken: dict[str, Any] = {n: None if a is None else a[indices] for n, a in vars(self._cache).items()}
+        return VolumeArrays(**taken)
 
     def _read(self, indices: list[int] | range) -> VolumeArrays:
         rows: dict[str, list[Array]] = {name: [] for name in VolumeArrays.__dataclass_fields__}

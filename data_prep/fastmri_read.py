@@ -1,0 +1,190 @@
+"""Read fastMRI HDF5 files of strangers: what they declare is checked before anything is allocated."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mrigen.errors import UsageError
+
+from . import ismrmrd
+
+MAX_SLICE_BYTES = 1 << 30
+MAX_COMPRESSION = 4096
+ACQUISITION = re.compile(r"[A-Za-z0-9_]{1,32}")
+Mask = NDArray[np.bool_]
+ReadSlices = Callable[[list[int]], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """What a fastMRI file declares; nothing of it identifies a patient.
+
+    Attributes:
+        path: the file.
+        slices: number of slices.
+        coils: number of coils, 1 for fastMRI's single-coil layout.
+        height: readout samples, H.
+        width: phase-encode lines, W.
+        header: acquisition parameters.
+        mask: sampled lines (W,) or points (H, W) of data that were undersampled at the scanner,
+            DC in the centre; None for fully sampled data.
+        acquisition: contrast, for example ``AXT2``.
+    """
+
+    path: Path
+    slices: int
+    coils: int
+    height: int
+    width: int
+    header: ismrmrd.Header = field(default_factory=ismrmrd.Header)
+    mask: Mask | None = None
+    acquisition: str | None = None
+
+    @property
+    def slice_bytes(self) -> int:
+        """Bytes of one slice of k-space in complex64."""
+        return 8 * self.coils * self.height * self.width
+
+    def whitelist(self) -> dict[str, object]:
+        """What may be copied into a store."""
+        contrast = {} if self.acquisition is None else {"acquisition": self.acquisition}
+        return {**contrast, **self.header.whitelist()}
+
+
+def inspect(path: Path) -> Scan:
+    """Read a file's declarations, not its k-space.
+
+    Raises:
+        UsageError: not HDF5, no usable k-space, a malformed header or mask.
+    """
+    with _open(path) as file:
+        kspace = _dataset(path, file, "kspace")
+        slices, coils, height, width = _shape(path, kspace)
+        header = ismrmrd.Header()
+        if "ismrmrd_header" in file:
+            try:
+                header = ismrmrd.parse(_xml(path, file))
+            except ismrmrd.HeaderError as error:
+                raise UsageError(
+                    f"{path}: ismrmrd_header: {error}; write it again or leave it out"
+                ) from error
+        mask = _mask(path, file, height, width, header) if "mask" in file else None
+        contrast = file.attrs.get("acquisition")
+        known = isinstance(contrast, str) and ACQUISITION.fullmatch(contrast)
+        return Scan(path, slices, coils, height, width, header, mask, contrast if known else None)
+
+
+@contextmanager
+def open_slices(scan: Scan) -> Iterator[ReadSlices]:
+    """Give a function that reads slices: increasing indices to k-space, complex64 (n, coils, H, W).
+
+    Raises:
+        UsageError: the data cannot be read or are not finite.
+    """
+    with _open(scan.path) as file:
+        kspace = _dataset(scan.path, file, "kspace")
+
+        def read(slices: list[int]) -> Tensor:
+            try:
+                raw = kspace[_as_slice(slices)]
+            except OSError as error:
+                raise UsageError(
+                    f"{scan.path}: kspace cannot be read ({error}); copy the file again"
+                ) from error
+            with np.errstate(over="ignore"):
+                raw = raw.astype(np.complex64, copy=False)
+            found = torch.from_numpy(raw.reshape(len(slices), scan.coils, scan.height, scan.width))
+            extremes = torch.stack(torch.view_as_real(found).flatten(1).aminmax(dim=1), 1)
+            finite = extremes.isfinite().all(1).tolist()
+            if not all(finite):
+                bad = ", ".join(str(s) for s, good in zip(slices, finite, strict=True) if not good)
+                raise UsageError(
+                    f"{scan.path}: kspace is not finite in slice {bad}; leave it out with --slices"
+                )
+            return found
+
+        yield read
+
+
+def _as_slice(indices: list[int]) -> slice | list[int]:
+    """Consecutive indices as a slice, which HDF5 reads at once."""
+    first, last = indices[0], indices[-1]
+    return slice(first, last + 1) if last - first + 1 == len(indices) else indices
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[h5py.File]:
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file; give fastMRI HDF5 files or folders of them")
+    try:
+        file = h5py.File(path, "r", locking=False)
+    except OSError as error:
+        raise UsageError(f"{path}: not a readable HDF5 file ({error}); copy the file again") from error
+    with file:
+        yield file
+
+
+def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
+    """A dataset whose data lie in this very file."""
+    link = file.get(name, getlink=True)
+    if link is None:
+        raise UsageError(f"{path}: has no dataset `{name}`; give fastMRI files with raw k-space")
+    if not isinstance(link, h5py.HardLink):
+        raise UsageError(f"{path}: `{name}` is a link; copy the data into the file")
+    found = file[name]
+    if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
+        raise UsageError(f"{path}: `{name}` is not stored in this file; copy the data into it")
+    return found
+
+
+def _shape(path: Path, kspace: h5py.Dataset) -> tuple[int, int, int, int]:
+    shape: tuple[int, ...] = tuple(kspace.shape or ())
+    if len(shape) not in (3, 4):
+        raise UsageError(
+            f"{path}: kspace has shape {shape}; it must be (slices, coils, H, W), or (slices, H, W)"
+        )
+    if kspace.dtype.kind != "c":
+        raise UsageError(f"{path}: kspace is {kspace.dtype}, not complex; store complex64")
+    if 0 in shape:
+        raise UsageError(f"{path}: kspace is empty, shape {shape}; leave this file out")
+    slices, coils, height, width = shape if len(shape) == 4 else (shape[0], 1, shape[1], shape[2])
+    if 8 * coils * height * width > MAX_SLICE_BYTES:
+        raise UsageError(f"{path}: one slice of kspace {shape} needs more than 1 GiB; leave this file out")
+    if kspace.nbytes > MAX_COMPRESSION * kspace.id.get_storage_size():
+        raise UsageError(
+            f"{path}: kspace declares {shape} but the file holds no such data; copy the file again"
+        )
+    return slices, coils, height, width
+
+
+def _xml(path: Path, file: h5py.File) -> bytes:
+    found = _dataset(path, file, "ismrmrd_header")
+    text = found[()] if found.shape == () and found.nbytes <= ismrmrd.MAX_BYTES else None
+    if isinstance(text, str):
+        return text.encode()
+    if not isinstance(text, bytes):
+        raise UsageError(f"{path}: ismrmrd_header is not a string; write it again or leave it out")
+    return text
+
+
+def _mask(path: Path, file: h5py.File, height: int, width: int, header: ismrmrd.Header) -> Mask | None:
+    """The scanner's mask; None where it leaves out nothing that was acquired."""
+    found = _dataset(path, file, "mask")
+    if found.shape not in ((width,), (height, width)) or found.dtype.kind not in "biuf":
+        raise UsageError(
+            f"{path}: mask is {found.dtype} of shape {found.shape}; it must be numbers of shape "
+            f"({width},) or ({height}, {width})"
+        )
+    mask = np.asarray(found[()] != 0)
+    left, right = header.acquired_lines(width) or (0, width)
+    return None if mask[..., left:right].all() else mask

@@ -1,0 +1,206 @@
+"""``mrigen prep-fastmri``: many volumes into one store, continued where it stopped."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import mrigen
+from mrigen.data.manifest import NAME, Manifest, Volume
+from mrigen.data.store import read_record
+from mrigen.errors import UsageError
+from mrigen.operators.masks import MASKS
+from mrigen.progress import bar
+
+from . import pool
+from .fastmri_read import Scan, inspect
+from .folder import exclusive, explain_full_disk, refuse_other_parameters
+from .options import Options, choose_slices
+from .pipeline import prepared_shape
+from .sources import (
+    discover,
+    require_calibration,
+    require_one_size,
+    require_parts,
+    undersampled,
+)
+from .volume import Task, prepare
+
+LEAK = "coil maps were computed from fully sampled k-space (--maps-from full)"
+
+
+@dataclass
+class Report:
+    """What a run did.
+
+    Attributes:
+        manifest: the store's manifest; None where no volume could be prepared.
+        references: folder of the references, or None.
+        prepared: number of volumes prepared now.
+        skipped: number of volumes that were there already.
+        failed: files that could not be prepared, with the reason.
+        left_out: number of files of another size than ``--only-size``.
+        notes: what the user should know, one line each.
+    """
+
+    manifest: Manifest | None = None
+    references: Path | None = None
+    prepared: int = 0
+    skipped: int = 0
+    failed: dict[Path, str] = field(default_factory=dict)
+    left_out: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def fail(self, path: Path, error: str, *, strict: bool) -> None:
+        """Note a file that cannot be prepared; with ``strict`` that is the end."""
+        if strict:
+            raise UsageError(error)
+        self.failed[path] = error.removeprefix(f"{path}: ")
+
+
+def run(
+    sources: list[Path],
+    out: Path,
+    options: Options,
+    *,
+    references: Path | Literal["beside"] | None = "beside",
+    jobs: int | None = None,
+    strict: bool = False,
+) -> Report:
+    """Prepare files and folders of fastMRI volumes.
+
+    Args:
+        sources: HDF5 files, or folders with ``*.h5`` files.
+        out: folder of the store.
+        options: what to do.
+        references: folder for fully sampled images, which only evaluation may open; ``beside`` is
+            ``OUT-reference`` where the data are fully sampled, None is none.
+        jobs: processes; by default as many as the amount of data is worth.
+        strict: stop at the first file that cannot be prepared.
+
+    Raises:
+        UsageError: a mistake that concerns more than one file, or any with ``strict``.
+    """
+    beside = out.with_name(f"{out.resolve().name}-reference") if references == "beside" else references
+    files = discover(sources, [out] if beside is None else [out, beside])
+    report = Report()
+    scans = _inspect(files, options, report, strict=strict)
+    own_masks = undersampled(scans)
+    if not (own_masks and references == "beside"):
+        report.references = beside
+    folders = [out] if report.references is None else [out, report.references]
+    with ExitStack() as stack:
+        for folder in folders:
+            stack.enter_context(exclusive(folder))
+        stack.enter_context(explain_full_disk(out))
+        parameters = options.model_dump(mode="json")
+        names = {f"{path.stem}.h5" for path in files}
+        there = [_there(folder, names, parameters) for folder in folders]
+        require_one_size(scans, there[0], options)
+        if not own_masks:
+            require_calibration(scans, options)
+        require_parts([s.path.stem for s in scans] + [Path(v.file).stem for v in there[0]], options)
+        tasks = [Task(scan.path, options, out, report.references) for scan in scans]
+        if jobs is None:
+            jobs = pool.processes(len(tasks), sum(scan.slices * scan.slice_bytes for scan in scans))
+        slices = {scan.path: len(choose_slices(options.slices, scan.slices)) for scan in scans}
+        prepared = _prepare(tasks, slices, jobs, report, strict=strict)
+        law = _measured_law(there[0] + prepared) if own_masks else options.law
+        for folder, kept in zip(folders, there, strict=True):
+            manifest = _manifest(folder == out, options, law, kept + prepared, fresh=not own_masks)
+            if manifest.volumes:
+                manifest.save(folder)
+                report.manifest = report.manifest or manifest
+        report.notes += _notes(options, law)
+    return report
+
+
+def _inspect(files: list[Path], options: Options, report: Report, *, strict: bool) -> list[Scan]:
+    """The usable files of the wanted size; the others are noted in the report."""
+    scans = []
+    for path in files:
+        try:
+            scan = inspect(path)
+            if options.wants(scan.coils, scan.height, scan.width):
+                prepared_shape(scan, options)
+                choose_slices(options.slices, scan.slices)
+                scans.append(scan)
+            else:
+                report.left_out += 1
+        except UsageError as error:
+            report.fail(path, str(error), strict=strict)
+    return scans
+
+
+def _there(folder: Path, names: set[str], parameters: dict[str, Any]) -> list[Volume]:
+    """Volumes that earlier runs with the same options left in the folder, those of ``names`` excepted.
+
+    Raises:
+        UsageError: the folder holds something else, or volumes with other options.
+    """
+    if (folder / NAME).exists():
+        refuse_other_parameters(folder, Manifest.load(folder).parameters, parameters)
+    records = {path: read_record(path) for path in sorted(folder.glob("*.h5"))}
+    for path, record in records.items():
+        if record is None:
+            raise UsageError(f"{path}: in the way and not a prepared volume; choose another --out")
+        refuse_other_parameters(folder, record.parameters, parameters)
+    return [record.volume for path, record in records.items() if record and path.name not in names]
+
+
+def _prepare(
+    tasks: list[Task], slices: dict[Path, int], jobs: int, report: Report, *, strict: bool
+) -> list[Volume]:
+    volumes = []
+    with (
+        bar("prepare", sum(slices.values()), "slice") as advance,
+        closing(pool.run(prepare, tasks, jobs)) as finished,
+    ):
+        for task, outcome in finished:
+            advance(slices[task.source], task.name)
+            if outcome.volume is None:
+                report.fail(task.source, outcome.failure, strict=strict)
+                continue
+            volumes.append(outcome.volume)
+            report.skipped += outcome.skipped
+            report.prepared += not outcome.skipped
+    return volumes
+
+
+def _manifest(
+    measurements: bool, options: Options, law: dict[str, Any], volumes: list[Volume], *, fresh: bool
+) -> Manifest:
+    return Manifest(
+        kind="measurements" if measurements else "reference",
+        created_by=f"mrigen {mrigen.__version__}",
+        parameters=options.model_dump(mode="json"),
+        mask=law,
+        fresh_masks=fresh,
+        clean_data_leak=LEAK if options.maps_from == "full" else None,
+        volumes=sorted(volumes, key=lambda volume: volume.file),
+    )
+
+
+def _measured_law(volumes: list[Volume]) -> dict[str, Any]:
+    """The scanner's masks as a law that offers the further corruption only."""
+    accelerations = [
+        s.acceleration for volume in sorted(volumes, key=lambda v: v.file) for s in volume.slices
+    ]
+    return {
+        "name": "measured",
+        "acceleration": round(sum(accelerations) / max(len(accelerations), 1), 4),
+        "acs_lines": min((volume.acs_lines for volume in volumes), default=0),
+    }
+
+
+def _notes(options: Options, law: dict[str, Any]) -> list[str]:
+    notes = []
+    if options.maps_from == "full":
+        notes.append(f"clean-data leak: {LEAK}; the manifest says so too")
+    if not MASKS[law["name"]].admissible:
+        notes.append(
+            f"ambient training will refuse these masks: {MASKS[law['name']].reason}; use exact-random"
+        )
+    return notes

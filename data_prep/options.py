@@ -1,0 +1,146 @@
+"""What ``mrigen prep-fastmri`` is asked to do; the manifest keeps all of it."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from mrigen.errors import UsageError
+from mrigen.registry import Params
+from mrigen.seeds import key
+
+SIZE = re.compile(r"(?:(\d+)x)?(\d+)x(\d+)")
+SPLIT = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)(?:=([0-9.eE+-]+))?")
+
+
+class Options(Params):
+    """Options of the preparation that change what is written.
+
+    Attributes:
+        acceleration: R of the retrospective mask; None for data that carry their own mask.
+        mask: name of the mask law; None means exact-random.
+        acs_lines: fully sampled lines around DC.
+        center_fraction: the same as a fraction of W; by default fastMRI's 0.32 / R.
+        virtual_coils: coils are compressed to so many; 0 keeps them all.
+        crop: H and W of the image; 0 keeps an axis.
+        remove_oversampling: crop the readout to the reconstructed field of view of the header.
+        noise_whitening: decorrelate the coils' noise; None means for fully sampled data.
+        maps_from: compute maps from the ACS lines, or from the fully sampled centre (a leak).
+        kernel_width: ESPIRiT's kernel.
+        calib_readout: readout samples of the calibration region, whose other side is the ACS; both
+            sides of it for maps from the fully sampled centre.
+        espirit_threshold: singular values kept, relative to the largest.
+        espirit_crop: eigenvalue below which maps are set to zero.
+        slices: ``all``, a Python slice such as ``5:-5``, or indices such as ``0,3,7``.
+        split: parts of the data and their fractions.
+        only_size: take only volumes with k-space of ``HxW`` or ``COILSxHxW``.
+        fixed_further: also store one further mask per slice.
+        seed: where masks and split come from.
+    """
+
+    acceleration: Annotated[float, Field(gt=1)] | None = None
+    mask: str | None = None
+    acs_lines: Annotated[int, Field(ge=1)] | None = None
+    center_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    virtual_coils: Annotated[int, Field(ge=0)] = 4
+    crop: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] = (0, 0)
+    remove_oversampling: bool = True
+    noise_whitening: bool | None = None
+    maps_from: Literal["acs", "full"] = "acs"
+    kernel_width: Annotated[int, Field(ge=2, le=16)] = 6
+    calib_readout: Annotated[int, Field(ge=2)] = 24
+    espirit_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    espirit_crop: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    slices: str = "all"
+    split: dict[str, float] = Field(default={"train": 1.0})
+    only_size: str | None = None
+    fixed_further: bool = False
+    seed: int = 0
+
+    @field_validator("split", mode="before")
+    @classmethod
+    def _parse_split(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        found = [SPLIT.fullmatch(part.strip()) for part in value.split(",")]
+        if not all(found) or (len(found) > 1 and any(m and m[2] is None for m in found)):
+            raise ValueError("write train=0.9,val=0.1, or one name for all")
+        return {m[1]: float(m[2] or 1) for m in found if m}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Options:
+        if any(f <= 0 for f in self.split.values()) or abs(sum(self.split.values()) - 1) > 1e-6:
+            raise ValueError("the fractions of --split must be positive and sum to 1")
+        if self.acs_lines is not None and self.center_fraction is not None:
+            raise ValueError("give --acs-lines or --center-fraction, not both")
+        if self.only_size is not None and SIZE.fullmatch(self.only_size) is None:
+            raise ValueError("write --only-size as HxW or COILSxHxW, for example 640x320")
+        choose_slices(self.slices, None)
+        return self
+
+    @property
+    def law(self) -> dict[str, Any]:
+        """The retrospective mask law in a recipe's notation."""
+        spec = {
+            "name": self.mask or "exact-random",
+            "acceleration": self.acceleration,
+            "acs_lines": self.acs_lines,
+            "center_fraction": self.center_fraction,
+        }
+        return {k: v for k, v in spec.items() if v is not None}
+
+    @property
+    def undersamples(self) -> bool:
+        """Whether any option speaks of retrospective masks."""
+        return any(
+            v is not None for v in (self.acceleration, self.mask, self.acs_lines, self.center_fraction)
+        )
+
+    def wants(self, coils: int, height: int, width: int) -> bool:
+        """Whether k-space of this size is to be prepared."""
+        match = SIZE.fullmatch(self.only_size or "")
+        if match is None:
+            return True
+        return (int(match[1] or coils), int(match[2]), int(match[3])) == (coils, height, width)
+
+    def part(self, name: str) -> str:
+        """The part of the split that a volume belongs to, by its name and the seed alone."""
+        position = key(self.seed, "split", name) / 2**63
+        for part, fraction in self.split.items():
+            position -= fraction
+            if position < 0:
+                return part
+        return part
+
+
+def choose_slices(spec: str, count: int | None) -> list[int]:
+    """Slice indices of a volume of ``count`` slices; with None only the notation is checked.
+
+    Raises:
+        ValueError: the notation is wrong.
+        UsageError: the volume has no such slice.
+    """
+    try:
+        if spec == "all":
+            chosen: slice | list[int] = slice(None)
+        elif ":" in spec:
+            chosen = slice(*(int(part) if part.strip() else None for part in spec.split(":")))
+        else:
+            chosen = [int(part) for part in spec.split(",")]
+        if isinstance(chosen, slice):
+            range(1)[chosen]  # refuses a step of zero
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"--slices {spec!r}: write all, 5:-5 or 0,3,7") from error
+    if count is None:
+        return []
+    if isinstance(chosen, slice):
+        found = sorted(range(count)[chosen])
+    else:
+        if any(not -count <= i < count for i in chosen):
+            raise UsageError(f"--slices {spec}: the volume has {count} slices; leave it out or choose others")
+        found = sorted({i % count for i in chosen})
+    if not found:
+        raise UsageError(f"--slices {spec}: leaves none of {count} slices; choose others")
+    return found

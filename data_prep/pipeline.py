@@ -1,0 +1,218 @@
+"""From the raw k-space of one volume to what a store keeps of it (Ambient DPS, Aali et al. 2025).
+
+In this order: whiten the coils' noise, crop the readout and then the phase encode in image space, apply
+the mask, compress the coils, compute maps, divide by the scale. Compression, maps and scale are
+computed from measured lines, slice by slice; the phase encode is cropped before data are undersampled,
+never after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from mrigen.coils.compress import compression_matrix
+from mrigen.coils.espirit import espirit
+from mrigen.coils.mixing import mix_coils
+from mrigen.coils.whiten import corner_noise, whiten, whitening_matrix
+from mrigen.errors import UsageError
+from mrigen.operators import MultiCoilMRI, fourier
+from mrigen.operators.masks import MASKS
+from mrigen.seeds import generator
+
+from . import sampling, steps
+from .fastmri_read import ReadSlices, Scan
+from .options import Options, choose_slices
+from .sampling import Sampling
+
+CHUNK_BYTES = 64 << 20
+PROBED_SLICES = 16
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedSlices:
+    """Consecutive slices after the pipeline.
+
+    Attributes:
+        positions: their positions among the selected slices.
+        kspace: measured k-space over the scale, zero elsewhere, complex64 (n, coils, H, W).
+        maps: coil sensitivities, complex64 (n, coils, H, W).
+        scale: divisor of the k-space, float32 (n,).
+        mismatch: how far the measured data are from the model, float32 (n,).
+        reference: coil-combined fully sampled image over the scale, complex64 (n, H, W); None where
+            it was not wanted.
+    """
+
+    positions: slice
+    kspace: Tensor
+    maps: Tensor
+    scale: Tensor
+    mismatch: Tensor
+    reference: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class Pipeline:
+    """The steps for one volume, decided.
+
+    Attributes:
+        scan: what is prepared.
+        options: how.
+        slices: indices of the selected slices.
+        shape: coils, H and W of the result.
+        sampling: masks of the selected slices.
+        required: lines of the raw k-space that must hold data in every slice, bool (W,).
+        whitening: matrix that decorrelates the coils' noise, or None.
+        noise: standard deviation of the noise per real component of the k-space before scaling.
+        references: whether fully sampled images are wanted.
+    """
+
+    scan: Scan
+    options: Options
+    slices: list[int]
+    shape: tuple[int, int, int]
+    sampling: Sampling
+    required: Tensor
+    whitening: Tensor | None
+    noise: float | None
+    references: bool
+
+    @classmethod
+    def plan(cls, scan: Scan, options: Options, read: ReadSlices, *, references: bool) -> Pipeline:
+        """Look at a few slices for the zero-padded edges and the noise, and draw the masks.
+
+        Raises:
+            UsageError: the options do not fit this volume.
+        """
+        if references and scan.mask is not None:
+            raise UsageError(f"{scan.path}: is undersampled and gives no references; leave out --references")
+        shape = prepared_shape(scan, options)
+        slices = choose_slices(options.slices, scan.slices)
+        probed = max(1, min(PROBED_SLICES, CHUNK_BYTES // scan.slice_bytes))
+        probe = read(slices[:: -(-len(slices) // probed)])
+        padding = scan.header.acquired_lines(scan.width)
+        random = partial(generator, options.seed, scan.path.stem)
+        if scan.mask is None:
+            acquired = sampling.acquired_lines(sampling.lines_with_data(probe).any(0), padding)
+            cropped, required = sampling.after_crop(acquired, shape[2]), acquired
+            law = MASKS.build(options.law)
+            masks = sampling.retrospective(law, cropped, slices, random, further=options.fixed_further)
+        else:
+            left, right = padding or (0, scan.width)
+            acquired = (torch.arange(scan.width) >= left) & (torch.arange(scan.width) < right)
+            holds_data = (probe != 0).any(1).any(0)
+            found = torch.from_numpy(scan.mask) & (holds_data if scan.mask.ndim == 2 else holds_data.any(0))
+            masks = sampling.measured(found, acquired, slices, random, further=options.fixed_further)
+            required = masks.masks[0].any(0)
+        whitening, noise = None, None
+        if scan.mask is None if options.noise_whitening is None else options.noise_whitening:
+            whitening = whitening_matrix(corner_noise(probe))
+            noise = float((len(acquired) / acquired.sum()).sqrt())
+        return cls(scan, options, slices, shape, masks, required, whitening, noise, references)
+
+    def run(self, read: ReadSlices) -> Iterator[PreparedSlices]:
+        """Prepare the selected slices, a few at a time."""
+        at_once = max(1, CHUNK_BYTES // self.scan.slice_bytes)
+        for first in range(0, len(self.slices), at_once):
+            positions = slice(first, min(first + at_once, len(self.slices)))
+            yield self._prepare(read(self.slices[positions]), positions)
+
+    def _prepare(self, kspace: Tensor, positions: slice) -> PreparedSlices:
+        self._require_data(kspace, positions)
+        _, height, width = self.shape
+        matrix = self._mixing(kspace)
+        if matrix is not None:
+            kspace = mix_coils(matrix, kspace)
+        kspace = steps.crop_image(steps.crop_image(kspace, height, -2), width, -1)
+        kspace = kspace * self.sampling.acquired
+        mask = self.sampling.masks[positions, None]
+        measured = kspace * mask
+        maps = self._maps(measured if self.options.maps_from == "acs" else kspace)
+        scale = steps.acs_scale(measured * self.sampling.acs_mask)
+        if not (scale > 0).all():
+            raise UsageError("the ACS lines of a slice hold no signal; leave the slice out with --slices")
+        measured = steps.divide(measured, scale)
+        reference = None
+        if self.references:
+            reference = steps.divide((maps.conj() * fourier.ifft(kspace)).sum(1), scale)
+        deviation = steps.mismatch(measured, MultiCoilMRI(maps, mask))
+        return PreparedSlices(positions, measured, maps, scale, deviation, reference)
+
+    def _mixing(self, kspace: Tensor) -> Tensor | None:
+        """Whitening and, from the ACS of each slice, compression, as one matrix per slice.
+
+        What mixes coils commutes with the crops, and fewer coils are cropped faster.
+        """
+        coils, height, width = self.shape
+        if coils == self.scan.coils:
+            return self.whitening
+        rows, columns = self.sampling.acs
+        acs = steps.crop_image(kspace, width, -1)[..., columns]
+        if self.whitening is not None:
+            acs = whiten(acs, self.whitening)
+        acs = steps.crop_image(acs, height, -2)[..., rows, :]
+        matrix = compression_matrix(acs.flatten(2), coils)
+        return matrix if self.whitening is None else matrix @ self.whitening
+
+    def _maps(self, kspace: Tensor) -> Tensor:
+        if self.scan.coils == 1:
+            return torch.ones_like(kspace)
+        o = self.options
+        rows, columns = self.sampling.acs
+        if o.maps_from == "full":
+            extent: tuple[int | slice, int | slice] = (o.calib_readout, o.calib_readout)
+        else:
+            extent = (o.calib_readout if rows == slice(None) else rows, columns)
+        return espirit(kspace, extent, o.kernel_width, o.espirit_threshold, o.espirit_crop)
+
+    def _require_data(self, kspace: Tensor, positions: slice) -> None:
+        empty = (self.required & ~sampling.lines_with_data(kspace)).sum(1).tolist()
+        for index, count in zip(self.slices[positions], empty, strict=True):
+            if count:
+                raise UsageError(
+                    f"{count} lines of slice {index} hold no data; leave the slice out with --slices"
+                )
+
+
+def prepared_shape(scan: Scan, options: Options) -> tuple[int, int, int]:
+    """Coils, H and W that a volume has in the store.
+
+    Raises:
+        UsageError: the options ask for a crop or a mask that this volume cannot have.
+    """
+    path, (crop_height, width) = scan.path, options.crop
+    coils = min(scan.coils, options.virtual_coils or scan.coils)
+    oversampling = scan.header.readout_oversampling() if options.remove_oversampling else 1.0
+    height = crop_height or round(scan.height / oversampling)
+    width = width or scan.width
+    if height > scan.height or width > scan.width:
+        raise UsageError(
+            f"{path}: k-space of {scan.height}x{scan.width} is smaller than --crop {height} {width}; "
+            "crop less or leave it out with --only-size"
+        )
+    if scan.mask is None:
+        if options.acceleration is None:
+            raise UsageError(f"{path}: is fully sampled; say with --acceleration how to undersample it")
+        return coils, height, width
+    if options.undersamples:
+        raise UsageError(
+            f"{path}: carries its own mask and is not undersampled again; leave out --acceleration, --mask, "
+            "--acs-lines and --center-fraction"
+        )
+    if width != scan.width:
+        raise UsageError(
+            f"{path}: the phase encode was undersampled at the scanner, and cropping its image needs all "
+            f"{scan.width} lines; keep it with --crop {crop_height} 0"
+        )
+    if height != scan.height and scan.mask.ndim == 2:
+        raise UsageError(
+            f"{path}: the readout was undersampled at the scanner, and cropping its image needs all "
+            f"{scan.height} samples; keep it with --keep-oversampling and without --crop"
+        )
+    if options.maps_from == "full":
+        raise UsageError(f"{path}: is not fully sampled; compute its maps with --maps-from acs")
+    return coils, height, width

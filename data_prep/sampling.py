@@ -1,0 +1,175 @@
+"""Which k-space lines a scanner acquired, and which of them a store calls measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mrigen.errors import UsageError
+from mrigen.operators.masks import MaskLaw
+from mrigen.operators.masks.base import centred
+from mrigen.operators.masks.measured import Measured
+
+Randomness = Callable[..., torch.Generator]
+
+
+@dataclass(frozen=True, eq=False)
+class Sampling:
+    """The masks of a volume's slices.
+
+    Attributes:
+        acquired: lines that the scanner can measure, bool (W,).
+        masks: measured lines or points, bool (slices, 1 or H, W).
+        acs: rows and columns of the fully sampled centre that the masks share.
+        further: a further mask per slice, of the same shape, or None.
+    """
+
+    acquired: Tensor
+    masks: Tensor
+    acs: tuple[slice, slice]
+    further: Tensor | None = None
+
+    @property
+    def acs_lines(self) -> int:
+        """Fully sampled lines around DC."""
+        return int(self.acs[1].stop - self.acs[1].start)
+
+    @property
+    def acs_mask(self) -> Tensor:
+        """The fully sampled centre, bool (1 or H, W)."""
+        mask = torch.zeros(self.masks.shape[1:], dtype=torch.bool)
+        mask[self.acs if len(mask) > 1 else (slice(None), self.acs[1])] = True
+        return mask
+
+
+def lines_with_data(kspace: Tensor) -> Tensor:
+    """Lines that are not exactly zero in every coil: (n, coils, H, W) to bool (n, W)."""
+    return (kspace != 0).any(2).any(1)
+
+
+def acquired_lines(seen: Tensor, padding: tuple[int, int] | None) -> Tensor:
+    """Lines that the scanner acquired: those between the zero-padded edges.
+
+    Args:
+        seen: lines that hold data in some slice, bool (W,).
+        padding: first and one past the last line that is not padded, by the header.
+
+    Returns:
+        bool (W,), contiguous.
+
+    Raises:
+        UsageError: lines between the edges hold no data.
+    """
+    left, right = padding or (0, len(seen))
+    seen = seen & _between(len(seen), left, right)
+    if not seen.any():
+        raise UsageError("kspace is zero; leave this file out")
+    index = seen.nonzero().flatten()
+    acquired = _between(len(seen), int(index[0]), int(index[-1]) + 1)
+    empty = (acquired & ~seen).nonzero().flatten().tolist()
+    if empty:
+        raise UsageError(
+            f"{len(empty)} lines of kspace (the first is {empty[0]}) are zero, as if undersampled, "
+            "but the file has no mask; add a dataset `mask` (W,)"
+        )
+    if not acquired[len(acquired) // 2]:
+        raise UsageError("the line at DC was not acquired; check the encoding limits in the header")
+    return acquired
+
+
+def after_crop(acquired: Tensor, width: int) -> Tensor:
+    """Lines of the same frequencies after the image was cropped to ``width`` along the phase encode.
+
+    Line j of W has frequency (j - W // 2) / W; a line of the cropped image counts as acquired when
+    its frequency lies within the acquired ones.
+    """
+    before = len(acquired)
+    if width == before:
+        return acquired
+    index = acquired.nonzero().flatten() - before // 2
+    lines = (torch.arange(width) - width // 2) * before
+    return (lines >= int(index[0]) * width) & (lines <= int(index[-1]) * width)
+
+
+def retrospective(
+    law: MaskLaw, acquired: Tensor, slices: list[int], random: Randomness, *, further: bool
+) -> Sampling:
+    """Draw a mask per slice for fully sampled data.
+
+    Args:
+        law: the mask law.
+        acquired: lines that the scanner acquired, bool (W,).
+        slices: indices in the source volume, which key the randomness.
+        random: generator for a purpose and a slice.
+        further: also draw a further mask per slice.
+
+    Raises:
+        UsageError: the law does not fit these lines.
+    """
+    law.check(acquired)
+    draws = [law.draw(acquired[None], random("mask", s)) for s in slices]
+    centre = (law.acs(1, len(acquired))[0] & acquired).nonzero().flatten()
+    if len(centre) == 0:
+        raise UsageError("the masks have no ACS lines to compute maps from; give --acs-lines")
+    acs = (slice(None), slice(int(centre[0]), int(centre[-1]) + 1))
+    return _with_further(law, Sampling(acquired, torch.stack(draws), acs), slices, random, further=further)
+
+
+def measured(
+    mask: Tensor, acquired: Tensor, slices: list[int], random: Randomness, *, further: bool
+) -> Sampling:
+    """The scanner's own mask for every slice.
+
+    Args:
+        mask: lines (W,) or points (H, W) that hold data, bool.
+        acquired: lines that the scanner acquired, bool (W,).
+        slices: indices in the source volume.
+        random: generator for a purpose and a slice.
+        further: also draw a further mask per slice.
+
+    Raises:
+        UsageError: the centre is not fully sampled, or the mask leaves nothing out.
+    """
+    plane = torch.atleast_2d(mask & acquired)
+    height, width = plane.shape
+    block = _centred_block(plane)
+    if block == 0:
+        raise UsageError("the mask has no fully sampled centre to compute maps from")
+    first = (width - block + 1) // 2
+    rows = slice(None) if height == 1 else slice((height - block + 1) // 2, (height - block + 1) // 2 + block)
+    acceleration = height * int(acquired.sum()) / int(plane.sum())
+    if acceleration <= 1:
+        raise UsageError("the mask leaves nothing out; remove it from the file and give --acceleration")
+    law = Measured(Measured.Params(acceleration=acceleration, acs_lines=block))
+    sampling = Sampling(acquired, plane.expand(len(slices), -1, -1), (rows, slice(first, first + block)))
+    return _with_further(law, sampling, slices, random, further=further)
+
+
+def _centred_block(plane: Tensor) -> int:
+    """Side of the largest fully sampled block around DC; for lines, their number."""
+    height, width = plane.shape
+    side = 0
+    while side < (width if height == 1 else min(height, width)):
+        rows = centred(height, side + 1) if height > 1 else torch.ones(1, dtype=torch.bool)
+        if not plane[rows][:, centred(width, side + 1)].all():
+            break
+        side += 1
+    return side
+
+
+def _with_further(
+    law: MaskLaw, sampling: Sampling, slices: list[int], random: Randomness, *, further: bool
+) -> Sampling:
+    if not further:
+        return sampling
+    masks = zip(slices, sampling.masks, strict=True)
+    drawn = [law.further(mask[None, None], random("further", s))[0, 0] for s, mask in masks]
+    return Sampling(sampling.acquired, sampling.masks, sampling.acs, torch.stack(drawn))
+
+
+def _between(width: int, left: int, right: int) -> Tensor:
+    index = torch.arange(width)
+    return (index >= left) & (index < right)

@@ -1,0 +1,108 @@
+"""Which volumes a preparation takes, and whether they fit into one store."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from mrigen.data.manifest import Volume
+from mrigen.errors import UsageError
+from mrigen.operators.masks import MASKS
+
+from .fastmri_read import Scan
+from .options import Options
+from .pipeline import prepared_shape
+
+
+def discover(sources: Iterable[Path], outputs: Iterable[Path]) -> list[Path]:
+    """Files of the given files and folders, by name, none of them in an output folder.
+
+    Raises:
+        UsageError: nothing there, two files of one name, or a source among the outputs.
+    """
+    found: list[Path] = []
+    for source in sources:
+        if source.is_dir():
+            inside = sorted(p for p in source.glob("*.h5") if not p.name.startswith("."))
+            if not inside:
+                raise UsageError(f"{source}: holds no .h5 files; give a folder of fastMRI volumes")
+            found += inside
+        elif source.exists():
+            found.append(source)
+        else:
+            raise UsageError(f"{source}: no such file or folder; give fastMRI HDF5 files or folders of them")
+    taken = {folder.resolve() for folder in outputs}
+    names: dict[str, Path] = {}
+    for path in found:
+        other = names.setdefault(path.stem, path)
+        if other.resolve() != path.resolve():
+            raise UsageError(
+                f"{other} and {path}: volumes of the same name; prepare them into different folders"
+            )
+        if path.resolve().parent in taken:
+            raise UsageError(f"{path.parent}: is both a source and an output folder; choose another --out")
+    return [names[name] for name in sorted(names)]
+
+
+def undersampled(scans: Iterable[Scan]) -> bool:
+    """Whether the data were undersampled at the scanner.
+
+    Raises:
+        UsageError: some were and some were not.
+    """
+    carrying = {scan.path.name: scan.mask is not None for scan in scans}
+    if len(set(carrying.values())) > 1:
+        names = ", ".join(name for name, mask in carrying.items() if mask)
+        raise UsageError(
+            f"some volumes are fully sampled and some carry a mask ({names:.200}); "
+            "prepare them into different folders"
+        )
+    return any(carrying.values())
+
+
+def require_one_size(scans: Iterable[Scan], there: Iterable[Volume], options: Options) -> None:
+    """Refuse volumes that would have different sizes in the store.
+
+    Raises:
+        UsageError: names the sizes and the options that help.
+    """
+    shapes = Counter(prepared_shape(scan, options) for scan in scans)
+    shapes.update(volume.shape for volume in there)
+    if len(shapes) > 1:
+        sizes = ", ".join(f"{count} of {c}x{h}x{w}" for (c, h, w), count in sorted(shapes.items()))
+        raise UsageError(
+            f"the volumes would have different sizes, coils x H x W: {sizes}; bring them to one size "
+            "with --crop and --virtual-coils, or take one with --only-size"
+        )
+
+
+def require_calibration(scans: Iterable[Scan], options: Options) -> None:
+    """Refuse ACS lines that cannot host ESPIRiT's kernel, before anything is read.
+
+    Raises:
+        UsageError: names the number of lines and the options that help.
+    """
+    centre = MASKS.build(options.law).params.centre
+    for scan in scans:
+        lines = centre(prepared_shape(scan, options)[2])
+        if scan.coils > 1 and options.maps_from == "acs" and lines < options.kernel_width:
+            raise UsageError(
+                f"{lines} ACS lines cannot host ESPIRiT's kernel of {options.kernel_width}; raise "
+                "--acs-lines or lower --kernel-width"
+            )
+
+
+def require_parts(names: Iterable[str], options: Options) -> None:
+    """Refuse a split that leaves a part empty.
+
+    Raises:
+        UsageError: names the part.
+    """
+    counts = Counter(options.part(name) for name in names)
+    for part in options.split:
+        if not counts[part]:
+            raise UsageError(
+                f"--split: {part} would get none of {counts.total()} volumes; raise its "
+                "fraction or change --seed"
+            )

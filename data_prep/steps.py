@@ -1,0 +1,74 @@
+"""The steps of the preparation, each on a batch of slices at once.
+
+k-space is complex64 (n, coils, H, W) with DC in the centre.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mrigen.operators import MultiCoilMRI, fourier
+
+CG_STEPS = 8
+
+
+def crop_image(kspace: Tensor, size: int, axis: int) -> Tensor:
+    """k-space of the image cropped to ``size`` pixels about its centre along ``axis`` (-2 or -1).
+
+    The pixel at n // 2 stays the centre, so that the phase of the image does not change. Nothing
+    is touched where the size is already right.
+    """
+    before = kspace.shape[axis]
+    if size == before:
+        return kspace
+    image = fourier.ifft(kspace, (axis,))
+    return fourier.fft(image.narrow(axis, before // 2 - size // 2, size), (axis,))
+
+
+def acs_scale(acs: Tensor) -> Tensor:
+    """99th percentile of the root-sum-of-squares image of the ACS alone, (n,).
+
+    Args:
+        acs: k-space that is zero outside the fully sampled centre.
+    """
+    image = fourier.ifft(acs).abs().square().sum(1).sqrt()
+    return torch.from_numpy(np.quantile(image.flatten(1).numpy(), 0.99, axis=1).astype(np.float32))
+
+
+def divide(kspace: Tensor, scale: Tensor) -> Tensor:
+    """k-space over a real scale per slice: each component is divided once, correctly rounded."""
+    shape = (-1, *[1] * kspace.ndim)
+    return torch.view_as_complex(torch.view_as_real(kspace) / scale.view(shape))
+
+
+def mismatch(kspace: Tensor, operator: MultiCoilMRI) -> Tensor:
+    """‖k - A x‖ / ‖k‖ per slice, x from 8 steps of conjugate gradients on AᴴA x = Aᴴk.
+
+    So few, because undersampled coils can fit their own noise in the end.
+
+    Args:
+        kspace: measured k-space, zero where it was not measured.
+        operator: A = M F S with the maps of these slices.
+
+    Returns:
+        How far the data are from the model, (n,), float32: noise, motion and what the maps miss.
+    """
+    x = torch.zeros_like(operator.adjoint(kspace))
+    residual = operator.adjoint(kspace)
+    direction, power = residual, _square(residual)
+    for _ in range(CG_STEPS):
+        curved = operator.normal(direction)
+        curvature = (direction.conj() * curved).real.sum((1, 2, 3), keepdim=True)
+        step = torch.where(curvature > 0, power / curvature, 0)
+        x = x + step * direction
+        residual = residual - step * curved
+        before, power = power, _square(residual)
+        direction = residual + torch.where(before > 0, power / before, 0) * direction
+    left = _square(kspace - operator.forward(x)) / _square(kspace)
+    return left.sqrt().flatten()
+
+
+def _square(x: Tensor) -> Tensor:
+    return x.abs().square().sum((1, 2, 3), keepdim=True)

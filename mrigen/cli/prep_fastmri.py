@@ -1,0 +1,170 @@
+"""``mrigen prep-fastmri``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+MASK, COILS, MAPS, DATA = "Masks", "Coil maps", "Image", "Data"
+
+
+def prep_fastmri(
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="SRC...", help="fastMRI HDF5 files, or folders of *.h5 files.")
+    ],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder of the store; a second run continues it.")],
+    acceleration: Annotated[
+        float | None,
+        typer.Option(
+            help="R of the masks for fully sampled data; files that carry a `mask` keep theirs.",
+            rich_help_panel=MASK,
+        ),
+    ] = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(help="exact-random (the default), random, equispaced or magic.", rich_help_panel=MASK),
+    ] = None,
+    acs_lines: Annotated[
+        int | None, typer.Option(help="Fully sampled lines around DC.", rich_help_panel=MASK)
+    ] = None,
+    center_fraction: Annotated[
+        float | None,
+        typer.Option(help="The same as a fraction of W; by default 0.32 / R.", rich_help_panel=MASK),
+    ] = None,
+    fixed_further: Annotated[
+        bool,
+        typer.Option(
+            help="Store one further mask per slice; by default training draws it at every step.",
+            rich_help_panel=MASK,
+        ),
+    ] = False,
+    virtual_coils: Annotated[
+        int, typer.Option(help="Compress to so many coils; 0 keeps all.", rich_help_panel=COILS)
+    ] = 4,
+    maps_from: Annotated[
+        str,
+        typer.Option(
+            help="`acs`: ACS lines of the undersampled data; `full`: fully sampled centre (a leak).",
+            rich_help_panel=COILS,
+        ),
+    ] = "acs",
+    kernel_width: Annotated[int, typer.Option(help="ESPIRiT's kernel.", rich_help_panel=COILS)] = 6,
+    calib_readout: Annotated[
+        int, typer.Option(help="Readout samples of the calibration region.", rich_help_panel=COILS)
+    ] = 24,
+    espirit_threshold: Annotated[
+        float, typer.Option(help="Singular values kept, relative to the largest.", rich_help_panel=COILS)
+    ] = 0.02,
+    espirit_crop: Annotated[
+        float,
+        typer.Option(help="Eigenvalue below which maps are zero; 0 keeps all.", rich_help_panel=COILS),
+    ] = 0.0,
+    noise_whitening: Annotated[
+        bool | None,
+        typer.Option(
+            "--noise-whitening/--no-noise-whitening",
+            help="Decorrelate the coils by the noise of an image corner; by default for fully sampled data.",
+            rich_help_panel=COILS,
+        ),
+    ] = None,
+    crop: Annotated[
+        tuple[int, int],
+        typer.Option(metavar="H W", help="Crop the image; 0 keeps an axis.", rich_help_panel=MAPS),
+    ] = (0, 0),
+    remove_oversampling: Annotated[
+        bool,
+        typer.Option(
+            "--remove-oversampling/--keep-oversampling",
+            help="Crop the readout to the header's reconstructed field of view.",
+            rich_help_panel=MAPS,
+        ),
+    ] = True,
+    slices: Annotated[str, typer.Option(help="all, 5:-5 or 0,3,7.", rich_help_panel=DATA)] = "all",
+    split: Annotated[
+        str,
+        typer.Option(help="Parts by volume, such as train=0.9,val=0.1, or one name.", rich_help_panel=DATA),
+    ] = "train",
+    only_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HxW",
+            help="Take only files with k-space of this size; also COILSxHxW.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    references: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for fully sampled images, for evaluation only; by default OUT-reference.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    no_references: Annotated[
+        bool, typer.Option("--no-references", help="Write none.", rich_help_panel=DATA)
+    ] = False,
+    strict: Annotated[bool, typer.Option(help="Stop at the first file that cannot be prepared.")] = False,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes; by default as many as are worth starting.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Masks depend on seed, file name and slice alone.")] = 0,
+) -> None:
+    """Turn raw fastMRI k-space into a measurement store: measured lines, masks, coil maps, scale.
+
+    In this order: mark zero-padded edges as unmeasured, whiten the noise, remove readout oversampling and
+    crop, undersample, compress the coils, compute ESPIRiT maps from the ACS lines, scale. The store
+    holds nothing of a fully sampled image; references for evaluation go to a folder of their own. Patient
+    information is not copied, but file names are kept: rename files that carry a name.
+
+    A second run skips finished volumes. Files that cannot be prepared are listed, the others are done,
+    and the exit code is 1.
+
+    Try:
+
+    - `mrigen prep-fastmri multicoil_train --out brain-r4 --acceleration 4 --acs-lines 20 --crop 384 320`
+
+    - small volumes of `mrigen simulate`: `mrigen prep-fastmri raw --out prepared --acceleration 4
+      --acs-lines 6 --kernel-width 4`
+
+    - undersampled at the scanner: `mrigen prep-fastmri multicoil_test --out brain-test --only-size 640x320`
+    """
+    from pydantic import ValidationError
+    from rich.console import Console
+
+    from mrigen.data_prep import job, preview, summary
+    from mrigen.data_prep.options import Options
+    from mrigen.errors import UsageError
+    from mrigen.registry import describe
+
+    if no_references and references is not None:
+        raise UsageError("give --references or --no-references, not both")
+    try:
+        options = Options(
+            acceleration=acceleration,
+            mask=mask,
+            acs_lines=acs_lines,
+            center_fraction=center_fraction,
+            fixed_further=fixed_further,
+            virtual_coils=virtual_coils,
+            maps_from=maps_from,
+            kernel_width=kernel_width,
+            calib_readout=calib_readout,
+            espirit_threshold=espirit_threshold,
+            espirit_crop=espirit_crop,
+            noise_whitening=noise_whitening,
+            crop=crop,
+            remove_oversampling=remove_oversampling,
+            slices=slices,
+            split=split,
+            only_size=only_size,
+            seed=seed,
+        )
+    except ValidationError as error:
+        raise UsageError(f"mrigen prep-fastmri: {describe(error)}") from error
+    beside = None if no_references else references or "beside"
+    report = job.run(sources, out, options, references=beside, jobs=jobs, strict=strict)
+    summary.show(report, out, Console())
+    if report.manifest is not None:
+        typer.echo(f"look at {preview.draw(out)}")
+    if report.failed:
+        raise typer.Exit(1)
