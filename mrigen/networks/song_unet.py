@@ -6,7 +6,7 @@ import math
 from typing import Annotated, ClassVar, Literal, cast
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -35,6 +35,12 @@ class SongUNetParams(UNetParams):
     encoder_type: Literal["standard", "skip", "residual"] = "standard"
     decoder_type: Literal["standard", "skip"] = "standard"
     resample_filter: Annotated[tuple[Count, ...], Field(min_length=2, max_length=16)] = (1, 1)
+
+    @model_validator(mode="after")
+    def _even(self) -> SongUNetParams:
+        if len(self.resample_filter) % 2:
+            raise ValueError("resample_filter must have an even number of taps, or sizes do not match")
+        return self
 
 
 @NETWORKS.register("song-unet")
