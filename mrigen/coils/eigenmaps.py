@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-OVERSAMPLING = 4  # coarse points per Nyquist distance N / (2K - 1)
+OVERSAMPLING = 3  # coarse points per Nyquist distance N / (2K - 1)
 SQUARINGS = 8  # single matrices are raised to the power 2⁸
 TOLERANCE = 5e-3  # largest |G v - λ v| / |G v| of an interpolated eigenvector
 TINY = torch.finfo(torch.float32).tiny
@@ -140,7 +140,7 @@ def _solve(matrices: Tensor, count: int) -> tuple[Tensor, Tensor]:
                 trace = power.diagonal(dim1=1, dim2=2).real.sum(-1)
                 power = power * trace.clamp(min=TINY).reciprocal()[:, None, None]
             power = power @ power
-        strongest = power.diagonal(dim1=1, dim2=2).real.argmax(1)
+        strongest = power.diagonal(dim1=1, dim2=2).real.contiguous().argmax(1)
         vector = power.gather(2, strongest[:, None, None].expand(-1, power.shape[1], 1))
         found.append(_orthonormal(vector[:, None])[:, 0])
     vectors = _orthonormal(torch.stack(found, 1))

@@ -26,8 +26,8 @@ def espirit(
 
     The maps of a pixel are the eigenvectors with eigenvalue 1 of G(r) = K⁻² Σ_i h_i(r) h_i(r)ᴴ (see
     ``mrigen.coils.calibration``). Parameters, the scale of the eigenvalues and the phase reference
-    (coil 0 is real and not negative) are those of ``sigpy.mri.app.EspiritCalib``; BART's ``ecalib -m1``
-    has thresh 0.001 and crop 0.8.
+    (coil 0 is real and not negative) are those of ``sigpy.mri.app.EspiritCalib``. BART's ``ecalib -m1``
+    has crop 0.8 and -t 0.001, which is a threshold of *squared* singular values: thresh √0.001 here.
 
     Args:
         kspace: complex (..., coils, H, W), DC at (H // 2, W // 2); leading axes are independent slices.
@@ -70,8 +70,8 @@ def espirit_eigen(
     """
     _check_kspace(kspace)
     *leading, coils, height, width = kspace.shape
-    _check_parameters(coils, kernel_width, thresh, maps)
     extents = calib_width if isinstance(calib_width, tuple) else (calib_width, calib_width)
+    _check_parameters(coils, extents, kernel_width, thresh, maps)
     calib = kspace[..., region(height, extents[0]), region(width, extents[1])]
     calib = calib.reshape(-1, *calib.shape[-3:])
     _check_calibration(calib, kernel_width)
@@ -97,7 +97,12 @@ def _check_kspace(kspace: Tensor) -> None:
         raise UsageError("kspace has NaN or infinite values: mend or leave out the slices that have them")
 
 
-def _check_parameters(coils: int, kernel_width: int, thresh: float, maps: int) -> None:
+def _check_parameters(
+    coils: int, extents: tuple[Extent, Extent], kernel_width: int, thresh: float, maps: int
+) -> None:
+    widths = [extent for extent in extents if isinstance(extent, int)]
+    if min(widths, default=1) < 1:
+        raise UsageError(f"calib_width {min(widths)} must be at least 1")
     if kernel_width < 1:
         raise UsageError(f"kernel_width {kernel_width} must be at least 1")
     if not 0 < thresh < 1:
