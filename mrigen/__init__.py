@@ -14,11 +14,19 @@ _LAZY = {
     "MultiCoilMRI": "mrigen.operators.mri",
     "espirit": "mrigen.coils.espirit",
     "load_denoiser": "mrigen.checkpoints.folder",
-    "load_generator": "mrigen.checkpoints.folder",
+    "load_generator": "mrigen.engine.build",
     "load_model": "mrigen.checkpoints.folder",
 }
 
-__all__ = ["__version__", *sorted(_LAZY)]
+__all__ = [
+    "MeasurementStore",
+    "MultiCoilMRI",
+    "__version__",
+    "espirit",
+    "load_denoiser",
+    "load_generator",
+    "load_model",
+]
 
 
 def __getattr__(name: str) -> Any:

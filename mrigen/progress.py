@@ -23,7 +23,9 @@ T = TypeVar("T")
 class Advance(Protocol):
     """Report progress: how many more units are done, and a few words to show beside the bar."""
 
-    def __call__(self, units: int = 1, note: str = "") -> None: ...
+    def __call__(self, units: int = 1, note: str = "") -> None:
+        """``units`` more are done."""
+        ...
 
 
 class _Rate(ProgressColumn):
@@ -32,6 +34,7 @@ class _Rate(ProgressColumn):
         self._unit = unit
 
     def render(self, task: Task) -> Text:
+        """The rate as a column's text."""
         speed = task.finished_speed or task.speed
         return Text("" if speed is None else f"{speed:.3g} {self._unit}/s", style="cyan")
 
@@ -88,9 +91,7 @@ def _lines(console: Console, description: str, total: int, unit: str, done: int)
             seconds = time.monotonic() - start
             rate = (finished - done) / max(seconds, 1e-9)
             left = (total - finished) / rate
-            console.print(
-                f"{description}: {finished}/{total} {unit}, {rate:.3g} {unit}/s, {left:.0f} s left {note}".rstrip(),
-                highlight=False,
-            )
+            line = f"{description}: {finished}/{total} {unit}, {rate:.3g} {unit}/s, {left:.0f} s left {note}"
+            console.print(line.rstrip(), highlight=False)
 
     return advance

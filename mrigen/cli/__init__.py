@@ -1,0 +1,1 @@
+"""The command line: thin typer functions, heavy imports inside them."""

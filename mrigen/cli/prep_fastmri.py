@@ -124,7 +124,7 @@ def prep_fastmri(
     - `mrigen prep-fastmri multicoil_train --out brain-r4 --acceleration 4 --acs-lines 20 --crop 384 320`
 
     - small volumes of `mrigen simulate`: `mrigen prep-fastmri raw --out prepared --acceleration 4
-      --acs-lines 6 --kernel-width 4`
+      --acs-lines 6 --kernel-width 3`
 
     - undersampled at the scanner: `mrigen prep-fastmri multicoil_test --out brain-test --only-size 640x320`
     """

@@ -10,7 +10,9 @@ import typer
 
 def sample(
     checkpoint: Annotated[Path, typer.Argument(help="Model folder of a generator or a teacher.")],
-    out: Annotated[Path, typer.Option(help="HDF5 file for the images; a PNG of the first ones goes beside it.")],
+    out: Annotated[
+        Path, typer.Option(help="HDF5 file for the images; a PNG of the first ones goes beside it.")
+    ],
     seeds: Annotated[str, typer.Option(help="Seeds, one image each: 0-49999 or 3,5,8.")] = "0-63",
     maps: Annotated[
         Path | None, typer.Option(help="Measurement store with coil maps; MRI teachers need one.")

@@ -10,12 +10,15 @@ import typer
 if TYPE_CHECKING:
     from mrigen.recipe.study import Study
 
-Recipe = Annotated[str, typer.Argument(help="A shipped recipe's name (`mrigen recipes list`) or a YAML file.")]
+Recipe = Annotated[
+    str, typer.Argument(help="A shipped recipe's name (`mrigen recipes list`) or a YAML file.")
+]
 Out = Annotated[
     Path | None, typer.Option(help="Run folder; by default runs/RECIPE. The same command continues it.")
 ]
 Data = Annotated[
-    Path | None, typer.Option(help="A measurement store from `mrigen prep-fastmri`, instead of the recipe's data.")
+    Path | None,
+    typer.Option(help="A measurement store from `mrigen prep-fastmri`, instead of the recipe's data."),
 ]
 Reference = Annotated[
     Path | None, typer.Option(help="Its references for evaluation; by default the folder beside the store.")
@@ -51,7 +54,12 @@ def run(
 
 
 def train(
-    recipe: Recipe, out: Out = None, data: Data = None, set_: Set = None, seed: Seed = None, device: Device = "auto"
+    recipe: Recipe,
+    out: Out = None,
+    data: Data = None,
+    set_: Set = None,
+    seed: Seed = None,
+    device: Device = "auto",
 ) -> None:
     """Train the corruption-aware teacher of a recipe on measurements alone.
 
@@ -95,7 +103,9 @@ def distill(
     study.train()
     study.distill()
     study.console.print(f"generator: {study.student_folder}", highlight=False)
-    study.console.print(f"next: mrigen sample {study.student_folder} --seeds 0-99 --out samples.h5", highlight=False)
+    study.console.print(
+        f"next: mrigen sample {study.student_folder} --seeds 0-99 --out samples.h5", highlight=False
+    )
 
 
 def _study(

@@ -32,7 +32,8 @@ class Karras(Params):
     def level(self, t: Tensor) -> Tensor:
         """Noise level at schedule position t: σ_max at 0, σ_min at 1."""
         high, low = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
-        return (high + t * (low - high)) ** self.rho
+        level: Tensor = (high + t * (low - high)) ** self.rho
+        return level
 
     def steps(self, count: int) -> list[float]:
         """``count`` decreasing levels from σ_max to σ_min, then 0: the grid of a sampler."""

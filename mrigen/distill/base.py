@@ -9,7 +9,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mrigen.diffusion.denoiser import Conventions, Denoiser
+from mrigen.conventions import Conventions, NetworkDenoiser
+from mrigen.diffusion.denoiser import Denoiser
 from mrigen.diffusion.noise import KarrasUniform
 from mrigen.diffusion.objectives import Objective
 from mrigen.operators.base import LinearOperator, randn_like
@@ -27,7 +28,7 @@ class Generator(nn.Module):
         sigma_init: noise level at which the network is called.
     """
 
-    def __init__(self, denoiser: nn.Module, sigma_init: float = 2.5) -> None:
+    def __init__(self, denoiser: NetworkDenoiser, sigma_init: float = 2.5) -> None:
         super().__init__()
         self.denoiser = denoiser
         self.sigma_init = sigma_init

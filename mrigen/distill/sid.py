@@ -10,7 +10,7 @@ from torch import Tensor
 from mrigen.diffusion.denoiser import Denoiser, to_channels
 from mrigen.diffusion.noise import per_sample
 from mrigen.distill.base import LOSSES, DistillLoss, LossParams
-from mrigen.operators.base import randn_like
+from mrigen.operators.base import LinearOperator, randn_like
 from mrigen.operators.corruption import Corruption
 
 
@@ -39,6 +39,7 @@ class SiD(DistillLoss):
     """
 
     Params: ClassVar[type[LossParams]] = SiDParams
+    params: SiDParams
 
     def generator(
         self,
@@ -56,7 +57,16 @@ class SiD(DistillLoss):
         noise = randn_like(signal, generator)
         return self.at(teacher, fake, signal, A, further, sigma, noise)
 
-    def at(self, teacher, fake, signal, A, further, sigma, noise) -> Tensor:  # noqa: ANN001
+    def at(
+        self,
+        teacher: Denoiser,
+        fake: Denoiser,
+        signal: Tensor,
+        A: LinearOperator,
+        further: LinearOperator,
+        sigma: Tensor,
+        noise: Tensor,
+    ) -> Tensor:
         """The loss with all of its randomness given."""
         noisy = signal + per_sample(sigma) * noise
         f_phi = self.objective.predict(teacher, noisy, sigma, further)
@@ -66,5 +76,5 @@ class SiD(DistillLoss):
         with torch.no_grad():
             error = to_channels(self._judge(signal - f_phi, A))
             divisor = error.abs().flatten(1).mean(1).clamp(min=self.params.divisor_floor)
-        alpha = self.params.alpha  # type: ignore[attr-defined]
-        return ((1 - alpha) * d.square() + d * residual).flatten(1).sum(1) / divisor
+        form = (1 - self.params.alpha) * d.square() + d * residual
+        return form.flatten(1).sum(1) / divisor

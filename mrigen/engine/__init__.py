@@ -1,0 +1,1 @@
+"""Training and distillation: the loop, its state, the average of weights, sampling."""

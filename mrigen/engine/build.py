@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from mrigen import __version__
 from mrigen.checkpoints.description import ModelDescription, read_description
@@ -17,7 +16,7 @@ from mrigen.diffusion.objectives import OBJECTIVES, Objective
 from mrigen.distill import Generator
 from mrigen.engine.params import TeacherParams
 from mrigen.errors import UsageError
-from mrigen.networks import NETWORKS, PRECONDITIONERS
+from mrigen.networks import NETWORKS, PRECONDITIONERS, Preconditioner
 from mrigen.operators.corruption import Corruption
 
 
@@ -52,8 +51,8 @@ def new_denoiser(description: ModelDescription, seed: int) -> NetworkDenoiser:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = NETWORKS.build(description.network)
-        model: nn.Module = PRECONDITIONERS.build(description.preconditioner, network=network)
-    return NetworkDenoiser(model.to(memory_format=torch.channels_last), description.conventions)  # type: ignore[call-overload]
+        model: Preconditioner = PRECONDITIONERS.build(description.preconditioner, network=network)
+    return NetworkDenoiser(model.to(memory_format=torch.channels_last), description.conventions)
 
 
 def objective_of(description: ModelDescription, corruption: Corruption, folder: Path) -> Objective:

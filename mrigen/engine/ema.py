@@ -29,6 +29,6 @@ class EMA:
         """Average in the weights after a step that brought the count to ``images``."""
         weight = 1 - 0.5 ** (batch / max(min(self.halflife, RAMP * images), 1e-8))
         mine: list[Tensor] = list(self.module.parameters())
-        torch._foreach_lerp_(mine, list(module.parameters()), weight)  # noqa: SLF001
+        torch._foreach_lerp_(mine, list(module.parameters()), weight)
         for old, new in zip(self.module.buffers(), module.buffers(), strict=True):
             old.copy_(new)

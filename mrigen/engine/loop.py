@@ -67,9 +67,11 @@ def drive(job: Job, folder: Path, fabric: Fabric, title: str) -> None:
     if saved is not None:
         job.images = saved["images"]
         job.load(saved["job"])
-    with _log(folder, fabric) as write, _stop_requested() as stopped, bar(
-        title, params.images, "img", job.images
-    ) as advance:
+    with (
+        _log(folder, fabric) as write,
+        _stop_requested() as stopped,
+        bar(title, params.images, "img", job.images) as advance,
+    ):
         last = job.images
 
         def save() -> None:
@@ -117,12 +119,16 @@ def _stop_requested() -> Iterator[Any]:
             signal.signal(number, handler)
 
 
+def _ignore(images: int, logs: dict[str, float]) -> None:
+    """Where another process writes the log."""
+
+
 @contextmanager
 def _log(folder: Path, fabric: Fabric) -> Iterator[Any]:
     """Append JSON lines, at most one every few seconds."""
     folder.mkdir(parents=True, exist_ok=True)
     if not fabric.is_global_zero:
-        yield lambda images, logs: None
+        yield _ignore
         return
     with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
         latest = 0.0

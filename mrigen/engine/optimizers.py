@@ -35,7 +35,7 @@ class Optimizer:
             self.adam.zero_grad()
             raise NonFiniteLossError(
                 f"the loss became {[round(float(v), 4) for v in losses]} after {images} images; "
-                "the state before this step is saved: lower the learning rate or set max_grad_norm, and continue"
+                "the state before this step is saved: lower the learning rate or set max_grad_norm"
             )
         for group in self.adam.param_groups:
             group["lr"] = self._rate(images)

@@ -1,0 +1,1 @@
+"""Distances of sets of images, with and without clean data."""

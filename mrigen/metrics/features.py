@@ -41,7 +41,7 @@ class RandomVGG16(FeatureExtractorBase):  # type: ignore[misc]
             if isinstance(module, nn.Conv2d | nn.Linear):
                 scale = (2.0 / module.weight[0].numel()) ** 0.5
                 module.weight.data.normal_(0, scale, generator=generator)
-                nn.init.zeros_(module.bias)
+                nn.init.zeros_(module.get_parameter("bias"))
         self.requires_grad_(False)
         self.eval()
 

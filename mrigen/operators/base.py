@@ -74,6 +74,10 @@ class LinearOperator(TensorRecord, ABC):
         """Aᴴ A x."""
         return self.adjoint(self.forward(x))
 
+    @abstractmethod
+    def zero_image(self) -> Tensor:
+        """An image of zeros of the operator's batch, shape, kind and device."""
+
     def conditioning(self) -> Tensor | None:
         """Extra network channels that describe A, float32 (B, c, H, W); None when there is nothing to say."""
         return None

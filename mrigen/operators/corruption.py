@@ -37,6 +37,7 @@ class Corruption(ABC):
         Raises:
             UsageError: names the reason.
         """
+        return
 
     def measure(self, x: Tensor, generator: torch.Generator) -> Measurements:
         """Corrupt clean images as the data are: y = A x + σ ε with a fresh A per sample."""

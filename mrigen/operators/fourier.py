@@ -13,13 +13,15 @@ PLANE: Axes = (-2, -1)
 def fft(x: Tensor, axes: Axes = PLANE) -> Tensor:
     """Centred orthonormal Fourier transform along ``axes``: image to k-space."""
     x = torch.fft.ifftshift(x, dim=axes)
-    return torch.fft.fftshift(torch.fft.fftn(x, dim=axes, norm="ortho"), dim=axes)
+    k: Tensor = torch.fft.fftshift(torch.fft.fftn(x, dim=axes, norm="ortho"), dim=axes)
+    return k
 
 
 def ifft(k: Tensor, axes: Axes = PLANE) -> Tensor:
     """Centred orthonormal inverse Fourier transform along ``axes``: k-space to image."""
     k = torch.fft.ifftshift(k, dim=axes)
-    return torch.fft.fftshift(torch.fft.ifftn(k, dim=axes, norm="ortho"), dim=axes)
+    x: Tensor = torch.fft.fftshift(torch.fft.ifftn(k, dim=axes, norm="ortho"), dim=axes)
+    return x
 
 
 def project(x: Tensor, mask: Tensor, axes: Axes = PLANE) -> Tensor:
@@ -29,4 +31,5 @@ def project(x: Tensor, mask: Tensor, axes: Axes = PLANE) -> Tensor:
     so that only the mask has to be shifted.
     """
     shifted = torch.fft.ifftshift(mask, dim=axes)
-    return torch.fft.ifftn(torch.fft.fftn(x, dim=axes) * shifted, dim=axes)
+    projected: Tensor = torch.fft.ifftn(torch.fft.fftn(x, dim=axes) * shifted, dim=axes)
+    return projected

@@ -56,10 +56,14 @@ class MultiCoilMRI(LinearOperator):
         axes = (-1,) if self.mask.shape[-2] == 1 else fourier.PLANE
         return (self.maps.conj() * fourier.project(self.maps * x, self.mask, axes)).sum(1, keepdim=True)
 
+    def zero_image(self) -> Tensor:
+        """Zeros, complex (B, 1, H, W)."""
+        batch = max(len(self.maps), len(self.mask))
+        return self.maps.new_zeros(batch, 1, *self.maps.shape[-2:])
+
     def conditioning(self) -> Tensor:
         """The mask as a float32 channel (B, 1, H, W)."""
-        batch = max(len(self.maps), len(self.mask))
-        return self.mask.float().expand(batch, 1, *self.maps.shape[-2:])
+        return self.mask.float().expand(self.zero_image().shape)
 
     def noise(self, y: Tensor, sigma: float | Tensor, generator: torch.Generator) -> Tensor:
         """Complex noise of standard deviation σ per component on the sampled points."""

@@ -24,7 +24,7 @@ class _Loader(yaml.SafeLoader):
     """Plain YAML: no tags beyond the standard ones, no aliases (which can grow without bound)."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.events.AliasEvent):
             raise yaml.YAMLError("aliases are not allowed in recipes")
         return super().compose_node(parent, index)
 

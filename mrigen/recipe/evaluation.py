@@ -52,12 +52,20 @@ def evaluate(study: Study) -> dict[str, Any]:
         }
         shown[name] = next(read_images(path, SHOWN))
     rows["floor"] = {"fd": reference.distance([_other_references(study, count)])}
-    summary = {"recipe": study.recipe.name, "seed": study.recipe.seed, "features": params.features, "n": count, **rows}
+    summary = {
+        "recipe": study.recipe.name,
+        "seed": study.recipe.seed,
+        "features": params.features,
+        "n": count,
+        **rows,
+    }
     write_json(study.out / "summary.json", summary)
     rows_shown = {name: some[spread(len(some), SHOWN)] for name, some in shown.items()}
     comparison(rows_shown, reference.window, study.out / "figure.png", study.recipe.title)
     study.console.print(summary_table(summary))
-    study.console.print(f"figure: {study.out / 'figure.png'}\nnumbers: {study.out / 'summary.json'}", highlight=False)
+    study.console.print(
+        f"figure: {study.out / 'figure.png'}\nnumbers: {study.out / 'summary.json'}", highlight=False
+    )
     for line in study.recipe.next:
         study.console.print(f"next: {line}", highlight=False)
     return summary
@@ -79,7 +87,7 @@ def _other_references(study: Study, count: int) -> Tensor:
 def _samplers(study: Study) -> dict[str, TeacherSampler | StudentSampler]:
     reverse = study.recipe.evaluate.sampler
     folders = {"teacher": study.teacher_folder, "student": study.student_folder}
-    samplers = {n: sampler_of(folder, study.store_folder, reverse, BATCH)[0] for n, folder in folders.items()}
+    samplers = {n: sampler_of(folder, study.store_folder, reverse, BATCH) for n, folder in folders.items()}
     for sampler in samplers.values():
         sampler.to(study.fabric.device)
     return samplers

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from mrigen.checkpoints.description import ModelDescription, read_description
+from mrigen.checkpoints.description import read_description
 from mrigen.data.images import read_images, write_images
 from mrigen.data.store import MeasurementStore
 from mrigen.diffusion.samplers import SAMPLERS
@@ -30,15 +31,12 @@ def parse_seeds(text: str) -> list[int]:
         UsageError: not of that form.
     """
     found: list[int] = []
-    try:
-        for part in text.split(","):
-            first, dash, last = part.partition("-")
-            low, high = int(first), int(last) if dash else int(first)
-            if not 0 <= low <= high or high - low > MOST:
-                raise ValueError
-            found.extend(range(low, high + 1))
-    except ValueError as error:
-        raise UsageError(f"--seeds {text}: write 0-49999 or 3,5,8") from error
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,18})(?:-(\d{1,18}))?\s*", part)
+        low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not low <= high <= low + MOST:
+            raise UsageError(f"--seeds {text}: write 0-49999 or 3,5,8")
+        found.extend(range(low, high + 1))
     return found
 
 
@@ -49,7 +47,7 @@ def open_device(device: str, precision: str = "32-true") -> Fabric:
         UsageError: there is no such device here.
     """
     try:
-        fabric = Fabric(accelerator=device, devices=1, precision=precision)  # type: ignore[arg-type]
+        fabric = Fabric(accelerator=device, devices=1, precision=precision)
     except Exception as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"--device {device}: not available here ({reason}); try --device cpu") from error
@@ -59,7 +57,7 @@ def open_device(device: str, precision: str = "32-true") -> Fabric:
 
 def sampler_of(
     folder: Path, maps: Path | None, sampler: dict[str, object], batch: int
-) -> tuple[StudentSampler | TeacherSampler, ModelDescription]:
+) -> StudentSampler | TeacherSampler:
     """What makes images from seeds with a model folder.
 
     Args:
@@ -72,22 +70,17 @@ def sampler_of(
         UsageError: the model needs maps.
     """
     description = read_description(folder)
-    corruption = None
-    if maps is not None:
-        corruption = MeasurementStore(maps).corruption()
-    elif description.role == "teacher" or description.generator_input == "sampled":
+    shape = description.image_shape
+    if description.role == "generator" and description.generator_input == "full":
+        return StudentSampler(build.load_generator(folder)[0], shape, batch)
+    if maps is None:
         raise UsageError(f"{folder}: this model sees its noise through coil maps; give --maps STORE")
-    if description.role == "teacher":
-        denoiser, _ = build.load_teacher(folder)
-        objective = build.objective_of(description, corruption, folder)
-        return TeacherSampler(
-            denoiser, objective, corruption, SAMPLERS.build(sampler), description.image_shape, batch
-        ), description
-    generator, _ = build.load_generator(folder)
-    objective = sampled = None
-    if description.generator_input == "sampled":
-        objective, sampled = build.objective_of(description, corruption, folder), corruption
-    return StudentSampler(generator, description.image_shape, batch, objective, sampled), description
+    corruption = MeasurementStore(maps).corruption()
+    objective = build.objective_of(description, corruption, folder)
+    if description.role == "generator":
+        return StudentSampler(build.load_generator(folder)[0], shape, batch, objective, corruption)
+    reverse = SAMPLERS.build(sampler)
+    return TeacherSampler(build.load_teacher(folder)[0], objective, corruption, reverse, shape, batch)
 
 
 def counted(batches: Iterable[Tensor], advance: Advance) -> Iterator[Tensor]:
@@ -102,7 +95,7 @@ def sample_model(
 ) -> None:
     """Images of a model folder into an HDF5 file, and a picture of the first ones."""
     wanted = parse_seeds(seeds)
-    sampler, _ = sampler_of(folder, maps, {"name": "heun", "steps": steps}, batch)
+    sampler = sampler_of(folder, maps, {"name": "heun", "steps": steps}, batch)
     sampler.to(open_device(device).device)
     with bar("sampling", len(wanted), "img") as advance:
         write_images(out, wanted, counted(sampler(wanted), advance))

@@ -12,13 +12,6 @@ from mrigen.metrics.features import R64
 from mrigen.registry import Params
 
 
-def _simulation(value: dict[str, Any]) -> dict[str, Any]:
-    from mrigen.data_prep.anatomy import Simulation
-
-    Simulation(**value)
-    return value
-
-
 def _preparation(value: dict[str, Any]) -> dict[str, Any]:
     from mrigen.data_prep.options import Options
 
@@ -26,18 +19,44 @@ def _preparation(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+class SimulateParams(Params):
+    """Options of ``mrigen simulate``, by their names there with underscores.
+
+    Attributes:
+        volumes: their number.
+        slices: axial slices per volume.
+        matrix: readout samples and phase-encode lines.
+        coils: receive coils.
+        snr: of the coil images.
+        seed: key of the volumes.
+        slice_range: part of the head's height that the slices cover.
+        slice_thickness: in mm.
+        anatomy: own head instead of the bundled one.
+    """
+
+    volumes: Count = 10
+    slices: Count = 16
+    matrix: tuple[Count, Count] = (128, 128)
+    coils: Count = 4
+    snr: Annotated[float, Field(gt=0)] = 50.0
+    seed: int = 0
+    slice_range: tuple[float, float] | None = None
+    slice_thickness: Annotated[float, Field(gt=0)] = 3.0
+    anatomy: Path | None = None
+
+
 class DataParams(Params):
     """Where the measurements come from; ``--data`` on the command line replaces all of it.
 
     Attributes:
-        simulate: options of ``mrigen simulate``, with underscores; None to start from files.
+        simulate: simulated volumes; None to start from files.
         source: files or folders of raw data, when nothing is simulated.
         prep: options of ``mrigen prep-fastmri``, with underscores.
         store: a finished measurement store; nothing is prepared then.
         reference: its reference folder, for evaluation; None to look beside the store.
     """
 
-    simulate: Annotated[dict[str, Any], AfterValidator(_simulation)] | None = None
+    simulate: SimulateParams | None = None
     source: list[Path] = []
     prep: Annotated[dict[str, Any], AfterValidator(_preparation)] = {}
     store: Path | None = None

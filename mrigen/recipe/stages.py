@@ -46,7 +46,8 @@ class Stage:
         record = self._record()
         if record is not None and record["settings"] != json.loads(json.dumps(self.settings)):
             raise UsageError(
-                f"{self.folder}: was made with other settings ({_difference(record['settings'], self.settings)}); "
+                f"{self.folder}: was made with other settings "
+                f"({_difference(record['settings'], self.settings)}); "
                 "choose another --out or delete this folder"
             )
         if record is not None and record["finished"]:

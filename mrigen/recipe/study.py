@@ -58,7 +58,8 @@ class Study:
         self._given_store = store if store is not None else recipe.data.store
         self._given_reference = reference if reference is not None else recipe.data.reference
         write_text(
-            out / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json", exclude={"name"}), sort_keys=False)
+            out / "recipe.yaml",
+            yaml.safe_dump(recipe.model_dump(mode="json", exclude={"name"}), sort_keys=False),
         )
 
     @cached_property
@@ -98,14 +99,18 @@ class Study:
             return self.recipe.data.model_dump(mode="json")
         manifest = self._given_store / MANIFEST
         if not manifest.is_file():
-            raise UsageError(f"{self._given_store}: no {MANIFEST} here; give a folder written by mrigen prep-fastmri")
+            raise UsageError(
+                f"{self._given_store}: no {MANIFEST} here; give a folder written by mrigen prep-fastmri"
+            )
         return {"manifest": hashlib.sha256(manifest.read_bytes()).hexdigest()}
 
     def prepare(self) -> None:
         """Simulate and prepare the data, unless a store was given."""
         if self._given_store is None:
             stage = Stage("data", self.out / "data", {"data": self._data_settings()})
-            stage.run(lambda: prepare(self.recipe.data, self.out, self.store_folder, self.console), self.console)
+            stage.run(
+                lambda: prepare(self.recipe.data, self.out, self.store_folder, self.console), self.console
+            )
 
     def _teacher_stage(self) -> Stage:
         settings = {

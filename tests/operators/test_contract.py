@@ -50,7 +50,9 @@ def test_normal_is_adjoint_of_forward(operator, generator):
 
 def test_linearity(operator, generator):
     a, b = image_for(operator, generator), image_for(operator, generator)
-    torch.testing.assert_close(operator.forward(2 * a - 3 * b), 2 * operator.forward(a) - 3 * operator.forward(b))
+    torch.testing.assert_close(
+        operator.forward(2 * a - 3 * b), 2 * operator.forward(a) - 3 * operator.forward(b)
+    )
 
 
 @pytest.mark.parametrize("method", ["forward", "normal"])
@@ -68,7 +70,9 @@ def test_operators_concatenate(operator, generator):
     """Two batches of operators side by side act like each on its own."""
     x = image_for(operator, generator)
     y = operator.forward(x)
-    torch.testing.assert_close(concatenate([operator, operator]).forward(torch.cat([x, x])), torch.cat([y, y]))
+    torch.testing.assert_close(
+        concatenate([operator, operator]).forward(torch.cat([x, x])), torch.cat([y, y])
+    )
 
 
 def test_precision_and_device_follow_the_operator(operator, generator):

@@ -14,7 +14,9 @@ def everything(count, width):
     return torch.ones(count, width, dtype=torch.bool)
 
 
-@pytest.mark.parametrize(("acceleration", "lines", "dropped"), [(2, 160, 54), (4, 80, 16), (6, 53, 8), (8, 40, 5)])
+@pytest.mark.parametrize(
+    ("acceleration", "lines", "dropped"), [(2, 160, 54), (4, 80, 16), (6, 53, 8), (8, 40, 5)]
+)
 def test_the_budgets_of_ambient_mri(acceleration, lines, dropped, generator):
     """W = 320 with 20 ACS lines: lines and dropped lines of the released models."""
     law = MASKS.build({"name": "exact-random", "acceleration": acceleration, "acs_lines": 20})
@@ -37,16 +39,16 @@ def test_every_other_line_is_equally_likely(generator):
 
 
 def test_theorem_4_1_holds_for_random_lines_and_fails_for_equispaced(generator):
-    """Given the further mask, can a dropped line still have been measured? (Ambient Diffusion, theorem 4.1)"""
+    """Given the further mask, can a missing line still have been measured?"""
     probability = {}
-    for name in ("exact-random", "equispaced"):
+    for name, count in (("exact-random", 40_000), ("equispaced", 4000)):
         law = MASKS.build({"name": name, "acceleration": 4, "acs_lines": 2, "further_drop": 1})
-        mask = law.draw(everything(200_000, 12), generator)[:, None, None]
+        mask = law.draw(everything(count, 12), generator)[:, None, None]
         further = law.further(mask, generator)[:, 0, 0]
         codes, inverse = torch.unique(further, dim=0, return_inverse=True)
         measured = torch.zeros(len(codes), 12).index_add_(0, inverse, mask[:, 0, 0].float())
         counts = torch.bincount(inverse)
-        probability[name] = (measured / counts[:, None])[counts > 500].min().item()
+        probability[name] = (measured / counts[:, None])[counts > 200].min().item()
         assert law.admissible == (name == "exact-random")
     assert probability["exact-random"] > 0.05
     assert probability["equispaced"] == 0
@@ -87,7 +89,9 @@ def test_same_lines_as_fastmri(name):
 
 def test_fastmri_pairs_are_the_default_centre():
     for acceleration, fraction in ((4, 0.08), (8, 0.04)):
-        assert MASKS.build({"name": "random", "acceleration": acceleration}).params.centre(320) == round(320 * fraction)
+        assert MASKS.build({"name": "random", "acceleration": acceleration}).params.centre(320) == round(
+            320 * fraction
+        )
 
 
 def test_same_seed_same_mask():

@@ -15,7 +15,6 @@ def scan(data):
 
 
 def test_parity_with_sigpy():
-    sigpy = pytest.importorskip("sigpy")
     import sigpy.mri
 
     rng = np.random.default_rng(0)
@@ -40,7 +39,9 @@ def test_normal_operator_of_the_released_code(scan):
     """The uncentred transform with checkerboarded maps equals the centred normal operator."""
     operator = MultiCoilMRI(scan["maps"][None], scan["mask"].bool()[None, None, None])
     ours = operator.normal(scan["image"][None, None])[0, 0]
-    torch.testing.assert_close(ours, scan["normal_A"], rtol=0, atol=1e-5 * float(scan["normal_A"].abs().max()))
+    torch.testing.assert_close(
+        ours, scan["normal_A"], rtol=0, atol=1e-5 * float(scan["normal_A"].abs().max())
+    )
 
 
 def test_full_mask_and_unit_maps_measure_everything(generator):
@@ -90,10 +91,14 @@ def test_fourier_transform_is_unitary_and_inverts(size, generator):
 def test_projection_needs_no_shift_of_the_image(width, generator):
     x = torch.randn(3, 4, width, dtype=torch.complex128, generator=generator)
     mask = torch.rand(3, 1, width, generator=generator) < 0.5
-    torch.testing.assert_close(fourier.project(x, mask, (-1,)), fourier.ifft(fourier.fft(x, (-1,)) * mask, (-1,)))
+    torch.testing.assert_close(
+        fourier.project(x, mask, (-1,)), fourier.ifft(fourier.fft(x, (-1,)) * mask, (-1,))
+    )
 
 
-@pytest.mark.parametrize(("maps", "mask"), [((3, 8, 8), (1, 1, 1, 8)), ((1, 3, 8, 8), (1, 8)), ((1, 3, 8, 8), (1, 1, 1, 7))])
+@pytest.mark.parametrize(
+    ("maps", "mask"), [((3, 8, 8), (1, 1, 1, 8)), ((1, 3, 8, 8), (1, 8)), ((1, 3, 8, 8), (1, 1, 1, 7))]
+)
 def test_shapes_that_do_not_fit_are_refused(maps, mask):
     with pytest.raises(ValueError, match="must be"):
         MultiCoilMRI(torch.zeros(maps, dtype=torch.complex64), torch.ones(mask, dtype=torch.bool))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -54,7 +55,7 @@ class Sampler(ABC):
         """Sample from standard normal latents (B, C, H, W), real or complex."""
         levels = self.params.grid.steps(self.params.steps)
         x = latent * levels[0]
-        for sigma, sigma_next in zip(levels, levels[1:], strict=False):
+        for sigma, sigma_next in pairwise(levels):
             x = self.step(predict, x, sigma, sigma_next)
         return x
 

@@ -95,8 +95,8 @@ class MaskLaw(ABC):
         centre, drop = int((self.acs(1, len(acquired)) & acquired).sum()), self.params.dropped(budget)
         if centre + drop > budget:
             raise UsageError(
-                f"acceleration {self.params.acceleration:g} measures {budget} of {int(acquired.sum())} lines: "
-                f"too few for {centre} ACS lines and {drop} that the further corruption drops; "
+                f"acceleration {self.params.acceleration:g} measures {budget} of {int(acquired.sum())} "
+                f"lines: too few for {centre} ACS lines and {drop} that the further corruption drops; "
                 "lower the acceleration or the ACS lines"
             )
 

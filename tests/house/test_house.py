@@ -1,0 +1,123 @@
+"""Packaging, start-up and the rules of the house."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("torch", "sigpy", "numpy", "scipy", "h5py", "matplotlib")
+
+
+def python(*arguments, **kwargs):
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["recipes", "list"], ["prep-fastmri", "--help"]]
+)
+def test_light_commands_import_nothing_heavy(arguments):
+    code = (
+        "import sys; from mrigen.cli.main import run; code = run(sys.argv[1:]);"
+        f"loaded = [m for m in {HEAVY!r} if m in sys.modules]; print('LOADED', loaded); sys.exit(code)"
+    )
+    done = python("-c", code, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "LOADED []"
+
+
+def test_shell_completion_imports_nothing_heavy():
+    code = (
+        "import sys, os; from mrigen.cli.main import run; code = run([]);"
+        f"loaded = [m for m in {HEAVY!r} if m in sys.modules]; print('LOADED', loaded)"
+    )
+    environment = {
+        "_MRIGEN_COMPLETE": "complete_bash",
+        "COMP_WORDS": "mrigen ",
+        "COMP_CWORD": "1",
+        "PATH": "/usr/bin",
+    }
+    done = python("-c", code, env=environment)
+    assert "prep-fastmri" in done.stdout
+    assert not done.stderr
+
+
+def test_import_of_the_package_is_light_and_its_names_exist():
+    code = (
+        "import sys, mrigen; assert 'torch' not in sys.modules;"
+        "print([getattr(mrigen, n).__name__ for n in mrigen.__all__ if n[0] != '_'])"
+    )
+    done = python("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert "espirit" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    done = python("-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return next(folder.glob("*.whl"))
+
+
+def test_wheel_holds_every_module_recipe_and_asset(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    expected = {str(p.relative_to(ROOT)) for p in (ROOT / "mrigen").rglob("*.py")}
+    for folder in ("data_prep", "recipes"):
+        found = [*(ROOT / folder).rglob("*.py"), *(ROOT / folder).rglob("*.yaml")]
+        expected |= {f"mrigen/{p.relative_to(ROOT)}" for p in found}
+    expected |= {"mrigen/assets/colin27_t1_1mm.npz", "mrigen/assets/NOTICE", "mrigen/py.typed"}
+    assert expected <= names
+    assert not [n for n in names if n.startswith(("data_prep/", "recipes/", "tests/"))]
+    asset = ROOT / "mrigen" / "assets" / "colin27_t1_1mm.npz"
+    assert asset.stat().st_size <= 2_000_000
+
+
+def test_wheel_lists_the_recipes_in_a_clean_environment(wheel, tmp_path):
+    """Installed without dependencies: the light commands need typer, rich and pydantic only."""
+    target = tmp_path / "site"
+    done = python("-m", "pip", "install", "--no-deps", "--quiet", "--target", str(target), str(wheel))
+    assert done.returncode == 0, done.stderr
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import mrigen; assert sys.argv[1] in mrigen.__file__;"
+        "from mrigen import recipe; print('\\n'.join(recipe.names()))"
+    )
+    done = python("-I", "-c", code, str(target), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    shipped = [str(p.relative_to(ROOT / "recipes"))[:-5] for p in (ROOT / "recipes").rglob("*.yaml")]
+    assert sorted(done.stdout.split()) == sorted(shipped)
+
+
+def test_packages_are_all_listed():
+    """The list in pyproject.toml is written by hand, because of the mapped folders."""
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    found = {".".join(p.parent.relative_to(ROOT).parts) for p in (ROOT / "mrigen").rglob("__init__.py")}
+    found |= {f"mrigen.{name}" for name in ("data_prep", "recipes")}
+    assert listed == found
+
+
+def test_one_module_has_the_fourier_transform():
+    """Everything else goes through mrigen.operators.fourier."""
+    users = [
+        str(path.relative_to(ROOT))
+        for folder in ("mrigen", "data_prep")
+        for path in (ROOT / folder).rglob("*.py")
+        if any(
+            isinstance(node, ast.Attribute)
+            and node.attr == "fft"
+            and ast.unparse(node) in {"torch.fft", "np.fft", "numpy.fft", "scipy.fft"}
+            for node in ast.walk(ast.parse(path.read_text()))
+        )
+    ]
+    assert users == ["mrigen/operators/fourier.py"]
+
+
+def test_licence_and_notices():
+    notice = (ROOT / "mrigen" / "assets" / "NOTICE").read_text()
+    assert "Colin27" in notice
+    assert "BSD" in notice
+    assert "Apache License" in (ROOT / "LICENSE").read_text()
