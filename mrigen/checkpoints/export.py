@@ -114,9 +114,9 @@ Run = Callable[[tuple[Tensor, ...]], NDArray[np.float32]]
 def _torchscript(generator: OneStep, inputs: tuple[Tensor, ...], path: Path) -> Run:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch advertises its other formats
-        traced = torch.jit.trace(generator, inputs, check_trace=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(generator, inputs, check_trace=False)
         torch.jit.save(traced, str(path))
-        loaded = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
+        loaded = torch.jit.load(str(path))
 
     def run(values: tuple[Tensor, ...]) -> NDArray[np.float32]:
         with torch.no_grad():

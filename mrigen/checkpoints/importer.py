@@ -202,5 +202,6 @@ def _entry(source: Path, pair: Correspondence, tensors: dict[str, StoredTensor])
                     f"{source}: weight {name!r} is not finite: the training had diverged, take an earlier one"
                 )
             yield array
+            tensors[name].release()
 
     return Entry(pair.ours, tuple(pair.shape), parts)

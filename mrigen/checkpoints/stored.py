@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,6 +126,12 @@ class StoredTensor:
         if self.dtype == BFLOAT16:
             array = (array.astype("<u4") << 16).view("<f4")
         return np.ascontiguousarray(array, np.float32)
+
+    def release(self) -> None:
+        """Take the pages of the mapped file out of memory again; a later read brings them back."""
+        mapping = None if self.storage.data is None else self.storage.data.obj
+        if isinstance(mapping, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            mapping.madvise(mmap.MADV_DONTNEED)
 
 
 class Persistent(Record):

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mrigen.errors import UsageError
+
 
 def xavier(fan_in: int, fan_out: int) -> float:
     """Standard deviation √(2 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
@@ -144,7 +146,16 @@ class Conv2d(nn.Module):
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group normalisation with up to 32 groups of at least four channels."""
+    """Group normalisation with up to 32 groups of at least four channels.
+
+    Raises:
+        UsageError: the channels cannot be split into that many groups.
+    """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
-        super().__init__(max(1, min(32, channels // 4)), channels, eps)
+        groups = max(1, min(32, channels // 4))
+        if channels % groups:
+            raise UsageError(
+                f"{channels} channels cannot be split into {groups} groups: make them a multiple of 32"
+            )
+        super().__init__(groups, channels, eps)

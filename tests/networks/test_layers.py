@@ -126,6 +126,11 @@ def test_group_norm_groups(channels, groups):
     assert GroupNorm(channels).num_groups == groups
 
 
+def test_channels_that_do_not_split_into_groups_are_refused():
+    with pytest.raises(UsageError, match="144 channels cannot be split into 32 groups"):
+        GroupNorm(144)
+
+
 @pytest.mark.parametrize(
     ("init", "bound"),
     [
