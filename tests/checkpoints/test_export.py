@@ -1,0 +1,128 @@
+"""Exported files give the images of the model."""
+
+import json
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from mrigen.checkpoints.export import export, released_entries
+from mrigen.checkpoints.folder import save_model
+from mrigen.checkpoints.importer import import_checkpoint
+from mrigen.conventions import Conventions
+from mrigen.errors import UsageError
+
+from .test_folder import described
+from .written import assert_same, make_model, options
+
+SIGMA = 1.75
+RGB = Conventions(image="real", image_channels=3, mask_channels=0, ones_channel=False)
+
+
+def generator(folder, conventions=RGB, shape=(3, 8, 8), generator_input="full", **config):
+    model = make_model(**config)
+    description = described(
+        model,
+        conventions=conventions,
+        image_shape=shape,
+        role="generator",
+        sigma_init=SIGMA,
+        generator_input=generator_input,
+    )
+    save_model(folder, model, description)
+    return model
+
+
+def by_hand(model, z, labels=None, extra=0):
+    ones = torch.ones(len(z), extra, *z.shape[2:])
+    with torch.no_grad():
+        out = model(torch.cat([SIGMA * z, ones], 1), torch.full((len(z),), SIGMA), labels)
+    return out[:, : z.shape[1]].numpy()
+
+
+@pytest.mark.parametrize("kind", ["torchscript", "onnx"])
+def test_conditional_complex_generator(kind, tmp_path):
+    """MRI: mask and ones channel are baked in as ones, real and imaginary part come out; any batch size."""
+    config = {
+        "in_channels": 4,
+        "out_channels": 4,
+        "gated": True,
+        "label_dim": 4,
+        "resample_filter": (1, 3, 3, 1),
+    }
+    model = generator(tmp_path / "g", Conventions(), (1, 8, 8), **config)
+    assert export(tmp_path / "g", kind, tmp_path / "file") < 1e-4
+    z, labels = torch.randn(5, 2, 8, 8), torch.eye(4)[[3, 1, 0, 0, 2]]
+    out = run(kind, tmp_path / "file", {"z": z, "labels": labels})
+    assert out.shape == (5, 2, 8, 8)
+    np.testing.assert_allclose(out, by_hand(model, z, labels, extra=2), atol=1e-4)
+
+
+def test_unconditional_photographs(tmp_path):
+    model = generator(tmp_path / "g")
+    export(tmp_path / "g", "torchscript", tmp_path / "file")
+    z = torch.randn(1, 3, 8, 8)
+    np.testing.assert_allclose(run("torchscript", tmp_path / "file", {"z": z}), by_hand(model, z), atol=1e-4)
+
+
+def run(kind, path, inputs):
+    if kind == "torchscript":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch advertises its other formats
+            module = torch.jit.load(str(path))
+        with torch.no_grad():
+            return module(*inputs.values()).numpy()
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    assert [entry.name for entry in session.get_inputs()] == list(inputs)
+    return session.run(None, {name: value.numpy() for name, value in inputs.items()})[0]
+
+
+def test_safetensors_has_the_released_names_and_imports_again(tmp_path):
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+
+    model = generator(tmp_path / "g", gated=True, encoder_type="residual")
+    assert export(tmp_path / "g", "safetensors", tmp_path / "file.safetensors") is None
+    tensors = load_file(tmp_path / "file.safetensors")
+    assert tensors["model.enc.8x8_conv.gate_weight"].shape == tensors["model.enc.8x8_conv.weight"].shape
+    assert tensors["model.enc.4x4_aux_residual.resample_filter"].shape == (1, 1, 2, 2)
+    with safe_open(tmp_path / "file.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["mrigen"])["sigma_init"] == SIGMA
+    torch.save({"ema": tensors}, tmp_path / "again.pt")
+    (tmp_path / "training_options.json").write_text(json.dumps(options(model)))
+    import_checkpoint(tmp_path / "again.pt", tmp_path / "again")
+    import mrigen
+
+    assert_same(model, mrigen.load_model(tmp_path / "again"))
+
+
+def test_released_entries_are_the_released_state():
+    """As many weights as the model has, plus the constant filters."""
+    model = make_model(gated=True, channel_mult=(1, 1))
+    entries = {entry.name: math.prod(entry.shape) for entry in released_entries(model)}
+    filters = {name: size for name, size in entries.items() if name.endswith("resample_filter")}
+    assert len(filters) == 4
+    assert sum(entries.values()) - sum(filters.values()) == sum(p.numel() for p in model.parameters())
+
+
+def test_teachers_and_masked_generators_are_refused(tmp_path):
+    teacher = make_model()
+    save_model(tmp_path / "t", teacher, described(teacher, conventions=RGB, image_shape=(3, 8, 8)))
+    generator(tmp_path / "m", Conventions(), (1, 8, 8), "sampled", in_channels=4, out_channels=2)
+    for folder, reason in (("t", "is a teacher"), ("m", "needs maps and masks")):
+        with pytest.raises(UsageError, match=reason):
+            export(tmp_path / folder, "onnx", tmp_path / "file")
+        assert not (tmp_path / "file").exists()
+
+
+def test_missing_packages_are_named(tmp_path, monkeypatch):
+    generator(tmp_path / "g")
+    monkeypatch.setattr(
+        "mrigen.checkpoints.export.find_spec", lambda name: None if name == "onnxruntime" else 1
+    )
+    with pytest.raises(UsageError, match=r"--to onnx needs onnxruntime: pip install 'mrigen\[export\]'"):
+        export(tmp_path / "g", "onnx", tmp_path / "file")
