@@ -35,6 +35,8 @@ def read_checkpoint(path: Path) -> Any:
     """
     if path.is_dir():
         raise UsageError(f"{path} is a folder: give the .pkl or .pt file in it")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is not a regular file: give a .pkl or .pt file")
     try:
         with path.open("rb") as file:
             data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

@@ -13,11 +13,13 @@ from mrigen.files import sha256, write_json
 if TYPE_CHECKING:
     import torch
 
+    from torch import nn
+
     from mrigen.conventions import NetworkDenoiser
     from mrigen.networks import Preconditioner
 
 
-def save_model(folder: Path, model: Preconditioner, description: ModelDescription) -> None:
+def save_model(folder: Path, model: nn.Module, description: ModelDescription) -> None:
     """Write a model folder; each file is complete or absent, and the description comes last.
 
     Args:
