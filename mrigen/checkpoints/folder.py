@@ -12,7 +12,6 @@ from mrigen.files import sha256, write_json
 
 if TYPE_CHECKING:
     import torch
-
     from torch import nn
 
     from mrigen.conventions import NetworkDenoiser

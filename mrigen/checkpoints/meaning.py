@@ -9,7 +9,6 @@ from mrigen.checkpoints.released import GENERATOR_KEYS, Found
 from mrigen.conventions import Conventions
 
 MRI_DATASET = "NumpyFolderDataset"
-IMAGE_DATASET = "ImageFolderDataset"
 MRI_WIDTH = 320  # the released MRI code cuts everything to this many columns
 MRI_ACS = 20
 RGB = 3
@@ -39,14 +38,16 @@ def conventions_of(channels: int, facts: Mapping[str, Any]) -> Conventions:
     Ambient-MRI: real, imaginary, further mask, ones. Ambient Diffusion: image, then the further mask
     once or per channel (6 = 3 + 3, 4 = 3 + 1). EDM and SiD: the image.
     """
-    photographs = 0 < _number(facts, "corruption_probability") < 1 or facts.get("dataset") == IMAGE_DATASET
-    if is_mri(facts) or (channels == 2 and not photographs):
+    ambient = 0 < _number(facts, "corruption_probability") < 1 or str(facts.get("loss", "")).startswith(
+        "Ambient"
+    )
+    if is_mri(facts) or (channels == 2 and not ambient):
         rest = channels - 2
         return Conventions(
             image="complex", image_channels=2, mask_channels=min(rest, 1), ones_channel=rest == 2
         )
     image = channels
-    if photographs and channels not in {1, RGB}:
+    if ambient and channels not in {1, RGB}:
         image = RGB if channels > RGB else 1
     return Conventions(image="real", image_channels=image, mask_channels=channels - image, ones_channel=False)
 

@@ -51,6 +51,7 @@ def test_conditional_complex_generator(kind, tmp_path):
         "gated": True,
         "label_dim": 4,
         "resample_filter": (1, 3, 3, 1),
+        "channel_mult": (1, 1),
     }
     model = generator(tmp_path / "g", Conventions(), (1, 8, 8), **config)
     assert export(tmp_path / "g", kind, tmp_path / "file") < 1e-4

@@ -42,6 +42,8 @@ def real(image, mask):
         (3, {}, real(3, 0)),
         (1, {}, real(1, 0)),
         (4, {}, real(4, 0)),
+        (4, {"dataset": "ImageFolderDataset", "loss": "EDMLoss"}, real(4, 0)),
+        (4, {"dataset": "ImageFolderDataset", "loss": "AmbientLoss"}, real(3, 1)),
     ],
 )
 def test_channels(channels, facts, expected):
