@@ -21,7 +21,7 @@ from .options import Options, choose_slices
 from .pipeline import prepared_shape
 from .sources import (
     discover,
-    require_calibration,
+    require_lines,
     require_one_size,
     require_parts,
     undersampled,
@@ -87,7 +87,7 @@ def run(
     files = discover(sources, [out] if beside is None else [out, beside])
     report = Report()
     scans = _inspect(files, options, report, strict=strict)
-    own_masks = undersampled(scans)
+    own_masks = undersampled(scans, options, references=isinstance(references, Path))
     if not (own_masks and references == "beside"):
         report.references = beside
     folders = [out] if report.references is None else [out, report.references]
@@ -100,7 +100,7 @@ def run(
         there = [_there(folder, names, parameters) for folder in folders]
         require_one_size(scans, there[0], options)
         if not own_masks:
-            require_calibration(scans, options)
+            require_lines(scans, options)
         require_parts([s.path.stem for s in scans] + [Path(v.file).stem for v in there[0]], options)
         tasks = [Task(scan.path, options, out, report.references) for scan in scans]
         if jobs is None:

@@ -88,8 +88,6 @@ class Pipeline:
         Raises:
             UsageError: the options do not fit this volume.
         """
-        if references and scan.mask is not None:
-            raise UsageError(f"{scan.path}: is undersampled and gives no references; leave out --references")
         shape = prepared_shape(scan, options)
         slices = choose_slices(options.slices, scan.slices)
         probed = max(1, min(PROBED_SLICES, CHUNK_BYTES // scan.slice_bytes))
@@ -102,8 +100,7 @@ class Pipeline:
             law = MASKS.build(options.law)
             masks = sampling.retrospective(law, cropped, slices, random, further=options.fixed_further)
         else:
-            left, right = padding or (0, scan.width)
-            acquired = (torch.arange(scan.width) >= left) & (torch.arange(scan.width) < right)
+            acquired = sampling.between(scan.width, *(padding or (0, scan.width)))
             holds_data = (probe != 0).any(1).any(0)
             found = torch.from_numpy(scan.mask) & (holds_data if scan.mask.ndim == 2 else holds_data.any(0))
             masks = sampling.measured(found, acquired, slices, random, further=options.fixed_further)
@@ -182,7 +179,7 @@ def prepared_shape(scan: Scan, options: Options) -> tuple[int, int, int]:
     """Coils, H and W that a volume has in the store.
 
     Raises:
-        UsageError: the options ask for a crop or a mask that this volume cannot have.
+        UsageError: the options ask for a crop that this volume cannot have.
     """
     path, (crop_height, width) = scan.path, options.crop
     coils = min(scan.coils, options.virtual_coils or scan.coils)
@@ -195,14 +192,7 @@ def prepared_shape(scan: Scan, options: Options) -> tuple[int, int, int]:
             "crop less or leave it out with --only-size"
         )
     if scan.mask is None:
-        if options.acceleration is None:
-            raise UsageError(f"{path}: is fully sampled; say with --acceleration how to undersample it")
         return coils, height, width
-    if options.undersamples:
-        raise UsageError(
-            f"{path}: carries its own mask and is not undersampled again; leave out --acceleration, --mask, "
-            "--acs-lines and --center-fraction"
-        )
     if width != scan.width:
         raise UsageError(
             f"{path}: the phase encode was undersampled at the scanner, and cropping its image needs all "
@@ -213,6 +203,4 @@ def prepared_shape(scan: Scan, options: Options) -> tuple[int, int, int]:
             f"{path}: the readout was undersampled at the scanner, and cropping its image needs all "
             f"{scan.height} samples; keep it with --keep-oversampling and without --crop"
         )
-    if options.maps_from == "full":
-        raise UsageError(f"{path}: is not fully sampled; compute its maps with --maps-from acs")
     return coils, height, width

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from mrigen.data.store import MeasurementStore
 from mrigen.files import atomic
 
 NAME = "preview.png"
 SHOWN = 4
+INCHES = 2.0
+GAP = 1
 
 
 def draw(folder: Path) -> Path:
@@ -27,21 +30,31 @@ def draw(folder: Path) -> Path:
     indices = _spread([len(volume.slices) for volume in store.manifest.volumes])
     batch = store.measurements(indices)
     images = batch.operator.adjoint(batch.y)[:, 0].abs().numpy()
-    sensitivities, sampled, _ = store.bank(indices)
-    maps = sensitivities[:, 0].abs().numpy()
-    masks = np.broadcast_to(sampled[:, 0].numpy(), images.shape)
-    titles = ("|Aᴴ k|", "measured k-space", "|map of coil 0|")
-    figure = Figure(figsize=(6, 2 * len(indices)), layout="constrained")
-    axes = figure.subplots(len(indices), 3, squeeze=False)
-    for row, index, *pictures in zip(axes, indices, images, masks, maps, strict=True):
-        for axis, title, picture in zip(row, titles, pictures, strict=True):
-            top = np.quantile(picture, 0.995) if picture.dtype.kind == "f" else 1
-            axis.imshow(picture, cmap="gray", vmin=0, vmax=max(float(top), 1e-12), interpolation="nearest")
-            axis.set_title(f"{title}, slice {index}", fontsize=7)
-            axis.set_axis_off()
+    maps, masks, _ = store.bank(indices)
+    columns = {
+        "|Aᴴ k|": images / np.quantile(images, 0.995, axis=(1, 2), keepdims=True),
+        "measured k-space": np.broadcast_to(masks[:, 0].numpy(), images.shape).astype(np.float32),
+        "|map of coil 0|": maps[:, 0].abs().numpy(),
+    }
+    count, height, width = images.shape
+    inches = count * INCHES * height / width
+    figure = Figure(figsize=(len(columns) * INCHES, inches + 0.5))
+    for column, (title, pictures) in enumerate(columns.items()):
+        axis = figure.add_axes((column / len(columns), 0, 1 / len(columns), inches / (inches + 0.5)))
+        axis.imshow(_stacked(pictures), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axis.set_title(title, fontsize=8)
+        axis.set_axis_off()
+    caption = f"slices {', '.join(map(str, indices))} of {folder.name}"
+    figure.text(0.5, 1, caption, fontsize=8, ha="center", va="top")
     with atomic(folder / NAME) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
     return folder / NAME
+
+
+def _stacked(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Pictures (n, H, W) below one another, with a grey margin around each."""
+    framed = np.pad(pictures, ((0, 0), (GAP, GAP), (GAP, GAP)), constant_values=0.6)
+    return framed.reshape(-1, framed.shape[-1])
 
 
 def _spread(slices: list[int]) -> list[int]:

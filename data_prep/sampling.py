@@ -64,11 +64,11 @@ def acquired_lines(seen: Tensor, padding: tuple[int, int] | None) -> Tensor:
         UsageError: lines between the edges hold no data.
     """
     left, right = padding or (0, len(seen))
-    seen = seen & _between(len(seen), left, right)
+    seen = seen & between(len(seen), left, right)
     if not seen.any():
         raise UsageError("kspace is zero; leave this file out")
     index = seen.nonzero().flatten()
-    acquired = _between(len(seen), int(index[0]), int(index[-1]) + 1)
+    acquired = between(len(seen), int(index[0]), int(index[-1]) + 1)
     empty = (acquired & ~seen).nonzero().flatten().tolist()
     if empty:
         raise UsageError(
@@ -84,14 +84,15 @@ def after_crop(acquired: Tensor, width: int) -> Tensor:
     """Lines of the same frequencies after the image was cropped to ``width`` along the phase encode.
 
     Line j of W has frequency (j - W // 2) / W; a line of the cropped image counts as acquired when
-    its frequency lies within the acquired ones.
+    its frequency lies between the acquired ones, or beyond them on a side without padding.
     """
     before = len(acquired)
     if width == before:
         return acquired
     index = acquired.nonzero().flatten() - before // 2
     lines = (torch.arange(width) - width // 2) * before
-    return (lines >= int(index[0]) * width) & (lines <= int(index[-1]) * width)
+    above = (lines >= int(index[0]) * width) | acquired[0]
+    return above & ((lines <= int(index[-1]) * width) | acquired[-1])
 
 
 def retrospective(
@@ -170,6 +171,7 @@ def _with_further(
     return Sampling(sampling.acquired, sampling.masks, sampling.acs, torch.stack(drawn))
 
 
-def _between(width: int, left: int, right: int) -> Tensor:
+def between(width: int, left: int, right: int) -> Tensor:
+    """Lines from ``left`` to one before ``right``, bool (width,)."""
     index = torch.arange(width)
     return (index >= left) & (index < right)

@@ -21,7 +21,7 @@ from . import coil_array
 from .anatomy import Anatomy, Splines
 
 AMPLITUDE = 1e-3
-MARGIN = 1.08
+MARGIN = 1.2
 CHUNK_BYTES = 64 << 20
 TURN_DEGREES = (5.0, 5.0, 12.0)
 SCALE, SHEAR, SHIFT_MM = 0.08, 0.04, 4.0
@@ -89,7 +89,7 @@ class Scanner:
 
     @classmethod
     def build(cls, simulation: Simulation, anatomy: Anatomy) -> Scanner:
-        """Choose the field of view so that the head, 8 % larger, just fits into the matrix.
+        """Choose the field of view so that the head, turned, stretched and shifted, fits into the matrix.
 
         Raises:
             UsageError: no phase-encode lines are left beside the padded ones.

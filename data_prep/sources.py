@@ -13,6 +13,7 @@ from mrigen.operators.masks import MASKS
 from .fastmri_read import Scan
 from .options import Options
 from .pipeline import prepared_shape
+from .sampling import after_crop, between
 
 
 def discover(sources: Iterable[Path], outputs: Iterable[Path]) -> list[Path]:
@@ -45,20 +46,36 @@ def discover(sources: Iterable[Path], outputs: Iterable[Path]) -> list[Path]:
     return [names[name] for name in sorted(names)]
 
 
-def undersampled(scans: Iterable[Scan]) -> bool:
+def undersampled(scans: Iterable[Scan], options: Options, *, references: bool) -> bool:
     """Whether the data were undersampled at the scanner.
 
+    Args:
+        scans: the volumes.
+        options: must speak of retrospective masks where the data are fully sampled, and only there.
+        references: whether references were asked for.
+
     Raises:
-        UsageError: some were and some were not.
+        UsageError: some were undersampled and some were not, or the options do not fit.
     """
     carrying = {scan.path.name: scan.mask is not None for scan in scans}
-    if len(set(carrying.values())) > 1:
-        names = ", ".join(name for name, mask in carrying.items() if mask)
+    masked = [name for name, mask in carrying.items() if mask]
+    if len(masked) not in (0, len(carrying)):
         raise UsageError(
-            f"some volumes are fully sampled and some carry a mask ({names:.200}); "
+            f"some volumes are fully sampled and some carry a mask ({', '.join(masked):.200}); "
             "prepare them into different folders"
         )
-    return any(carrying.values())
+    if carrying and not masked and options.acceleration is None:
+        raise UsageError("the volumes are fully sampled: say with --acceleration how to undersample them")
+    if masked and options.undersamples:
+        raise UsageError(
+            "the volumes carry their own masks and are not undersampled again: leave out --acceleration, "
+            "--mask, --acs-lines and --center-fraction"
+        )
+    if masked and options.maps_from == "full":
+        raise UsageError("the volumes are not fully sampled: compute their maps with --maps-from acs")
+    if masked and references:
+        raise UsageError("the volumes are not fully sampled and give no references: leave out --references")
+    return bool(masked)
 
 
 def require_one_size(scans: Iterable[Scan], there: Iterable[Volume], options: Options) -> None:
@@ -77,15 +94,20 @@ def require_one_size(scans: Iterable[Scan], there: Iterable[Volume], options: Op
         )
 
 
-def require_calibration(scans: Iterable[Scan], options: Options) -> None:
-    """Refuse ACS lines that cannot host ESPIRiT's kernel, before anything is read.
+def require_lines(scans: Iterable[Scan], options: Options) -> None:
+    """Refuse masks that have no room for their ACS lines, or ACS lines that have none for ESPIRiT's kernel.
+
+    The headers say which lines were acquired, so that this is known before anything is read.
 
     Raises:
         UsageError: names the number of lines and the options that help.
     """
-    centre = MASKS.build(options.law).params.centre
+    law = MASKS.build(options.law)
     for scan in scans:
-        lines = centre(prepared_shape(scan, options)[2])
+        width = prepared_shape(scan, options)[2]
+        padding = scan.header.acquired_lines(scan.width) or (0, scan.width)
+        law.check(after_crop(between(scan.width, *padding), width))
+        lines = law.params.centre(width)
         if scan.coils > 1 and options.maps_from == "acs" and lines < options.kernel_width:
             raise UsageError(
                 f"{lines} ACS lines cannot host ESPIRiT's kernel of {options.kernel_width}; raise "
@@ -101,7 +123,7 @@ def require_parts(names: Iterable[str], options: Options) -> None:
     """
     counts = Counter(options.part(name) for name in names)
     for part in options.split:
-        if not counts[part]:
+        if counts and not counts[part]:
             raise UsageError(
                 f"--split: {part} would get none of {counts.total()} volumes; raise its "
                 "fraction or change --seed"

@@ -174,7 +174,11 @@ class MeasurementStore:
         self.shape = shapes[0]
         self._open: dict[int, h5py.File] = {}
         bytes_needed = sum(path.stat().st_size for path in self._files)
-        self._cache = self._read(range(len(self))) if bytes_needed <= cache_bytes else None
+        self._cache = None
+        if bytes_needed <= cache_bytes:
+            self._cache = self._read(range(len(self)))
+            while self._open:
+                self._open.popitem()[1].close()
 
     def __len__(self) -> int:
         return len(self._where)
