@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-OVERSAMPLING = 3  # coarse points per Nyquist distance N / (2K - 1)
+OVERSAMPLING = 4  # coarse points per Nyquist distance N / (2K - 1)
 SQUARINGS = 8  # single matrices are raised to the power 2⁸
 TOLERANCE = 5e-3  # largest |G v - λ v| / |G v| of an interpolated eigenvector
 TINY = torch.finfo(torch.float32).tiny
@@ -83,7 +83,7 @@ def eigenmaps(matrices: PixelMatrices, maps: Tensor, values: Tensor, tile: int) 
     """
     batch, count, coils, height, width = maps.shape
     samples = matrices.samples.shape[1]
-    steps = [max(1, size // (samples * OVERSAMPLING)) for size in (height, width)]
+    steps = [max(1, round(size / (samples * OVERSAMPLING))) for size in (height, width)]
     poor = torch.ones(batch, height, width, dtype=torch.bool, device=maps.device)
     if max(steps) > 1:
         coarse = _coarse(matrices, count, steps, tile)
@@ -131,9 +131,7 @@ def _solve(matrices: Tensor, count: int) -> tuple[Tensor, Tensor]:
     rest = matrices
     for _ in range(count):
         if found:
-            vector = found[-1]
-            rest = rest - vector @ (vector.mH @ rest)
-            rest = rest - (rest @ vector) @ vector.mH
+            rest = rest - found[-1] @ (found[-1].mH @ rest)
         power = rest
         for squaring in range(SQUARINGS):
             if squaring % 3 == 0:  # λ_max ≥ trace / C: three squarings cannot underflow

@@ -1,0 +1,248 @@
+"""ESPIRiT beside sigpy and BART, on one simulated slice in one run: time, agreement, memory.
+
+    python -m benchmarks.espirit --coils 16 --height 384 --width 320 --json espirit.json
+
+The slice is the bundled head under birdcage coils with a little noise. In every round each program runs
+once, so that all see the same load of the machine; medians are shown. sigpy and BART run with their
+default parameters and ours with those of the program it is compared with; BART's time includes its
+start and reading and writing its files. ``--profile`` shows where our time goes, ``--growth`` how it
+grows with coils and matrix.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import json
+import math
+import multiprocessing
+import os
+import platform
+import pstats
+import resource
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import sigpy
+import sigpy.mri
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from mrigen.coils.espirit import espirit
+from mrigen.data_prep.anatomy import load
+from mrigen.operators import fourier
+
+SIGPY = {"thresh": 0.02, "crop": 0.95}
+BART = {"thresh": math.sqrt(0.001), "crop": 0.8}  # BART compares squared singular values with 0.001
+FUNCTIONS = {
+    "pixel_samples": "calibration matrix, its singular vectors, G at (2K-1)² angles",
+    "_dominant": "  of which eigenvectors of the calibration matrix",
+    "_coarse": "eigenvectors on the coarse grid",
+    "_interpolate": "interpolation, along y (in the line above) and x",
+    "multiply": "product with G at every pixel",
+    "_ritz": "norms, eigenvalues, misfit, phase",
+    "points": "G at pixels that are solved exactly",
+    "_solve": "exact eigenvectors (coarse grid and single pixels)",
+}
+
+
+def simulate(coils: int, height: int, width: int) -> Tensor:
+    """k-space, complex64 (coils, H, W), of an axial slice that fills 85 % of the field of view."""
+    volume = load(None).volume
+    plane = volume[:, :, volume.shape[2] // 2].T
+    head = ndimage.zoom(plane, (0.85 * height / plane.shape[0], 0.85 * width / plane.shape[1]), order=1)
+    image = torch.from_numpy(sigpy.resize(head.astype(np.complex64), (height, width)))
+    maps = torch.from_numpy(sigpy.mri.birdcage_maps((coils, height, width)).astype(np.complex64))
+    noise = torch.randn(maps.shape, dtype=maps.dtype, generator=torch.Generator().manual_seed(0))
+    return fourier.fft(maps * image + 0.005 * noise)
+
+
+def run_sigpy(kspace: Tensor) -> Tensor:
+    return torch.from_numpy(sigpy.mri.app.EspiritCalib(kspace.numpy(), show_pbar=False).run())
+
+
+def run_bart(kspace: Tensor, threads: int, folder: Path) -> Tensor:
+    """``bart ecalib -m1`` through its pairs of .hdr and .cfl files."""
+    coils, height, width = kspace.shape
+    (folder / "kspace.hdr").write_text(f"# Dimensions\n{height} {width} 1 {coils}\n")
+    kspace.permute(0, 2, 1).contiguous().numpy().tofile(folder / "kspace.cfl")
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    command = ["bart", "ecalib", "-m1", "-r24", "-k6", str(folder / "kspace"), str(folder / "maps")]
+    subprocess.run(command, check=True, capture_output=True, env=environment)
+    maps = np.fromfile(folder / "maps.cfl", dtype=np.complex64).reshape(coils, width, height)
+    return torch.from_numpy(maps).permute(0, 2, 1)
+
+
+def agreement(ours: Tensor, theirs: Tensor) -> dict[str, float]:
+    """Mean overlap on the common support and pixels that only one of them keeps."""
+    inside = [maps.abs().square().sum(0) > 0.5 for maps in (ours, theirs)]
+    both = inside[0] & inside[1]
+    norms = [torch.linalg.vector_norm(maps.to(torch.complex128), dim=0)[both] for maps in (ours, theirs)]
+    inner = (ours.to(torch.complex128).conj() * theirs).sum(0).abs()[both]
+    return {
+        "overlap": float((inner / norms[0] / norms[1]).mean()),
+        "support_differs": float((inside[0] != inside[1]).double().mean()),
+    }
+
+
+def compare(kspace: Tensor, threads: int, rounds: int) -> dict[str, dict[str, float]]:
+    """Median seconds and agreement of every program, ours last."""
+    with tempfile.TemporaryDirectory() as folder:
+        runs: dict[str, Callable[[], Tensor]] = {"sigpy": lambda: run_sigpy(kspace)}
+        if shutil.which("bart"):
+            runs["BART ecalib -m1"] = lambda: run_bart(kspace, threads, Path(folder))
+        runs["mrigen"] = lambda: espirit(kspace, **SIGPY)
+        espirit(kspace)  # the first call sets up threads and libraries
+        seconds: dict[str, list[float]] = {name: [] for name in runs}
+        processor: dict[str, list[float]] = {name: [] for name in runs}
+        maps: dict[str, Tensor] = {}
+        for _ in range(rounds):
+            for name, run in runs.items():
+                start, busy = time.perf_counter(), _processor_seconds()
+                maps[name] = run()
+                seconds[name].append(time.perf_counter() - start)
+                processor[name].append(_processor_seconds() - busy)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    rows = {
+        name: {
+            "seconds": s,
+            "fastest": min(seconds[name]),
+            "processor_seconds": min(processor[name]),
+            "ratio": s / medians["mrigen"],
+        }
+        for name, s in medians.items()
+    }
+    rows["sigpy"] |= agreement(maps["mrigen"], maps["sigpy"])
+    if "BART ecalib -m1" in maps:
+        rows["BART ecalib -m1"] |= agreement(espirit(kspace, **BART), maps["BART ecalib -m1"])
+    return rows
+
+
+def _processor_seconds() -> float:
+    """User and system time of this process and of the children that it waited for."""
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in usage)
+
+
+def peak_memory(shape: tuple[int, int, int]) -> float:
+    """MiB by which one call raises the memory of a fresh process, k-space itself not counted (Linux)."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_peak_memory_here, shape)
+
+
+def _peak_memory_here(*shape: int) -> float:
+    kspace = torch.randn(shape, dtype=torch.complex64)
+    espirit(kspace[:2, :64, :64].clone())  # thread pools and libraries
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is in use now
+    before = _status("VmRSS")
+    espirit(kspace)
+    return (_status("VmHWM") - before) / 1024
+
+
+def _status(field: str) -> int:
+    """KiB of a field of /proc/self/status."""
+    (line,) = (s for s in Path("/proc/self/status").read_text().splitlines() if s.startswith(field))
+    return int(line.split()[1])
+
+
+def profile(kspace: Tensor) -> dict[str, float]:
+    """Cumulative milliseconds of the functions named in FUNCTIONS, and of the whole."""
+    profiler = cProfile.Profile()
+    profiler.runcall(espirit, kspace)
+    found = dict.fromkeys(("espirit", *FUNCTIONS), 0.0)
+    for (_, _, name), (_, _, _, cumulative, _) in pstats.Stats(profiler).stats.items():  # type: ignore[attr-defined]
+        if name in found:
+            found[name] = 1000 * cumulative
+    return found
+
+
+def growth(rounds: int) -> list[dict[str, float]]:
+    """Median seconds for 4 to 32 coils at 256² and 128² to 512² with 8 coils."""
+    cases = [(coils, 256) for coils in (4, 8, 16, 32)] + [(8, size) for size in (128, 256, 384, 512)]
+    rows = []
+    for coils, size in cases:
+        kspace = simulate(coils, size, size)
+        espirit(kspace)
+        seconds = []
+        for _ in range(rounds):
+            start = time.perf_counter()
+            espirit(kspace)
+            seconds.append(time.perf_counter() - start)
+        rows.append({"coils": coils, "matrix": size, "seconds": statistics.median(seconds)})
+    return rows
+
+
+def exponent(rows: list[dict[str, float]], along: str) -> float:
+    """Slope of log seconds over log ``along``."""
+    logs = np.log([[row[along], row["seconds"]] for row in rows])
+    return float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0])
+
+
+def machine(threads: int) -> dict[str, object]:
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line]
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "threads": threads,
+        "torch": torch.__version__,
+        "load_before": os.getloadavg()[0],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--coils", type=int, default=16)
+    parser.add_argument("--height", type=int, default=384)
+    parser.add_argument("--width", type=int, default=320)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--growth", action="store_true")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    shape = (options.coils, options.height, options.width)
+    result: dict[str, object] = {
+        "machine": machine(options.threads),
+        "shape": shape,
+        "rounds": options.rounds,
+    }
+    print(f"{shape[0]} coils, {shape[1]} x {shape[2]}; {result['machine']}")
+    kspace = simulate(*shape)
+
+    rows = compare(kspace, options.threads, options.rounds)
+    heads = f"{'median s':>10}{'fastest s':>11}{'cpu s':>9}{'to ours':>10}"
+    print(f"{'':18}{heads}{'overlap':>12}{'support differs':>17}")
+    for name, row in rows.items():
+        other = f"{row['overlap']:12.6f}{row['support_differs']:16.3%}" if "overlap" in row else ""
+        print(
+            f"{name:18}{row['seconds']:10.3f}{row['fastest']:11.3f}{row['processor_seconds']:9.2f}{row['ratio']:9.1f}x{other}"
+        )
+    memory = peak_memory(shape)
+    print(f"peak memory of one call: {memory:.0f} MiB")
+    result |= {"programs": rows, "peak_mib": memory}
+    if options.profile:
+        result["profile_ms"] = found = profile(kspace)
+        print(f"{found['espirit']:8.0f} ms in all")
+        for name, what in FUNCTIONS.items():
+            print(f"{found[name]:8.0f} ms  {what}")
+    if options.growth:
+        result["growth"] = table = growth(options.rounds)
+        for row in table:
+            print(f"{row['coils']:4} coils {row['matrix']:4}²  {row['seconds']:.3f} s")
+        print(
+            f"seconds ~ coils^{exponent(table[:4], 'coils'):.2f}, ~ side^{exponent(table[4:], 'matrix'):.2f}"
+        )
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
