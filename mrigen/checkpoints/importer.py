@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from mrigen.checkpoints import released
+from mrigen.checkpoints import classes
 from mrigen.checkpoints.container import read_checkpoint
 from mrigen.checkpoints.description import ModelDescription
 from mrigen.checkpoints.folder import build_model, write_model
-from mrigen.checkpoints.machine import MalformedError, printable
 from mrigen.checkpoints.meaning import (
     SID_SIGMA,
     conventions_of,
@@ -28,6 +27,7 @@ from mrigen.checkpoints.meaning import (
     shape_of,
 )
 from mrigen.checkpoints.names import GATE, TAPS, Correspondence, constants, correspondences
+from mrigen.checkpoints.plain import MalformedError, printable
 from mrigen.checkpoints.released import Found, find
 from mrigen.checkpoints.stored import StoredTensor
 from mrigen.checkpoints.weights import Entry
@@ -126,9 +126,9 @@ def _describe(
 ) -> tuple[ModelDescription, str]:
     from mrigen.networks import NETWORKS, PRECONDITIONERS
 
-    network = {"name": released.NETWORKS[found.network].name, **_layout(found)}
+    network = {"name": classes.NETWORKS[found.network].name, **_layout(found)}
     bounded = {key: value for key, value in found.constants.items() if value != math.inf}
-    preconditioner = {"name": released.PRECONDITIONINGS[found.preconditioning].name, **bounded}
+    preconditioner = {"name": classes.PRECONDITIONINGS[found.preconditioning].name, **bounded}
     network |= NETWORKS.params(network).model_dump(mode="json")
     preconditioner |= PRECONDITIONERS.params(preconditioner).model_dump(mode="json")
     conventions = conventions_of(network["in_channels"], found.facts)
