@@ -95,24 +95,37 @@ def require_one_size(scans: Iterable[Scan], there: Iterable[Volume], options: Op
 
 
 def require_lines(scans: Iterable[Scan], options: Options) -> None:
-    """Refuse masks that have no room for their ACS lines, or ACS lines that have none for ESPIRiT's kernel.
+    """Refuse masks that fit none of the volumes, before anything is read.
 
-    The headers say which lines were acquired, so that this is known before anything is read.
+    A single volume that they do not fit fails by itself later.
 
     Raises:
-        UsageError: names the number of lines and the options that help.
+        UsageError: no room for the ACS lines in the mask, or for ESPIRiT's kernel in the ACS lines.
     """
-    law = MASKS.build(options.law)
+    faults = []
     for scan in scans:
-        width = prepared_shape(scan, options)[2]
-        padding = scan.header.acquired_lines(scan.width) or (0, scan.width)
-        law.check(after_crop(between(scan.width, *padding), width))
-        lines = law.params.centre(width)
-        if scan.coils > 1 and options.maps_from == "acs" and lines < options.kernel_width:
-            raise UsageError(
-                f"{lines} ACS lines cannot host ESPIRiT's kernel of {options.kernel_width}; raise "
-                "--acs-lines or lower --kernel-width"
-            )
+        try:
+            _require_lines(scan, options)
+        except UsageError as error:
+            faults.append(error)
+        else:
+            return
+    if faults:
+        raise faults[0]
+
+
+def _require_lines(scan: Scan, options: Options) -> None:
+    """The headers say which lines were acquired."""
+    law = MASKS.build(options.law)
+    width = prepared_shape(scan, options)[2]
+    padding = scan.header.acquired_lines(scan.width) or (0, scan.width)
+    law.check(after_crop(between(scan.width, *padding), width))
+    lines = law.params.centre(width)
+    if scan.coils > 1 and options.maps_from == "acs" and lines < options.kernel_width:
+        raise UsageError(
+            f"{lines} ACS lines cannot host ESPIRiT's kernel of {options.kernel_width}; raise --acs-lines "
+            "or lower --kernel-width"
+        )
 
 
 def require_parts(names: Iterable[str], options: Options) -> None:

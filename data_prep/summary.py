@@ -35,10 +35,10 @@ def show(report: Report, out: Path, console: Console) -> None:
     console.print(table)
     if report.failed:
         failures = Table(title="not prepared", title_justify="left", title_style="red")
-        failures.add_column("file", overflow="fold")
+        failures.add_column("file", overflow="fold", max_width=30)
         failures.add_column("reason", overflow="fold")
         for path, reason in report.failed.items():
-            failures.add_row(str(path), reason)
+            failures.add_row(path.name, reason)
         console.print(failures)
     for note in report.notes:
         console.print(f"note: {note}", style="yellow", highlight=False)
