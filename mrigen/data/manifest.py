@@ -97,7 +97,7 @@ class Manifest(Params):
     kind: Literal["measurements", "reference"]
     created_by: str
     parameters: dict[str, Any]
-    mask: dict[str, Any] | None = None
+    mask: dict[str, Any]
     fresh_masks: bool = True
     clean_data_leak: str | None = None
     volumes: list[Volume]

@@ -218,17 +218,24 @@ class MeasurementStore:
             torch.from_numpy(arrays.acquired),
         )
 
-    def corruption(self, *, fresh: bool | None = None) -> MRICorruption:
+    def corruption(self, *, fresh: bool | None = None, mask: dict[str, Any] | None = None) -> MRICorruption:
         """The corruption of this data: its maps with masks drawn from its law.
 
         Args:
             fresh: draw masks anew (the default where the data were undersampled retrospectively),
                 or take maps and masks together from the store.
+            mask: another law in a recipe's notation, such as the one that an imported teacher was
+                trained with; its masks are drawn anew.
+
+        Raises:
+            UsageError: the law does not fit the data's width.
         """
-        if self.manifest.mask is None:
-            raise UsageError(f"{self.folder}: the manifest has no mask law; prepare the data again")
-        law = MASKS.build(self.manifest.mask)
-        return MRICorruption(self, law, fresh=self.manifest.fresh_masks if fresh is None else fresh)
+        if mask is None or mask == self.manifest.mask:
+            law = MASKS.build(self.manifest.mask or {})
+            return MRICorruption(self, law, fresh=self.manifest.fresh_masks if fresh is None else fresh)
+        law = MASKS.build(mask)
+        law.check(self.bank([0])[2][0])
+        return MRICorruption(self, law)
 
     def _take(self, indices: list[int]) -> VolumeArrays:
         if self._cache is None:

@@ -55,6 +55,17 @@ def new_denoiser(description: ModelDescription, seed: int) -> NetworkDenoiser:
     return NetworkDenoiser(model.to(memory_format=torch.channels_last), description.conventions)
 
 
+def corruption_of(description: ModelDescription, store: MeasurementStore) -> Corruption:
+    """The corruption that a model was trained under, with the store's coil maps.
+
+    Raises:
+        UsageError: the model is not for such data.
+    """
+    if description.conventions.image != "complex":
+        raise UsageError(f"{store.folder}: holds MRI measurements, but the model is for natural images")
+    return store.corruption(mask=(description.corruption or {}).get("mask"))
+
+
 def objective_of(description: ModelDescription, corruption: Corruption, folder: Path) -> Objective:
     """The objective that a model's teacher was trained with, on a corruption.
 

@@ -70,12 +70,13 @@ def sampler_of(
         UsageError: the model needs maps.
     """
     description = read_description(folder)
-    shape = description.image_shape
     if description.role == "generator" and description.generator_input == "full":
-        return StudentSampler(build.load_generator(folder)[0], shape, batch)
+        return StudentSampler(build.load_generator(folder)[0], description.image_shape, batch)
     if maps is None:
         raise UsageError(f"{folder}: this model sees its noise through coil maps; give --maps STORE")
-    corruption = MeasurementStore(maps).corruption()
+    store = MeasurementStore(maps)
+    shape = store.image_shape
+    corruption = build.corruption_of(description, store)
     objective = build.objective_of(description, corruption, folder)
     if description.role == "generator":
         return StudentSampler(build.load_generator(folder)[0], shape, batch, objective, corruption)

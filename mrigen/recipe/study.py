@@ -159,17 +159,17 @@ class Study:
         recipe = self.recipe
         params = recipe.distill
         teacher, description = build.load_teacher(self.teacher_folder)
-        corruption = self.store.corruption()
+        corruption = build.corruption_of(description, self.store)
         objective = build.objective_of(description, corruption, self.teacher_folder)
         loss = LOSSES.build(params.loss, objective=objective)
         score = selection_score(params, self.store, recipe.evaluate.features, recipe.seed, objective)
-        job = DistillJob(
-            params, teacher, loss, corruption, description.image_shape, self.fabric, recipe.seed, score
-        )
+        shape = self.store.image_shape
+        job = DistillJob(params, teacher, loss, corruption, shape, self.fabric, recipe.seed, score)
         drive(job, self.out / "student", self.fabric, "student")
         student = description.model_copy(
             update={
                 "role": "generator",
+                "image_shape": shape,
                 "sigma_init": params.sigma_init,
                 "generator_input": params.generator_input,
                 "provenance": {**description.provenance, "recipe": recipe.name, "distilled": params.loss},
