@@ -71,4 +71,4 @@ def mismatch(kspace: Tensor, operator: MultiCoilMRI) -> Tensor:
 
 
 def _square(x: Tensor) -> Tensor:
-    return x.abs().square().sum((1, 2, 3), keepdim=True)
+    return torch.view_as_real(x).square().sum((1, 2, 3, 4)).view(-1, 1, 1, 1)
