@@ -1,0 +1,1 @@
+"""What lies on disk: measurement stores, their manifests, generated images."""

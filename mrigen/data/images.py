@@ -14,7 +14,7 @@ from mrigen.files import atomic
 
 
 def write_images(path: Path, seeds: list[int], batches: Iterable[Tensor]) -> None:
-    """Write batches of images (B, C, H, W) to ``images``, with their ``seeds``; never holds more than a batch."""
+    """Write batches of images (B, C, H, W) as they come, with their ``seeds``; holds one batch at a time."""
     with atomic(path) as temporary, h5py.File(temporary, "w") as file:
         done = 0
         for batch in batches:

@@ -118,7 +118,8 @@ def test_loss_does_not_look_at_what_was_not_measured(generator):
 
     spoilt = y + 100 * (~A.mask)
     losses = [
-        objective(denoiser, Measurements(k, A, torch.zeros(4)), torch.Generator().manual_seed(3)) for k in (y, spoilt)
+        objective(denoiser, Measurements(k, A, torch.zeros(4)), torch.Generator().manual_seed(3))
+        for k in (y, spoilt)
     ]
     assert torch.equal(*losses)
 

@@ -33,7 +33,9 @@ def denoiser(function):
 
 
 def loss(objective, **constants):
-    return LOSSES.build({"name": "sid", **constants}, objective=OBJECTIVES.build({"name": objective}, corruption=Unused()))
+    return LOSSES.build(
+        {"name": "sid", **constants}, objective=OBJECTIVES.build({"name": objective}, corruption=Unused())
+    )
 
 
 def f_psi(c, s, _):

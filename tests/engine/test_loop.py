@@ -80,7 +80,9 @@ def fabric():
 def teacher_job(**params):
     store = TinyStore()
     objective = OBJECTIVES.build({"name": "ambient"}, corruption=MRICorruption(store, store.law))
-    settings = TeacherParams(**{"images": 48, "batch": 4, "snapshot_images": 16, "ema_halflife": 20, **params})
+    settings = TeacherParams(
+        **{"images": 48, "batch": 4, "snapshot_images": 16, "ema_halflife": 20, **params}
+    )
     return TeacherJob(settings, tiny_denoiser(), objective, store, fabric(), seed=7)
 
 
@@ -91,7 +93,15 @@ def distill_job(score=None, **params):
     loss = LOSSES.build({"name": "sid"}, objective=objective)
     fast = {"lr": 1e-3, "betas": [0.0, 0.999]}
     settings = DistillParams(
-        **{"images": 24, "batch": 4, "snapshot_images": 8, "ema_halflife": 20, "generator": fast, "fake": fast, **params}
+        **{
+            "images": 24,
+            "batch": 4,
+            "snapshot_images": 8,
+            "ema_halflife": 20,
+            "generator": fast,
+            "fake": fast,
+            **params,
+        }
     )
     return DistillJob(settings, tiny_denoiser(), loss, corruption, (1, 8, 8), fabric(), seed=7, score=score)
 
@@ -189,7 +199,9 @@ def test_non_finite_loss_stops_with_the_state_saved(tmp_path, make):
     objective = bad.objective if hasattr(bad, "objective") else bad.loss.objective
     poisoned = torch.tensor(float("nan"))
     type_ = type(objective)
-    objective.__class__ = type("Poisoned", (type_,), {"__call__": lambda self, *args: poisoned.expand(4) * _grad(args)})
+    objective.__class__ = type(
+        "Poisoned", (type_,), {"__call__": lambda self, *args: poisoned.expand(4) * _grad(args)}
+    )
     with pytest.raises(NonFiniteLossError, match="lower the learning rate"):
         drive(bad, tmp_path, fabric(), "run")
     saved = load_state(tmp_path)

@@ -67,7 +67,9 @@ def test_random_features_rank_degradations(r64):
     def discs(count):
         centre = 10 + 12 * torch.rand(count, 2, 1, 1, generator=generator)
         radius = 4 + 6 * torch.rand(count, 1, 1, generator=generator)
-        return ((rows - centre[:, 0]) ** 2 + (columns - centre[:, 1]) ** 2 < radius**2).float()[:, None] * 2 - 1
+        return ((rows - centre[:, 0]) ** 2 + (columns - centre[:, 1]) ** 2 < radius**2).float()[
+            :, None
+        ] * 2 - 1
 
     a, b = discs(300), discs(300)
     reference = Reference.of(a, r64)

@@ -39,12 +39,11 @@ def test_summary_has_the_numbers(study):
     assert summary["n"] == 8
 
 
-def test_figure_has_four_rows_of_pictures(study):
+def test_figure_shows_the_references(study):
     with Image.open(study / "figure.png") as file:
-        picture = np.asarray(file.convert("L"), float)
+        picture = np.asarray(file.convert("L"))
     assert picture.shape[1] > 1000
-    inked = (picture < 250).mean(1) > 0.3
-    assert np.sum(np.diff(inked.astype(int)) == 1) == 4
+    assert (picture < 50).mean() > 0.1
 
 
 def test_finished_stages_are_skipped(study, capsys):
@@ -144,7 +143,7 @@ def test_interrupted_stage_continues_to_the_same_student(study, tmp_path):
     shutil.copytree(study, again)
     whole = (again / "student" / "model" / "model.safetensors").read_bytes()
     shutil.rmtree(again / "student" / "model")
-    newest = sorted((again / "student").glob("state-*.json"))[-1]
+    newest = max((again / "student").glob("state-*.json"))
     record = json.loads((again / "student" / "stage.json").read_text())
     (again / "student" / "stage.json").write_text(json.dumps({**record, "finished": False}))
     newest.unlink()
