@@ -199,8 +199,6 @@ def _notes(options: Options, law: dict[str, Any]) -> list[str]:
     notes = []
     if options.maps_from == "full":
         notes.append(f"clean-data leak: {LEAK}; the manifest says so too")
-    if not MASKS[law["name"]].admissible:
-        notes.append(
-            f"ambient training will refuse these masks: {MASKS[law['name']].reason}; use exact-random"
-        )
+    if MASKS[law["name"]].reason:
+        notes.append(f"ambient training will refuse these masks: {MASKS[law['name']].reason}")
     return notes

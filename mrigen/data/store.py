@@ -36,9 +36,8 @@ from mrigen.data.manifest import Manifest, Record
 from mrigen.errors import UsageError
 from mrigen.files import atomic
 from mrigen.operators.base import Measurements
-from mrigen.operators.corruption import MRICorruption
 from mrigen.operators.masks import MASKS
-from mrigen.operators.mri import MultiCoilMRI
+from mrigen.operators.mri import MRICorruption, MultiCoilMRI
 
 Array = NDArray[np.generic]
 

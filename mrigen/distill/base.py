@@ -13,7 +13,7 @@ from mrigen.conventions import Conventions, NetworkDenoiser
 from mrigen.diffusion.denoiser import Denoiser
 from mrigen.diffusion.noise import KarrasUniform
 from mrigen.diffusion.objectives import Objective
-from mrigen.operators.base import LinearOperator, randn_like
+from mrigen.operators.base import Operator, randn_like
 from mrigen.operators.corruption import Corruption
 from mrigen.registry import Params, Registry
 
@@ -37,7 +37,7 @@ class Generator(nn.Module):
         self,
         z: Tensor,
         objective: Objective | None = None,
-        further: LinearOperator | None = None,
+        further: Operator | None = None,
         labels: Tensor | None = None,
     ) -> Tensor:
         """Images from standard normal z (B, C, H, W), real or complex.
@@ -106,7 +106,7 @@ class DistillLoss(ABC):
     ) -> Tensor:
         """Loss per sample (B,) whose gradient with respect to x_g trains the generator."""
 
-    def _judge(self, difference: Tensor, operator: LinearOperator) -> Tensor:
+    def _judge(self, difference: Tensor, operator: Operator) -> Tensor:
         if self.params.domain == "image":
             return difference
         return self.objective.compare(difference, operator)

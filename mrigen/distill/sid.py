@@ -10,7 +10,7 @@ from torch import Tensor
 from mrigen.diffusion.denoiser import Denoiser, to_channels
 from mrigen.diffusion.noise import per_sample
 from mrigen.distill.base import LOSSES, DistillLoss, LossParams
-from mrigen.operators.base import LinearOperator, randn_like
+from mrigen.operators.base import Operator, randn_like
 from mrigen.operators.corruption import Corruption
 
 
@@ -62,8 +62,8 @@ class SiD(DistillLoss):
         teacher: Denoiser,
         fake: Denoiser,
         signal: Tensor,
-        A: LinearOperator,
-        further: LinearOperator,
+        A: Operator,
+        further: Operator,
         sigma: Tensor,
         noise: Tensor,
     ) -> Tensor:

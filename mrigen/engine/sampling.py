@@ -12,7 +12,7 @@ from mrigen.diffusion.denoiser import NetworkDenoiser
 from mrigen.diffusion.objectives import Objective
 from mrigen.diffusion.samplers import Sampler
 from mrigen.distill import Generator
-from mrigen.operators.base import LinearOperator, concatenate
+from mrigen.operators.base import Operator, concatenate
 from mrigen.operators.corruption import Corruption
 
 Shape = tuple[int, int, int]
@@ -24,7 +24,7 @@ def chunks(wanted: list[int], batch: int) -> Iterator[list[int]]:
         yield wanted[first : first + batch]
 
 
-def further_operators(corruption: Corruption, wanted: list[int]) -> LinearOperator:
+def further_operators(corruption: Corruption, wanted: list[int]) -> Operator:
     """Ã of each seed; a seed's operator does not depend on its batch."""
     drawn = []
     for seed in wanted:
@@ -113,7 +113,7 @@ class TeacherSampler:
         for some in chunks(wanted, self._batch):
             further = further_operators(self._corruption, some).to(device=device)
 
-            def predict(x: Tensor, sigma: float, further: LinearOperator = further) -> Tensor:
+            def predict(x: Tensor, sigma: float, further: Operator = further) -> Tensor:
                 levels = torch.full((len(x),), sigma, device=x.device)
                 return self._objective.predict(self._denoiser, x, levels, further)
 

@@ -50,4 +50,4 @@ class ProximalDistance:
     def _observe(self, number: int, images: Tensor) -> Tensor:
         generator = seeds.generator(self._seed, "proximal", number)
         measured = self._corruption.measure(images.cpu(), generator)
-        return measured.operator.adjoint(measured.y)
+        return measured.operator.as_image(measured.y)

@@ -11,6 +11,8 @@ from typing import Self, TypeVar
 import torch
 from torch import Tensor
 
+from mrigen.errors import UsageError
+
 COMPLEX_OF = {torch.float32: torch.complex64, torch.float64: torch.complex128}
 
 
@@ -54,17 +56,41 @@ def concatenate(records: Sequence[R]) -> R:
     return dataclasses.replace(first, **joined)  # type: ignore[type-var]
 
 
-class LinearOperator(TensorRecord, ABC):
-    """A linear map A from images (B, C, H, W) to measurements, one A per sample of the batch.
+class Operator(TensorRecord, ABC):
+    """A forward model from images (B, C, H, W) to measurements, one per sample of the batch.
 
-    Subclasses are frozen dataclasses; what defines A (maps, masks, kernels) are constructor
-    arguments. Inner products are Re Σ conj(a)·b, so that real and complex images share the contract
-    ⟨A x, y⟩ = ⟨x, Aᴴ y⟩.
+    Subclasses are frozen dataclasses. What defines the model (maps, masks, kernels) are tensors with
+    a leading axis of B, or of 1 where all samples share them; ``shape`` and other constants are plain
+    values.
     """
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
-        """A x: image to measurement."""
+        """A(x): image to measurement."""
+
+    @abstractmethod
+    def zero_image(self) -> Tensor:
+        """An image of zeros of the operator's batch, shape, kind and device."""
+
+    @abstractmethod
+    def as_image(self, y: Tensor) -> Tensor:
+        """A measurement as an image of the size that networks and people see."""
+
+    def conditioning(self) -> Tensor | None:
+        """Extra network channels that describe A, float32 (B, c, H, W); None when there is nothing to say."""
+        return None
+
+    def noise(self, y: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
+        """Measurement noise of standard deviation σ (B,) per real component where A measures."""
+        return sigma.reshape(-1, *[1] * (y.ndim - 1)) * randn_like(y, generator)
+
+
+class LinearOperator(Operator):
+    """A linear forward model with its exact adjoint.
+
+    Inner products are Re Σ conj(a)·b, so that real and complex images share the contract
+    ⟨A x, y⟩ = ⟨x, Aᴴ y⟩.
+    """
 
     @abstractmethod
     def adjoint(self, y: Tensor) -> Tensor:
@@ -74,17 +100,20 @@ class LinearOperator(TensorRecord, ABC):
         """Aᴴ A x."""
         return self.adjoint(self.forward(x))
 
-    @abstractmethod
-    def zero_image(self) -> Tensor:
-        """An image of zeros of the operator's batch, shape, kind and device."""
+    def as_image(self, y: Tensor) -> Tensor:
+        """Aᴴ y; operators whose measurement looks like an image return that."""
+        return self.adjoint(y)
 
-    def conditioning(self) -> Tensor | None:
-        """Extra network channels that describe A, float32 (B, c, H, W); None when there is nothing to say."""
-        return None
 
-    def noise(self, y: Tensor, sigma: float | Tensor, generator: torch.Generator) -> Tensor:
-        """Measurement noise of standard deviation σ (per real component) where A measures."""
-        return sigma * randn_like(y, generator)
+def linear(operator: Operator) -> LinearOperator:
+    """The operator, for code that needs an adjoint.
+
+    Raises:
+        UsageError: it is not linear.
+    """
+    if not isinstance(operator, LinearOperator):
+        raise UsageError(f"{type(operator).__name__} is not linear: it has no adjoint; use another objective")
+    return operator
 
 
 def randn_like(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -110,10 +139,10 @@ class Measurements(TensorRecord):
     """
 
     y: Tensor
-    operator: LinearOperator
+    operator: Operator
     sigma: Tensor
     labels: Tensor | None = None
-    further: LinearOperator | None = None
+    further: Operator | None = None
 
     def __len__(self) -> int:
         return len(self.y)

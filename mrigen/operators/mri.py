@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
 from mrigen.operators import fourier
-from mrigen.operators.base import LinearOperator, randn_like
+from mrigen.operators.base import LinearOperator, Operator
+from mrigen.operators.corruption import Corruption
+from mrigen.operators.masks import MaskLaw
+from mrigen.operators.noise import Noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +68,9 @@ class MultiCoilMRI(LinearOperator):
         """The mask as a float32 channel (B, 1, H, W)."""
         return self.mask.float().expand(self.zero_image().shape)
 
-    def noise(self, y: Tensor, sigma: float | Tensor, generator: torch.Generator) -> Tensor:
+    def noise(self, y: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
         """Complex noise of standard deviation σ per component on the sampled points."""
-        return sigma * randn_like(y, generator) * self.mask
+        return super().noise(y, sigma, generator) * self.mask
 
     def with_mask(self, mask: Tensor) -> Self:
         """The same coils sampled at other points."""
@@ -80,3 +83,49 @@ class MultiCoilMRI(LinearOperator):
         maps = torch.randn(2, 3, 12, 9, dtype=torch.complex64, generator=generator)
         mask = torch.rand(2, 1, 1, 9, generator=generator) < 0.5
         return cls(maps, mask)
+
+
+class MapBank(Protocol):
+    """Slices to take coil maps and masks from, a ``MeasurementStore`` for example."""
+
+    def __len__(self) -> int: ...
+
+    def bank(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Maps (n, coils, H, W), masks (n, 1, 1 or H, W) and acquired lines (n, W) of some slices."""
+        ...
+
+
+class MRICorruption(Corruption):
+    """Coil maps drawn from a bank, masks drawn from a law, or both drawn together from the bank.
+
+    Args:
+        bank: where maps come from.
+        law: mask law, also of the further corruption.
+        fresh: draw new masks from the law; otherwise take the slice's own (the only way for data
+            that were undersampled at the scanner).
+        noise: measurement noise.
+    """
+
+    def __init__(
+        self, bank: MapBank, law: MaskLaw, *, fresh: bool = True, noise: Noise | None = None
+    ) -> None:
+        self.maps = bank
+        self.law = law
+        self.fresh = fresh
+        self.noise = noise if noise is not None else Noise()
+        self.reason = law.reason
+
+    def draw(self, batch: int, generator: torch.Generator) -> MultiCoilMRI:
+        """Maps of a random slice; its own mask or a fresh one."""
+        index = torch.randint(len(self.maps), (batch,), generator=generator).tolist()
+        maps, masks, acquired = self.maps.bank(index)
+        if self.fresh:
+            masks = self.law.draw(acquired, generator)[:, None, None]
+        return MultiCoilMRI(maps, masks)
+
+    def further(self, operator: Operator, generator: torch.Generator) -> MultiCoilMRI:
+        """Drop a few points outside the ACS of each mask."""
+        if not isinstance(operator, MultiCoilMRI):
+            raise TypeError(f"MRICorruption cannot corrupt a {type(operator).__name__} further")
+        mask = self.law.further(operator.mask.cpu(), generator)
+        return operator.with_mask(mask.to(operator.mask.device))

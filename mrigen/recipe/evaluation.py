@@ -40,7 +40,7 @@ def evaluate(study: Study) -> dict[str, Any]:
         raise UsageError(f"{study.reference_folder}: too few references to evaluate with ({count})")
     reference = Reference.of(images, extractor(params.features))
     batch = study.store.measurements(spread(len(study.store), count))
-    observed = batch.operator.adjoint(batch.y)
+    observed = batch.operator.as_image(batch.y)
     shown = {"reference": images, "zero-filled": observed}
     rows: dict[str, Any] = {"observation": {"fd": reference.distance([observed])}}
     for name, sampler in _samplers(study).items():

@@ -24,7 +24,9 @@ def selection_score(
     chosen = torch.linspace(0, len(store) - 1, count).round().int().tolist()
     batch = store.measurements(chosen)
     corruption = store.corruption(fresh=False)
-    distance = ProximalDistance(batch.operator.adjoint(batch.y), corruption, extractor(features), count, seed)
+    distance = ProximalDistance(
+        batch.operator.as_image(batch.y), corruption, extractor(features), count, seed
+    )
     sampled = store.corruption() if params.generator_input == "sampled" else None
 
     def score(generator: Generator) -> float:

@@ -19,8 +19,8 @@ from mrigen.engine.teacher import TeacherJob, sample_indices
 from mrigen.errors import NonFiniteLossError
 from mrigen.operators import Measurements, MultiCoilMRI
 from mrigen.operators.base import randn_like
-from mrigen.operators.corruption import MRICorruption
 from mrigen.operators.masks import MASKS
+from mrigen.operators.mri import MRICorruption
 
 
 class TinyStore:

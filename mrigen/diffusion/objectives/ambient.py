@@ -8,7 +8,8 @@ from torch import Tensor
 from mrigen.diffusion.denoiser import Denoiser
 from mrigen.diffusion.noise import per_sample
 from mrigen.diffusion.objectives.base import OBJECTIVES, Objective, ObjectiveParams, squared_error
-from mrigen.operators.base import LinearOperator, Measurements, randn_like
+from mrigen.errors import UsageError
+from mrigen.operators.base import Measurements, Operator, linear, randn_like
 from mrigen.operators.corruption import Corruption
 
 
@@ -29,12 +30,14 @@ class Ambient(Objective):
 
     def __init__(self, params: ObjectiveParams, corruption: Corruption) -> None:
         super().__init__(params, corruption)
-        corruption.require_admissible()
+        if corruption.reason:
+            raise UsageError(f"ambient training cannot use this corruption: {corruption.reason}")
 
     def __call__(self, denoiser: Denoiser, batch: Measurements, generator: torch.Generator) -> Tensor:
         """Loss per sample on measurements; the further corruption is drawn anew unless the batch has one."""
-        A = batch.operator
-        further = batch.further if batch.further is not None else self.corruption.further(A, generator)
+        A = linear(batch.operator)
+        drawn = batch.further if batch.further is not None else self.corruption.further(A, generator)
+        further = linear(drawn)
         target = A.adjoint(batch.y)
         sigma = self.params.noise.draw(len(batch), generator).to(batch.y.device)
         noise = per_sample(sigma) * randn_like(target, generator)
@@ -42,19 +45,19 @@ class Ambient(Objective):
         estimate = denoiser(seen, sigma, further.conditioning(), batch.labels)
         return self.weight(sigma) * squared_error(A.normal(estimate) - target)
 
-    def signal(self, x: Tensor, operator: LinearOperator) -> Tensor:
+    def signal(self, x: Tensor, operator: Operator) -> Tensor:
         """The clean image itself."""
         del operator
         return x
 
-    def observe(self, noisy: Tensor, further: LinearOperator) -> Tensor:
+    def observe(self, noisy: Tensor, further: Operator) -> Tensor:
         """Ñ of the noisy image."""
-        return further.normal(noisy)
+        return linear(further).normal(noisy)
 
-    def conditioning(self, further: LinearOperator) -> Tensor | None:
+    def conditioning(self, further: Operator) -> Tensor | None:
         """The further mask."""
         return further.conditioning()
 
-    def compare(self, difference: Tensor, operator: LinearOperator) -> Tensor:
+    def compare(self, difference: Tensor, operator: Operator) -> Tensor:
         """N of the difference: errors that the measurement cannot see do not count."""
-        return operator.normal(difference)
+        return linear(operator).normal(difference)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mrigen.diffusion.denoiser import Denoiser
 from mrigen.diffusion.noise import LogNormal, edm_weight
-from mrigen.operators.base import LinearOperator, Measurements
+from mrigen.operators.base import Measurements, Operator
 from mrigen.operators.corruption import Corruption
 from mrigen.registry import Params, Registry
 
@@ -58,20 +58,20 @@ class Objective(ABC):
         """Loss per sample (B,): weighted squared error, averaged over real components."""
 
     @abstractmethod
-    def signal(self, x: Tensor, operator: LinearOperator) -> Tensor:
+    def signal(self, x: Tensor, operator: Operator) -> Tensor:
         """What the denoiser models of a clean image x: x itself, or its measurement A x."""
 
-    def observe(self, noisy: Tensor, further: LinearOperator) -> Tensor:
+    def observe(self, noisy: Tensor, further: Operator) -> Tensor:
         """What the network sees of a noisy signal."""
         del further
         return noisy
 
-    def conditioning(self, further: LinearOperator) -> Tensor | None:
+    def conditioning(self, further: Operator) -> Tensor | None:
         """Extra channels that tell the network what it sees."""
         del further
         return None
 
-    def compare(self, difference: Tensor, operator: LinearOperator) -> Tensor:
+    def compare(self, difference: Tensor, operator: Operator) -> Tensor:
         """A difference of signals as far as the data can judge it (Aᴴ A of it for ambient objectives)."""
         del operator
         return difference
@@ -81,7 +81,7 @@ class Objective(ABC):
         denoiser: Denoiser,
         noisy: Tensor,
         sigma: Tensor,
-        further: LinearOperator,
+        further: Operator,
         labels: Tensor | None = None,
     ) -> Tensor:
         """The denoiser's estimate of the signal, seen through Ã."""

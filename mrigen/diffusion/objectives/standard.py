@@ -8,7 +8,7 @@ from torch import Tensor
 from mrigen.diffusion.denoiser import Denoiser
 from mrigen.diffusion.noise import per_sample
 from mrigen.diffusion.objectives.base import OBJECTIVES, Objective, squared_error
-from mrigen.operators.base import LinearOperator, Measurements, randn_like
+from mrigen.operators.base import Measurements, Operator, randn_like
 
 
 @OBJECTIVES.register("standard")
@@ -16,12 +16,13 @@ class Standard(Objective):
     """λ(σ) ‖f(y + σ ε, σ) − y‖² (RSD eq. 7): models the distribution of the measurements themselves."""
 
     def __call__(self, denoiser: Denoiser, batch: Measurements, generator: torch.Generator) -> Tensor:
-        """Loss per sample; the measurement must be an image."""
-        sigma = self.params.noise.draw(len(batch), generator).to(batch.y.device)
-        noise = per_sample(sigma) * randn_like(batch.y, generator)
-        estimate = denoiser(batch.y + noise, sigma, None, batch.labels)
-        return self.weight(sigma) * squared_error(estimate - batch.y)
+        """Loss per sample, on the measurements as images."""
+        y = batch.operator.as_image(batch.y)
+        sigma = self.params.noise.draw(len(batch), generator).to(y.device)
+        noise = per_sample(sigma) * randn_like(y, generator)
+        estimate = denoiser(y + noise, sigma, None, batch.labels)
+        return self.weight(sigma) * squared_error(estimate - y)
 
-    def signal(self, x: Tensor, operator: LinearOperator) -> Tensor:
-        """A x without noise."""
-        return operator.forward(x)
+    def signal(self, x: Tensor, operator: Operator) -> Tensor:
+        """A x without noise, as an image."""
+        return operator.as_image(operator.forward(x))

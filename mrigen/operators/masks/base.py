@@ -57,13 +57,12 @@ class MaskLaw(ABC):
     """Distribution over masks of phase-encode lines, DC at index W // 2.
 
     Attributes:
-        admissible: whether every line that is not in the further mask could still have been
-            measured, P(M=1 | M̃) > 0 everywhere (Ambient Diffusion, theorem 4.1).
-        reason: why a law is not admissible.
+        reason: why ambient training cannot use these masks; empty where every line that is not in
+            the further mask could still have been measured, P(M=1 | M̃) > 0 everywhere (Ambient
+            Diffusion, theorem 4.1).
     """
 
     Params: ClassVar[type[MaskParams]] = MaskParams
-    admissible: ClassVar[bool] = True
     reason: ClassVar[str] = ""
 
     def __init__(self, params: MaskParams) -> None:

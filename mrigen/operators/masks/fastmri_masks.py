@@ -45,8 +45,7 @@ class Equispaced(FastMRIMask):
     """Every R-th line from a random offset (fastMRI's equispaced fraction)."""
 
     function = "EquispacedMaskFractionFunc"
-    admissible = False
-    reason = "the surviving lines of an equispaced mask reveal its offset: the others are never measured"
+    reason = "the surviving lines of an equispaced mask reveal its offset; use exact-random masks"
 
 
 @MASKS.register("magic")
@@ -54,8 +53,7 @@ class Magic(FastMRIMask):
     """Offset equispaced lines that exploit conjugate symmetry (Defazio 2019); R is a whole number."""
 
     function = "MagicMaskFunc"
-    admissible = False
-    reason = "the surviving lines of a magic mask reveal its offset: the others are never measured"
+    reason = "the surviving lines of a magic mask reveal its offset; use exact-random masks"
 
     def check(self, acquired: Tensor) -> None:
         """See ``MaskLaw.check``; a magic mask also needs a whole acceleration."""

@@ -1,0 +1,63 @@
+"""Nothing but noise: A = I."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from mrigen.operators.base import LinearOperator, Operator
+from mrigen.operators.corruption import CORRUPTIONS, ImageCorruption
+from mrigen.registry import Params
+
+
+@dataclass(frozen=True, eq=False)
+class Identity(LinearOperator):
+    """A x = x.
+
+    Attributes:
+        like: a zero image (B or 1, C, H, W) that says shape, kind and device.
+    """
+
+    like: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x."""
+        return x
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Return y."""
+        return y
+
+    def zero_image(self) -> Tensor:
+        """Zeros of the shape of ``like``."""
+        return torch.zeros_like(self.like)
+
+    @classmethod
+    def example(cls) -> Identity:
+        """Two colour images of odd size."""
+        return cls(torch.zeros(2, 3, 7, 5))
+
+
+@CORRUPTIONS.register("identity")
+class Denoising(ImageCorruption):
+    """Denoising: the measurement is the image, with noise."""
+
+    Params = Params
+
+    def draw(self, batch: int, generator: torch.Generator) -> Identity:
+        """The identity."""
+        del generator
+        return Identity(torch.zeros(batch, *self.shape))
+
+    def further(self, operator: Operator, generator: torch.Generator) -> Operator:
+        """The identity: everything is seen."""
+        del generator
+        return operator
+
+    @classmethod
+    def example(cls) -> Self:
+        """Colour images of odd size."""
+        return cls(Params(), (3, 7, 5))
