@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from mrigen.checkpoints.plain import Builder, MalformedError, Record, checked_key, printable
+from mrigen.pickles.plain import Builder, MalformedError, Record, checked_key, printable
 from mrigen.checkpoints.stored import DTYPES, STORAGES, DType, Persistent, Storage, StoredTensor
 
 T = TypeVar("T")

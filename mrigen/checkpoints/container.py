@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mrigen.checkpoints.allowed import table
-from mrigen.checkpoints.machine import Machine
-from mrigen.checkpoints.plain import Budget, MalformedError, printable
+from mrigen.pickles.machine import Machine
+from mrigen.pickles.plain import Budget, MalformedError, printable
 from mrigen.checkpoints.stored import DTYPES, DType, Storage
 from mrigen.errors import UsageError
 

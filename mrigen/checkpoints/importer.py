@@ -27,7 +27,7 @@ from mrigen.checkpoints.meaning import (
     shape_of,
 )
 from mrigen.checkpoints.names import GATE, TAPS, Correspondence, constants, correspondences
-from mrigen.checkpoints.plain import MalformedError, printable
+from mrigen.pickles.plain import MalformedError, printable
 from mrigen.checkpoints.released import Found, find
 from mrigen.checkpoints.stored import StoredTensor
 from mrigen.checkpoints.weights import Entry

@@ -10,7 +10,7 @@ from typing import Any
 
 from mrigen.checkpoints.classes import NETWORKS, PRECONDITIONINGS, Class
 from mrigen.checkpoints.names import unwrap
-from mrigen.checkpoints.plain import Record, printable
+from mrigen.pickles.plain import Record, printable
 from mrigen.checkpoints.stored import Persistent, StoredTensor
 from mrigen.errors import UsageError
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mrigen.checkpoints.plain import MalformedError, Record
+from mrigen.pickles.plain import MalformedError, Record
 
 MAX_RANK = 8
 MAX_INDEX = 1 << 48

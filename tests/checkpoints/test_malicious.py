@@ -218,8 +218,8 @@ def test_mutated_files_are_read_or_refused(kind, mutations, tmp_path_factory):
 @given(st.binary(max_size=200), st.sampled_from([b"", b"\x80\x04", b"\x80\x02", b"PK\x03\x04"]))
 def test_noise_is_read_or_refused(noise, head):
     from mrigen.checkpoints.allowed import table
-    from mrigen.checkpoints.machine import Machine
-    from mrigen.checkpoints.plain import Budget, MalformedError
+    from mrigen.pickles.machine import Machine
+    from mrigen.pickles.plain import Budget, MalformedError
 
     machine = Machine(memoryview(head + noise), table(lambda data: None), Budget())
     with suppress(MalformedError):

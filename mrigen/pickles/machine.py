@@ -1,8 +1,9 @@
 """A pickle machine that can only build plain data.
 
 Python's own unpickler calls what the file names. This one knows the opcodes that ``pickle.dump`` and
-``torch.save`` write for checkpoints (protocols 2 to 5), looks every name up in a closed table and
-calls nothing else: no module is imported, no attribute is looked up, no ``__setstate__`` is invoked.
+``torch.save`` write for data (protocols 2 to 5, Python 2's strings among them), looks every name up in
+a closed table and calls nothing else: no module is imported, no attribute is looked up, no
+``__setstate__`` is invoked.
 Memory and time are bounded by the size of the file and the limits below, whatever the file claims.
 """
 
@@ -12,7 +13,7 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mrigen.checkpoints.plain import (
+from mrigen.pickles.plain import (
     MAX_OPCODES,
     Budget,
     Builder,
@@ -97,6 +98,12 @@ class Machine:
             raise MalformedError(f"declares a text of {size} bytes")
         self.budget.spend(strings=size)
         return str(self.take(size), "utf-8", "surrogatepass")
+
+    def short_string(self) -> str:
+        """Python 2 string of at most 255 bytes: there a name, here text."""
+        size = self.number("<B")
+        self.budget.spend(strings=size)
+        return str(self.take(size), "latin-1")
 
     def line(self) -> str:
         """Text up to the next line feed."""
@@ -263,6 +270,8 @@ INSTRUCTIONS: dict[int, Callable[[Machine], Any]] = {
     ord("X"): lambda m: m.stack.append(m.text(m.number("<I"))),
     0x8C: lambda m: m.stack.append(m.text(m.number("<B"))),  # SHORT_BINUNICODE
     0x8D: lambda m: m.stack.append(m.text(m.number("<Q"))),  # BINUNICODE8
+    ord("U"): lambda m: m.stack.append(m.short_string()),
+    ord("T"): lambda m: m.stack.append(m.take(m.number("<i"))),  # BINSTRING of Python 2
     ord("B"): lambda m: m.stack.append(m.take(m.number("<I"))),
     ord("C"): lambda m: m.stack.append(m.take(m.number("<B"))),
     0x8E: lambda m: m.stack.append(m.take(m.number("<Q"))),  # BINBYTES8

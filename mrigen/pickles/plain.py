@@ -1,4 +1,4 @@
-"""What a checkpoint's pickle may become: plain data, records of known names, within a budget."""
+"""What a pickle may become here: plain data, records of known names, within a budget."""
 
 from __future__ import annotations
 

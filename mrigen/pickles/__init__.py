@@ -1,0 +1,1 @@
+"""A pickle machine that can only build plain data."""
