@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from mrigen.pickles.plain import Builder, MalformedError, Record, checked_key, printable
 from mrigen.checkpoints.stored import DTYPES, STORAGES, DType, Persistent, Storage, StoredTensor
+from mrigen.pickles.plain import Builder, MalformedError, Record, checked_key, printable
 
 T = TypeVar("T")
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from mrigen.checkpoints.allowed import table
-from mrigen.pickles.machine import Machine
-from mrigen.pickles.plain import Budget, MalformedError, printable
 from mrigen.checkpoints.stored import DTYPES, DType, Storage
 from mrigen.errors import UsageError
+from mrigen.pickles.machine import Machine
+from mrigen.pickles.plain import Budget, MalformedError, printable
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001

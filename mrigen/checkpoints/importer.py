@@ -27,12 +27,12 @@ from mrigen.checkpoints.meaning import (
     shape_of,
 )
 from mrigen.checkpoints.names import GATE, TAPS, Correspondence, constants, correspondences
-from mrigen.pickles.plain import MalformedError, printable
 from mrigen.checkpoints.released import Found, find
 from mrigen.checkpoints.stored import StoredTensor
 from mrigen.checkpoints.weights import Entry
 from mrigen.errors import UsageError
 from mrigen.files import sha256
+from mrigen.pickles.plain import MalformedError, printable
 from mrigen.registry import describe
 
 OPTIONS = "training_options.json"

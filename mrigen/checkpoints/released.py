@@ -10,9 +10,9 @@ from typing import Any
 
 from mrigen.checkpoints.classes import NETWORKS, PRECONDITIONINGS, Class
 from mrigen.checkpoints.names import unwrap
-from mrigen.pickles.plain import Record, printable
 from mrigen.checkpoints.stored import Persistent, StoredTensor
 from mrigen.errors import UsageError
+from mrigen.pickles.plain import Record, printable
 
 # Where the weights are, best first: the average, then the network itself.
 GENERATOR_KEYS = ("G_ema", "G")
