@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import mrigen
-from mrigen.data.manifest import NAME, Manifest, Volume
-from mrigen.data.store import read_record
+from mrigen.data.manifest import NAME
+from mrigen.data.mri_manifest import MRIManifest, Volume, VolumeRecord
+from mrigen.data.records import read_record
 from mrigen.errors import UsageError
 from mrigen.operators.masks import MASKS
 from mrigen.progress import bar
@@ -45,7 +46,7 @@ class Report:
         notes: what the user should know, one line each.
     """
 
-    manifest: Manifest | None = None
+    manifest: MRIManifest | None = None
     references: Path | None = None
     prepared: int = 0
     skipped: int = 0
@@ -141,8 +142,8 @@ def _there(folder: Path, names: set[str], parameters: dict[str, Any]) -> list[Vo
         UsageError: the folder holds something else, or volumes with other options.
     """
     if (folder / NAME).exists():
-        refuse_other_parameters(folder, Manifest.load(folder).parameters, parameters)
-    records = {path: read_record(path) for path in sorted(folder.glob("*.h5"))}
+        refuse_other_parameters(folder, MRIManifest.load(folder).parameters, parameters)
+    records = {path: read_record(path, VolumeRecord) for path in sorted(folder.glob("*.h5"))}
     for path, record in records.items():
         if record is None:
             raise UsageError(f"{path}: in the way and not a prepared volume; choose another --out")
@@ -171,8 +172,8 @@ def _prepare(
 
 def _manifest(
     measurements: bool, options: Options, law: dict[str, Any], volumes: list[Volume], *, fresh: bool
-) -> Manifest:
-    return Manifest(
+) -> MRIManifest:
+    return MRIManifest(
         kind="measurements" if measurements else "reference",
         created_by=f"mrigen {mrigen.__version__}",
         parameters=options.model_dump(mode="json"),

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from mrigen.data.manifest import Volume
+from mrigen.data.mri_manifest import Volume
 from mrigen.errors import UsageError
 from mrigen.operators.masks import MASKS
 

@@ -9,7 +9,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from mrigen.data.manifest import Manifest
+from mrigen.data.mri_manifest import MRIManifest
 
 from .job import Report
 
@@ -44,7 +44,7 @@ def show(report: Report, out: Path, console: Console) -> None:
         console.print(f"note: {note}", style="yellow", highlight=False)
 
 
-def _rows(manifest: Manifest, out: Path) -> list[tuple[str, str]]:
+def _rows(manifest: MRIManifest, out: Path) -> list[tuple[str, str]]:
     slices = [s for volume in manifest.volumes for s in volume.slices]
     mismatch = [s.mismatch for s in slices]
     acceleration = [s.acceleration for s in slices]

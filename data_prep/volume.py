@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mrigen.data.manifest import REFERENCE, Record, SliceStatistics, Volume
-from mrigen.data.store import new_volume, pack, read_record
+from mrigen.data.mri_manifest import REFERENCE, SliceStatistics, Volume, VolumeRecord
+from mrigen.data.records import read_record
+from mrigen.data.store import new_volume, pack
 from mrigen.errors import UsageError
 from mrigen.files import sha256
 
@@ -153,7 +154,7 @@ def _finished(task: Task, checksum: str) -> Volume | None:
     folders = [("measurements", task.out)]
     if task.references is not None:
         folders.append(("reference", task.references))
-    records = [(kind, read_record(folder / task.name)) for kind, folder in folders]
+    records = [(kind, read_record(folder / task.name, VolumeRecord)) for kind, folder in folders]
     good = all(
         r is not None
         and r.kind == kind
@@ -164,8 +165,8 @@ def _finished(task: Task, checksum: str) -> Volume | None:
     return records[0][1].volume if good and records[0][1] else None
 
 
-def _record(task: Task, volume: Volume, kind: Literal["measurements", "reference"]) -> Record:
-    return Record(kind=kind, parameters=task.parameters, volume=volume)
+def _record(task: Task, volume: Volume, kind: Literal["measurements", "reference"]) -> VolumeRecord:
+    return VolumeRecord(kind=kind, parameters=task.parameters, volume=volume)
 
 
 def _named(path: Path, message: str) -> str:

@@ -12,7 +12,7 @@ dataset         dtype       shape                           content
 ``maps``        complex64   (slices, coils, H, W)           coil sensitivities
 ``scale``       float32     (slices,)                       divisor of the k-space
 ``further``     bool        (slices, 1 or H, W)             optional: further mask fixed with the data
-``record``      string      ()                              JSON: how the file was made, see ``Record``
+``record``      string      ()                              JSON: how it was made, ``VolumeRecord``
 ==============  ==========  ==============================  =============================================
 
 Equal arrays and records give equal bytes.
@@ -32,7 +32,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mrigen.data.manifest import Manifest, Record
+from mrigen.data.mri_manifest import MRIManifest, VolumeRecord
+from mrigen.data.records import write_record
 from mrigen.errors import UsageError
 from mrigen.files import atomic
 from mrigen.operators.base import Measurements
@@ -106,11 +107,11 @@ class ArrayWriter:
             self._file[name][self._filled : self._filled + count] = array
         self._filled += count
 
-    def finish(self, record: Record) -> None:
+    def finish(self, record: VolumeRecord) -> None:
         """Write how the file was made, after the last slice."""
         if self._filled != self._slices:
             raise ValueError(f"{self._filled} of {self._slices} slices were written")
-        self._file["record"] = np.bytes_(record.model_dump_json().encode())
+        write_record(self._file, record)
 
 
 @contextmanager
@@ -120,20 +121,11 @@ def new_volume(path: Path, slices: int) -> Iterator[ArrayWriter]:
         yield ArrayWriter(file, slices)
 
 
-def write_volume(path: Path, arrays: VolumeArrays, record: Record) -> None:
+def write_volume(path: Path, arrays: VolumeArrays, record: VolumeRecord) -> None:
     """Write a volume file atomically."""
     with new_volume(path, len(arrays.scale)) as writer:
         writer.append(vars(arrays))
         writer.finish(record)
-
-
-def read_record(path: Path) -> Record | None:
-    """How a volume file was made; None where it does not say, because something else wrote it."""
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            return Record.model_validate_json(bytes(file["record"][()]))
-    except (OSError, KeyError, TypeError, ValueError):
-        return None
 
 
 class MeasurementStore:
@@ -153,7 +145,7 @@ class MeasurementStore:
 
     def __init__(self, folder: str | Path, split: str | None = "train", cache_bytes: int = 4 << 30) -> None:
         self.folder = Path(folder)
-        self.manifest = Manifest.load(self.folder)
+        self.manifest = MRIManifest.load(self.folder)
         if self.manifest.kind != "measurements":
             raise UsageError(f"{folder}: holds reference images for evaluation; give the measurement store")
         volumes = [v for v in self.manifest.volumes if split is None or v.split == split]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrigen.data.manifest import REFERENCE, Manifest
+from mrigen.data.mri_manifest import REFERENCE, MRIManifest
 from mrigen.errors import UsageError
 
 
@@ -29,7 +29,7 @@ class ReferenceStore:
 
     def __init__(self, folder: str | Path, split: str | None = None) -> None:
         self.folder = Path(folder)
-        self.manifest = Manifest.load(self.folder)
+        self.manifest = MRIManifest.load(self.folder)
         if self.manifest.kind != "reference":
             raise UsageError(f"{folder}: holds measurements, not references; give the folder OUT-reference")
         volumes = [v for v in self.manifest.volumes if split is None or v.split == split]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mrigen.cli.main import run
-from mrigen.data.manifest import Manifest
+from mrigen.data.mri_manifest import MRIManifest
 
 from .scans import arguments, digests, header, noise, write_scan
 
@@ -117,7 +117,7 @@ def test_a_bad_file_is_named_and_the_rest_is_done(tmp_path, capsys, kind):
     printed = capsys.readouterr().out
     assert "bad.h5" in printed
     assert message in printed
-    assert [v.source for v in Manifest.load(tmp_path / "store").volumes] == ["good.h5"]
+    assert [v.source for v in MRIManifest.load(tmp_path / "store").volumes] == ["good.h5"]
     assert set(digests(tmp_path / "store")) == {"good.h5", "manifest.json", "preview.png"}
 
     assert run([*command, "--strict"]) == 2
@@ -236,11 +236,11 @@ def test_sizes_are_not_mixed_and_two_options_help(good, tmp_path, capsys):
 
     cropped = [*command, "--crop", "24", "20", "--virtual-coils", "3"]
     assert run(cropped) == 0
-    assert {v.shape for v in Manifest.load(tmp_path / "store").volumes} == {(3, 24, 20)}
+    assert {v.shape for v in MRIManifest.load(tmp_path / "store").volumes} == {(3, 24, 20)}
 
     only = ["prep-fastmri", str(good.parent), "--out", str(tmp_path / "only"), *arguments(OPTIONS)]
     assert run([*only, "--only-size", "3x24x20"]) == 0
-    assert [v.source for v in Manifest.load(tmp_path / "only").volumes] == ["good.h5"]
+    assert [v.source for v in MRIManifest.load(tmp_path / "only").volumes] == ["good.h5"]
     assert "2 of another size" in capsys.readouterr().out
 
 
@@ -285,6 +285,6 @@ def test_nothing_that_names_a_patient_is_copied(tmp_path, capsys):
         assert not any(part in content for part in (planted.encode(), b"DOE", b"JANE", b"1961")), file
     printed = capsys.readouterr()
     assert "DOE" not in printed.out + printed.err
-    recorded = Manifest.load(tmp_path / "store").volumes[0].header
+    recorded = MRIManifest.load(tmp_path / "store").volumes[0].header
     assert "acquisition" not in recorded
     assert recorded["field_strength"] == 3.0

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrigen.data.manifest import Manifest
+from mrigen.data.mri_manifest import MRIManifest
 from mrigen.data.store import MeasurementStore
 from mrigen.data_prep import steps
 from mrigen.metrics.reference import ReferenceStore
@@ -66,7 +66,7 @@ def test_the_store_reads_back_what_was_written(simulate, prep, tmp_path, width):
 def test_the_manifest_says_how(simulate, prep, tmp_path):
     raw = simulate(tmp_path / "raw")
     folder = prep(raw, slices="1:", seed=5, split="train=0.5,val=0.5")
-    manifest = Manifest.load(folder)
+    manifest = MRIManifest.load(folder)
     assert manifest.kind == "measurements"
     assert manifest.mask == {"name": "exact-random", "acceleration": 4.0, "acs_lines": 4}
     assert manifest.fresh_masks
@@ -146,9 +146,9 @@ def test_crops_are_crops_of_the_image(prep, tmp_path, width, crop):
 
 def test_readout_oversampling_is_removed_by_the_header(simulate, prep, tmp_path):
     raw = simulate(tmp_path / "raw", oversampling=2)
-    removed = Manifest.load(prep(raw))
-    kept = Manifest.load(prep(raw, out="kept", keep_oversampling=True))
-    cropped = Manifest.load(prep(raw, out="cropped", crop=(32, 0)))
+    removed = MRIManifest.load(prep(raw))
+    kept = MRIManifest.load(prep(raw, out="kept", keep_oversampling=True))
+    cropped = MRIManifest.load(prep(raw, out="cropped", crop=(32, 0)))
     assert [m.volumes[0].shape for m in (removed, kept, cropped)] == [(4, 32, 30), (4, 64, 30), (4, 32, 30)]
     for name in ("simulated_0000.h5", "simulated_0001.h5"):
         one, other = dense(tmp_path / "store", name)[1], dense(tmp_path / "cropped", name)[1]
@@ -200,7 +200,7 @@ def test_the_noise_level_of_the_samples_is_reported(prep, tmp_path, padded):
     write_scan(tmp_path / "scan.h5", kspace, ismrmrd_header=header(64, 48, padded=padded))
     folder = prep(tmp_path / "scan.h5", acceleration=2)
     arrays, samples = dense(folder, "scan.h5")
-    for index, statistics in enumerate(Manifest.load(folder).volumes[0].slices):
+    for index, statistics in enumerate(MRIManifest.load(folder).volumes[0].slices):
         outer = arrays["mask"][index, 0] & (np.abs(np.arange(48) - 24) > 6)
         values = samples[index, 0][:, outer]
         spread = np.sqrt((np.abs(values) ** 2).mean() / 2)
@@ -244,9 +244,9 @@ def test_maps_from_full_data_are_a_reported_leak(simulate, prep, tmp_path, capsy
     folder = prep(raw, maps_from="full", no_noise_whitening=True)
     out = capsys.readouterr().out
     assert "clean-data leak" in out
-    assert "full" in Manifest.load(folder).clean_data_leak
-    honest = Manifest.load(prep(raw, out="acs", no_noise_whitening=True))
-    leaking = [s.mismatch for v in Manifest.load(folder).volumes for s in v.slices]
+    assert "full" in MRIManifest.load(folder).clean_data_leak
+    honest = MRIManifest.load(prep(raw, out="acs", no_noise_whitening=True))
+    leaking = [s.mismatch for v in MRIManifest.load(folder).volumes for s in v.slices]
     assert np.median(leaking) < np.median([s.mismatch for v in honest.volumes for s in v.slices])
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mrigen.cli.main import run
-from mrigen.data.manifest import Manifest
+from mrigen.data.mri_manifest import MRIManifest
 
 from .scans import digests
 
@@ -75,7 +75,7 @@ def test_a_second_run_skips_everything_and_more_volumes_join(raw, expected, tmp_
         shutil.copy(path, part)
     command = ["--out", str(store), *OPTIONS, "--jobs", "1"]
     assert run(["prep-fastmri", str(part), *command]) == 0
-    assert len(Manifest.load(store).volumes) == 5
+    assert len(MRIManifest.load(store).volumes) == 5
     others = [str(path) for path in sorted(raw.glob("*.h5"))[5:]]
     assert run(["prep-fastmri", *others, *command]) == 0
     shutil.rmtree(part)

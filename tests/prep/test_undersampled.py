@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mrigen.cli.main import run
-from mrigen.data.manifest import Manifest
+from mrigen.data.mri_manifest import MRIManifest
 from mrigen.data.store import MeasurementStore
 from mrigen.errors import UsageError
 from mrigen.operators.masks import MASKS
@@ -42,7 +42,7 @@ def test_the_scanners_lines_are_taken(lines, prep, tmp_path):
             expected = file["kspace"][()] / arrays["scale"][:, None, None, None]
         np.testing.assert_allclose(kspace, expected, rtol=1e-6)
         assert arrays["acquired"].all()
-    manifest = Manifest.load(folder)
+    manifest = MRIManifest.load(folder)
     assert not manifest.fresh_masks
     assert manifest.mask["name"] == "measured"
     assert manifest.mask["acs_lines"] == 8
@@ -85,7 +85,7 @@ def test_a_mask_of_ones_is_a_fully_sampled_scan(simulate, prep, tmp_path):
     raw = simulate(tmp_path / "raw", volumes=1, padded_lines=2)
     with h5py.File(raw / "simulated_0000.h5", "r+") as file:
         file["mask"] = np.array([0, 0, *[1] * 26, 0, 0])
-    assert Manifest.load(prep(raw)).fresh_masks
+    assert MRIManifest.load(prep(raw)).fresh_masks
 
 
 def test_the_readout_may_be_cropped_and_the_phase_encode_not(lines, prep, tmp_path, capsys, monkeypatch):
@@ -137,7 +137,7 @@ def test_the_real_scan(data, prep, tmp_path):
     path = write_scan(tmp_path / "brain.h5", kspace[None], **scan)
     options = {"virtual_coils": 0, "kernel_width": 6, "espirit_crop": 0.95, "fixed_further": True}
     folder = prep(path, **OWN, **options)
-    manifest = Manifest.load(folder)
+    manifest = MRIManifest.load(folder)
     volume = manifest.volumes[0]
     assert volume.shape == (8, 230, 180)
     assert volume.header["acquisition"] == "T1"
