@@ -1,0 +1,1 @@
+"""The recipes that ship with mrigen, read through `importlib.resources`."""
