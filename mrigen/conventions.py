@@ -57,7 +57,12 @@ class NetworkDenoiser(nn.Module):
         self.conventions = conventions
 
     def forward(
-        self, x: Tensor, sigma: Tensor, conditioning: Tensor | None = None, labels: Tensor | None = None
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        conditioning: Tensor | None = None,
+        labels: Tensor | None = None,
+        augment: Tensor | None = None,
     ) -> Tensor:
         """Denoise x; where no conditioning is given, the network is told that everything is seen."""
         channels = [to_channels(x)]
@@ -67,6 +72,6 @@ class NetworkDenoiser(nn.Module):
             channels.append(mask.expand(len(x), self.conventions.mask_channels, *plane.shape[-2:]))
         if self.conventions.ones_channel:
             channels.append(torch.ones_like(plane))
-        out = self.network(torch.cat(channels, 1), sigma, labels)
+        out = self.network(torch.cat(channels, 1), sigma, labels, augment)
         image = out[:, : self.conventions.image_channels]
         return to_complex(image) if x.is_complex() else image

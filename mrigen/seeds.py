@@ -32,7 +32,11 @@ def dropout_seed(seed: int, *purpose: int | str) -> Iterator[None]:
 
 
 def seeded_noise(
-    seeds: list[int], shape: tuple[int, ...], *, complex_valued: bool, device: torch.device | str = "cpu"
+    seeds: list[int],
+    shape: tuple[int, ...],
+    *purpose: int | str,
+    complex_valued: bool,
+    device: torch.device | str = "cpu",
 ) -> torch.Tensor:
     """Standard normal noise whose sample i depends on ``seeds[i]`` alone, whatever the batch size.
 
@@ -42,6 +46,7 @@ def seeded_noise(
     Args:
         seeds: one integer per sample.
         shape: shape of one sample, (C, H, W).
+        purpose: what it is for; the latent by default.
         complex_valued: draw complex64 instead of float32.
         device: where the result is put.
 
@@ -49,7 +54,8 @@ def seeded_noise(
         Tensor (len(seeds), *shape).
     """
     parts = 2 if complex_valued else 1
-    draws = [torch.randn(parts, *shape, generator=generator(s, "latent")) for s in seeds]
+    keys = purpose or ("latent",)
+    draws = [torch.randn(parts, *shape, generator=generator(s, *keys)) for s in seeds]
     noise = torch.stack(draws)
     noise = torch.complex(noise[:, 0], noise[:, 1]) if complex_valued else noise[:, 0]
     return noise.to(device)

@@ -143,6 +143,9 @@ class MeasurementStore:
             volume file, or an empty split.
     """
 
+    complex_valued = True
+    classes = 0
+
     def __init__(self, folder: str | Path, split: str | None = "train", cache_bytes: int = 4 << 30) -> None:
         self.folder = Path(folder)
         self.manifest = MRIManifest.load(self.folder)
@@ -209,18 +212,25 @@ class MeasurementStore:
             torch.from_numpy(arrays.acquired),
         )
 
-    def corruption(self, *, fresh: bool | None = None, mask: dict[str, Any] | None = None) -> MRICorruption:
+    def described(self) -> dict[str, Any]:
+        """The corruption in words, for a model's description."""
+        return {"mask": self.manifest.mask, "fresh_masks": self.manifest.fresh_masks}
+
+    def corruption(
+        self, *, fresh: bool | None = None, described: Mapping[str, Any] | None = None
+    ) -> MRICorruption:
         """The corruption of this data: its maps with masks drawn from its law.
 
         Args:
             fresh: draw masks anew (the default where the data were undersampled retrospectively),
                 or take maps and masks together from the store.
-            mask: another law in a recipe's notation, such as the one that an imported teacher was
-                trained with; its masks are drawn anew.
+            described: the corruption that a model was trained under, such as an imported teacher; where
+                its ``mask`` is another law than the data's, masks are drawn anew from it.
 
         Raises:
             UsageError: the law does not fit the data's width.
         """
+        mask = (described or {}).get("mask")
         if mask is None or mask == self.manifest.mask:
             law = MASKS.build(self.manifest.mask or {})
             return MRICorruption(self, law, fresh=self.manifest.fresh_masks if fresh is None else fresh)

@@ -21,6 +21,13 @@ class LogNormal(Params):
         """Noise levels (batch,)."""
         return (torch.randn(batch, generator=generator) * self.p_std + self.p_mean).exp()
 
+    def draw_below(self, top: Tensor, generator: torch.Generator) -> Tensor:
+        """One level below each of ``top`` (B,), from the same law: (B,)."""
+        bound = torch.special.ndtr((top.double().cpu().log() - self.p_mean) / self.p_std)
+        share = torch.rand(len(top), dtype=torch.float64, generator=generator).clamp(min=1e-6)
+        level: Tensor = (torch.special.ndtri(share * bound) * self.p_std + self.p_mean).exp()
+        return level.to(top)
+
 
 class Karras(Params):
     """σ(t) = (σ_max^{1/ρ} + t (σ_min^{1/ρ} − σ_max^{1/ρ}))^ρ, t in [0, 1] (EDM, eq. 5)."""
@@ -34,6 +41,13 @@ class Karras(Params):
         high, low = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
         level: Tensor = (high + t * (low - high)) ** self.rho
         return level
+
+    def between(self, high: Tensor, low: Tensor, count: int) -> Tensor:
+        """``count`` + 1 levels from ``high`` (B,) down to ``low`` (B,), spaced alike: (count + 1, B)."""
+        t = torch.linspace(0, 1, count + 1, device=high.device)[:, None]
+        first, last = high ** (1 / self.rho), low ** (1 / self.rho)
+        levels: Tensor = (first + t * (last - first)) ** self.rho
+        return levels
 
     def steps(self, count: int) -> list[float]:
         """``count`` decreasing levels from σ_max to σ_min, then 0: the grid of a sampler."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -86,14 +87,20 @@ class DistillLoss(ABC):
         self.objective = objective
 
     def fake_score(
-        self, fake: Denoiser, x_g: Tensor, corruption: Corruption, generator: torch.Generator
+        self,
+        fake: Denoiser,
+        x_g: Tensor,
+        corruption: Corruption,
+        generator: torch.Generator,
+        labels: Tensor | None = None,
     ) -> Tensor:
         """Loss per sample (B,) of the fake score on generated images: the teacher's own objective.
 
         The images are corrupted like the data, with a fresh A and measurement noise (RSD algorithm 6,
         lines 12-14).
         """
-        return self.objective(fake, corruption.measure(x_g.detach(), generator), generator)
+        batch = replace(corruption.measure(x_g.detach(), generator), labels=labels)
+        return self.objective(fake, batch, generator)
 
     @abstractmethod
     def generator(
@@ -103,6 +110,7 @@ class DistillLoss(ABC):
         x_g: Tensor,
         corruption: Corruption,
         generator: torch.Generator,
+        labels: Tensor | None = None,
     ) -> Tensor:
         """Loss per sample (B,) whose gradient with respect to x_g trains the generator."""
 

@@ -48,14 +48,16 @@ class SiD(DistillLoss):
         x_g: Tensor,
         corruption: Corruption,
         generator: torch.Generator,
+        labels: Tensor | None = None,
     ) -> Tensor:
         """Loss per sample (B,); gradients flow through both denoisers."""
         A = corruption.draw(len(x_g), generator).to(device=x_g.device)
-        further = corruption.further(A, generator)
-        signal = self.objective.signal(x_g, A)
+        further = self.objective.further(A, corruption, generator)
+        data = corruption.noise.draw(len(x_g), generator).to(x_g.device)
+        signal = self.objective.signal(x_g, A, data, generator)
         sigma = self.params.noise.draw(len(x_g), generator).to(x_g.device)
         noise = randn_like(signal, generator)
-        return self.at(teacher, fake, signal, A, further, sigma, noise)
+        return self.at(teacher, fake, signal, A, further, sigma, noise, labels)
 
     def at(
         self,
@@ -66,11 +68,12 @@ class SiD(DistillLoss):
         further: Operator,
         sigma: Tensor,
         noise: Tensor,
+        labels: Tensor | None = None,
     ) -> Tensor:
         """The loss with all of its randomness given."""
         noisy = signal + per_sample(sigma) * noise
-        f_phi = self.objective.predict(teacher, noisy, sigma, further)
-        f_psi = self.objective.predict(fake, noisy, sigma, further)
+        f_phi = self.objective.predict(teacher, noisy, sigma, further, labels)
+        f_psi = self.objective.predict(fake, noisy, sigma, further, labels)
         d = to_channels(self._judge(f_phi - f_psi, A))
         residual = to_channels(self._judge(f_psi - signal, A))
         with torch.no_grad():

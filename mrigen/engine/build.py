@@ -11,25 +11,28 @@ from mrigen import __version__
 from mrigen.checkpoints.description import ModelDescription, read_description
 from mrigen.checkpoints.folder import load_denoiser
 from mrigen.conventions import Conventions, NetworkDenoiser
-from mrigen.data.store import MeasurementStore
+from mrigen.data.image_store import described_corruption
+from mrigen.data.stores import Store
+from mrigen.diffusion.augment import LABELS
 from mrigen.diffusion.objectives import OBJECTIVES, Objective
 from mrigen.distill import Generator
 from mrigen.engine.params import TeacherParams
 from mrigen.errors import UsageError
 from mrigen.networks import NETWORKS, PRECONDITIONERS, Preconditioner
 from mrigen.operators.corruption import Corruption
+from mrigen.seeds import generator
 
 
-def describe_teacher(
-    params: TeacherParams, store: MeasurementStore, provenance: dict[str, Any]
-) -> ModelDescription:
+def describe_teacher(params: TeacherParams, store: Store, provenance: dict[str, Any]) -> ModelDescription:
     """Description of the teacher that a recipe and a store make together."""
     shows_mask = OBJECTIVES[params.objective["name"]].shows_mask
-    conventions = Conventions(mask_channels=int(shows_mask), ones_channel=shows_mask)
+    conventions = conventions_of(store, shows_mask=shows_mask)
     network = {
         "resolution": store.image_shape[1],
         "in_channels": conventions.network_channels,
         "out_channels": conventions.image_channels,
+        "label_dim": store.classes,
+        "augment_dim": LABELS if params.augment else 0,
         **params.network,
     }
     return ModelDescription(
@@ -41,8 +44,28 @@ def describe_teacher(
         conventions=conventions,
         image_shape=store.image_shape,
         objective=params.objective,
-        corruption={"mask": store.manifest.mask, "fresh_masks": store.manifest.fresh_masks},
+        corruption=store.described(),
         provenance={"created_by": f"mrigen {__version__}", **provenance},
+    )
+
+
+def conventions_of(store: Store, *, shows_mask: bool) -> Conventions:
+    """What a network sees of the images of a store.
+
+    Args:
+        store: complex images become two channels and, with the mask, a channel of ones as in the
+            released Ambient-MRI models; real images keep their channels.
+        shows_mask: whether the objective shows what describes the operator.
+    """
+    planes = 0
+    if shows_mask:
+        shown = store.corruption().draw(1, generator(0, "conventions")).conditioning()
+        planes = 0 if shown is None else shown.shape[1]
+    return Conventions(
+        image="complex" if store.complex_valued else "real",
+        image_channels=store.image_shape[0] * (2 if store.complex_valued else 1),
+        mask_channels=planes,
+        ones_channel=store.complex_valued and shows_mask,
     )
 
 
@@ -55,15 +78,27 @@ def new_denoiser(description: ModelDescription, seed: int) -> NetworkDenoiser:
     return NetworkDenoiser(model.to(memory_format=torch.channels_last), description.conventions)
 
 
-def corruption_of(description: ModelDescription, store: MeasurementStore) -> Corruption:
-    """The corruption that a model was trained under, with the store's coil maps.
+def corruption_of(description: ModelDescription, store: Store | None, folder: Path) -> Corruption:
+    """The corruption that a model was trained under.
+
+    Args:
+        description: of the model.
+        store: where operators take what is measured with the data, such as coil maps; models of
+            natural images do without.
+        folder: of the model, for messages.
 
     Raises:
-        UsageError: the model is not for such data.
+        UsageError: the model is not for such data, or needs a store.
     """
-    if description.conventions.image != "complex":
-        raise UsageError(f"{store.folder}: holds MRI measurements, but the model is for natural images")
-    return store.corruption(mask=(description.corruption or {}).get("mask"))
+    complex_valued = description.conventions.image == "complex"
+    if store is None:
+        if complex_valued:
+            raise UsageError(f"{folder}: this model sees its noise through coil maps; give --maps STORE")
+        return described_corruption(description.corruption, description.image_shape)
+    if complex_valued != store.complex_valued:
+        kind = "MRI" if complex_valued else "natural images"
+        raise UsageError(f"{store.folder}: holds other data than {kind}, which {folder} is for")
+    return store.corruption(described=description.corruption)
 
 
 def objective_of(description: ModelDescription, corruption: Corruption, folder: Path) -> Objective:

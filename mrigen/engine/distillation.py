@@ -14,6 +14,7 @@ from mrigen.diffusion.denoiser import NetworkDenoiser
 from mrigen.distill import DistillLoss, Generator
 from mrigen.distill.base import latent
 from mrigen.engine.ema import EMA
+from mrigen.engine.labels import classes, random_labels
 from mrigen.engine.loop import Job
 from mrigen.engine.optimizers import Optimizer
 from mrigen.engine.params import DistillParams
@@ -58,6 +59,7 @@ class DistillJob(Job):
         self.loss, self.corruption, self.image_shape = loss, corruption, image_shape
         self.fabric, self.seed, self.score = fabric, seed, score
         conventions = teacher.conventions
+        self.classes = classes(teacher)
         network = teacher.network.to(fabric.device).train()
         self.fake = Optimizer(copy.deepcopy(network), params.fake, params.images, fabric)
         self.student = Optimizer(copy.deepcopy(network), params.generator, params.images, fabric)
@@ -89,27 +91,33 @@ class DistillJob(Job):
         generator = seeds.generator(self.seed, "fake", number, repeat, index)
         with seeds.dropout_seed(self.seed, "fake-dropout", number, repeat, index):
             with torch.no_grad():
-                x_g = self._generate(generator)
-            loss = self.loss.fake_score(self.fake_score, x_g, self.corruption, generator).mean()
+                x_g, labels = self._generate(generator)
+            loss = self.loss.fake_score(self.fake_score, x_g, self.corruption, generator, labels).mean()
             self.fabric.backward(loss / share)
         return loss.detach()
 
     def _student(self, number: int, index: int, share: int) -> Tensor:
         generator = seeds.generator(self.seed, "generator", number, index)
         with seeds.dropout_seed(self.seed, "generator-dropout", number, index):
-            x_g = self._generate(generator)
-            loss = self.loss.generator(self.teacher, self.fake_score, x_g, self.corruption, generator).mean()
+            x_g, labels = self._generate(generator)
+            losses = self.loss.generator(
+                self.teacher, self.fake_score, x_g, self.corruption, generator, labels
+            )
+            loss = losses.mean()
             self.fabric.backward(loss / share)
         return loss.detach()
 
-    def _generate(self, generator: torch.Generator) -> Tensor:
-        size = self.params.batch // self.params.micro_batches
-        z = latent(size, self.image_shape, self.teacher.conventions, generator).to(self.fabric.device)
+    def _generate(self, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """Generated images and their class labels, each class as often as the others."""
+        size, device = self.params.batch // self.params.micro_batches, self.fabric.device
+        z = latent(size, self.image_shape, self.teacher.conventions, generator).to(device)
+        drawn = random_labels(self.classes, size, generator)
+        labels = None if drawn is None else drawn.to(device)
         if self.distill.generator_input == "full":
-            return self.generator(z)  # type: ignore[no-any-return]
-        operator = self.corruption.draw(size, generator).to(device=self.fabric.device)
-        further = self.corruption.further(operator, generator)
-        return self.generator(z, self.loss.objective, further)  # type: ignore[no-any-return]
+            return self.generator(z, labels=labels), labels
+        operator = self.corruption.draw(size, generator).to(device=device)
+        further = self.loss.objective.further(operator, self.corruption, generator)
+        return self.generator(z, self.loss.objective, further, labels), labels
 
     def _due(self, images: int) -> bool:
         every = self.distill.selection.every_images

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from mrigen.diffusion.augment import LABELS
 from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.diffusion.samplers import SAMPLERS
 from mrigen.distill import LOSSES
@@ -94,6 +95,8 @@ class TeacherParams(RunParams):
         objective: training objective.
         optimizer: of the network.
         fixed_further: use the further masks stored with the data instead of new ones at every step.
+        augment: probability of each of EDM's geometric transforms (of mirrors alone where masks are
+            shown), which the network is told by labels; 0 for no augmentation.
     """
 
     network: Annotated[dict[str, Any], AfterValidator(_network)] = {"name": "song-unet"}
@@ -101,6 +104,13 @@ class TeacherParams(RunParams):
     objective: _spec(OBJECTIVES) = {"name": "ambient"}  # type: ignore[valid-type]
     optimizer: OptimizerParams = OptimizerParams(max_grad_norm=1.0)
     fixed_further: bool = False
+    augment: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _told(self) -> TeacherParams:
+        if self.augment and self.network.get("augment_dim", LABELS) != LABELS:
+            raise ValueError(f"network.augment_dim must be {LABELS} for augment; leave it out")
+        return self
 
 
 class SelectionParams(Params):

@@ -10,8 +10,9 @@ from torch import Tensor
 from mrigen import seeds
 from mrigen.diffusion.denoiser import NetworkDenoiser
 from mrigen.diffusion.objectives import Objective
-from mrigen.diffusion.samplers import Sampler
+from mrigen.diffusion.samplers import Predict, Sampler
 from mrigen.distill import Generator
+from mrigen.engine.labels import classes, seeded_labels
 from mrigen.operators.base import Operator, concatenate
 from mrigen.operators.corruption import Corruption
 
@@ -24,12 +25,14 @@ def chunks(wanted: list[int], batch: int) -> Iterator[list[int]]:
         yield wanted[first : first + batch]
 
 
-def further_operators(corruption: Corruption, wanted: list[int]) -> Operator:
-    """Ã of each seed; a seed's operator does not depend on its batch."""
+def further_operators(
+    objective: Objective, corruption: Corruption, wanted: list[int], *purpose: int | str
+) -> Operator:
+    """Ã of each seed for a purpose; a seed's operator does not depend on its batch."""
     drawn = []
     for seed in wanted:
-        generator = seeds.generator(seed, "operator")
-        drawn.append(corruption.further(corruption.draw(1, generator), generator))
+        generator = seeds.generator(seed, "operator", *purpose)
+        drawn.append(objective.further(corruption.draw(1, generator), corruption, generator))
     return concatenate(drawn)
 
 
@@ -42,6 +45,7 @@ class StudentSampler:
         batch: images per network call.
         objective: with ``corruption``, for generators with the ``sampled`` input.
         corruption: where the generator's operators come from.
+        label: class of all images; by default each seed has its own.
     """
 
     evaluations = 1
@@ -53,9 +57,12 @@ class StudentSampler:
         batch: int = 64,
         objective: Objective | None = None,
         corruption: Corruption | None = None,
+        label: int | None = None,
     ) -> None:
         self._generator, self._shape, self._batch = generator.eval(), shape, batch
-        self._objective, self._corruption = objective, corruption
+        self._objective, self._corruption, self._label = objective, corruption, label
+        self._classes = classes(generator.denoiser)
+        seeded_labels(self._classes, [], label)
 
     def to(self, device: torch.device) -> None:
         """Move the network."""
@@ -71,9 +78,11 @@ class StudentSampler:
                 some, self._shape, complex_valued=conventions.image == "complex", device=device
             )
             further = None
-            if self._corruption is not None:
-                further = further_operators(self._corruption, some).to(device=device)
-            yield self._generator(z, self._objective, further)
+            if self._objective is not None and self._corruption is not None:
+                further = further_operators(self._objective, self._corruption, some).to(device=device)
+            labels = seeded_labels(self._classes, some, self._label)
+            told = None if labels is None else labels.to(device)
+            yield self._generator(z, self._objective, further, told)
 
 
 class TeacherSampler:
@@ -86,6 +95,7 @@ class TeacherSampler:
         sampler: the reverse process.
         shape: (C, H, W) of an image.
         batch: images per network call.
+        label: class of all images; by default each seed has its own.
     """
 
     def __init__(
@@ -96,26 +106,82 @@ class TeacherSampler:
         sampler: Sampler,
         shape: Shape,
         batch: int = 64,
+        label: int | None = None,
     ) -> None:
         self._denoiser, self._objective, self._corruption = denoiser.eval(), objective, corruption
-        self._sampler, self._shape, self._batch = sampler, shape, batch
-        self.evaluations = sampler.evaluations()
+        self._sampler, self._shape, self._batch, self._label = sampler, shape, batch, label
+        self.evaluations = sampler.evaluations(objective.floor)
+        self._classes = classes(denoiser)
+        seeded_labels(self._classes, [], label)
 
     def to(self, device: torch.device) -> None:
         """Move the network."""
         self._denoiser.to(device)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, wanted: list[int]) -> Iterator[Tensor]:
         """Batches of images, one per seed."""
-        device = next(self._denoiser.parameters()).device
-        complex_valued = self._denoiser.conventions.image == "complex"
         for some in chunks(wanted, self._batch):
-            further = further_operators(self._corruption, some).to(device=device)
+            labels = seeded_labels(self._classes, some, self._label)
+            teacher = SeededTeacher(
+                self._denoiser, self._objective, self._corruption, some, self._shape, labels
+            )
+            yield self._sampler(teacher, teacher.latent())
 
-            def predict(x: Tensor, sigma: float, further: Operator = further) -> Tensor:
-                levels = torch.full((len(x),), sigma, device=x.device)
-                return self._objective.predict(self._denoiser, x, levels, further)
 
-            z = seeds.seeded_noise(some, self._shape, complex_valued=complex_valued, device=device)
-            yield self._sampler(predict, z)
+class SeededTeacher:
+    """A teacher whose randomness belongs to the seeds of a batch; see ``samplers.Teacher``.
+
+    Args:
+        denoiser: the teacher.
+        objective: its objective.
+        corruption: where operators come from.
+        wanted: a seed per image.
+        shape: (C, H, W) of an image.
+        labels: class labels (B, classes), or None.
+    """
+
+    def __init__(
+        self,
+        denoiser: NetworkDenoiser,
+        objective: Objective,
+        corruption: Corruption,
+        wanted: list[int],
+        shape: Shape,
+        labels: Tensor | None = None,
+    ) -> None:
+        self._denoiser, self._objective, self._corruption = denoiser, objective, corruption
+        self._wanted, self._shape = wanted, shape
+        self._device = next(denoiser.parameters()).device
+        self._labels = None if labels is None else labels.to(self._device)
+        self.floor = objective.floor
+        self.predict = self._through()
+
+    def latent(self) -> Tensor:
+        """Where the trajectories start, standard normal."""
+        return self._normal()
+
+    def noise(self, step: int) -> Tensor:
+        """Standard normal noise of a step."""
+        return self._normal("churn", step)
+
+    def others(self, step: int, count: int) -> list[Predict]:
+        """Estimates through other Ã."""
+        return [self._through("guidance", step, number) for number in range(count)]
+
+    def _normal(self, *purpose: int | str) -> Tensor:
+        complex_valued = self._denoiser.conventions.image == "complex"
+        return seeds.seeded_noise(
+            self._wanted, self._shape, *purpose, complex_valued=complex_valued, device=self._device
+        )
+
+    def _through(self, *purpose: int | str) -> Predict:
+        """The estimate through the Ã that belong to a purpose."""
+        drawn = further_operators(self._objective, self._corruption, self._wanted, *purpose)
+        further = drawn.to(device=self._device)
+
+        def predict(x: Tensor, sigma: float) -> Tensor:
+            levels = torch.full((len(x),), sigma, device=x.device)
+            return self._objective.predict(self._denoiser, x, levels, further, self._labels)
+
+        return predict

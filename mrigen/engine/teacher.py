@@ -7,14 +7,18 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from mrigen import seeds
-from mrigen.data.store import MeasurementStore
+from mrigen.data.stores import Store
+from mrigen.diffusion.augment import Augmentation
 from mrigen.diffusion.denoiser import NetworkDenoiser
 from mrigen.diffusion.objectives import Objective
 from mrigen.engine.ema import EMA
+from mrigen.engine.labels import classes
 from mrigen.engine.loop import Job
 from mrigen.engine.optimizers import Optimizer
 from mrigen.engine.params import TeacherParams
 from mrigen.engine.states import State
+from mrigen.errors import UsageError
+from mrigen.operators.base import Measurements
 
 
 def sample_indices(count: int, seed: int, first: int, batch: int) -> list[int]:
@@ -34,7 +38,7 @@ def sample_indices(count: int, seed: int, first: int, batch: int) -> list[int]:
 
 
 class TeacherJob(Job):
-    """Minimise an objective over the slices of a store.
+    """Minimise an objective over the images of a store.
 
     Args:
         params: the recipe's teacher section.
@@ -51,13 +55,15 @@ class TeacherJob(Job):
         params: TeacherParams,
         denoiser: NetworkDenoiser,
         objective: Objective,
-        store: MeasurementStore,
+        store: Store,
         fabric: Fabric,
         seed: int,
     ) -> None:
         self.params = params
         self.teacher = params
         self.fabric, self.store, self.objective, self.seed = fabric, store, objective, seed
+        self.augmentation = Augmentation(params.augment) if params.augment else None
+        self.classes = classes(denoiser)
         denoiser.network.train()
         self.optimizer = Optimizer(denoiser.network, params.optimizer, params.images, fabric)
         self.denoiser = NetworkDenoiser(self.optimizer.module, denoiser.conventions)
@@ -77,12 +83,29 @@ class TeacherJob(Job):
         size = self.params.batch // self.params.micro_batches
         first = number * self.params.batch + index * size
         indices = sample_indices(len(self.store), self.seed, first, size)
-        batch = self.store.measurements(indices, fixed_further=self.teacher.fixed_further)
+        batch = self._batch(indices, seeds.generator(self.seed, "augment", number, index))
         generator = seeds.generator(self.seed, "teacher", number, index)
         with seeds.dropout_seed(self.seed, "teacher-dropout", number, index):
-            loss = self.objective(self.denoiser, batch.to(device=self.fabric.device), generator).mean()
+            loss = self.objective(self.denoiser, batch, generator).mean()
         self.fabric.backward(loss / len(self._mine()))
         return loss.detach()
+
+    def _batch(self, indices: list[int], generator: torch.Generator) -> Measurements:
+        """Measurements on the device, augmented if the recipe says so.
+
+        Raises:
+            UsageError: the network wants class labels that the data do not have.
+        """
+        batch = self.store.measurements(indices, fixed_further=self.teacher.fixed_further)
+        have = 0 if batch.labels is None else batch.labels.shape[1]
+        if self.classes not in {0, have}:
+            raise UsageError(
+                f"network.label_dim is {self.classes}, but the data have {have} classes: set it to {have}"
+            )
+        batch = batch.to(device=self.fabric.device)
+        if self.augmentation is None:
+            return batch
+        return self.objective.augment(batch, self.augmentation, generator)
 
     def state(self) -> State:
         """Network, moments and average."""

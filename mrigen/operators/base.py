@@ -6,7 +6,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -39,21 +39,52 @@ class TensorRecord:
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
         return dataclasses.replace(self, **{f.name: move(getattr(self, f.name)) for f in fields})  # type: ignore[type-var]
 
+    @classmethod
+    def join(cls, records: Sequence[Self], sizes: Sequence[int]) -> Self:
+        """One record of the samples of several; ``sizes`` counts the samples of each."""
+        joined: dict[str, object] = {}
+        for field in dataclasses.fields(records[0]):  # type: ignore[arg-type]
+            values = [getattr(record, field.name) for record in records]
+            joined[field.name] = _joined(field.name, values, sizes)
+        return dataclasses.replace(records[0], **joined)  # type: ignore[type-var]
+
+
+def _joined(name: str, values: list[Any], sizes: Sequence[int]) -> object:
+    """One field of several records."""
+    if isinstance(values[0], Tensor):
+        pairs = zip(values, sizes, strict=True)
+        return torch.cat([v.expand(n, *v.shape[1:]) if len(v) == 1 else v for v, n in pairs])
+    if isinstance(values[0], TensorRecord):
+        return type(values[0]).join(values, sizes)
+    if any(value != values[0] for value in values):
+        raise ValueError(f"records differ in {name}: {values}")
+    return values[0]
+
 
 R = TypeVar("R", bound=TensorRecord)
 
 
 def concatenate(records: Sequence[R]) -> R:
-    """Join records of one type along the batch axis of every tensor."""
-    first = records[0]
-    joined = {}
-    for field in dataclasses.fields(first):  # type: ignore[arg-type]
-        values = [getattr(record, field.name) for record in records]
-        if isinstance(values[0], Tensor):
-            joined[field.name] = torch.cat(values)
-        elif isinstance(values[0], TensorRecord):
-            joined[field.name] = concatenate(values)
-    return dataclasses.replace(first, **joined)  # type: ignore[type-var]
+    """Join records of one type along the batch axis of every tensor.
+
+    Tensors that a record shares among its samples (leading axis 1) are repeated for each of them.
+
+    Raises:
+        ValueError: the records differ in a constant.
+    """
+    return type(records[0]).join(records, [batch_size(record) for record in records])
+
+
+def batch_size(record: TensorRecord) -> int:
+    """The longest leading axis among a record's tensors."""
+    sizes = [1]
+    for field in dataclasses.fields(record):  # type: ignore[arg-type]
+        value = getattr(record, field.name)
+        if isinstance(value, TensorRecord):
+            sizes.append(batch_size(value))
+        elif isinstance(value, Tensor):
+            sizes.append(len(value))
+    return max(sizes)
 
 
 class Operator(TensorRecord, ABC):
@@ -83,6 +114,36 @@ class Operator(TensorRecord, ABC):
     def noise(self, y: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
         """Measurement noise of standard deviation σ (B,) per real component where A measures."""
         return sigma.reshape(-1, *[1] * (y.ndim - 1)) * randn_like(y, generator)
+
+    def white_image(self, y: Tensor, sigma: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A noisy measurement as an image whose noise is white, and the standard deviation (B,) of that.
+
+        Operators that leave pixels out add the noise that those lack.
+
+        Args:
+            y: measurement with noise of standard deviation ``sigma``.
+            sigma: (B,).
+            generator: source of the noise that is added.
+
+        Raises:
+            UsageError: the noise is correlated in the image.
+        """
+        del generator
+        if self.as_image(y) is not y:
+            raise UsageError(
+                f"{type(self).__name__}: the measurement's noise is correlated in the image, which plain "
+                "Tweedie cannot model; use ambient-tweedie where there are masks"
+            )
+        return y, sigma
+
+    def mirror(self, y: Tensor, which: Tensor, axis: int) -> tuple[Tensor, Self]:
+        """Measurements and operators of the images mirrored along an axis, where ``which`` (B,) says so.
+
+        Raises:
+            UsageError: a mirrored image has no measurement of this kind.
+        """
+        del y, which, axis
+        raise UsageError(f"{type(self).__name__} cannot be mirrored: train without augmentation (augment: 0)")
 
 
 class LinearOperator(Operator):
@@ -125,6 +186,11 @@ def randn_like(x: Tensor, generator: torch.Generator) -> Tensor:
     return noise.to(x.device) * (2**0.5 if x.is_complex() else 1.0)
 
 
+def mirrored(x: Tensor, which: Tensor, axis: int) -> Tensor:
+    """(B, C, H, W) flipped along ``axis`` where ``which`` (B,) says so."""
+    return torch.where(which.reshape(-1, 1, 1, 1), x.flip(axis), x)
+
+
 @dataclass(frozen=True, eq=False)
 class Measurements(TensorRecord):
     """A batch of measurements y = A x + σ ε with their operators; the clean x is nowhere in it.
@@ -136,6 +202,7 @@ class Measurements(TensorRecord):
             a tensor (B,), zero for noiseless data.
         labels: class labels (B, classes) one-hot, or None.
         further: Ã of each sample where it was fixed with the data; None to draw it at every step.
+        augment: augmentation labels (B, 9), or None where nothing was augmented.
     """
 
     y: Tensor
@@ -143,6 +210,7 @@ class Measurements(TensorRecord):
     sigma: Tensor
     labels: Tensor | None = None
     further: Operator | None = None
+    augment: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.y)

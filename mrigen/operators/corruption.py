@@ -1,21 +1,41 @@
-"""A corruption: a distribution p(A) over forward models, with the noise level of the data."""
+"""A corruption: a distribution p(A) over forward models, with the noise level of the data.
+
+A recipe describes one by a name and parameters, ``{"name": "gaussian-blur", "std": 2.0}``. The name
+is a registered one, or a class in a user's own file, ``my_ops.py:MyOperator``.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Self
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from mrigen.errors import UsageError
+from mrigen.files import sha256
+from mrigen.operators import user
 from mrigen.operators.base import Measurements, Operator
 from mrigen.operators.noise import Noise
 from mrigen.registry import Params, Registry
 
-CORRUPTIONS: Registry[Corruption] = Registry("operator", "mrigen.operators")
-
 Shape = tuple[int, int, int]
+Spec = Mapping[str, Any]
+
+FIXED = "drops nothing at random, so that what it hides is never measured; use standard or tweedie"
+CHECKSUMS = "sha256"
+
+
+class OperatorRegistry(Registry["Corruption"]):
+    """The operators by name; also finds classes in a user's own files."""
+
+    def __getitem__(self, name: str) -> type[Any]:
+        return user.load_class(name, ImageCorruption) if user.is_file(name) else super().__getitem__(name)
+
+
+CORRUPTIONS = OperatorRegistry("operator", "mrigen.operators")
 
 
 class Corruption(ABC):
@@ -28,7 +48,7 @@ class Corruption(ABC):
     """
 
     Params: ClassVar[type[Params]]
-    noise: Noise
+    noise: Noise = Noise()
     reason: str = ""
 
     @abstractmethod
@@ -50,7 +70,10 @@ class Corruption(ABC):
 
 
 class ImageCorruption(Corruption):
-    """A corruption of real images of one shape, made from a recipe's words.
+    """A corruption of images of one shape, made from a recipe's words.
+
+    Attributes:
+        injective: whether every A keeps all of the image, so that nothing is lost in it.
 
     Args:
         params: the operator's constants.
@@ -61,17 +84,101 @@ class ImageCorruption(Corruption):
         UsageError: the operator does not fit images of this shape.
     """
 
+    injective: ClassVar[bool] = False
+
     def __init__(self, params: Params, shape: Shape, noise: Noise | None = None) -> None:
         self.params = params
         self.shape = shape
         self.noise = noise if noise is not None else Noise()
 
     def further(self, operator: Operator, generator: torch.Generator) -> Operator:
-        """Operators that are not random have nothing to drop."""
+        """Refuse: an operator that is not random has nothing to drop."""
         del operator, generator
         raise UsageError(f"{type(self).__name__} has no further corruption: {self.reason}")
+
+    def zeros(self, batch: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """A batch of zero images that takes the memory of one number."""
+        return torch.zeros((), dtype=dtype).expand(batch, *self.shape)
+
+    @classmethod
+    def files(cls, params: Params) -> list[Path]:
+        """Files that the parameters name and that decide what the operator is."""
+        del params
+        return []
 
     @classmethod
     @abstractmethod
     def example(cls) -> Self:
         """Small instance, of odd size, for the contract tests."""
+
+
+def corruption_class(name: str) -> type[ImageCorruption]:
+    """The corruption of a name: registered, or ``my_ops.py:MyOperator``.
+
+    Raises:
+        UsageError: there is none, or the file does not define it.
+    """
+    return CORRUPTIONS[name]
+
+
+def make_corruption(spec: Spec, shape: Shape, noise: Noise | None = None) -> ImageCorruption:
+    """The corruption that a recipe or a store describes.
+
+    Args:
+        spec: ``name`` and parameters, as written or as ``freeze`` returned them.
+        shape: (C, H, W) of the clean images.
+        noise: measurement noise; None for noiseless data.
+
+    Raises:
+        UsageError: unknown name or parameter, an operator that does not fit the images, or a file
+            that changed since the spec was frozen.
+    """
+    corruption: ImageCorruption = CORRUPTIONS.build(_checked(spec), shape=shape, noise=noise)
+    return corruption
+
+
+def canonical(spec: Spec) -> dict[str, Any]:
+    """A spec with every parameter written out and paths made absolute; ready for JSON."""
+    spec = _checked(spec)
+    params = CORRUPTIONS.params(spec)
+    name = str(spec["name"])
+    if user.is_file(name):
+        name = ":".join(map(str, user.split(name)))
+    return {"name": name, **params.model_dump(mode="json")}
+
+
+def freeze(spec: Spec) -> dict[str, Any]:
+    """A spec to store with data and models: canonical, with the SHA-256 of every file that it needs.
+
+    ``make_corruption`` refuses it once one of these files has changed.
+
+    Raises:
+        UsageError: as ``make_corruption``.
+    """
+    frozen = canonical(spec)
+    checksums = {str(path): sha256(path) for path in files_of(frozen)}
+    return {**frozen, CHECKSUMS: checksums} if checksums else frozen
+
+
+def files_of(spec: Spec) -> list[Path]:
+    """The user's files that decide what a canonical spec means."""
+    name = str(spec["name"])
+    own = [user.split(name)[0]] if user.is_file(name) else []
+    params: Any = CORRUPTIONS.params(spec)
+    return own + corruption_class(name).files(params)
+
+
+def _checked(spec: Spec) -> dict[str, Any]:
+    """The spec without its checksums, which must be those of the files."""
+    values = dict(spec)
+    for path, checksum in values.pop(CHECKSUMS, {}).items():
+        if not Path(path).is_file():
+            raise UsageError(
+                f"{path}: no such file, but operator {values.get('name')!r} needs it; restore it"
+            )
+        if sha256(Path(path)) != checksum:
+            raise UsageError(
+                f"{path}: changed since operator {values.get('name')!r} was recorded (sha256 {checksum[:12]}...); "
+                "restore the file, or prepare the data and train again"
+            )
+    return values

@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from mrigen.operators.base import LinearOperator, Operator
+from mrigen.operators.base import LinearOperator, Operator, mirrored
 from mrigen.operators.corruption import CORRUPTIONS, ImageCorruption
 from mrigen.registry import Params
 
@@ -30,6 +30,10 @@ class Identity(LinearOperator):
     def adjoint(self, y: Tensor) -> Tensor:
         """Return y."""
         return y
+
+    def mirror(self, y: Tensor, which: Tensor, axis: int) -> tuple[Tensor, Self]:
+        """The measurement mirrors like the image, which it is."""
+        return mirrored(y, which, axis), self
 
     def zero_image(self) -> Tensor:
         """Zeros of the shape of ``like``."""

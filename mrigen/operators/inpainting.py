@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mrigen.operators.base import LinearOperator, Operator
+from mrigen.operators.base import LinearOperator, Operator, mirrored, randn_like
 from mrigen.operators.corruption import CORRUPTIONS, ImageCorruption
 from mrigen.registry import Params
 
@@ -50,6 +50,14 @@ class PixelMask(LinearOperator):
     def noise(self, y: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
         """Noise on the measured pixels."""
         return super().noise(y, sigma, generator) * self.mask
+
+    def white_image(self, y: Tensor, sigma: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The measurement with noise on the missing pixels too."""
+        return y + sigma.reshape(-1, 1, 1, 1) * randn_like(y, generator) * ~self.mask, sigma
+
+    def mirror(self, y: Tensor, which: Tensor, axis: int) -> tuple[Tensor, Self]:
+        """Measurement and mask mirror like the image."""
+        return mirrored(y, which, axis), replace(self, mask=mirrored(self.mask, which, axis))
 
     @classmethod
     def example(cls) -> PixelMask:

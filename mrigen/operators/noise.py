@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
+
 import torch
-from pydantic import model_validator
+from pydantic import ValidationError, model_validator
 from torch import Tensor
 
-from mrigen.registry import Params
+from mrigen.errors import UsageError
+from mrigen.registry import Params, describe
+
+UNKNOWN = "unknown"
 
 
 class Noise(Params):
@@ -22,8 +28,8 @@ class Noise(Params):
 
     @model_validator(mode="after")
     def _ordered(self) -> Noise:
-        if self.low < 0 or (self.high is not None and self.high < self.low):
-            raise ValueError("noise levels must not be negative, the lower first")
+        if not 0 <= self.low <= self.top < math.inf:
+            raise ValueError("noise levels must be finite and not negative, the lower first")
         return self
 
     def __bool__(self) -> bool:
@@ -39,3 +45,40 @@ class Noise(Params):
         if self.high is None:
             return torch.full((batch,), self.low)
         return self.low + (self.high - self.low) * torch.rand(batch, generator=generator)
+
+
+def parse_noise(value: object) -> Noise | None:
+    """A recipe's word for the noise.
+
+    Args:
+        value: σ as a number or its text; two numbers [a, b] for σ ~ U[a, b]; a mapping with ``low``
+            and ``high``; or ``"unknown"``.
+
+    Returns:
+        The law of σ, or None for ``"unknown"``: it has to be estimated from the measurements
+        (``mrigen.data.estimate``).
+
+    Raises:
+        UsageError: anything else.
+    """
+    if isinstance(value, Noise):
+        return value
+    if value == UNKNOWN:
+        return None
+    try:
+        if isinstance(value, Mapping):
+            return Noise(**value)
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            low, high = value
+            return Noise(low=low, high=high)
+        return Noise(low=value)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise _wrong(value, f" ({describe(error)})") from error
+    except (TypeError, ValueError) as error:
+        raise _wrong(value) from error
+
+
+def _wrong(value: object, why: str = "") -> UsageError:
+    return UsageError(
+        f"noise {value!r}: give σ (0.2), its range [0.1, 0.3] or {UNKNOWN!r}, in the units of the image{why}"
+    )

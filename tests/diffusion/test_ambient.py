@@ -50,7 +50,7 @@ def corruption(**law):
     return MRICorruption(bank, MASKS.build(law) if law else bank.law)
 
 
-def network_of_the_golden_case(x, sigma, conditioning=None, labels=None):
+def network_of_the_golden_case(x, sigma, conditioning=None, labels=None, augment=None):
     """D = 0.7 c01 + 0.1 sigma c2 - 0.05 c3 sin(3 c0) on channels real, imaginary, mask, ones."""
     del labels
     real = torch.cat([x.real, x.imag], 1)
@@ -112,7 +112,7 @@ def test_loss_does_not_look_at_what_was_not_measured(generator):
     y = A.forward(randn_like(A.zero_image(), generator))
     objective = OBJECTIVES.build({"name": "ambient"}, corruption=law)
 
-    def denoiser(x, sigma, conditioning=None, labels=None):
+    def denoiser(x, sigma, conditioning=None, labels=None, augment=None):
         del sigma, labels
         return 0.5 * x + 0.1 * conditioning
 

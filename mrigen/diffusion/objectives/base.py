@@ -14,6 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from mrigen.diffusion.augment import Augmentation
 from mrigen.diffusion.denoiser import Denoiser
 from mrigen.diffusion.noise import LogNormal, edm_weight
 from mrigen.operators.base import Measurements, Operator
@@ -44,6 +45,9 @@ class Objective(ABC):
     Args:
         params: noise distribution, weighting and the objective's own parameters.
         corruption: the corruption of the training data.
+
+    Raises:
+        UsageError: the objective makes no sense for this corruption; says why and what does.
     """
 
     Params: ClassVar[type[ObjectiveParams]] = ObjectiveParams
@@ -58,8 +62,26 @@ class Objective(ABC):
         """Loss per sample (B,): weighted squared error, averaged over real components."""
 
     @abstractmethod
-    def signal(self, x: Tensor, operator: Operator) -> Tensor:
-        """What the denoiser models of a clean image x: x itself, or its measurement A x."""
+    def signal(self, x: Tensor, operator: Operator, sigma: Tensor, generator: torch.Generator) -> Tensor:
+        """What the denoiser models of a clean image x: x itself, A x, or A x with its noise σ (B,)."""
+
+    @abstractmethod
+    def augment(self, batch: Measurements, by: Augmentation, generator: torch.Generator) -> Measurements:
+        """The batch of transformed images, with the labels that tell the network.
+
+        Raises:
+            UsageError: transformed images cannot have been measured like this.
+        """
+
+    @property
+    def floor(self) -> float:
+        """Lowest noise level at which the denoiser is trained."""
+        return 0.0
+
+    def further(self, operator: Operator, corruption: Corruption, generator: torch.Generator) -> Operator:
+        """Ã, through which the network sees; A itself where nothing is hidden from it."""
+        del corruption, generator
+        return operator
 
     def observe(self, noisy: Tensor, further: Operator) -> Tensor:
         """What the network sees of a noisy signal."""

@@ -1,5 +1,5 @@
 """Samplers of diffusion teachers, one file each."""
 
-from mrigen.diffusion.samplers.base import SAMPLERS, Sampler
+from mrigen.diffusion.samplers.base import SAMPLERS, Predict, Sampler, Teacher
 
-__all__ = ["SAMPLERS", "Sampler"]
+__all__ = ["SAMPLERS", "Predict", "Sampler", "Teacher"]

@@ -1,40 +1,89 @@
-"""Deterministic samplers of EDM (Karras et al. 2022, algorithm 1)."""
+"""Samplers of EDM, deterministic or with churn (Karras et al. 2022, algorithms 1 and 2)."""
 
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Annotated, ClassVar
+
+from pydantic import Field
 from torch import Tensor
 
-from mrigen.diffusion.samplers.base import SAMPLERS, Predict, Sampler
+from mrigen.diffusion.samplers.base import SAMPLERS, Sampler, SamplerParams, Teacher
+
+NonNegative = Annotated[float, Field(ge=0)]
 
 
-def slope(predict: Predict, x: Tensor, sigma: float) -> Tensor:
+class ChurnParams(SamplerParams):
+    """Stochasticity of EDM's samplers.
+
+    Attributes:
+        churn: S_churn; 0 for the deterministic samplers.
+        churn_min: S_min, the lowest level at which noise is added.
+        churn_max: S_max, the highest one; None for no bound.
+        churn_noise: S_noise, the factor on the noise.
+    """
+
+    churn: NonNegative = 0.0
+    churn_min: NonNegative = 0.0
+    churn_max: NonNegative | None = None
+    churn_noise: Annotated[float, Field(gt=0)] = 1.0
+
+
+class ChurnSampler(Sampler):
+    """Raise the noise to σ̂ = (1 + γ) σ with fresh noise, then go down from there.
+
+    γ = min(S_churn / steps, √2 − 1) between S_min and S_max, and 0 elsewhere.
+    """
+
+    Params: ClassVar[type[SamplerParams]] = ChurnParams
+    params: ChurnParams
+
+    @abstractmethod
+    def descend(self, teacher: Teacher, x: Tensor, sigma: float, sigma_next: float) -> Tensor:
+        """From x at noise level σ to the next level, without new noise."""
+
+    def step(self, teacher: Teacher, x: Tensor, sigma: float, sigma_next: float, number: int) -> Tensor:
+        """Churn, then descend."""
+        p = self.params
+        bounded = p.churn_max is None or sigma <= p.churn_max
+        if p.churn and p.churn_min <= sigma and bounded:
+            raised = sigma * (1 + min(p.churn / p.steps, math.sqrt(2) - 1))
+            x = x + math.sqrt(raised**2 - sigma**2) * p.churn_noise * teacher.noise(number)
+            sigma = raised
+        return self.descend(teacher, x, sigma, sigma_next)
+
+
+def slope(teacher: Teacher, x: Tensor, sigma: float) -> Tensor:
     """dx/dσ = (x − D(x, σ)) / σ (EDM, eq. 3)."""
-    return (x - predict(x, sigma)) / sigma
+    return (x - teacher.predict(x, sigma)) / sigma
 
 
 @SAMPLERS.register("euler")
-class Euler(Sampler):
+class Euler(ChurnSampler):
     """First order: x + (σ' − σ) dx/dσ."""
 
-    def step(self, predict: Predict, x: Tensor, sigma: float, sigma_next: float) -> Tensor:
+    def descend(self, teacher: Teacher, x: Tensor, sigma: float, sigma_next: float) -> Tensor:
         """One Euler step."""
-        return x + (sigma_next - sigma) * slope(predict, x, sigma)
+        return x + (sigma_next - sigma) * slope(teacher, x, sigma)
 
-    def evaluations(self) -> int:
+    def evaluations(self, floor: float) -> int:
         """One per step."""
-        return self.params.steps
+        return len(self.levels(floor)) - 1
 
 
 @SAMPLERS.register("heun")
-class Heun(Sampler):
+class Heun(ChurnSampler):
     """Second order: the slope is averaged with the one at the Euler step's end, except at σ' = 0."""
 
-    def step(self, predict: Predict, x: Tensor, sigma: float, sigma_next: float) -> Tensor:
+    def descend(self, teacher: Teacher, x: Tensor, sigma: float, sigma_next: float) -> Tensor:
         """One Heun step."""
-        first = slope(predict, x, sigma)
+        first = slope(teacher, x, sigma)
         ahead = x + (sigma_next - sigma) * first
         if sigma_next == 0:
             return ahead
-        return x + (sigma_next - sigma) * (first + slope(predict, ahead, sigma_next)) / 2
+        return x + (sigma_next - sigma) * (first + slope(teacher, ahead, sigma_next)) / 2
 
-    def evaluations(self) -> int:
+    def evaluations(self, floor: float) -> int:
         """Two per step, one in the last."""
-        return 2 * self.params.steps - 1
+        return 2 * len(self.levels(floor)) - 3

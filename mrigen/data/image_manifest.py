@@ -1,0 +1,102 @@
+"""The manifest of an image store: its operator, its noise and its shards."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from mrigen.data.manifest import Manifest
+from mrigen.data.records import Record
+from mrigen.operators.noise import Noise
+from mrigen.registry import Params
+
+REFERENCE = "image"  # dataset of a reference shard: uint8, or float32 in [-1, 1], (images, C, H, W)
+
+
+class Source(Params):
+    """Where the images came from.
+
+    Attributes:
+        name: name of the file or folder, without the folders above it.
+        kind: ``folder``, ``zip``, ``cifar10``, ``idx`` or ``digits``.
+        sha256: checksum of the file; of a folder, of the names and contents of its images.
+    """
+
+    name: str
+    kind: str
+    sha256: str
+
+
+class Shard(Params):
+    """One file of images.
+
+    Attributes:
+        file: its name beside the manifest.
+        split: the part of the data that its images belong to.
+        images: their number.
+        enlarged: how many of them were smaller than the store's images.
+        source_sha256: checksum of the names and contents of the images that it was made from.
+        left_out: images that could not be prepared, with the reason.
+    """
+
+    file: str
+    split: str
+    images: int
+    enlarged: int = 0
+    source_sha256: str
+    left_out: dict[str, str] = {}
+
+
+class ShardRecord(Record):
+    """The record of a shard's file.
+
+    Attributes:
+        shard: the shard's entry in the manifest.
+    """
+
+    shard: Shard
+
+
+class SigmaEstimate(Params):
+    """σ of noisy data whose noise level nobody told.
+
+    Attributes:
+        sigma: the estimate that training uses.
+        low: lower end of its interval.
+        high: upper end.
+        images: number of images that it was made from.
+    """
+
+    sigma: float
+    low: float
+    high: float
+    images: int
+
+
+class ImageManifest(Manifest):
+    """Everything about a store of images except the arrays.
+
+    Attributes:
+        shape: (C, H, W) of the images.
+        operator: the forward model in a recipe's notation, ``name`` and all parameters.
+        noise: distribution of the measurement noise's σ, which is stored per image.
+        estimate: where σ is unknown: what was estimated from the measurements; training uses it.
+        classes: number of class labels, 0 where none are stored.
+        source: where the images came from.
+        shards: the files, in order.
+    """
+
+    written_by: ClassVar[str] = "mrigen prep-images"
+
+    data: Literal["images"] = "images"
+    shape: tuple[int, int, int]
+    operator: dict[str, Any]
+    noise: Noise = Noise()
+    estimate: SigmaEstimate | None = None
+    classes: int = 0
+    source: Source
+    shards: list[Shard]
+
+    @property
+    def known_noise(self) -> Noise:
+        """The noise law that training goes by: the estimate where there is one."""
+        return self.noise if self.estimate is None else Noise(low=self.estimate.sigma)

@@ -1,0 +1,181 @@
+"""The image store: measurements of images with the operators and noise that were drawn for them once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mrigen.data.image_manifest import ImageManifest, Shard
+from mrigen.data.shards import OPERATOR, Array, map_shard, rows
+from mrigen.data.tensors import varying, with_tensors
+from mrigen.errors import UsageError
+from mrigen.operators.base import Measurements, Operator
+from mrigen.operators.corruption import Corruption, ImageCorruption, make_corruption
+from mrigen.operators.noise import Noise, parse_noise
+from mrigen.seeds import generator
+
+PROBE = 2
+
+
+class ImageStore:
+    """Measurements of one split of a prepared image store, by index.
+
+    Args:
+        folder: folder with ``manifest.json``.
+        split: part of the data; ``"train"`` by default, None for all of it.
+
+    Raises:
+        UsageError: no image store, a reference folder (training must not see clean images), a missing
+            or damaged shard, or an empty split.
+    """
+
+    complex_valued = False
+
+    def __init__(self, folder: str | Path, split: str | None = "train") -> None:
+        self.folder = Path(folder)
+        self.manifest = ImageManifest.load(self.folder)
+        if self.manifest.kind != "measurements":
+            raise UsageError(f"{folder}: holds reference images for evaluation; give the measurement store")
+        shards = [s for s in self.manifest.shards if split is None or s.split == split]
+        if not shards:
+            have = ", ".join(sorted({s.split for s in self.manifest.shards})) or "none"
+            raise UsageError(f"{folder}: no image in split {split!r} (there are: {have})")
+        self._starts = np.cumsum([0, *(s.images for s in shards)])
+        self._law = make_corruption(self.manifest.operator, self.image_shape, self.manifest.known_noise)
+        self._template = self._law.draw(PROBE, generator(0, "template"))
+        self._stored = varying(self._template, PROBE)
+        self._shards = [self._mapped(shard) for shard in shards]
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape of one image, (C, H, W)."""
+        return self.manifest.shape
+
+    @property
+    def classes(self) -> int:
+        """Number of class labels, 0 where none are stored."""
+        return self.manifest.classes
+
+    def measurements(self, indices: list[int], *, fixed_further: bool = False) -> Measurements:
+        """A batch of measurements with their operators.
+
+        Args:
+            indices: images of this split.
+            fixed_further: not to be had: an image store holds no further corruption.
+
+        Raises:
+            UsageError: ``fixed_further``.
+        """
+        if fixed_further:
+            raise UsageError(f"{self.folder}: image stores hold no fixed further masks; leave fixed_further")
+        estimate = self.manifest.estimate
+        sigma = (
+            torch.from_numpy(self._take("sigma", indices))
+            if estimate is None
+            else torch.full((len(indices),), estimate.sigma)
+        )
+        labels = torch.from_numpy(self._take("label", indices)) if self.classes else None
+        y = torch.from_numpy(self._take("y", indices))
+        return Measurements(y, self.operators(indices), sigma, labels)
+
+    def operators(self, indices: list[int]) -> Operator:
+        """The operators of some images."""
+        stored = {name: torch.from_numpy(self._take(f"{OPERATOR}/{name}", indices)) for name in self._stored}
+        return with_tensors(self._template, stored)
+
+    def names(self, indices: list[int]) -> list[str]:
+        """Names of some images in their source."""
+        return [str(name, "utf-8") for name in self._take("name", indices).tolist()]
+
+    def described(self) -> dict[str, Any]:
+        """The corruption in words, for a model's description."""
+        noise = self.manifest.known_noise.model_dump(mode="json")
+        return {"operator": self.manifest.operator, "sigma": noise}
+
+    def corruption(
+        self, *, fresh: bool | None = None, described: Mapping[str, Any] | None = None
+    ) -> Corruption:
+        """The corruption of this data.
+
+        Args:
+            fresh: draw operators from the law (the default), or take those of random images of the
+                store.
+            described: the corruption that a model was trained under, as ``described`` gives it;
+                None for the store's own.
+
+        Raises:
+            UsageError: the description is of another kind of data, or does not fit the images.
+        """
+        if described is not None and dict(described) != self.described():
+            return described_corruption(described, self.image_shape)
+        return StoredCorruption(self, self._law) if fresh is False else self._law
+
+    def _take(self, dataset: str, indices: list[int]) -> Any:
+        """Rows of a dataset, gathered from the shards that hold them."""
+        numbers = np.searchsorted(self._starts, indices, side="right") - 1
+        found: Array | None = None
+        for number in np.unique(numbers).tolist():
+            at = np.flatnonzero(numbers == number)
+            part = rows(self._shards[number][dataset], [indices[i] - self._starts[number] for i in at])
+            if found is None:
+                found = np.empty((len(indices), *part.shape[1:]), part.dtype)
+            found[at] = part
+        return found
+
+    def _mapped(self, shard: Shard) -> dict[str, Array]:
+        """A shard that has what its manifest and operator say."""
+        path = self.folder / shard.file
+        arrays = map_shard(path)
+        operator = {f"{OPERATOR}/{name}" for name in self._stored}
+        needed = {"y", "name"} | operator
+        needed |= {"label"} if self.classes else set()
+        needed |= {"sigma"} if self.manifest.estimate is None else set()
+        lengths = {name: len(arrays[name]) if name in arrays else 0 for name in needed}
+        wrong = [
+            name
+            for name, found in sorted(lengths.items())
+            if found != shard.images and not (found == 1 and name in operator)
+        ]
+        if wrong:
+            raise UsageError(
+                f"{path}: lacks {', '.join(wrong)} of {shard.images} images; prepare the data again"
+            )
+        return arrays
+
+
+class StoredCorruption(Corruption):
+    """Operators of random images of a store; the further corruption is that of the law."""
+
+    def __init__(self, store: ImageStore, law: ImageCorruption) -> None:
+        self._store, self._law = store, law
+        self.noise, self.reason = law.noise, law.reason
+
+    def draw(self, batch: int, generator: torch.Generator) -> Operator:
+        """Operators of ``batch`` images, drawn with replacement."""
+        index: Tensor = torch.randint(len(self._store), (batch,), generator=generator)
+        return self._store.operators(index.tolist())
+
+    def further(self, operator: Operator, generator: torch.Generator) -> Operator:
+        """As the law has it."""
+        return self._law.further(operator, generator)
+
+
+def described_corruption(described: Mapping[str, Any] | None, shape: tuple[int, int, int]) -> ImageCorruption:
+    """The corruption of images of a shape that a model's description speaks of; None is clean data.
+
+    Raises:
+        UsageError: it speaks of another kind of data, or the operator does not fit the images.
+    """
+    found = {"operator": {"name": "identity"}} if described is None else described
+    operator = found.get("operator")
+    if not isinstance(operator, Mapping):
+        raise UsageError("the model's corruption is none of images; give data of its own kind")
+    return make_corruption(operator, shape, parse_noise(found.get("sigma", 0.0)) or Noise())

@@ -1,0 +1,66 @@
+"""What training sees of prepared data, whatever kind they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from mrigen.data.image_store import ImageStore
+from mrigen.data.manifest import Manifest, data_kind
+from mrigen.data.store import MeasurementStore
+from mrigen.operators.base import Measurements
+from mrigen.operators.corruption import Corruption
+
+
+class Store(Protocol):
+    """Measurements of one split of a prepared store, by index."""
+
+    folder: Path
+    complex_valued: bool
+
+    def __len__(self) -> int: ...
+
+    @property
+    def manifest(self) -> Manifest:
+        """Everything about the store except the arrays."""
+        ...
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape of one image, (C, H, W); MRI images are complex and have one channel."""
+        ...
+
+    @property
+    def classes(self) -> int:
+        """Number of class labels, 0 where there are none."""
+        ...
+
+    def measurements(self, indices: list[int], *, fixed_further: bool = False) -> Measurements:
+        """A batch of measurements with their operators."""
+        ...
+
+    def described(self) -> dict[str, Any]:
+        """The corruption in words, for a model's description."""
+        ...
+
+    def corruption(
+        self, *, fresh: bool | None = None, described: Mapping[str, Any] | None = None
+    ) -> Corruption:
+        """The corruption of this data, or the described one on images like these."""
+        ...
+
+
+def open_store(folder: str | Path, split: str | None = "train") -> Store:
+    """The store in a folder, of the kind that its manifest says.
+
+    Args:
+        folder: folder with ``manifest.json``.
+        split: part of the data; None for all of it.
+
+    Raises:
+        UsageError: no store, references, a missing file, or an empty split.
+    """
+    kinds: dict[str, type[ImageStore | MeasurementStore]] = {"mri": MeasurementStore, "images": ImageStore}
+    kind = data_kind(Path(folder))
+    return kinds.get(kind, MeasurementStore)(folder, split)

@@ -1,0 +1,108 @@
+"""Non-leaking geometric augmentation with labels that tell the network (EDM, appendix F.2)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from mrigen.conventions import to_channels, to_complex
+from mrigen.diffusion.resample import affine
+from mrigen.operators.base import Measurements, mirrored
+
+LABELS = 9
+SCALE = 0.2  # standard deviation of log2 of the scalings
+SHIFT = 0.125  # standard deviation of the translation, in image sizes
+
+
+class Augmentation:
+    """Mirrors, scaling, rotation, stretching and translation of images, each with probability p.
+
+    The labels are those of EDM, in its order: mirrored along x (always tried, with probability 1/2) and along
+    y, log2 of the scale / 0.2, cos − 1 and sin of the rotation, direction and strength of the stretch (2),
+    translation / 0.125 of the image (2). All zero is the image itself, and that is what
+    sampling and distillation ask for: what the augmented images look like does not leak into it.
+
+    Which objective may use which transform is the objective's to say (``Objective.augment``): images
+    that were measured whole may be transformed at will; of masked measurements only the mirrored
+    image has a measurement with a mirrored mask.
+
+    Args:
+        probability: p of every transform but the mirror along x; EDM: 0.12 for 32×32, 0.15 for 64×64.
+    """
+
+    def __init__(self, probability: float) -> None:
+        self.probability = probability
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Transformed images (B, C, H, W), real or complex, and their labels (B, 9)."""
+        batch, _, height, width = images.shape
+        flips = self._flips(batch, generator)
+        inverse, labels = self._geometry(batch, height, width, generator)
+        channels = to_channels(images)
+        for axis, which in zip((-1, -2), flips.to(images.device), strict=True):
+            channels = mirrored(channels, which, axis)
+        moved = labels.any(1)
+        if bool(moved.any()):
+            rows = moved.nonzero().flatten().to(images.device)
+            channels = channels.index_copy(0, rows, affine(channels[rows], inverse[moved].to(channels)))
+        labels = torch.cat([flips.T, labels], 1).to(images.device)
+        return to_complex(channels) if images.is_complex() else channels, labels
+
+    def mirror(self, batch: Measurements, generator: torch.Generator) -> Measurements:
+        """Measurements of mirrored images, with their labels.
+
+        Raises:
+            UsageError: the operator cannot be mirrored.
+        """
+        flips = self._flips(len(batch), generator)
+        y, operator, further = batch.y, batch.operator, batch.further
+        for axis, which in zip((-1, -2), flips.to(y.device), strict=True):
+            if further is not None:
+                _, further = further.mirror(y, which, axis)
+            y, operator = operator.mirror(y, which, axis)
+        labels = torch.zeros(len(batch), LABELS)
+        labels[:, :2] = flips.T
+        return replace(batch, y=y, operator=operator, further=further, augment=labels.to(y.device))
+
+    def _flips(self, batch: int, generator: torch.Generator) -> Tensor:
+        """Whether to mirror along x and y, bool (2, B)."""
+        coin = torch.rand(2, batch, generator=generator)
+        return coin < torch.tensor([[0.5], [0.5 * self.probability]])
+
+    def _geometry(
+        self, batch: int, height: int, width: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Inverse transforms (B, 3, 3) of centred pixel coordinates, and their labels (B, 7)."""
+        used = torch.rand(4, batch, generator=generator) < self.probability
+        normal = torch.randn(4, batch, generator=generator)
+        angle, tilt = (torch.rand(2, batch, generator=generator) * 2 - 1) * math.pi
+        tilt = tilt * (torch.rand(batch, generator=generator) < 0.5)
+        scale, angle, stretch = normal[0] * used[0], angle * used[1], normal[1] * used[2]
+        shift = normal[2:] * used[3]
+        zoom, aspect = (scale * SCALE).exp2(), (stretch * SCALE).exp2()
+        inverse = scaled(1 / zoom, 1 / zoom) @ rotated(angle - tilt) @ scaled(1 / aspect, aspect)
+        inverse = inverse @ rotated(tilt) @ shifted(-shift[0] * SHIFT * width, -shift[1] * SHIFT * height)
+        turn, stretches = [angle.cos() - 1, angle.sin()], [stretch * tilt.cos(), stretch * tilt.sin()]
+        return inverse, torch.stack([scale, *turn, *stretches, *shift], 1)
+
+
+def scaled(x: Tensor, y: Tensor) -> Tensor:
+    """Scalings of homogeneous coordinates, (B, 3, 3)."""
+    return torch.diag_embed(torch.stack([x, y, torch.ones_like(x)], -1))
+
+
+def rotated(angle: Tensor) -> Tensor:
+    """Rotations from x to y, (B, 3, 3)."""
+    cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
+    rows = [[cos, -sin, zero], [sin, cos, zero], [zero, zero, one]]
+    return torch.stack([torch.stack(row, -1) for row in rows], -2)
+
+
+def shifted(x: Tensor, y: Tensor) -> Tensor:
+    """Translations, (B, 3, 3)."""
+    matrix = torch.eye(3).repeat(len(x), 1, 1)
+    matrix[:, 0, 2], matrix[:, 1, 2] = x, y
+    return matrix

@@ -1,0 +1,98 @@
+"""Ambient Tweedie: the noiseless law from noisy measurements."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from mrigen.diffusion.consistency import ConsistencyParams, inconsistency
+from mrigen.diffusion.denoiser import Denoiser
+from mrigen.diffusion.noise import per_sample
+from mrigen.diffusion.objectives.base import OBJECTIVES, ObjectiveParams, squared_error
+from mrigen.diffusion.objectives.image import ImageObjective
+from mrigen.errors import UsageError
+from mrigen.operators.base import Measurements, Operator, randn_like
+from mrigen.operators.corruption import Corruption
+
+
+class TweedieParams(ObjectiveParams):
+    """Parameters of Ambient Tweedie.
+
+    Attributes:
+        consistency: the term that trains below the data's noise level; None for none.
+    """
+
+    consistency: ConsistencyParams | None = None
+
+
+@OBJECTIVES.register("tweedie")
+class Tweedie(ImageObjective):
+    """λ(σ_t) ‖(1 − σ²/σ_t²) f(y_t, σ_t) + σ²/σ_t² y_t − y‖², y_t = y + √(σ_t² − σ²) ε.
+
+    RSD eq. 8, DCD eq. 15 (Daras et al. 2024): of y = A x + σ ε the denoiser models A x, because
+    E[y | y_t] = (1 − σ²/σ_t²) E[A x | y_t] + σ²/σ_t² y_t. σ_t is clipped from below at each sample's own
+    σ, where the loss vanishes: nothing is learnt about levels below, except by ``consistency``.
+    The noise of the measurement as an image must be white; missing pixels are filled with noise,
+    so that a masked noisy image is modelled as an image with zeros in it.
+
+    Raises:
+        UsageError: the data have no noise.
+    """
+
+    Params: ClassVar[type[ObjectiveParams]] = TweedieParams
+    params: TweedieParams
+
+    def __init__(self, params: ObjectiveParams, corruption: Corruption) -> None:
+        super().__init__(params, corruption)
+        if not corruption.noise:
+            raise UsageError(
+                "objective tweedie cannot use this corruption: its measurements have no noise (σ = 0) to be "
+                "accounted for, nor levels below it for a consistency term; use standard"
+            )
+
+    def __call__(self, denoiser: Denoiser, batch: Measurements, generator: torch.Generator) -> Tensor:
+        """Loss per sample, on the measurements as images."""
+        y, data = self.images(batch, generator)
+        sigma = self.params.noise.draw(len(batch), generator).to(y.device).maximum(data)
+        noisy = y + per_sample((sigma**2 - data**2).sqrt()) * randn_like(y, generator)
+        estimate = denoiser(noisy, sigma, None, batch.labels, batch.augment)
+        share = per_sample((data / sigma) ** 2)
+        loss = self.weight(sigma) * squared_error((1 - share) * estimate + share * noisy - y)
+        if self.params.consistency is None:
+            return loss
+        return loss + self._consistency(denoiser, batch, noisy, sigma, estimate, generator)
+
+    def _consistency(
+        self,
+        denoiser: Denoiser,
+        batch: Measurements,
+        noisy: Tensor,
+        sigma: Tensor,
+        estimate: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """The weighted term, (B,): on the first images, scaled so that its mean is over those."""
+        params = self.params.consistency
+        assert params is not None
+        few = slice(params.images)
+        lower = self.params.noise.draw_below(sigma[few], generator)
+        told = [None if told is None else told[few] for told in (batch.labels, batch.augment)]
+        term = inconsistency(params, denoiser, noisy[few], sigma[few], estimate[few], lower, generator, *told)
+        term = params.weight * self.weight(sigma[few]) * term * (len(batch) / len(lower))
+        return torch.cat([term, term.new_zeros(len(batch) - len(lower))])
+
+    @property
+    def floor(self) -> float:
+        """The data's smallest noise level, or 0 where the consistency term trains below it."""
+        return self.corruption.noise.low if self.params.consistency is None else 0.0
+
+    def images(self, batch: Measurements, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The measurements as images with white noise."""
+        return batch.operator.white_image(batch.y, batch.sigma, generator)
+
+    def signal(self, x: Tensor, operator: Operator, sigma: Tensor, generator: torch.Generator) -> Tensor:
+        """A x without noise, as an image: the denoiser has already accounted for it (RSD algorithm 6)."""
+        del sigma, generator
+        return operator.as_image(operator.forward(x))

@@ -1,0 +1,87 @@
+"""A user's own operator: a class in a Python file, named ``my_ops.py:MyOperator``."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+
+from mrigen.errors import UsageError
+from mrigen.files import sha256
+
+MARK = ".py:"
+
+
+def is_file(name: str) -> bool:
+    """Whether a name points into a Python file."""
+    return MARK in name
+
+
+def split(name: str) -> tuple[Path, str]:
+    """``folder/my_ops.py:MyOperator`` as an absolute path and a class name."""
+    path, _, cls = name.rpartition(":")
+    return Path(path).expanduser().resolve(), cls
+
+
+def load_class(name: str, base: type) -> type:
+    """The class that ``name`` points to.
+
+    The file is run once for each content that it has had.
+
+    Args:
+        name: path and class, ``my_ops.py:MyOperator``.
+        base: what the class must derive from.
+
+    Raises:
+        UsageError: no such file, an error in it, no such class, or a class of another kind.
+    """
+    path, wanted = split(name)
+    module = _load(path)
+    found = getattr(module, wanted, None)
+    if not inspect.isclass(found):
+        own = [n for n, c in vars(module).items() if inspect.isclass(c) and c.__module__ == module.__name__]
+        raise UsageError(f"{path}: has no class {wanted!r}; there are: {', '.join(own) or 'none'}")
+    if not issubclass(found, base):
+        raise UsageError(f"{path}: {wanted} is no {base.__name__}; derive it from {base.__qualname__}")
+    missing = sorted(getattr(found, "__abstractmethods__", ()))
+    if not inspect.isclass(getattr(found, "Params", None)):
+        missing.append("Params")
+    if missing:
+        raise UsageError(f"{path}: {wanted} lacks {', '.join(missing)}; define what {base.__name__} asks for")
+    return found
+
+
+def _load(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file; name an operator as path/to/file.py:Class")
+    name = f"mrigen_user_{hashlib.blake2b(str(path).encode(), digest_size=6).hexdigest()}_{sha256(path)[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path}: Python cannot import this file; name a file that ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise UsageError(f"{path}{_line(error, path)}: {_described(error)}; mend the file") from error
+    return module
+
+
+def _line(error: BaseException, path: Path) -> str:
+    """Where in the file an error arose, as ``:12``."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f":{error.lineno}"
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+    return f":{lines[-1]}" if lines else ""
+
+
+def _described(error: BaseException) -> str:
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__} while importing it: {' '.join(text.split())}"
