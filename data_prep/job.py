@@ -24,9 +24,9 @@ from .sources import (
     discover,
     require_lines,
     require_one_size,
-    require_parts,
     undersampled,
 )
+from .split import require_parts
 from .volume import Task, prepare
 
 LEAK = "coil maps were computed from fully sampled k-space (--maps-from full)"
@@ -102,7 +102,8 @@ def run(
         require_one_size(scans, there[0], options)
         if not own_masks:
             require_lines(scans, options)
-        require_parts([s.path.stem for s in scans] + [Path(v.file).stem for v in there[0]], options)
+        names = [s.path.stem for s in scans] + [Path(v.file).stem for v in there[0]]
+        require_parts(options.split, map(options.part, names), "volumes")
         tasks = [Task(scan.path, options, out, report.references) for scan in scans]
         if jobs is None:
             jobs = pool.processes(len(tasks), sum(scan.slices * scan.slice_bytes for scan in scans))

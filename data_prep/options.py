@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from mrigen.errors import UsageError
 from mrigen.registry import Params
-from mrigen.seeds import key
+
+from .split import Split, part_of
 
 SIZE = re.compile(r"(?:(\d+)x)?(\d+)x(\d+)")
-SPLIT = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)(?:=([0-9.eE+-]+))?")
 
 
 class Options(Params):
@@ -54,25 +54,13 @@ class Options(Params):
     espirit_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.02
     espirit_crop: Annotated[float, Field(ge=0, lt=1)] = 0.0
     slices: str = "all"
-    split: dict[str, float] = Field(default={"train": 1.0})
+    split: Split = Field(default={"train": 1.0})
     only_size: str | None = None
     fixed_further: bool = False
     seed: int = 0
 
-    @field_validator("split", mode="before")
-    @classmethod
-    def _parse_split(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        found = [SPLIT.fullmatch(part.strip()) for part in value.split(",")]
-        if not all(found) or (len(found) > 1 and any(m and m[2] is None for m in found)):
-            raise ValueError("write train=0.9,val=0.1, or one name for all")
-        return {m[1]: float(m[2] or 1) for m in found if m}
-
     @model_validator(mode="after")
     def _consistent(self) -> Options:
-        if any(f <= 0 for f in self.split.values()) or abs(sum(self.split.values()) - 1) > 1e-6:
-            raise ValueError("the fractions of --split must be positive and sum to 1")
         if self.acs_lines is not None and self.center_fraction is not None:
             raise ValueError("give --acs-lines or --center-fraction, not both")
         if self.only_size is not None and SIZE.fullmatch(self.only_size) is None:
@@ -107,12 +95,7 @@ class Options(Params):
 
     def part(self, name: str) -> str:
         """The part of the split that a volume belongs to, by its name and the seed alone."""
-        position = key(self.seed, "split", name) / 2**63
-        for part, fraction in self.split.items():
-            position -= fraction
-            if position < 0:
-                return part
-        return part
+        return part_of(self.split, self.seed, name)
 
 
 def choose_slices(spec: str, count: int | None) -> list[int]:

@@ -126,18 +126,3 @@ def _require_lines(scan: Scan, options: Options) -> None:
             f"{lines} ACS lines cannot host ESPIRiT's kernel of {options.kernel_width}; raise --acs-lines "
             "or lower --kernel-width"
         )
-
-
-def require_parts(names: Iterable[str], options: Options) -> None:
-    """Refuse a split that leaves a part empty.
-
-    Raises:
-        UsageError: names the part.
-    """
-    counts = Counter(options.part(name) for name in names)
-    for part in options.split:
-        if counts and not counts[part]:
-            raise UsageError(
-                f"--split: {part} would get none of {counts.total()} volumes; raise its "
-                "fraction or change --seed"
-            )

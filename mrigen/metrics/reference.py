@@ -1,16 +1,110 @@
-"""Fully sampled images for evaluation; training code never imports this module."""
+"""Clean images for evaluation; training code never imports this module."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 import h5py
 import numpy as np
 import torch
 from torch import Tensor
 
+from mrigen.data import image_manifest
+from mrigen.data.image_manifest import ImageManifest, Shard
+from mrigen.data.manifest import data_kind
 from mrigen.data.mri_manifest import REFERENCE, MRIManifest
+from mrigen.data.shards import Array, map_shard, rows
 from mrigen.errors import UsageError
+
+
+class References(Protocol):
+    """Clean images by index."""
+
+    folder: Path
+
+    def __len__(self) -> int: ...
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape of one image, (C, H, W)."""
+        ...
+
+    def images(self, indices: list[int]) -> Tensor:
+        """Images (n, C, H, W) in the units of the measurement store."""
+        ...
+
+
+def open_reference(folder: str | Path, split: str | None = None) -> References:
+    """The references in a folder, of the kind that its manifest says.
+
+    Args:
+        folder: folder with a ``manifest.json`` of kind ``reference``.
+        split: part of the data, None for all of it.
+
+    Raises:
+        UsageError: no reference folder, a missing file, or an empty split.
+    """
+    kinds: dict[str, type[ReferenceStore | ImageReferences]] = {
+        "mri": ReferenceStore,
+        "images": ImageReferences,
+    }
+    return kinds.get(data_kind(Path(folder)), ReferenceStore)(folder, split)
+
+
+class ImageReferences:
+    """Clean natural images in [-1, 1], by index.
+
+    Args:
+        folder: folder with a ``manifest.json`` of kind ``reference``, from ``mrigen prep-images``.
+        split: part of the data, None for all of it.
+
+    Raises:
+        UsageError: no such folder, a missing or damaged file, or an empty split.
+    """
+
+    def __init__(self, folder: str | Path, split: str | None = None) -> None:
+        self.folder = Path(folder)
+        self.manifest = ImageManifest.load(self.folder)
+        _require_references(self.folder, self.manifest.kind)
+        shards = [s for s in self.manifest.shards if split is None or s.split == split]
+        _require_some(self.folder, bool(shards), split, {s.split for s in self.manifest.shards})
+        self._images = [self._mapped(shard) for shard in shards]
+        self._starts = np.cumsum([0, *(s.images for s in shards)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape of one image, (C, H, W)."""
+        return self.manifest.shape
+
+    def images(self, indices: list[int]) -> Tensor:
+        """Images float32 (n, C, H, W) in [-1, 1]."""
+        images = np.empty((len(indices), *self.image_shape), np.float32)
+        for row, index in enumerate(indices):
+            number = int(np.searchsorted(self._starts, index, side="right")) - 1
+            found = rows(self._images[number], [index - int(self._starts[number])])[0]
+            images[row] = found / np.float32(127.5) - 1 if found.dtype == np.uint8 else found
+        return torch.from_numpy(images)
+
+    def _mapped(self, shard: Shard) -> Array:
+        images = map_shard(self.folder / shard.file).get(image_manifest.REFERENCE)
+        if images is None or images.shape != (shard.images, *self.manifest.shape):
+            raise UsageError(f"{self.folder / shard.file}: lacks images; prepare the data again")
+        return images
+
+
+def _require_references(folder: Path, kind: str) -> None:
+    if kind != "reference":
+        raise UsageError(f"{folder}: holds measurements, not references; give the folder OUT-reference")
+
+
+def _require_some(folder: Path, found: bool, split: str | None, splits: set[str]) -> None:
+    if not found:
+        have = ", ".join(sorted(splits)) or "none"
+        raise UsageError(f"{folder}: nothing in split {split!r} (there are: {have})")
 
 
 class ReferenceStore:
@@ -30,12 +124,9 @@ class ReferenceStore:
     def __init__(self, folder: str | Path, split: str | None = None) -> None:
         self.folder = Path(folder)
         self.manifest = MRIManifest.load(self.folder)
-        if self.manifest.kind != "reference":
-            raise UsageError(f"{folder}: holds measurements, not references; give the folder OUT-reference")
+        _require_references(self.folder, self.manifest.kind)
         volumes = [v for v in self.manifest.volumes if split is None or v.split == split]
-        if not volumes:
-            have = ", ".join(sorted({v.split for v in self.manifest.volumes})) or "none"
-            raise UsageError(f"{folder}: no volume in split {split!r} (there are: {have})")
+        _require_some(self.folder, bool(volumes), split, {v.split for v in self.manifest.volumes})
         for volume in volumes:
             if not (self.folder / volume.file).is_file():
                 raise UsageError(f"{self.folder / volume.file}: missing although the manifest lists it")

@@ -8,7 +8,7 @@ from typing import Any
 from mrigen.data.images import count_images, read_images
 from mrigen.metrics.distance import Reference
 from mrigen.metrics.features import extractor
-from mrigen.metrics.reference import ReferenceStore
+from mrigen.metrics.reference import open_reference
 
 
 def compare(samples: list[Path], reference: Path, split: str, features: str) -> list[dict[str, Any]]:
@@ -18,7 +18,7 @@ def compare(samples: list[Path], reference: Path, split: str, features: str) -> 
         UsageError: a file without images, no references, or unknown features.
     """
     counts = [count_images(path) for path in samples]
-    store = ReferenceStore(reference, split)
+    store = open_reference(reference, split)
     base = Reference.of(store.images(list(range(len(store)))), extractor(features))
     return [
         {"samples": str(path), "fd": base.distance(read_images(path)), "n": n, "references": len(store)}

@@ -16,7 +16,7 @@ from mrigen.errors import UsageError
 from mrigen.files import write_json
 from mrigen.metrics.distance import Reference
 from mrigen.metrics.features import extractor
-from mrigen.metrics.reference import ReferenceStore
+from mrigen.metrics.reference import open_reference
 from mrigen.progress import bar
 from mrigen.recipe.sampling import counted, sampler_of
 from mrigen.recipe.stages import Stage
@@ -33,7 +33,7 @@ BATCH = 250
 def evaluate(study: Study) -> dict[str, Any]:
     """Sample, measure, draw and write ``summary.json``; what was sampled before is not sampled again."""
     params = study.recipe.evaluate
-    references = ReferenceStore(study.reference_folder, params.split)
+    references = open_reference(study.reference_folder, params.split)
     images = references.images(spread(len(references), params.samples))
     count = min(params.samples, len(images), len(study.store))
     if count < 2:
@@ -80,7 +80,7 @@ def spread(available: int, wanted: int) -> list[int]:
 
 def _other_references(study: Study, count: int) -> Tensor:
     """Clean images of the training volumes: how close another sample of the truth comes."""
-    others = ReferenceStore(study.reference_folder, "train")
+    others = open_reference(study.reference_folder, "train")
     return others.images(spread(len(others), count))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mrigen.checkpoints.description import read_description
 from mrigen.data.images import read_images, write_images
-from mrigen.data.store import MeasurementStore
+from mrigen.data.stores import open_store
 from mrigen.diffusion.samplers import SAMPLERS
 from mrigen.engine import build
 from mrigen.engine.sampling import StudentSampler, TeacherSampler
@@ -62,7 +62,7 @@ def sampler_of(
 
     Args:
         folder: generator or teacher.
-        maps: store with coil maps, where the model needs them.
+        maps: measurement store with coil maps, where the model needs them.
         sampler: a recipe's sampler, for teachers.
         batch: images per network call.
 
@@ -72,11 +72,9 @@ def sampler_of(
     description = read_description(folder)
     if description.role == "generator" and description.generator_input == "full":
         return StudentSampler(build.load_generator(folder)[0], description.image_shape, batch)
-    if maps is None:
-        raise UsageError(f"{folder}: this model sees its noise through coil maps; give --maps STORE")
-    store = MeasurementStore(maps)
-    shape = store.image_shape
-    corruption = build.corruption_of(description, store)
+    store = None if maps is None else open_store(maps)
+    shape = description.image_shape if store is None else store.image_shape
+    corruption = build.corruption_of(description, store, folder)
     objective = build.objective_of(description, corruption, folder)
     if description.role == "generator":
         return StudentSampler(build.load_generator(folder)[0], shape, batch, objective, corruption)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mrigen.data.store import MeasurementStore
+from mrigen.data.stores import Store
 from mrigen.diffusion.objectives import Objective
 from mrigen.distill import Generator
 from mrigen.engine.distillation import Score
@@ -15,7 +15,7 @@ from mrigen.metrics.proximal import ProximalDistance
 
 
 def selection_score(
-    params: DistillParams, store: MeasurementStore, features: str, seed: int, objective: Objective
+    params: DistillParams, store: Store, features: str, seed: int, objective: Objective
 ) -> Score | None:
     """Proximal distance of a generator from the training data, or None when nothing is selected."""
     if params.selection.every_images is None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from mrigen.checkpoints.description import read_description
 from mrigen.checkpoints.folder import save_model
 from mrigen.data.manifest import NAME as MANIFEST
-from mrigen.data.store import MeasurementStore
+from mrigen.data.stores import Store, open_store
 from mrigen.distill import LOSSES
 from mrigen.engine import build
 from mrigen.engine.distillation import DistillJob
@@ -90,9 +90,9 @@ class Study:
         return self.out / "student" / "model"
 
     @cached_property
-    def store(self) -> MeasurementStore:
+    def store(self) -> Store:
         """The training part of the measurement store."""
-        return MeasurementStore(self.store_folder)
+        return open_store(self.store_folder)
 
     def _data_settings(self) -> dict[str, Any]:
         if self._given_store is None:
@@ -100,7 +100,7 @@ class Study:
         manifest = self._given_store / MANIFEST
         if not manifest.is_file():
             raise UsageError(
-                f"{self._given_store}: no {MANIFEST} here; give a folder written by mrigen prep-fastmri"
+                f"{self._given_store}: no {MANIFEST} here; give a folder written by mrigen prep-fastmri or prep-images"
             )
         return {"manifest": hashlib.sha256(manifest.read_bytes()).hexdigest()}
 
@@ -159,7 +159,7 @@ class Study:
         recipe = self.recipe
         params = recipe.distill
         teacher, description = build.load_teacher(self.teacher_folder)
-        corruption = build.corruption_of(description, self.store)
+        corruption = build.corruption_of(description, self.store, self.teacher_folder)
         objective = build.objective_of(description, corruption, self.teacher_folder)
         loss = LOSSES.build(params.loss, objective=objective)
         score = selection_score(params, self.store, recipe.evaluate.features, recipe.seed, objective)
