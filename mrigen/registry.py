@@ -7,9 +7,11 @@ and turns ``{"name": "sid", "alpha": 1.0}`` from a recipe into an object.
 import difflib
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mrigen.errors import UsageError
@@ -72,6 +74,29 @@ class Registry(Generic[T]):
             hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(self.names())}"
             raise UsageError(f"unknown {self.kind} {name!r}: {hint}")
         return self._members[name]
+
+    def parse(self, text: str) -> dict[str, Any]:
+        """A command line's ``name`` or ``name:key=value,...`` as a recipe's mapping; not yet validated.
+
+        Values are written as in YAML: ``inpainting:missing=0.8``, ``missing-box:size=[16, 8]``,
+        ``my_ops.py:MyOperator:std=2``.
+
+        Raises:
+            UsageError: a value is no YAML, or a key stands twice.
+        """
+        first, *rest = re.split(r"[:,](?=\s*[A-Za-z_]\w*\s*=)", text)
+        spec: dict[str, Any] = {"name": first.strip()}
+        for key, value in (pair.split("=", 1) for pair in rest):
+            try:
+                parsed = yaml.safe_load(value)
+            except yaml.YAMLError as error:
+                raise UsageError(
+                    f"{self.kind} {text!r}: {key}={value} is not YAML; quote the value"
+                ) from error
+            if key.strip() in spec:
+                raise UsageError(f"{self.kind} {text!r}: says {key.strip()} twice; leave one out")
+            spec[key.strip()] = parsed
+        return spec
 
     def params(self, spec: Mapping[str, Any]) -> BaseModel:
         """Validate a recipe's mapping (``name`` plus parameters) against the member's ``Params``."""

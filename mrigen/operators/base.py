@@ -48,6 +48,17 @@ class TensorRecord:
             joined[field.name] = _joined(field.name, values, sizes)
         return dataclasses.replace(records[0], **joined)  # type: ignore[type-var]
 
+    def pick(self, index: int) -> Self:
+        """The record of one sample: tensors with a leading axis of 1, what all samples share included."""
+
+        def one(value: object) -> object:
+            if isinstance(value, TensorRecord):
+                return value.pick(index)
+            return value[min(index, len(value) - 1)][None] if isinstance(value, Tensor) else value
+
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        return dataclasses.replace(self, **{f.name: one(getattr(self, f.name)) for f in fields})  # type: ignore[type-var]
+
 
 def _joined(name: str, values: list[Any], sizes: Sequence[int]) -> object:
     """One field of several records."""

@@ -101,7 +101,7 @@ class ImageCorruption(Corruption):
         return torch.zeros((), dtype=dtype).expand(batch, *self.shape)
 
     @classmethod
-    def files(cls, params: Params) -> list[Path]:
+    def files(cls, params: Any) -> list[Path]:
         """Files that the parameters name and that decide what the operator is."""
         del params
         return []
@@ -164,8 +164,7 @@ def files_of(spec: Spec) -> list[Path]:
     """The user's files that decide what a canonical spec means."""
     name = str(spec["name"])
     own = [user.split(name)[0]] if user.is_file(name) else []
-    params: Any = CORRUPTIONS.params(spec)
-    return own + corruption_class(name).files(params)
+    return own + corruption_class(name).files(CORRUPTIONS.params(spec))
 
 
 def _checked(spec: Spec) -> dict[str, Any]:
@@ -178,7 +177,7 @@ def _checked(spec: Spec) -> dict[str, Any]:
             )
         if sha256(Path(path)) != checksum:
             raise UsageError(
-                f"{path}: changed since operator {values.get('name')!r} was recorded (sha256 {checksum[:12]}...); "
-                "restore the file, or prepare the data and train again"
+                f"{path}: changed since operator {values.get('name')!r} was recorded "
+                f"(sha256 {checksum[:12]}...); restore the file, or prepare the data and train again"
             )
     return values
