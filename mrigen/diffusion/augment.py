@@ -83,7 +83,7 @@ class Augmentation:
         scale, angle, stretch = normal[0] * used[0], angle * used[1], normal[1] * used[2]
         shift = normal[2:] * used[3]
         zoom, aspect = (scale * SCALE).exp2(), (stretch * SCALE).exp2()
-        inverse = scaled(1 / zoom, 1 / zoom) @ rotated(angle - tilt) @ scaled(1 / aspect, aspect)
+        inverse = scaled(1 / zoom, 1 / zoom) @ rotated(-angle - tilt) @ scaled(1 / aspect, aspect)
         inverse = inverse @ rotated(tilt) @ shifted(-shift[0] * SHIFT * width, -shift[1] * SHIFT * height)
         turn, stretches = [angle.cos() - 1, angle.sin()], [stretch * tilt.cos(), stretch * tilt.sin()]
         return inverse, torch.stack([scale, *turn, *stretches, *shift], 1)

@@ -24,7 +24,7 @@ SYM6 = (
     -0.007800708325034148,
 )
 CENTRE = 5  # the tap that belongs to the pixel itself
-REACH = 3  # pixels beyond the image that its upsampled version depends on
+REACH = 3  # pixels on each side that an upsampled sample depends on
 
 
 def affine(images: Tensor, inverse: Tensor) -> Tensor:
@@ -39,10 +39,10 @@ def affine(images: Tensor, inverse: Tensor) -> Tensor:
             centre of the image.
 
     Raises:
-        UsageError: the images are smaller than 4×4.
+        UsageError: the images have one row or column, which has no mirror image.
     """
     height, width = images.shape[-2:]
-    if min(height, width) <= REACH:
+    if min(height, width) < 2:
         raise UsageError(f"images of {height}x{width} pixels are too small to be augmented: set augment to 0")
     fine = _upsample(_upsample(images, -2), -1)
     target = torch.stack(
@@ -54,7 +54,7 @@ def affine(images: Tensor, inverse: Tensor) -> Tensor:
         -1,
     )
     source = target @ inverse[:, None, :2].mT
-    grid = source * 2 / torch.tensor([width - 1, height - 1]).to(images)
+    grid = source / (1.5 * torch.tensor([width - 1, height - 1]).to(images))
     moved = functional.grid_sample(fine, grid, "bilinear", "reflection", align_corners=True)
     return _downsample(_downsample(moved, -2), -1)
 
@@ -71,13 +71,13 @@ def _filter(axis: int, channels: int, like: Tensor) -> Tensor:
 
 
 def _upsample(x: Tensor, axis: int) -> Tensor:
-    """From n samples along an axis to 2 n − 1: sample 2 i lies on pixel i."""
+    """n samples along an axis and their mirror images as 6 n − 5: sample 2 (n − 1 + i) lies on pixel i."""
     size, channels = x.shape[axis], x.shape[1]
-    rows = axis == -2
-    padded = functional.pad(x, (0, 0, REACH, REACH) if rows else (REACH, REACH, 0, 0), mode="reflect")
-    stride = (2, 1) if rows else (1, 2)
+    place = torch.arange(1 - size - REACH, 2 * size - 1 + REACH, device=x.device) % (2 * size - 2)
+    padded = x.index_select(axis, torch.minimum(place, 2 * size - 2 - place))
+    stride = (2, 1) if axis == -2 else (1, 2)
     fine = functional.conv_transpose2d(padded, _filter(axis, channels, x), stride=stride, groups=channels)
-    return fine.narrow(axis, CENTRE + 2 * REACH, 2 * size - 1)
+    return fine.narrow(axis, CENTRE + 2 * REACH, 6 * size - 5)
 
 
 def _downsample(x: Tensor, axis: int) -> Tensor:

@@ -13,6 +13,7 @@ from mrigen.diffusion.objectives import Objective
 from mrigen.diffusion.samplers import Predict, Sampler
 from mrigen.distill import Generator
 from mrigen.engine.labels import classes, seeded_labels
+from mrigen.errors import UsageError
 from mrigen.operators.base import Operator, concatenate
 from mrigen.operators.corruption import Corruption
 
@@ -166,7 +167,16 @@ class SeededTeacher:
         return self._normal("churn", step)
 
     def others(self, step: int, count: int) -> list[Predict]:
-        """Estimates through other Ã."""
+        """Estimates through other Ã.
+
+        Raises:
+            UsageError: the teacher sees everything, so that there are no others.
+        """
+        if not self._objective.shows_mask:
+            raise UsageError(
+                "sampler guided compares what a teacher sees through several masks, but this teacher sees "
+                "its whole input; use heun or tweedie"
+            )
         return [self._through("guidance", step, number) for number in range(count)]
 
     def _normal(self, *purpose: int | str) -> Tensor:

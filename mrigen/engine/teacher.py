@@ -48,6 +48,9 @@ class TeacherJob(Job):
         store: training data.
         fabric: device, precision and processes.
         seed: key of all randomness.
+
+    Raises:
+        UsageError: fixed further masks for an objective that hides nothing.
     """
 
     def __init__(
@@ -59,6 +62,8 @@ class TeacherJob(Job):
         fabric: Fabric,
         seed: int,
     ) -> None:
+        if params.fixed_further and not objective.shows_mask:
+            raise UsageError(f"objective {params.objective['name']} hides nothing: leave out fixed_further")
         self.params = params
         self.teacher = params
         self.fabric, self.store, self.objective, self.seed = fabric, store, objective, seed

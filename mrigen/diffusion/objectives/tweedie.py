@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from mrigen import seeds
 from mrigen.diffusion.consistency import ConsistencyParams, inconsistency
 from mrigen.diffusion.denoiser import Denoiser
 from mrigen.diffusion.noise import per_sample
@@ -38,7 +39,7 @@ class Tweedie(ImageObjective):
     so that a masked noisy image is modelled as an image with zeros in it.
 
     Raises:
-        UsageError: the data have no noise.
+        UsageError: the data have no noise, or it is correlated in the image.
     """
 
     Params: ClassVar[type[ObjectiveParams]] = TweedieParams
@@ -51,6 +52,9 @@ class Tweedie(ImageObjective):
                 "objective tweedie cannot use this corruption: its measurements have no noise (σ = 0) to be "
                 "accounted for, nor levels below it for a consistency term; use standard"
             )
+        generator = seeds.generator(0, "white")
+        A = corruption.draw(1, generator)
+        A.white_image(A.forward(A.zero_image()), torch.zeros(1), generator)
 
     def __call__(self, denoiser: Denoiser, batch: Measurements, generator: torch.Generator) -> Tensor:
         """Loss per sample, on the measurements as images."""
