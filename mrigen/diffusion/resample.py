@@ -71,7 +71,7 @@ def _filter(axis: int, channels: int, like: Tensor) -> Tensor:
 
 
 def _upsample(x: Tensor, axis: int) -> Tensor:
-    """n samples along an axis and their mirror images as 6 n − 5: sample 2 (n − 1 + i) lies on pixel i."""
+    """All n pixels along an axis and their mirror images as 6 n − 5 samples; 2 (n − 1 + i) is on pixel i."""
     size, channels = x.shape[axis], x.shape[1]
     place = torch.arange(1 - size - REACH, 2 * size - 1 + REACH, device=x.device) % (2 * size - 2)
     padded = x.index_select(axis, torch.minimum(place, 2 * size - 2 - place))
