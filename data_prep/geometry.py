@@ -142,7 +142,7 @@ def tensor(picture: Picture, channels: int) -> Tensor:
 
     8-bit values v give v / 127.5 − 1.
     """
-    values = np.asarray(picture.image, np.float32)
+    values = np.array(picture.image, np.float32)
     planes = values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
     scaled = torch.from_numpy(np.ascontiguousarray(planes)) / (picture.peak / 2) - 1
     return scaled.clamp(-1, 1).expand(channels, -1, -1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Self
 
@@ -104,7 +104,7 @@ class ArraySet(ImageSet):
         peak: the value of white.
     """
 
-    pixels: NDArray[np.generic] = np.zeros((0, 1, 1), np.uint8)  # noqa: RUF009
+    pixels: NDArray[np.generic] = field(default_factory=lambda: np.zeros((0, 1, 1), np.uint8))
     peak: float = 255.0
 
     def select(self, positions: Sequence[int]) -> Self:

@@ -86,6 +86,7 @@ from mrigen.cli import (  # noqa: E402
     export,
     import_checkpoint,
     prep_fastmri,
+    prep_images,
     recipes,
     sample,
     simulate,
@@ -94,6 +95,7 @@ from mrigen.cli import (  # noqa: E402
 
 app.command("simulate")(simulate.simulate)
 app.command("prep-fastmri")(prep_fastmri.prep_fastmri)
+app.command("prep-images")(prep_images.prep_images)
 app.command("train")(study.train)
 app.command("distill")(study.distill)
 app.command("sample")(sample.sample)

@@ -6,28 +6,44 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mrigen.data_prep import anatomy, job, simulate_job, summary
+from mrigen.data_prep import anatomy, image_job, image_summary, job, simulate_job, summary
 from mrigen.data_prep.options import Options
 from mrigen.data_prep.simulate import Simulation
 from mrigen.errors import UsageError
-from mrigen.recipe.schema import DataParams, SimulateParams
+from mrigen.recipe.schema import DataParams, ImagesParams, SimulateParams
+
+NONE = "the recipe has no data: give --data (a store, or what to prepare one from)"
 
 
 def prepare(data: DataParams, out: Path, store: Path, console: Console) -> None:
-    """Simulate raw volumes if the recipe says so, and prepare them into ``store``.
+    """Prepare images, or MRI volumes that are simulated first if the recipe says so, into ``store``.
 
     Raises:
         UsageError: the recipe names no source, or a volume could not be prepared.
     """
+    if data.images is not None:
+        prepare_images(data.images, store, console)
+        return
     sources = list(data.source)
     if data.simulate is not None:
         raw = out / "raw"
         simulate_job.simulate(raw, data.simulate.volumes, simulation(data.simulate), data.simulate.anatomy)
         sources.append(raw)
     if not sources:
-        raise UsageError("the recipe has no data: give --data STORE, or set data.source or data.simulate")
+        raise UsageError(f"{NONE}, or set data.source or data.simulate")
     report = job.run(sources, store, Options(**data.prep), strict=True)
     summary.show(report, store, console)
+
+
+def prepare_images(images: ImagesParams, store: Path, console: Console) -> None:
+    """Prepare a set of images into ``store``; those that cannot be read are listed and left out.
+
+    Raises:
+        UsageError: the recipe names no source, or it will not do.
+    """
+    if images.source is None:
+        raise UsageError(f"{NONE}, or set data.images.source")
+    image_summary.show(image_job.run(images.source, store, images.options), store, console)
 
 
 def simulation(params: SimulateParams) -> Simulation:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
+from mrigen.data.manifest import NAME as MANIFEST
+from mrigen.data_prep.image_options import ImageOptions
 from mrigen.engine.params import Count, DistillParams, SamplerSpec, TeacherParams
 from mrigen.metrics.features import R64
 from mrigen.registry import Params
@@ -45,22 +47,54 @@ class SimulateParams(Params):
     anatomy: Path | None = None
 
 
-class DataParams(Params):
-    """Where the measurements come from; ``--data`` on the command line replaces all of it.
+class ImagesParams(ImageOptions):  # type: ignore[misc]
+    """Options of ``mrigen prep-images``, with underscores.
 
     Attributes:
+        source: what that command takes as SRC; None where the user has to say.
+    """
+
+    source: str | None = None
+
+    @property
+    def options(self) -> ImageOptions:
+        """The options alone."""
+        return ImageOptions(**self.model_dump(exclude={"source"}))
+
+
+class DataParams(Params):
+    """Where the measurements come from; ``--data`` on the command line replaces source or store.
+
+    Attributes:
+        images: natural images and how they are corrupted; None for MRI.
         simulate: simulated volumes; None to start from files.
-        source: files or folders of raw data, when nothing is simulated.
+        source: files or folders of raw MRI data, when nothing is simulated.
         prep: options of ``mrigen prep-fastmri``, with underscores.
         store: a finished measurement store; nothing is prepared then.
         reference: its reference folder, for evaluation; None to look beside the store.
     """
 
+    images: ImagesParams | None = None
     simulate: SimulateParams | None = None
     source: list[Path] = []
     prep: Annotated[dict[str, Any], AfterValidator(_preparation)] = {}
     store: Path | None = None
     reference: Path | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> DataParams:
+        if self.images is not None and (self.simulate is not None or self.source or self.prep):
+            raise ValueError("images and MRI data (simulate, source, prep) do not go together")
+        return self
+
+    def given(self, source: Path) -> DataParams:
+        """The same with other data: a finished store, or what the recipe prepares one from."""
+        if (source / MANIFEST).is_file():
+            return self.model_copy(update={"store": source})
+        if self.images is not None:
+            images = self.images.model_copy(update={"source": str(source)})
+            return self.model_copy(update={"images": images, "store": None})
+        return self.model_copy(update={"source": [source], "simulate": None, "store": None})
 
 
 class EvaluateParams(SamplerSpec):

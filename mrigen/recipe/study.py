@@ -100,7 +100,8 @@ class Study:
         manifest = self._given_store / MANIFEST
         if not manifest.is_file():
             raise UsageError(
-                f"{self._given_store}: no {MANIFEST} here; give a folder written by mrigen prep-fastmri or prep-images"
+                f"{self._given_store}: no {MANIFEST} here; give a folder written by mrigen prep-fastmri "
+                "or prep-images"
             )
         return {"manifest": hashlib.sha256(manifest.read_bytes()).hexdigest()}
 

@@ -1,0 +1,84 @@
+"""Sets of images that need no file: scikit-learn's handwritten digits, and drawn shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .image_set import ArraySet, Item
+
+DIGITS_PEAK = 16.0
+SHAPES, SIDE = 256, 64
+
+
+@dataclass(frozen=True, eq=False)
+class BuiltInSet(ArraySet):
+    """Images whose checksum is that of their pixels, for there is no file."""
+
+    def checksum(self, digests: Sequence[str]) -> str:
+        """SHA-256 of names, labels and pixels."""
+        del digests
+        return self.digest()
+
+
+@dataclass(frozen=True, eq=False)
+class DigitsSet(BuiltInSet):
+    """1,797 handwritten digits of 8 x 8 pixels and 17 grey levels.
+
+    The test part of the UCI set "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak 1998,
+    CC BY 4.0), which scikit-learn ships.
+    """
+
+    kind: ClassVar[str] = "digits"
+
+    @classmethod
+    def open(cls, source: Path, *, labels: bool) -> DigitsSet:
+        """The set; ``source`` is only its name."""
+        from sklearn.datasets import load_digits
+
+        found = load_digits()
+        classes = found.target.tolist()
+        items = [Item(f"{i:04d}", None, label if labels else None) for i, label in enumerate(classes)]
+        return cls(source, items, 0, found.images.astype(np.float32), DIGITS_PEAK)
+
+
+@dataclass(frozen=True, eq=False)
+class ShapesSet(BuiltInSet):
+    """Drawings of coloured ellipses before smooth backgrounds, as stand-ins for photographs in trials."""
+
+    kind: ClassVar[str] = "shapes"
+
+    @classmethod
+    def open(cls, source: Path, *, labels: bool) -> ShapesSet:
+        """Always the same 256 drawings of 64 x 64 pixels; their class is the number of ellipses less one."""
+        random = np.random.default_rng(0)
+        counts = random.integers(1, 4, SHAPES)
+        pixels = np.stack([_drawing(random, int(count)) for count in counts])
+        told = [int(count) - 1 if labels else None for count in counts]
+        return cls(source, [Item(f"{i:04d}", None, told[i]) for i in range(SHAPES)], 0, pixels)
+
+
+BUILT_IN: dict[str, type[DigitsSet | ShapesSet]] = {"digits": DigitsSet, "shapes": ShapesSet}
+
+
+def _drawing(random: np.random.Generator, count: int) -> NDArray[np.uint8]:
+    grid = np.linspace(-1, 1, SIDE)
+    y, x = np.meshgrid(grid, grid, indexing="ij")
+    ramp = (y * random.uniform(-1, 1) + x * random.uniform(-1, 1))[..., None]
+    page = random.uniform(60, 200, 3) + 40 * ramp
+    for _ in range(count):
+        (cy, cx), (ry, rx), angle = (
+            random.uniform(-0.5, 0.5, 2),
+            random.uniform(0.15, 0.5, 2),
+            random.uniform(0, 3),
+        )
+        u = (y - cy) * np.cos(angle) + (x - cx) * np.sin(angle)
+        v = (x - cx) * np.cos(angle) - (y - cy) * np.sin(angle)
+        page[(u / ry) ** 2 + (v / rx) ** 2 < 1] = random.uniform(0, 255, 3)
+    drawn: NDArray[np.uint8] = page.clip(0, 255).astype(np.uint8)
+    return drawn

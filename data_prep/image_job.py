@@ -1,0 +1,235 @@
+"""``mrigen prep-images``: a set of images into one store, continued where it stopped."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+import mrigen
+from mrigen.data.estimate import estimate_sigma
+from mrigen.data.image_manifest import ImageManifest, Shard, ShardRecord, SigmaEstimate, Source
+from mrigen.data.manifest import NAME
+from mrigen.data.records import read_record
+from mrigen.data.shards import map_shard, rows
+from mrigen.errors import UsageError
+from mrigen.operators.corruption import make_corruption
+from mrigen.operators.noise import Noise
+from mrigen.progress import bar
+
+from . import pool
+from .folder import exclusive, explain_full_disk, refuse_other_parameters
+from .image_options import ImageOptions
+from .image_set import ImageSet, Item
+from .image_shard import Shape, Task, fixed_image, prepare
+from .image_sources import open_set
+from .pixels import ImageError
+from .split import require_parts
+
+SHARD_BYTES = 1 << 26
+ESTIMATED_FROM = 1000
+LOOKS = 100
+
+
+@dataclass
+class ImageReport:
+    """What a run did.
+
+    Attributes:
+        manifest: the store's manifest.
+        references: folder of the references, or None.
+        prepared: number of images prepared now.
+        skipped: number of images that were there already.
+        left_out: images that could not be prepared, with the reason.
+        ignored: number of files in the source that are no images.
+        enlarged: number of images that had fewer pixels than the result.
+    """
+
+    manifest: ImageManifest
+    references: Path | None
+    prepared: int = 0
+    skipped: int = 0
+    left_out: dict[str, str] = field(default_factory=dict)
+    ignored: int = 0
+    enlarged: int = 0
+
+
+def run(
+    source: str,
+    out: Path,
+    options: ImageOptions,
+    *,
+    references: Path | Literal["beside"] | None = "beside",
+    jobs: int | None = None,
+) -> ImageReport:
+    """Prepare a set of images.
+
+    Args:
+        source: see ``image_sources.open_set``.
+        out: folder of the store.
+        options: what to do.
+        references: folder for the clean images, which only evaluation may open; ``beside`` is
+            ``OUT-reference``, None is none. Measured images have none.
+        jobs: processes; by default as many as the amount of data is worth.
+
+    Raises:
+        UsageError: the source, the options or the folder will not do, or no image can be prepared.
+    """
+    images = open_set(source, labels=options.labels)
+    images = images.select(options.positions(len(images)))
+    shape = _shape(images, options)
+    _check_operator(options, shape)
+    beside = out.with_name(f"{out.resolve().name}-reference") if references == "beside" else references
+    clean = None if options.measured else beside
+    parameters = {**options.model_dump(mode="json"), "source": images.source.name}
+    parts = _parts(images, options)
+    with ExitStack() as stack:
+        for folder in [out] if clean is None else [out, clean]:
+            stack.enter_context(exclusive(folder))
+            _refuse_others(folder, parameters)
+        stack.enter_context(explain_full_disk(out))
+        tasks = list(_tasks(images, parts, options, parameters, shape, out, clean))
+        shards, skipped = _prepare(tasks, jobs, len(images))
+        for folder in [out] if clean is None else [out, clean]:
+            _remove_stale(folder, {shard.file for shard in shards})
+        manifest = _manifest(images, options, parameters, shape, shards)
+        if options.hides_noise:
+            manifest = manifest.model_copy(update={"estimate": _estimate(out, shards)})
+        if clean is not None:
+            manifest.model_copy(update={"kind": "reference", "estimate": None}).save(clean)
+        manifest.save(out)
+    kept = sum(shard.images for shard in shards)
+    return ImageReport(
+        manifest=manifest,
+        references=clean,
+        prepared=kept - skipped,
+        skipped=skipped,
+        left_out={name: why for shard in shards for name, why in shard.left_out.items()},
+        ignored=images.ignored,
+        enlarged=sum(shard.enlarged for shard in shards),
+    )
+
+
+def _shape(images: ImageSet, options: ImageOptions) -> Shape:
+    """(C, H, W) of the first image that can be prepared."""
+    reason = ""
+    for position in range(min(LOOKS, len(images))):
+        try:
+            return options.shape(images.picture(position))
+        except ImageError as error:
+            reason = reason or f"{images.items[position].name} {error}"
+    raise UsageError(f"{images.source}: no image can be prepared ({reason}); choose another --size or --crop")
+
+
+def _check_operator(options: ImageOptions, shape: Shape) -> None:
+    law = make_corruption(options.operator, shape)
+    if (options.measured or options.hides_noise) and not fixed_image(law):
+        raise UsageError(
+            f"operator {options.operator['name']!r}: measured images and unknown noise need an operator that "
+            "is the same for all images and whose measurement is an image of their size"
+        )
+
+
+def _parts(images: ImageSet, options: ImageOptions) -> dict[str, list[int]]:
+    """Positions of the images of each part, the training part first."""
+    found = defaultdict(list)
+    for position, item in enumerate(images.items):
+        found[options.part(item)].append(position)
+    if options.split is not None:
+        require_parts(options.split, map(options.part, images.items), "images")
+    return {part: found[part] for part in sorted(found, key=lambda part: (part != "train", part))}
+
+
+def _classes(items: list[Item]) -> int:
+    """Number of classes, or length of the label vectors; 0 without labels."""
+    labels = [item.label for item in items if item.label is not None]
+    if not labels:
+        return 0
+    if isinstance(labels[0], tuple):
+        return len(labels[0])
+    return 1 + max(label for label in labels if isinstance(label, int))
+
+
+def _tasks(
+    images: ImageSet,
+    parts: dict[str, list[int]],
+    options: ImageOptions,
+    parameters: dict[str, Any],
+    shape: Shape,
+    out: Path,
+    references: Path | None,
+) -> list[Task]:
+    size = max(1, SHARD_BYTES // (4 * int(np.prod(shape))))
+    classes = _classes(images.items)
+    tasks = []
+    for part, positions in parts.items():
+        for number, first in enumerate(range(0, len(positions), size)):
+            chosen = images.select(positions[first : first + size])
+            name = f"{part}-{number:05d}.h5"
+            tasks.append(Task(chosen, options, parameters, shape, classes, part, name, out, references))
+    return tasks
+
+
+def _prepare(tasks: list[Task], jobs: int | None, count: int) -> tuple[list[Shard], int]:
+    """The shards in the order of their names, and the number of images that were there already."""
+    total = count * 4 * int(np.prod(tasks[0].shape))
+    jobs = pool.processes(len(tasks), total) if jobs is None else jobs
+    shards, skipped = [], 0
+    with bar("prepare", count, "img") as advance, closing(pool.run(prepare, tasks, jobs)) as finished:
+        for task, outcome in finished:
+            advance(len(task.images), task.file)
+            shards.append(outcome.shard)
+            skipped += outcome.shard.images * outcome.skipped
+    return sorted((s for s in shards if s.images), key=lambda s: (s.split != "train", s.file)), skipped
+
+
+def _refuse_others(folder: Path, parameters: dict[str, Any]) -> None:
+    """Refuse a folder with something else in it, or with shards of other options."""
+    if (folder / NAME).exists():
+        refuse_other_parameters(folder, ImageManifest.load(folder).parameters, parameters)
+    for path in sorted(folder.glob("*.h5")):
+        record = read_record(path, ShardRecord)
+        if record is None:
+            raise UsageError(f"{path}: in the way and not a prepared shard; choose another --out")
+        refuse_other_parameters(folder, record.parameters, parameters)
+
+
+def _remove_stale(folder: Path, wanted: set[str]) -> None:
+    """Remove shards of images that the source no longer has."""
+    for path in folder.glob("*.h5"):
+        if path.name not in wanted:
+            path.unlink()
+
+
+def _manifest(
+    images: ImageSet, options: ImageOptions, parameters: dict[str, Any], shape: Shape, shards: list[Shard]
+) -> ImageManifest:
+    checksum = images.checksum([shard.source_sha256 for shard in shards])
+    return ImageManifest(
+        kind="measurements",
+        created_by=f"mrigen {mrigen.__version__}",
+        parameters=parameters,
+        shape=shape,
+        operator=options.operator,
+        noise=options.law or Noise(),
+        classes=_classes(images.items),
+        source=Source(name=images.source.name, kind=images.kind, sha256=checksum),
+        shards=shards,
+    )
+
+
+def _estimate(out: Path, shards: list[Shard]) -> SigmaEstimate:
+    """σ of the training part, from some of its measurements."""
+    used = [shard for shard in shards if shard.split == shards[0].split]
+    total = sum(shard.images for shard in used)
+    images = []
+    for shard in used:
+        wanted = max(1, ESTIMATED_FROM * shard.images // total)
+        step = max(1, shard.images // wanted)
+        images += list(rows(map_shard(out / shard.file)["y"], list(range(0, shard.images, step))))
+    found = estimate_sigma(images)
+    return SigmaEstimate(**found.model_dump())

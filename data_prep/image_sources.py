@@ -1,0 +1,43 @@
+"""From what the user names to a set of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mrigen.errors import UsageError
+
+from . import image_cifar, image_idx
+from .image_builtin import BUILT_IN
+from .image_files import FolderSet, ZipSet
+from .image_set import ImageSet
+
+
+def open_set(source: str, *, labels: bool = False) -> ImageSet:
+    """The images of a folder, an archive or a built-in set.
+
+    Args:
+        source: ``digits`` or ``shapes``; a folder or zip archive of image files, as EDM's data sets are;
+            CIFAR-10's ``cifar-10-python.tar.gz`` or its folder; or a folder of MNIST's IDX files. Write
+            ``./digits`` for a folder of that name.
+        labels: read class labels too.
+
+    Raises:
+        UsageError: nothing there, nothing that can be read, or no labels although they are wanted.
+    """
+    path = Path(source)
+    if source in BUILT_IN:
+        return BUILT_IN[source].open(path, labels=labels)
+    if not path.exists():
+        built_in = ", ".join(sorted(BUILT_IN))
+        raise UsageError(f"{source}: no such file or folder; give one, or a built-in set ({built_in})")
+    if image_cifar.looks_like(path):
+        return image_cifar.CifarSet.open(path, labels=labels)
+    if image_idx.looks_like(path):
+        return image_idx.IdxSet.open(path, labels=labels)
+    if path.is_dir():
+        return FolderSet.open(path, labels=labels)
+    if path.suffix.lower() == ".zip":
+        return ZipSet.open(path, labels=labels)
+    raise UsageError(
+        f"{source}: no folder, zip or CIFAR-10 archive of images; put single images into a folder"
+    )

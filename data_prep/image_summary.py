@@ -1,0 +1,103 @@
+"""What ``mrigen prep-images`` did: a table for the terminal, and a picture."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from mrigen.data.image_manifest import ImageManifest
+from mrigen.data.image_store import ImageStore
+from mrigen.files import atomic
+from mrigen.operators.corruption import CHECKSUMS
+
+from .edm_zip import to_bytes
+from .image_job import ImageReport
+
+NAME = "preview.png"
+SHOWN, COLUMNS = 32, 8
+WIDTH = 512
+LISTED = 20
+
+
+def show(report: ImageReport, out: Path, console: Console) -> None:
+    """Print what was prepared, what was left out and why."""
+    manifest = report.manifest
+    table = Table(title=f"measurement store {out}", show_header=False, title_justify="left")
+    counts = f"{report.prepared} prepared, {report.skipped} skipped (already there)"
+    table.add_row("images", f"{counts}, {len(report.left_out)} left out")
+    for row in _rows(manifest, out):
+        table.add_row(*row)
+    if report.references is not None:
+        table.add_row("references", f"{report.references} (for evaluation only)")
+    console.print(table)
+    if report.left_out:
+        failures = Table(title="left out", title_justify="left", title_style="red")
+        failures.add_column("image", overflow="fold", max_width=40)
+        failures.add_column("reason", overflow="fold")
+        for name, reason in list(report.left_out.items())[:LISTED]:
+            failures.add_row(name, reason)
+        if len(report.left_out) > LISTED:
+            failures.add_row("...", f"{len(report.left_out) - LISTED} more; the manifest lists all")
+        console.print(failures)
+    for note in _notes(report):
+        console.print(f"note: {note}", style="yellow", highlight=False)
+
+
+def draw(folder: Path) -> Path:
+    """Write ``preview.png``: some of the measurements as images, in rows of eight."""
+    store = ImageStore(folder, split=None)
+    count = min(SHOWN, len(store))
+    batch = store.measurements([i * len(store) // count for i in range(count)])
+    pictures, _ = to_bytes(batch.operator.as_image(batch.y))
+    empty = -count % COLUMNS if count > COLUMNS else 0
+    pictures = np.concatenate([pictures, np.zeros((empty, *pictures.shape[1:]), np.uint8)])
+    rows = [np.concatenate([*row], 1) for row in np.split(pictures, max(1, len(pictures) // COLUMNS))]
+    page = np.concatenate(rows)
+    factor = max(1, WIDTH // page.shape[1])
+    with atomic(folder / NAME) as temporary:
+        Image.fromarray(page.repeat(factor, 0).repeat(factor, 1)).save(temporary, format="PNG")
+    return folder / NAME
+
+
+def _rows(manifest: ImageManifest, out: Path) -> list[tuple[str, str]]:
+    parts: Counter[str] = Counter()
+    for shard in manifest.shards:
+        parts[shard.split] += shard.images
+    channels, height, width = manifest.shape
+    size = sum((out / shard.file).stat().st_size for shard in manifest.shards)
+    operator = ", ".join(
+        str(value) if key == "name" else f"{key} {value}"
+        for key, value in manifest.operator.items()
+        if key != CHECKSUMS
+    )
+    return [
+        ("in the store", ", ".join(f"{name} {count}" for name, count in parts.items())),
+        ("size", f"{channels} {'channel' if channels == 1 else 'channels'}, {height} × {width}"),
+        ("operator", operator),
+        ("noise σ", _noise(manifest)),
+        *([("classes", str(manifest.classes))] if manifest.classes else []),
+        ("disk", f"{size / 1e6:.1f} MB"),
+    ]
+
+
+def _noise(manifest: ImageManifest) -> str:
+    noise, estimate = manifest.noise, manifest.estimate
+    known = f"{noise.low:g}" if noise.high is None else f"{noise.low:g} to {noise.high:g}"
+    if estimate is None:
+        return known
+    told = f"estimated {estimate.sigma:.4g} ({estimate.low:.4g} to {estimate.high:.4g})"
+    return f"{told}, simulated {known}" if noise else told
+
+
+def _notes(report: ImageReport) -> list[str]:
+    notes = []
+    if report.enlarged:
+        notes.append(f"{report.enlarged} images had fewer pixels than the result and were enlarged")
+    if report.ignored:
+        notes.append(f"{report.ignored} other files in the source were ignored")
+    return notes
