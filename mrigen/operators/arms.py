@@ -45,9 +45,10 @@ class ArmCorruption(ImageCorruption):
 
         E[AᴴA | Ã] = ÃᴴÃ + r T,  T = E_θ[A_θᴴ A_θ] of one arm at a random angle.
 
-    T has full rank, because a trigonometric polynomial that vanishes on the disc of k-space which the
-    arms sweep is zero; images' corners of k-space, which the disc lacks, have small eigenvalues.
-    Golden-angle and equispaced arms reveal the missing ones (Ambient Diffusion, theorem 4.1).
+    T has full rank: a sample of the arm at radius k > 0 moves on an ellipse of k-space, on which the
+    plane waves exp(−2πi k·n) of the pixels n are linearly independent. The corners of k-space, which
+    the arms do not reach, have small eigenvalues. Golden-angle and equispaced arms reveal the missing
+    ones (Ambient Diffusion, theorem 4.1).
 
     Attributes:
         period: angle after which arms repeat, in radians.

@@ -153,8 +153,8 @@ class Compose(ImageCorruption):
         self.reason = self.parts[-1].reason
         if lossy and not self.reason:
             self.reason = (
-                f"{lossy[0]} loses part of the image before anything random is measured; "
-                "use standard or tweedie"
+                f"{lossy[0]} may lose part of the image before {params.parts[-1]['name']} measures it, which "
+                "no further corruption of that reveals; use standard or tweedie"
             )
 
     @property

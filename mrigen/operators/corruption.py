@@ -14,10 +14,12 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from mrigen import seeds
 from mrigen.errors import UsageError
 from mrigen.files import sha256
 from mrigen.operators import user
 from mrigen.operators.base import Measurements, Operator
+from mrigen.operators.checks import check
 from mrigen.operators.noise import Noise
 from mrigen.registry import Params, Registry
 
@@ -94,7 +96,9 @@ class ImageCorruption(Corruption):
     def further(self, operator: Operator, generator: torch.Generator) -> Operator:
         """Refuse: an operator that is not random has nothing to drop."""
         del operator, generator
-        raise UsageError(f"{type(self).__name__} has no further corruption: {self.reason}")
+        raise UsageError(
+            f"{type(self).__name__} has no further corruption: {self.reason or 'define further'}"
+        )
 
     def zeros(self, batch: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """A batch of zero images that takes the memory of one number."""
@@ -130,10 +134,17 @@ def make_corruption(spec: Spec, shape: Shape, noise: Noise | None = None) -> Ima
         noise: measurement noise; None for noiseless data.
 
     Raises:
-        UsageError: unknown name or parameter, an operator that does not fit the images, or a file
-            that changed since the spec was frozen.
+        UsageError: unknown name or parameter, an operator that does not fit the images, a file that
+            changed since the spec was frozen, or a user's operator that is not right.
     """
-    corruption: ImageCorruption = CORRUPTIONS.build(_checked(spec), shape=shape, noise=noise)
+    spec = _checked(spec)
+    name = str(spec.get("name", ""))
+    if not user.is_file(name):
+        return CORRUPTIONS.build(spec, shape=shape, noise=noise)  # type: ignore[no-any-return]
+    cls, params = corruption_class(name), CORRUPTIONS.params(spec)
+    with user.blamed(user.split(name)[0], "making the operator"):
+        corruption = cls(params, shape, noise)  # type: ignore[arg-type]
+        check(corruption.draw(2, seeds.generator(0, "check")), (2, *shape), name)
     return corruption
 
 

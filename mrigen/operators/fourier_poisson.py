@@ -31,14 +31,15 @@ class PoissonParams(PointParams):
 class FourierPoisson(PointCorruption):
     """One of a number of Poisson-disc patterns with about HW / R points.
 
-    P(M = 1 | M̃) is zero around every point of M̃: no two points of such a pattern are close.
+    The patterns are few and their points keep their distance, so that M̃ tells which pattern M was:
+    P(M = 1 | M̃) is zero at every point that this lacks (Ambient Diffusion, theorem 4.1).
     """
 
     Params = PoissonParams
     params: PoissonParams
     reason = (
-        "Poisson-disc points keep their distance, so that the neighbours of a surviving point were never "
-        "measured with it; use fourier-points"
+        "the surviving Poisson-disc points reveal which pattern they belong to, and with it what was never "
+        "measured; use fourier-points"
     )
 
     def __init__(self, params: PoissonParams, shape: Shape, noise: Noise | None = None) -> None:

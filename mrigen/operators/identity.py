@@ -50,6 +50,7 @@ class Denoising(ImageCorruption):
     """Denoising: the measurement is the image, with noise."""
 
     Params = Params
+    injective = True
 
     def draw(self, batch: int, generator: torch.Generator) -> Identity:
         """The identity."""

@@ -143,13 +143,14 @@ def bicubic(length: int, factor: int) -> Tensor:
     t = ((torch.arange(length, dtype=torch.float64) + 0.5) / factor - small).abs()
     near = 1.5 * t**3 - 2.5 * t**2 + 1
     far = -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
-    weights: Tensor = torch.where(t <= 1, near, torch.where(t < 2, far, torch.zeros_like(t)))
-    return weights.div(weights.sum(1, keepdim=True))
+    weights = torch.where(t <= 1, near, torch.where(t < 2, far, torch.zeros_like(t)))
+    return weights / weights.sum(1, keepdim=True)
 
 
 def projection(matrix: Tensor) -> Tensor:
     """R† R."""
-    return torch.linalg.pinv(matrix) @ matrix
+    projected: Tensor = torch.linalg.pinv(matrix) @ matrix
+    return projected
 
 
 KERNELS = {"average": averaging, "bicubic": bicubic}

@@ -1,4 +1,30 @@
-"""A user's own operator: a class in a Python file, named ``my_ops.py:MyOperator``."""
+"""A user's own operator: a class in a Python file, named ``my_ops.py:MyOperator``.
+
+The class is an ``ImageCorruption``: ``draw`` returns operators, which are frozen dataclasses:
+
+    @dataclass(frozen=True, eq=False)
+    class Shading(LinearOperator):
+        weights: Tensor
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.weights * x
+
+        def adjoint(self, y: Tensor) -> Tensor:
+            return self.weights * y
+
+        def zero_image(self) -> Tensor:
+            return torch.zeros_like(self.weights)
+
+    class MyOperator(ImageCorruption):
+        class Params(Params):
+            darkest: float = 0.5
+
+        reason = "the same for every image"
+
+        def draw(self, batch: int, generator: torch.Generator) -> Shading:
+            ramp = torch.linspace(1, self.params.darkest, self.shape[2])
+            return Shading(ramp.expand(batch, *self.shape).contiguous())
+"""
 
 from __future__ import annotations
 
@@ -7,6 +33,8 @@ import importlib.util
 import inspect
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -46,7 +74,9 @@ def load_class(name: str, base: type) -> type:
         own = [n for n, c in vars(module).items() if inspect.isclass(c) and c.__module__ == module.__name__]
         raise UsageError(f"{path}: has no class {wanted!r}; there are: {', '.join(own) or 'none'}")
     if not issubclass(found, base):
-        raise UsageError(f"{path}: {wanted} is no {base.__name__}; derive it from {base.__qualname__}")
+        raise UsageError(
+            f"{path}: {wanted} is no {base.__name__}; derive it from {base.__module__}.{base.__qualname__}"
+        )
     missing = sorted(getattr(found, "__abstractmethods__", ()))
     if not inspect.isclass(getattr(found, "Params", None)):
         missing.append("Params")
@@ -67,11 +97,30 @@ def _load(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+        with blamed(path, "importing it"):
+            spec.loader.exec_module(module)
+    except UsageError:
         del sys.modules[name]
-        raise UsageError(f"{path}{_line(error, path)}: {_described(error)}; mend the file") from error
+        raise
     return module
+
+
+@contextmanager
+def blamed(path: Path, doing: str) -> Iterator[None]:
+    """What goes wrong in the user's code is the user's mistake: one line that names file and line.
+
+    Raises:
+        UsageError: instead of any other exception.
+    """
+    try:
+        yield
+    except UsageError:
+        raise
+    except (Exception, SystemExit) as error:
+        text = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
+        raise UsageError(
+            f"{path}{_line(error, path)}: {type(error).__name__} while {doing}: {text}; mend the file"
+        ) from error
 
 
 def _line(error: BaseException, path: Path) -> str:
@@ -80,8 +129,3 @@ def _line(error: BaseException, path: Path) -> str:
         return f":{error.lineno}"
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
     return f":{lines[-1]}" if lines else ""
-
-
-def _described(error: BaseException) -> str:
-    text = error.msg if isinstance(error, SyntaxError) else str(error)
-    return f"{type(error).__name__} while importing it: {' '.join(text.split())}"
