@@ -38,8 +38,10 @@ def seeded_labels(count: int, wanted: list[int], label: int | None) -> Tensor | 
         )
     if not count:
         return None
-    drawn = [torch.randint(count, (), generator=seeds.generator(s, "class")) for s in wanted]
-    return one_hot(torch.stack(drawn) if label is None else torch.full((len(wanted),), label), count)
+    if label is not None:
+        return one_hot(torch.full((len(wanted),), label), count)
+    drawn = [int(torch.randint(count, (), generator=seeds.generator(s, "class"))) for s in wanted]
+    return one_hot(torch.tensor(drawn, dtype=torch.int64), count)
 
 
 def one_hot(index: Tensor, count: int) -> Tensor:
