@@ -2,38 +2,178 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+SET, WEIGHTS, NOCLEAN = "Distances", "Weights", "Without clean data"
+
+
+class FidMode(StrEnum):
+    """How magnitudes become the pictures of a network."""
+
+    window = "window"
+    paper = "paper"
+
 
 def evaluate(
-    samples: Annotated[list[Path], typer.Argument(help="Files written by `mrigen sample`.")],
-    reference: Annotated[Path, typer.Option(help="Reference folder written by `mrigen prep-fastmri`.")],
-    split: Annotated[str, typer.Option(help="Part of the references to compare with.")] = "test",
-    features: Annotated[str, typer.Option(help="Feature extractor of the distance.")] = "random-vgg16-r64",
+    samples: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Images: HDF5 of `mrigen sample`, folder or zip of pictures, npz. With --held-out, teachers."
+        ),
+    ],
+    *,
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="Reference folder of a preparation, or images of any kind.", rich_help_panel=SET),
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="Part of prepared references, or of held-out data.", rich_help_panel=SET)
+    ] = "test",
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated: fd (the default), fid, is, kid, precision, recall, proximal.",
+            rich_help_panel=SET,
+        ),
+    ] = None,
+    features: Annotated[str, typer.Option(help="r64, inception or dinov2.", rich_help_panel=SET)] = "r64",
+    fid_mode: Annotated[
+        FidMode,
+        typer.Option(
+            help="MRI magnitudes: windowed to the reference's 99th percentile, or, as in the published MRI "
+            "distances (paper), raw floats of 100 samples.",
+            rich_help_panel=SET,
+        ),
+    ] = FidMode.window,
+    count: Annotated[
+        int | None,
+        typer.Option("--samples", min=2, help="Take the first so many samples.", rich_help_panel=SET),
+    ] = None,
+    bootstrap: Annotated[
+        int, typer.Option(min=0, help="Resampled sets of the intervals; 0 for none.", rich_help_panel=SET)
+    ] = 100,
+    proximal: Annotated[
+        bool,
+        typer.Option(
+            "--proximal", help="Corrupt the samples as --data is, and compare those.", rich_help_panel=NOCLEAN
+        ),
+    ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Measurement store that the model was trained on.", rich_help_panel=NOCLEAN),
+    ] = None,
+    held_out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Measurement store: rank teachers by their error on what is hidden from them.",
+            rich_help_panel=NOCLEAN,
+        ),
+    ] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch missing weights.", rich_help_panel=WEIGHTS)
+    ] = False,
+    inception_weights: Annotated[
+        Path | None, typer.Option(help="File of torch-fidelity's InceptionV3.", rich_help_panel=WEIGHTS)
+    ] = None,
+    dinov2_weights: Annotated[
+        Path | None, typer.Option(help="File of the published DINOv2 (ViT).", rich_help_panel=WEIGHTS)
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder of reference statistics; by default ~/.cache/mrigen.", show_default=False),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Key of operators, noise and bootstrap.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="JSON file for the numbers.")] = None,
 ) -> None:
-    """Fréchet distance of generated images from held-out references.
+    """How close generated images are to held-out references, or to the corrupted training data.
 
-    The default features are a random VGG16 with 64 outputs: no download, and no FID either; compare its
-    numbers only with each other, at the same number of samples.
+    The default features (r64) are a random VGG16 with 64 outputs: no download, and no FID either; compare
+    their numbers only with each other, at the same number of samples.
 
-    Example: `mrigen evaluate student.h5 teacher.h5 --reference runs/demo/brain/store-reference`
+    Examples:
+
+    - `mrigen evaluate student.h5 teacher.h5 --reference runs/demo/brain/store-reference`
+
+    - FID and more: `mrigen evaluate samples.zip --reference test.zip --features inception --download
+      --metrics fid,is,kid,precision,recall`
+
+    - without clean data: `mrigen evaluate student.h5 --proximal --data runs/demo/brain/store`
+
+    - the best teacher without clean data: `mrigen evaluate a/teacher/model b/teacher/model --held-out store`
     """
+    if held_out is not None:
+        if reference or data or metrics or proximal:
+            raise _usage(
+                "--held-out ranks teachers alone: leave out --reference, --data, --metrics, --proximal"
+            )
+        rows = _rank(samples, held_out, split, seed, device)
+        _finish(rows, {"held_out": str(held_out), "split": split}, out, title="Error on what was hidden")
+        return
+    from mrigen.metrics.cache import default_folder
+    from mrigen.recipe.comparison import Comparison, compare
+
+    if reference is None and data is None:
+        raise _usage(
+            "nothing to compare with: give --reference DIR, --proximal --data STORE, or --held-out STORE"
+        )
+    files = {"inception": inception_weights, "dinov2": dinov2_weights}
+    for name, file in files.items():
+        if file is not None and features != name:
+            raise _usage(f"--{name}-weights: belongs to --features {name}, not to {features}")
+    settings = Comparison(
+        metrics=_names(metrics, reference, proximal=proximal),
+        reference=reference,
+        split=split,
+        data=data,
+        features=features,
+        weights=files.get(features),
+        download=download,
+        paper=fid_mode is FidMode.paper,
+        samples=count,
+        resamples=bootstrap,
+        seed=seed,
+        cache=cache if cache is not None else default_folder(),
+        device=device,
+    )
+    rows = compare(samples, settings)
+    head = {"features": features, "fid_mode": str(fid_mode), "split": split, "seed": seed}
+    _finish(rows, head, out, title=f"In {features} features")
+
+
+def _names(metrics: str | None, reference: Path | None, *, proximal: bool) -> tuple[str, ...]:
+    """Metrics asked for; fd where there is a reference and nothing else is said."""
+    words = metrics.split(",") if metrics is not None else ["fd"] if reference is not None else []
+    names = [word.strip() for word in words if word.strip()]
+    return tuple(dict.fromkeys([*names, *(["proximal"] if proximal else [])]))
+
+
+def _rank(teachers: list[Path], store: Path, split: str, seed: int, device: str) -> list[dict[str, Any]]:
+    from mrigen.recipe.held_out import rank_teachers
+
+    return rank_teachers(teachers, store, split, seed, device)
+
+
+def _finish(rows: list[dict[str, Any]], head: dict[str, Any], out: Path | None, title: str) -> None:
+    """Show the rows as a table, their warnings below, and write them."""
     from rich.console import Console
-    from rich.table import Table
 
     from mrigen.files import write_json
-    from mrigen.recipe.comparison import compare
+    from mrigen.report.tables import rows_table
 
-    results = compare(samples, reference, split, features)
-    table = Table(title=f"Fréchet distance in {features} features")
-    for column in ("samples", "distance", "n", "references"):
-        table.add_column(column, justify="left" if column == "samples" else "right")
-    for row in results:
-        table.add_row(row["samples"], f"{row['fd']:.4g}", str(row["n"]), str(row["references"]))
-    Console().print(table)
+    Console().print(rows_table(rows, title))
+    for row in rows:
+        for warning in row.get("warnings", []):
+            Console(stderr=True).print(f"warning: {warning}", highlight=False, style="yellow")
     if out is not None:
-        write_json(out, {"features": features, "split": split, "results": results})
+        write_json(out, {**head, "results": rows})
+
+
+def _usage(message: str) -> Exception:
+    from mrigen.errors import UsageError
+
+    return UsageError(message)

@@ -76,15 +76,15 @@ class ImageStore:
         """
         if fixed_further:
             raise UsageError(f"{self.folder}: image stores hold no fixed further masks; leave fixed_further")
-        estimate = self.manifest.estimate
-        sigma = (
-            torch.from_numpy(self._take("sigma", indices))
-            if estimate is None
-            else torch.full((len(indices),), estimate.sigma)
-        )
         labels = torch.from_numpy(self._take("label", indices)) if self.classes else None
         y = torch.from_numpy(self._take("y", indices))
-        return Measurements(y, self.operators(indices), sigma, labels)
+        return Measurements(y, self.operators(indices), self.noise_levels(indices), labels)
+
+    def noise_levels(self, indices: list[int]) -> Tensor:
+        """σ (n,) of some images' noise: as it was drawn, or the estimate where nobody knows it."""
+        if self.manifest.estimate is not None:
+            return torch.full((len(indices),), self.manifest.estimate.sigma)
+        return torch.from_numpy(self._take("sigma", indices))
 
     def operators(self, indices: list[int]) -> Operator:
         """The operators of some images."""

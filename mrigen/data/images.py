@@ -1,4 +1,4 @@
-"""Generated images on disk: HDF5 with one image per seed, written as they come."""
+"""Generated images on disk: HDF5 with one image per seed, written as they come; other kinds are read."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import h5py
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
+from mrigen.data.picture_files import array_pool, open_folder, open_npz, open_zip
+from mrigen.data.pool import BATCH, Pool
 from mrigen.errors import UsageError
 from mrigen.files import atomic
 
@@ -27,25 +30,38 @@ def write_images(path: Path, seeds: list[int], batches: Iterable[Tensor]) -> Non
         file["seeds"] = seeds
 
 
-def read_images(path: Path, batch: int = 256) -> Iterator[Tensor]:
-    """Batches of images (B, C, H, W) of a file that ``mrigen sample`` wrote; see ``count_images``."""
-    count = count_images(path)
-    with h5py.File(path, "r", locking=False) as file:
-        for first in range(0, count, batch):
-            yield torch.from_numpy(file["images"][first : min(first + batch, count)])
-
-
-def count_images(path: Path) -> int:
-    """Number of images in a file.
+def open_images(path: Path) -> Pool:
+    """Images of a file or folder: HDF5 of ``mrigen sample``, ``npz``, ``zip``, or a folder of pictures.
 
     Raises:
         UsageError: no such file, or one without images.
     """
+    if path.is_dir():
+        return open_folder(path)
+    readers = {".npz": open_npz, ".zip": open_zip}
+    return readers.get(path.suffix.lower(), _open_hdf5)(path)
+
+
+def read_images(path: Path, batch: int = BATCH) -> Iterator[Tensor]:
+    """Batches of images (B, C, H, W) of a file or folder; see ``open_images``."""
+    return open_images(path).read(batch)
+
+
+def count_images(path: Path) -> int:
+    """Number of images of a file or folder; see ``open_images``."""
+    return len(open_images(path))
+
+
+def _open_hdf5(path: Path) -> Pool:
     try:
         with h5py.File(path, "r", locking=False) as file:
-            images = file["images"]
-            if images.ndim != 4 or not len(images):
-                raise UsageError(f"{path}: needs images (n, C, H, W), not {images.shape}")
-            return len(images)
+            shape, dtype = file["images"].shape, file["images"].dtype
     except (OSError, KeyError, AttributeError) as error:
         raise UsageError(f"{path}: no images here ({error}); give a file written by mrigen sample") from error
+
+    def take(first: int, last: int) -> NDArray[np.generic]:
+        with h5py.File(path, "r", locking=False) as file:
+            found: NDArray[np.generic] = file["images"][first:last]
+        return found
+
+    return array_pool(path, shape, dtype, take)

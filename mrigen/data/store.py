@@ -160,6 +160,7 @@ class MeasurementStore:
             if not path.is_file():
                 raise UsageError(f"{path}: missing although the manifest lists it; prepare the data again")
         self._where = [(f, s) for f, v in enumerate(volumes) for s in range(len(v.slices))]
+        self._noise = torch.tensor([s.noise or 0.0 for v in volumes for s in v.slices])
         shapes = sorted({v.shape for v in volumes})
         if len(shapes) > 1:
             raise UsageError(
@@ -202,6 +203,10 @@ class MeasurementStore:
                 raise UsageError(f"{self.folder}: has no fixed further masks; prepare with --fixed-further")
             further = operator.with_mask(torch.from_numpy(arrays.further)[:, None])
         return Measurements(y, operator, torch.zeros(len(indices)), further=further)
+
+    def noise_levels(self, indices: list[int]) -> Tensor:
+        """σ (n,) of the scanner's noise per real component of some slices' k-space; 0 where unknown."""
+        return self._noise[indices]
 
     def bank(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Maps (n, coils, H, W), masks (n, 1, 1 or H, W) and acquired lines (n, W) of some slices."""

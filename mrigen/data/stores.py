@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from mrigen.data.image_store import ImageStore
 from mrigen.data.manifest import Manifest, data_kind
 from mrigen.data.store import MeasurementStore
@@ -38,6 +40,10 @@ class Store(Protocol):
 
     def measurements(self, indices: list[int], *, fixed_further: bool = False) -> Measurements:
         """A batch of measurements with their operators."""
+        ...
+
+    def noise_levels(self, indices: list[int]) -> Tensor:
+        """σ (n,) of the noise that was measured with some samples, as far as it is known."""
         ...
 
     def described(self) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Distances of sets of images, with and without clean data."""
+"""Distances of sets of images and errors of reconstructions, with and without clean data."""

@@ -2,39 +2,128 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+import torch
+import torch_fidelity
 from torch import Tensor
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
-from mrigen.metrics.features import features
+from mrigen.data.pool import Pool
+from mrigen.metrics.cache import Cache, data_digest
+from mrigen.metrics.features import Extractor, Features
 from mrigen.metrics.frechet import Statistics, frechet_distance, statistics
-from mrigen.metrics.pictures import magnitude_window, pictures
+from mrigen.metrics.pictures import Rendering, magnitude_window, streamed_window
+from mrigen.progress import Advance
+
+COMPARED = ("fid", "kid", "prc")
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Statistics of a reference set, and how images are turned into pictures for it.
+    """What images are compared with: statistics and features of a set, and how pictures are made for it.
 
     Attributes:
         extractor: feature extractor.
-        window: grey window of magnitude images, None for natural images.
-        statistics: of the reference's features.
+        rendering: how images become pictures, with the window of this set.
+        statistics: of its features.
+        features: themselves, where they were asked for.
     """
 
-    extractor: FeatureExtractorBase
-    window: float | None
+    extractor: Extractor
+    rendering: Rendering
     statistics: Statistics
+    features: Features | None = None
 
     @classmethod
-    def of(cls, images: Tensor, extractor: FeatureExtractorBase, batch: int = 256) -> Reference:
+    def of(cls, images: Tensor, extractor: Extractor, batch: int = 256) -> Reference:
         """Statistics of reference images (n, C, H, W)."""
-        window = magnitude_window(images) if images.is_complex() else None
-        found = features((pictures(part, window) for part in images.split(batch)), extractor)
-        return cls(extractor, window, statistics(found))
+        rendering = Rendering(magnitude_window(images) if images.is_complex() else None)
+        found = extractor(rendering(part) for part in images.split(batch))
+        return cls(extractor, rendering, statistics(found[extractor.layer("fid")]), found)
+
+    @property
+    def window(self) -> float | None:
+        """Grey window of magnitude images, None for natural images."""
+        return self.rendering.window
+
+    def look(self, images: Iterable[Tensor]) -> Features:
+        """Features of batches of images (B, C, H, W), seen as the reference is."""
+        return self.extractor(self.rendering(part) for part in images)
 
     def distance(self, images: Iterable[Tensor]) -> float:
         """Fréchet distance of batches of images (B, C, H, W) from the reference."""
-        found = features((pictures(part, self.window) for part in images), self.extractor)
+        found = self.look(images)[self.extractor.layer("fid")]
         return frechet_distance(statistics(found), self.statistics)
+
+
+def reference_of(
+    pool: Pool,
+    extractor: Extractor,
+    *,
+    raw: bool = False,
+    keep_features: bool = False,
+    cache: Cache | None = None,
+    advance: Advance | None = None,
+) -> Reference:
+    """The reference that a pool of images makes.
+
+    Args:
+        pool: the images.
+        extractor: feature extractor.
+        raw: show magnitudes unscaled.
+        keep_features: keep the features themselves, which kernel distances and precision need.
+        cache: where statistics and features of the same images, weights and pictures are kept.
+        advance: told of every batch that went through the network.
+    """
+    key = {
+        "data": data_digest(pool.read()),
+        "extractor": extractor.network.name,
+        "weights": extractor.weights,
+        "pictures": Rendering(1.0 if pool.complex_valued else None, raw=raw).described(),
+        "torch_fidelity": torch_fidelity.__version__,
+    }
+    numbers = cache.load({**key, "holds": "statistics"}) if cache else None
+    table = cache.load({**key, "holds": "features"}) if cache and keep_features else None
+    if numbers is None or (keep_features and table is None):
+        numbers, table = _computed(pool, extractor, advance, raw=raw)
+        if cache is not None:
+            cache.save({**key, "holds": "statistics"}, numbers)
+            if keep_features:
+                cache.save({**key, "holds": "features"}, table)
+    window = float(numbers["window"])
+    return Reference(
+        extractor,
+        Rendering(None if np.isnan(window) else window, raw=raw),
+        Statistics(numbers["mean"], numbers["covariance"], int(numbers["count"])),
+        {name: torch.from_numpy(a) for name, a in table.items()} if keep_features and table else None,
+    )
+
+
+def _computed(
+    pool: Pool, extractor: Extractor, advance: Advance | None, *, raw: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Statistics and features of a pool, as arrays."""
+    window = None
+    if pool.complex_valued and not raw:
+        window = streamed_window(pool.read(), pool.count * int(np.prod(pool.shape)))
+    rendering = Rendering(window, raw=raw)
+
+    def shown() -> Iterator[Tensor]:
+        for batch in pool.read():
+            yield rendering(batch)
+            if advance is not None:
+                advance(len(batch))
+
+    found = extractor(shown())
+    fitted = statistics(found[extractor.layer("fid")])
+    numbers = {
+        "mean": fitted.mean,
+        "covariance": fitted.covariance,
+        "count": np.array(fitted.count),
+        "window": np.array(np.nan if window is None else window),
+    }
+    layers = {extractor.layer(kind) for kind in COMPARED}
+    return numbers, {name: tensor.numpy() for name, tensor in found.items() if name in layers}

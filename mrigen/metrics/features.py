@@ -1,92 +1,119 @@
-"""Features of images behind torch-fidelity's extractor interface."""
+"""Features of pictures behind torch-fidelity's extractor interface."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
-from torch_fidelity.registry import register_feature_extractor
+from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
-R64 = "random-vgg16-r64"
-LAYER = "r64"
-SMALLEST = 32
+from mrigen.errors import UsageError
+from mrigen.metrics import dinov2, inception, random_vgg16
+from mrigen.metrics.random_vgg16 import R64
+from mrigen.metrics.weights import Published, digest, tensors
+
+__all__ = ["FEATURES", "R64", "Extractor", "Features", "extractor"]
+
+Features = dict[str, Tensor]
+"""Features (n, d) of n pictures by layer, on the CPU."""
+
+KINDS = ("isc", "fid", "kid", "prc")
 
 
-class RandomVGG16(FeatureExtractorBase):  # type: ignore[misc]
-    """VGG16 with fixed random weights and 64 outputs, "R64" of Naeem et al. 2020 (section 4.2).
+@dataclass(frozen=True)
+class Network:
+    """A network that features are taken from.
 
-    Random features need no download, and Naeem et al. found them more telling than ImageNet features
-    where the data are far from natural photographs, as MR images are. 64 dimensions keep the bias of
-    a Fréchet distance small at about 1,000 samples. Images are taken at their own size (at least
-    32 x 32), which keeps the network cheap for small images.
-
-    A distance in these features is no FID and compares only with others of the same kind.
-
-    Weights are He-normal with seed 0 in the order of the layers, biases zero.
+    Attributes:
+        name: what torch-fidelity knows it by.
+        weights: what decides its features; None where they are published as a file.
+        published: that file.
+        scores: whether its last layer are logits of classes, which the Inception score needs.
+        raw: whether it takes float pictures beside bytes.
     """
 
-    def __init__(self, name: str, features_list: list[str], **_: object) -> None:
-        super().__init__(name, features_list)
-        from torchvision.models import vgg16
-
-        generator = torch.Generator().manual_seed(0)
-        with torch.device("meta"):
-            self.model = vgg16(weights=None, num_classes=64)
-        self.model.to_empty(device="cpu")
-        for module in self.model.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                scale = (2.0 / module.weight[0].numel()) ** 0.5
-                module.weight.data.normal_(0, scale, generator=generator)
-                nn.init.zeros_(module.get_parameter("bias"))
-        self.requires_grad_(False)
-        self.eval()
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """uint8 (B, 3, H, W) to features (B, 64)."""
-        scaled = images.float() / 127.5 - 1
-        if min(scaled.shape[-2:]) < SMALLEST:
-            scaled = nn.functional.interpolate(scaled, size=(SMALLEST, SMALLEST), mode="nearest-exact")
-        return (self.model(scaled),)
-
-    @staticmethod
-    def get_provided_features_list() -> tuple[str, ...]:
-        """The only layer."""
-        return (LAYER,)
-
-    @staticmethod
-    def get_default_feature_layer_for_metric(metric: str) -> str:
-        """The only layer, for every metric."""
-        del metric
-        return LAYER
-
-    @staticmethod
-    def can_be_compiled() -> bool:
-        """Plain convolutions."""
-        return True
-
-    @staticmethod
-    def get_dummy_input_for_compile() -> Tensor:
-        """Smallest input."""
-        return torch.zeros(1, 3, SMALLEST, SMALLEST, dtype=torch.uint8)
+    name: str
+    weights: str | None = None
+    published: Published | None = None
+    scores: bool = False
+    raw: bool = False
 
 
-register_feature_extractor(R64, RandomVGG16)
+FEATURES = {
+    "r64": Network(R64, weights=random_vgg16.WEIGHTS),
+    "inception": Network(inception.INCEPTION, published=inception.PUBLISHED, scores=True, raw=True),
+    "dinov2": Network(dinov2.DINOV2, published=dinov2.PUBLISHED),
+}
 
 
-def extractor(name: str = R64) -> FeatureExtractorBase:
-    """A feature extractor of torch-fidelity or the weight-free one, by name."""
-    from torch_fidelity.utils import create_feature_extractor, resolve_feature_layer_for_metric
+@dataclass(frozen=True)
+class Extractor:
+    """A network that turns pictures into features.
 
-    layer = resolve_feature_layer_for_metric("fid", feature_extractor=name)
-    return create_feature_extractor(name, [layer], cuda=False, verbose=False)
+    Attributes:
+        network: what it is.
+        model: torch-fidelity's module.
+        weights: identifies the weights.
+    """
+
+    network: Network
+    model: FeatureExtractorBase
+    weights: str
+
+    def layer(self, kind: str) -> str:
+        """The layer that torch-fidelity takes for a metric (isc, fid, kid, prc)."""
+        return str(self.model.get_default_feature_layer_for_metric(kind))
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the network; returns itself."""
+        self.model.to(device)
+        return self
+
+    @torch.inference_mode()
+    def __call__(self, pictures: Iterable[Tensor]) -> Features:
+        """Features of batches of pictures (B, 3, H, W), uint8, or float where the network takes them.
+
+        Raises:
+            ValueError: there are none.
+        """
+        device = next(self.model.parameters()).device
+        found = [self.model(batch.to(device)) for batch in pictures]
+        if not found:
+            raise ValueError("there are no pictures to take features of")
+        layers = self.model.get_requested_features_list()
+        return {layer: torch.cat([part[i].cpu() for part in found]) for i, layer in enumerate(layers)}
 
 
-@torch.inference_mode()
-def features(images: Iterable[Tensor], model: FeatureExtractorBase) -> NDArray[np.float64]:
-    """Features (n, d) of batches of uint8 images (B, 3, H, W)."""
-    device = next(model.parameters()).device
-    return np.concatenate([model(batch.to(device))[0].double().cpu().numpy() for batch in images])
+def extractor(name: str = R64, weights: Path | None = None, *, download: bool = False) -> Extractor:
+    """A feature extractor.
+
+    Args:
+        name: ``r64`` (random VGG16, needs no weights), ``inception`` or ``dinov2``.
+        weights: file of its published weights; None to take those that were downloaded before.
+        download: fetch the weights where they are missing.
+
+    Raises:
+        UsageError: unknown name, or weights that are missing, damaged or not wanted.
+    """
+    network = FEATURES.get(name) or next((n for n in FEATURES.values() if n.name == name), None)
+    if network is None:
+        raise UsageError(f"unknown features {name!r}: choose from {', '.join(FEATURES)}")
+    made = FEATURE_EXTRACTORS_REGISTRY[network.name]
+    layers = sorted({made.get_default_feature_layer_for_metric(kind) for kind in KINDS})
+    if network.published is None:
+        if weights is not None:
+            raise UsageError(f"{weights}: features {name!r} need no file of weights; leave it out")
+        return Extractor(network, made(network.name, layers), str(network.weights))
+    path = network.published.find(weights, download=download)
+    tensors(path)
+    try:
+        model = made(network.name, layers, feature_extractor_weights_path=str(path))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"{path}: no weights of {network.published.what} ({reason})") from error
+    return Extractor(network, model, digest(path))

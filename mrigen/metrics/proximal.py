@@ -2,17 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
+import torch
 from torch import Tensor
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 from mrigen import seeds
+from mrigen.data.pool import Pool
+from mrigen.data.stores import Store
 from mrigen.metrics.distance import Reference
+from mrigen.metrics.features import Extractor
+from mrigen.operators.base import Measurements, Operator
 from mrigen.operators.corruption import Corruption
 
 Sample = Callable[[list[int]], Iterable[Tensor]]
 """Generated images for a list of seeds, in batches."""
+
+
+class AsMeasured(Corruption):
+    """The corruption of a store's own samples: operator and noise of random ones, drawn together.
+
+    Args:
+        store: measurements.
+    """
+
+    def __init__(self, store: Store) -> None:
+        law = store.corruption(fresh=False)
+        self._store, self._law = store, law
+        self.noise, self.reason = law.noise, law.reason
+
+    def draw(self, batch: int, generator: torch.Generator) -> Operator:
+        """Operators of random samples."""
+        return self._drawn(batch, generator).operator
+
+    def further(self, operator: Operator, generator: torch.Generator) -> Operator:
+        """As the law of the data has it."""
+        return self._law.further(operator, generator)
+
+    def measure(self, x: Tensor, generator: torch.Generator) -> Measurements:
+        """Measure y = A x + σ ε with A and σ of the same sample."""
+        drawn = self._drawn(len(x), generator)
+        y = drawn.operator.forward(x)
+        if bool(drawn.sigma.any()):
+            y = y + drawn.operator.noise(y, drawn.sigma, generator)
+        return replace(drawn, y=y)
+
+    def _drawn(self, batch: int, generator: torch.Generator) -> Measurements:
+        index = torch.randint(len(self._store), (batch,), generator=generator).tolist()
+        return replace(self._store.measurements(index), sigma=self._store.noise_levels(index))
+
+
+def observations(store: Store) -> Pool:
+    """Aᴴ y of every sample of a store."""
+
+    def take(first: int, last: int) -> Tensor:
+        found = store.measurements(list(range(first, last)))
+        return found.operator.as_image(found.y)
+
+    channels, height, width = take(0, 1).shape[1:]
+    return Pool(str(store.folder), len(store), (channels, height, width), store.complex_valued, take)
+
+
+def observed(batches: Iterable[Tensor], corruption: Corruption, seed: int) -> Iterator[Tensor]:
+    """Generated images as the data would show them: Aᴴ(A x + noise).
+
+    Operators and noise depend on the seed and the number of the batch alone.
+
+    Args:
+        batches: images (B, C, H, W).
+        corruption: of the data.
+        seed: key of operators and noise.
+    """
+    for number, images in enumerate(batches):
+        measured = corruption.measure(images.cpu(), seeds.generator(seed, "proximal", number))
+        yield measured.operator.as_image(measured.y)
 
 
 class ProximalDistance:
@@ -22,7 +86,7 @@ class ProximalDistance:
     between calls come from the generator.
 
     Args:
-        observed: Aᴴ y of the training data (n, C, H, W).
+        data: Aᴴ y of the training data (n, C, H, W).
         corruption: law of the data's operators; for MRI maps and masks are drawn together from the
             store.
         extractor: feature extractor.
@@ -31,23 +95,12 @@ class ProximalDistance:
     """
 
     def __init__(
-        self,
-        observed: Tensor,
-        corruption: Corruption,
-        extractor: FeatureExtractorBase,
-        samples: int,
-        seed: int,
+        self, data: Tensor, corruption: Corruption, extractor: Extractor, samples: int, seed: int
     ) -> None:
-        self._reference = Reference.of(observed, extractor)
+        self._reference = Reference.of(data, extractor)
         self._corruption, self._samples, self._seed = corruption, samples, seed
 
     def __call__(self, sample: Sample) -> float:
         """Distance of the images that ``sample`` makes of seeds 0 ... samples - 1."""
-        return self._reference.distance(
-            self._observe(number, images) for number, images in enumerate(sample(list(range(self._samples))))
-        )
-
-    def _observe(self, number: int, images: Tensor) -> Tensor:
-        generator = seeds.generator(self._seed, "proximal", number)
-        measured = self._corruption.measure(images.cpu(), generator)
-        return measured.operator.as_image(measured.y)
+        images = sample(list(range(self._samples)))
+        return self._reference.distance(observed(images, self._corruption, self._seed))

@@ -1,26 +1,206 @@
-"""Distances of sample files from a reference folder."""
+"""Numbers of sample files: against references, and corrupted against the corrupted training data."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mrigen.data.images import count_images, read_images
-from mrigen.metrics.distance import Reference
-from mrigen.metrics.features import extractor
+from torch import Tensor
+
+from mrigen.data.images import open_images
+from mrigen.data.manifest import NAME as MANIFEST
+from mrigen.data.pool import Pool
+from mrigen.data.stores import open_store
+from mrigen.errors import UsageError
+from mrigen.metrics.cache import Cache
+from mrigen.metrics.distance import Reference, reference_of
+from mrigen.metrics.features import R64, Extractor, extractor
+from mrigen.metrics.proximal import AsMeasured, observations, observed
 from mrigen.metrics.reference import open_reference
+from mrigen.metrics.scores import FEW, METRICS, Compared, Metric, chosen
+from mrigen.progress import bar
+from mrigen.recipe.sampling import counted, open_device
+
+PROXIMAL = "proximal"
+PAPER_SAMPLES = 100
 
 
-def compare(samples: list[Path], reference: Path, split: str, features: str) -> list[dict[str, Any]]:
-    """One row per file: its name, distance, number of samples and of references.
+@dataclass(frozen=True)
+class Comparison:
+    """How samples are measured.
+
+    Attributes:
+        metrics: names of metrics; ``proximal`` needs ``data``, the others ``reference``.
+        reference: references, a folder of the preparation or images of any kind.
+        split: part of prepared references.
+        data: measurement store of the training data.
+        features: feature extractor.
+        weights: file of its weights.
+        download: fetch them where they are missing.
+        paper: raw float magnitudes, as the published MRI distances.
+        samples: take so many from the start; None for all, or 100 in paper mode.
+        resamples: bootstrap sets of an interval, 0 for none.
+        seed: key of operators, noise and bootstrap.
+        cache: where statistics of references are kept.
+        device: where features are computed.
+    """
+
+    metrics: tuple[str, ...]
+    reference: Path | None = None
+    split: str = "test"
+    data: Path | None = None
+    features: str = R64
+    weights: Path | None = None
+    download: bool = False
+    paper: bool = False
+    samples: int | None = None
+    resamples: int = 100
+    seed: int = 0
+    cache: Path | None = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse what does not go together.
+
+        Raises:
+            UsageError: a metric without what it needs, or something given that none of them uses.
+        """
+        against = [name for name in self.metrics if name != PROXIMAL]
+        if not self.metrics:
+            raise UsageError("--metrics: none; give fd, or one of " + ", ".join([*METRICS, PROXIMAL]))
+        if bool(against) != (self.reference is not None):
+            raise UsageError(
+                f"--metrics {','.join(against)}: needs --reference DIR"
+                if against
+                else "--reference: not used by --metrics proximal; leave it out or add a metric such as fd"
+            )
+        if (PROXIMAL in self.metrics) != (self.data is not None):
+            raise UsageError("--proximal and --data STORE belong together: give both or none")
+
+
+def compare(samples: list[Path], settings: Comparison) -> list[dict[str, Any]]:
+    """One row per file: its name, its numbers, the numbers of samples and of references, and warnings.
 
     Raises:
-        UsageError: a file without images, no references, or unknown features.
+        UsageError: files without images or unlike the references, unknown metrics, missing weights.
     """
-    counts = [count_images(path) for path in samples]
-    store = open_reference(reference, split)
-    base = Reference.of(store.images(list(range(len(store)))), extractor(features))
-    return [
-        {"samples": str(path), "fd": base.distance(read_images(path)), "n": n, "references": len(store)}
-        for path, n in zip(samples, counts, strict=True)
-    ]
+    pools = [_cut(open_images(path), settings) for path in samples]
+    taken = extractor(settings.features, settings.weights, download=settings.download)
+    if settings.paper and not taken.network.raw:
+        raise UsageError("--fid-mode paper: is a number of InceptionV3; add --features inception")
+    wanted = chosen([name for name in settings.metrics if name != PROXIMAL], taken)
+    taken.to(open_device(settings.device).device)
+    rows: list[dict[str, Any]] = [{"samples": pool.name, "n": len(pool)} for pool in pools]
+    if settings.reference is not None:
+        _against_references(rows, pools, wanted, taken, settings)
+    if settings.data is not None:
+        _against_data(rows, pools, settings.data, taken, settings)
+    for row in rows:
+        row["warnings"] = _warnings(row)
+    return rows
+
+
+def open_references(path: Path, split: str) -> Pool:
+    """References that a preparation wrote, or images of any kind.
+
+    Raises:
+        UsageError: there are none.
+    """
+    if not (path / MANIFEST).is_file():
+        return open_images(path)
+    store = open_reference(path, split)
+    complex_valued = store.images([0]).is_complex()
+    return Pool(
+        str(path), len(store), store.image_shape, complex_valued, lambda a, b: store.images(list(range(a, b)))
+    )
+
+
+def require_alike(pool: Pool, other: Pool) -> None:
+    """Refuse to compare images of different size or kind.
+
+    Raises:
+        UsageError: they differ.
+    """
+
+    def words(some: Pool) -> str:
+        return f"{'complex' if some.complex_valued else 'real'} {some.shape} (C, H, W)"
+
+    if words(pool) != words(other):
+        raise UsageError(f"{pool.name}: images are {words(pool)}, those of {other.name} are {words(other)}")
+
+
+def _cut(pool: Pool, settings: Comparison) -> Pool:
+    wanted = settings.samples or (PAPER_SAMPLES if settings.paper else len(pool))
+    if min(wanted, len(pool)) < 2:
+        raise UsageError(f"{pool.name}: one image has no distance; sample more of them")
+    if settings.samples and wanted > len(pool):
+        raise UsageError(f"--samples {wanted}: {pool.name} has {len(pool)} images only")
+    if settings.paper and not pool.complex_valued:
+        raise UsageError(f"--fid-mode paper: is for complex MR images, {pool.name} has none")
+    return pool.first(wanted)
+
+
+def _against_references(
+    rows: list[dict[str, Any]],
+    pools: list[Pool],
+    wanted: dict[str, Metric],
+    taken: Extractor,
+    settings: Comparison,
+) -> None:
+    if settings.reference is None:
+        return
+    references = open_references(settings.reference, settings.split)
+    for pool in pools:
+        require_alike(pool, references)
+    keep = any(metric.needs_features for metric in wanted.values())
+    base = _reference(references, taken, settings, keep_features=keep)
+    for row, pool in zip(rows, pools, strict=True):
+        compared = _compared(pool.read(), pool, base, settings)
+        row["references"] = len(references)
+        for metric in wanted.values():
+            row.update(metric.compute(compared))
+
+
+def _against_data(
+    rows: list[dict[str, Any]], pools: list[Pool], data: Path, taken: Extractor, settings: Comparison
+) -> None:
+    store = open_store(data)
+    images = Pool(str(data), len(store), store.image_shape, store.complex_valued, lambda _, __: Tensor())
+    for pool in pools:
+        require_alike(pool, images)
+    seen = observations(store)
+    base = _reference(seen, taken, settings, keep_features=False)
+    corruption = AsMeasured(store)
+    for row, pool in zip(rows, pools, strict=True):
+        compared = _compared(observed(pool.read(), corruption, settings.seed), pool, base, settings)
+        found = METRICS["fd"].compute(compared)
+        row.update({name.replace("fd", PROXIMAL): value for name, value in found.items()})
+        row["observations"] = len(seen)
+
+
+def _reference(pool: Pool, taken: Extractor, settings: Comparison, *, keep_features: bool) -> Reference:
+    if len(pool) < 2:
+        raise UsageError(f"{pool.name}: one image is no reference; prepare more")
+    cache = None if settings.cache is None else Cache(settings.cache)
+    with bar("reference", len(pool), "img") as advance:
+        return reference_of(
+            pool, taken, raw=settings.paper, keep_features=keep_features, cache=cache, advance=advance
+        )
+
+
+def _compared(batches: Iterable[Tensor], pool: Pool, base: Reference, settings: Comparison) -> Compared:
+    with bar(pool.name, len(pool), "img") as advance:
+        features = base.look(counted(batches, advance))
+    return Compared(features, base, settings.resamples, settings.seed)
+
+
+def _warnings(row: dict[str, Any]) -> list[str]:
+    few = {
+        f"{row[name]} {word}": row[name]
+        for name, word in (("n", "samples"), ("references", "references"), ("observations", "observations"))
+        if row.get(name, FEW) < FEW
+    }
+    words = f"{row['samples']}: {' and '.join(few)}, fewer than {FEW:,}: distances are biased upwards"
+    return [f"{words}; compare them only at equal n"] if few else []
