@@ -1,0 +1,72 @@
+"""What an ambient teacher says about the measurement itself."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from mrigen.diffusion.noise import per_sample
+from mrigen.errors import UsageError
+from mrigen.inverse.base import SOLVERS, Positive, Solver, SolverParams, State
+from mrigen.inverse.prior import TeacherPrior
+from mrigen.inverse.task import Task
+from mrigen.operators.base import linear
+
+
+class AmbientOneStepParams(SolverParams):
+    """What the teacher is shown.
+
+    Attributes:
+        masks: 0 shows all that was measured, as Ambient Diffusion does; n averages over n further masks
+            Ã ~ p(Ã | A), which hide a little of it as in training.
+        sigma: noise level that the teacher is told where the data have none.
+    """
+
+    masks: Annotated[int, Field(ge=0)] = 0
+    sigma: Positive = 0.002
+
+
+@SOLVERS.register("ambient-one-step")
+class AmbientOneStep(Solver[State]):
+    """E[x₀ | Ã(x₀ + σ ε), Ã] with the measurement in the place of Ã(x₀ + σ ε): one network evaluation.
+
+    Ambient Diffusion (Daras et al. 2023), section 5.1. The network sees Aᴴ y and the mask of A, at the
+    measurement's own noise level; a tiny noise is added where that is zero, so that the network is
+    never called at a level that it was not trained for.
+    """
+
+    Params: ClassVar[type[SolverParams]] = AmbientOneStepParams
+    params: AmbientOneStepParams
+    needs: ClassVar[frozenset[str]] = frozenset({"teacher"})
+
+    def start(self, task: Task) -> State:
+        """Nothing yet.
+
+        Raises:
+            UsageError: the teacher is not told what it sees.
+        """
+        if not task.teacher.objective.shows_mask:
+            raise UsageError(
+                "solver ambient-one-step needs an ambient teacher, which is told what was measured; use dps"
+            )
+        return State(task.blank())
+
+    def step(self, task: Task, state: State, number: int) -> State:
+        """One look, or the mean of several."""
+        del state, number
+        teacher = task.teacher
+        if not self.params.masks:
+            return State(self._look(task, teacher, None))
+        looks = [self._look(task, teacher, mask) for mask in range(self.params.masks)]
+        return State(sum(looks[1:], looks[0]) / len(looks))
+
+    def _look(self, task: Task, teacher: TeacherPrior, mask: int | None) -> Tensor:
+        A = task.linear
+        further = A if mask is None else linear(teacher.hide(A, task.seeds, mask))
+        noiseless = task.data.sigma == 0
+        sigma = task.data.sigma.where(~noiseless, self.params.sigma)
+        added = per_sample(sigma * noiseless) * task.noise("look")
+        seen = further.adjoint(task.data.y) + further.normal(added)
+        return teacher.denoiser(seen, sigma, further.conditioning())

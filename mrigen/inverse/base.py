@@ -1,0 +1,141 @@
+"""The loop that every solver shares; a solver is one step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Generic, TypeVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mrigen.inverse.task import Task, column, square
+from mrigen.progress import Advance
+from mrigen.registry import Params, Registry
+
+SOLVERS: Registry[Solver] = Registry("solver", "mrigen.inverse")  # type: ignore[type-arg]
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+class SolverParams(Params):
+    """What every solver takes; solvers in one step need nothing."""
+
+
+class IterativeParams(SolverParams):
+    """Parameters of solvers that approach the data step by step and fit their noise in the end.
+
+    Attributes:
+        steps: at most so many.
+        discrepancy: τ of Morozov's discrepancy principle: an image is finished at the first step with
+            ‖A x − y‖² ≤ τ² E‖σ ε‖²; None to run all steps. Nothing stops where σ is unknown.
+    """
+
+    steps: Count = 100
+    discrepancy: Positive | None = 1.0
+
+
+@dataclass
+class State:
+    """Where a solver is.
+
+    Attributes:
+        x: the estimate so far, (B, C, H, W).
+    """
+
+    x: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """What a solver found.
+
+    Attributes:
+        image: estimates, (B, C, H, W).
+        steps: steps that each image took, (B,).
+        misfit: ‖A x − y‖ / ‖y‖ of each, (B,).
+    """
+
+    image: Tensor
+    steps: Tensor
+    misfit: Tensor
+
+
+S = TypeVar("S", bound=State)
+
+
+class Solver(ABC, Generic[S]):
+    """From measurements to images.
+
+    Attributes:
+        needs: kinds of models of which it needs one: ``teacher``, ``generator``; empty for none.
+        evaluations_per_step: network evaluations of one step, for one image.
+    """
+
+    Params: ClassVar[type[SolverParams]] = SolverParams
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, params: SolverParams) -> None:
+        self.params = params
+
+    @property
+    def steps(self) -> int:
+        """Number of steps."""
+        return self.params.steps if isinstance(self.params, IterativeParams) else 1
+
+    @abstractmethod
+    def start(self, task: Task) -> S:
+        """The state before the first step."""
+
+    @abstractmethod
+    def step(self, task: Task, state: S, number: int) -> S:
+        """One step; ``number`` counts from 0."""
+
+    @torch.no_grad()
+    def solve(self, task: Task, advance: Advance | None = None) -> Solution:
+        """Run the steps, and keep each image from the step on at which it fits the data to their noise.
+
+        Args:
+            task: measurements, prior and seeds.
+            advance: told of every step.
+
+        Raises:
+            UsageError: the solver cannot work with this operator or prior.
+        """
+        state = self.start(task)
+        goal = self._goal(task)
+        image, taken = state.x, torch.zeros(len(task.data), dtype=torch.int64, device=state.x.device)
+        active = torch.ones_like(taken, dtype=torch.bool)
+        for number in range(self.steps):
+            state = self.step(task, state, number)
+            image = torch.where(column(active, image), state.x, image)
+            taken += active
+            if goal is not None:
+                active = active & (task.misfit(state.x) > goal)
+                if not active.any():
+                    if advance is not None:
+                        advance(self.steps - number)
+                    break
+            if advance is not None:
+                advance(1)
+        return Solution(image, taken, self._misfit(task, image))
+
+    def _goal(self, task: Task) -> Tensor | None:
+        """Squared residual at which an image is finished, (B,); None where nothing stops early."""
+        tau = self.params.discrepancy if isinstance(self.params, IterativeParams) else None
+        if tau is None or not (task.data.sigma > 0).any():
+            return None
+        return torch.where(task.data.sigma > 0, tau**2 * task.noise_energy(), -1)
+
+    @staticmethod
+    def _misfit(task: Task, image: Tensor) -> Tensor:
+        energy = square(task.data.y)
+        return (task.misfit(image) / energy.clamp(min=torch.finfo(energy.dtype).tiny)).sqrt()
+
+    @classmethod
+    def example(cls) -> Solver[S]:
+        """Default parameters."""
+        return cls(cls.Params())

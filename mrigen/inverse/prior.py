@@ -1,0 +1,130 @@
+"""Learned priors as solvers see them: a teacher that denoises, or a generator that makes images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from mrigen import seeds
+from mrigen.diffusion.denoiser import Denoiser
+from mrigen.diffusion.objectives import Objective
+from mrigen.operators.base import Operator, concatenate
+from mrigen.operators.corruption import Corruption
+
+CorruptionOf = Callable[[Operator], Corruption]
+"""The training corruption on the coils, or whatever else belongs to the scan, of one measurement."""
+
+
+class FurtherMasks:
+    """Ã as the model saw them in training, for the measurements at hand.
+
+    Args:
+        objective: the teacher's objective.
+        corruption_of: p(A) of the training for the operator of one image.
+    """
+
+    def __init__(self, objective: Objective, corruption_of: CorruptionOf) -> None:
+        self.objective = objective
+        self._corruption_of = corruption_of
+
+    def draw(self, operator: Operator, wanted: list[int], *purpose: int | str) -> Operator:
+        """Ã ~ p(Ã | A), A ~ p(A) for each image of a batch, by its seed.
+
+        Args:
+            operator: of the measurements; a training operator takes coils and sizes from it.
+            wanted: a seed per image.
+            purpose: what it is for.
+        """
+        drawn = []
+        for index, seed in enumerate(wanted):
+            corruption = self._corruption_of(operator.pick(index).to(device="cpu"))
+            generator = seeds.generator(seed, "further", *purpose)
+            A = corruption.draw(1, generator)
+            drawn.append(self.objective.further(A, corruption, generator))
+        return concatenate(drawn).to(device=operator.zero_image().device)
+
+    def hide(self, operator: Operator, wanted: list[int], *purpose: int | str) -> Operator:
+        """Ã ~ p(Ã | A) of the measurements' own A."""
+        drawn = []
+        for index, seed in enumerate(wanted):
+            one = operator.pick(index).to(device="cpu")
+            generator = seeds.generator(seed, "hide", *purpose)
+            drawn.append(self.objective.further(one, self._corruption_of(one), generator))
+        return concatenate(drawn).to(device=operator.zero_image().device)
+
+
+class TeacherPrior(FurtherMasks):
+    """A diffusion teacher.
+
+    Args:
+        denoiser: its network.
+        objective: what it was trained with.
+        corruption_of: p(A) of the training for the operator of one image.
+    """
+
+    def __init__(self, denoiser: Denoiser, objective: Objective, corruption_of: CorruptionOf) -> None:
+        super().__init__(objective, corruption_of)
+        self.denoiser = denoiser
+
+    def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """E[x₀ | x₀ + σ ε]; an ambient teacher is told that everything is seen.
+
+        Args:
+            x: noisy images (B, C, H, W).
+            sigma: noise levels (B,).
+        """
+        return self.denoiser(x, sigma)
+
+    def through(self, x: Tensor, sigma: Tensor, further: Operator) -> Tensor:
+        """E[x₀ | Ã(x₀ + σ ε), Ã], what an ambient teacher was trained for; arguments as ``denoise``."""
+        return self.objective.predict(self.denoiser, x, sigma, further)
+
+
+class GeneratorPrior:
+    """A one-step generator x = G(z).
+
+    Args:
+        network: called as ``network(z)`` or, with masks, as ``network(z, objective, further)``.
+        masks: for generators that see their latent through Ã; None for those that see all of it.
+    """
+
+    def __init__(self, network: nn.Module, masks: FurtherMasks | None = None) -> None:
+        self.network = network
+        self._masks = masks
+
+    def further(self, operator: Operator, wanted: list[int]) -> Operator | None:
+        """Ã that the generator sees its latents through; None where it sees all of them."""
+        return None if self._masks is None else self._masks.draw(operator, wanted)
+
+    def generate(self, z: Tensor, further: Operator | None = None) -> Tensor:
+        """Images (B, C, H, W) of standard normal latents of the same shape."""
+        objective = None if self._masks is None else self._masks.objective
+        image: Tensor = self.network(z, objective, further)
+        return image
+
+    def copy(self) -> GeneratorPrior:
+        """The same generator with weights of its own that can be trained."""
+        import copy
+
+        twin = copy.deepcopy(self.network)
+        for weight in twin.parameters():
+            weight.requires_grad_(True)
+        return GeneratorPrior(twin, self._masks)
+
+
+Prior = TeacherPrior | GeneratorPrior
+
+
+def frozen(network: nn.Module) -> nn.Module:
+    """The network without gradients of its weights, so that those of images are cheaper."""
+    for weight in network.parameters():
+        weight.requires_grad_(False)
+    return network.eval()
+
+
+def gradient(value: Tensor, x: Tensor) -> Tensor:
+    """∇ of the sum of ``value`` with respect to x; ∂/∂Re + i ∂/∂Im where x is complex."""
+    (found,) = torch.autograd.grad(value.sum(), x)
+    return found

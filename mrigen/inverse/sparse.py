@@ -1,0 +1,62 @@
+"""Sparse reconstructions through sigpy's apps."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mrigen.inverse.base import Count, NonNegative, Solver, SolverParams, State
+from mrigen.inverse.least_squares import largest_eigenvalue
+from mrigen.inverse.task import Task
+from mrigen.operators.sigpy_bridge import to_sigpy
+
+Array = NDArray[Any]
+
+
+class SparseParams(SolverParams):
+    """A convex problem.
+
+    Attributes:
+        regularization: λ, for data scaled as mrigen prepares them (bright tissue is about 1).
+        iterations: of sigpy's algorithm.
+    """
+
+    regularization: NonNegative = 0.005
+    iterations: Count = 100
+
+
+class SparseSolver(Solver[State]):
+    """argmin ½ ‖A x − y‖² + λ g(x) for any linear A, one image after the other.
+
+    Works on the CPU. The step size comes from the operator's largest eigenvalue, found by power
+    iteration from the image's seed, so that nothing depends on numpy's global generator.
+    """
+
+    Params: ClassVar[type[SolverParams]] = SparseParams
+    params: SparseParams
+
+    @abstractmethod
+    def app(self, linop: Any, y: Array, eigenvalue: float) -> Any:
+        """The sigpy app of one image."""
+
+    def start(self, task: Task) -> State:
+        """Nothing yet."""
+        return State(task.blank())
+
+    def step(self, task: Task, state: State, number: int) -> State:
+        """All images."""
+        del number
+        A = task.linear
+        eigenvalues = largest_eigenvalue(A, task.noise("power")).tolist()
+        images: list[Tensor] = []
+        for index, value in enumerate(eigenvalues):
+            y = task.data.y[index].cpu().numpy()
+            # Nesterov's steps must not exceed the inverse of the eigenvalue, which is found from below.
+            solved = self.app(to_sigpy(A, index), np.ascontiguousarray(y), 1.01 * max(value, 1e-12)).run()
+            images.append(torch.from_numpy(solved).to(state.x))
+        return State(torch.stack(images))

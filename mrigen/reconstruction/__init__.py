@@ -1,0 +1,1 @@
+"""From files of measurements to files of images: what ``mrigen reconstruct`` does."""
