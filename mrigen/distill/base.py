@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mrigen.conventions import Conventions, NetworkDenoiser
+from mrigen.conventions import Conventions, NetworkDenoiser, to_channels
 from mrigen.diffusion.denoiser import Denoiser
 from mrigen.diffusion.noise import KarrasUniform
 from mrigen.diffusion.objectives import Objective
 from mrigen.operators.base import Operator, randn_like
 from mrigen.operators.corruption import Corruption
 from mrigen.registry import Params, Registry
+
+if TYPE_CHECKING:
+    from mrigen.distill.regression import Regression
 
 LOSSES: Registry[DistillLoss] = Registry("distillation loss", "mrigen.distill")
 
@@ -62,6 +65,7 @@ class LossParams(Params):
         noise: distribution of the noise levels of the generator's loss.
         domain: where differences are taken: ``measurement`` applies Aᴴ A to them, ``image`` does not
             (the released code).
+        divisor_floor: smallest divisor of a sample's loss.
     """
 
     noise: KarrasUniform = KarrasUniform()
@@ -75,12 +79,18 @@ class DistillLoss(ABC):
     Both are used with a teacher's own objective: it says what the denoisers see of a generated image
     and what of it the data can judge.
 
+    Attributes:
+        uses_fake: whether there is a fake score to train.
+        regression: a further term on pairs of latents and teacher images, or None.
+
     Args:
         params: the loss's constants.
         objective: the objective that the teacher was trained with.
     """
 
     Params: ClassVar[type[LossParams]] = LossParams
+    uses_fake: ClassVar[bool] = True
+    regression: Regression | None = None
 
     def __init__(self, params: LossParams, objective: Objective) -> None:
         self.params = params
@@ -102,7 +112,6 @@ class DistillLoss(ABC):
         batch = replace(corruption.measure(x_g.detach(), generator), labels=labels)
         return self.objective(fake, batch, generator)
 
-    @abstractmethod
     def generator(
         self,
         teacher: Denoiser,
@@ -112,12 +121,59 @@ class DistillLoss(ABC):
         generator: torch.Generator,
         labels: Tensor | None = None,
     ) -> Tensor:
-        """Loss per sample (B,) whose gradient with respect to x_g trains the generator."""
+        """Loss per sample (B,) whose gradient with respect to x_g trains the generator.
 
-    def _judge(self, difference: Tensor, operator: Operator) -> Tensor:
+        Operators, noise level and noise are drawn for ``at``.
+        """
+        A = corruption.draw(len(x_g), generator).to(device=x_g.device)
+        further = self.objective.further(A, corruption, generator)
+        data = corruption.noise.draw(len(x_g), generator).to(x_g.device)
+        signal = self.objective.signal(x_g, A, data, generator)
+        sigma = self.params.noise.draw(len(x_g), generator).to(x_g.device)
+        noise = randn_like(signal, generator)
+        return self.at(teacher, fake, signal, A, further, sigma, noise, labels)
+
+    @abstractmethod
+    def at(
+        self,
+        teacher: Denoiser,
+        fake: Denoiser,
+        signal: Tensor,
+        A: Operator,
+        further: Operator,
+        sigma: Tensor,
+        noise: Tensor,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """The generator's loss per sample (B,) with all of its randomness given.
+
+        Args:
+            teacher: f_φ.
+            fake: f_ψ, not called where ``uses_fake`` is false.
+            signal: s, what the teacher models of the generated image; carries its gradient.
+            A: operator that says what the data can judge.
+            further: operator through which the denoisers see.
+            sigma: noise levels (B,).
+            noise: standard normal, like ``signal``.
+            labels: class labels (B, classes), or None.
+        """
+
+    def judge(self, difference: Tensor, operator: Operator) -> Tensor:
+        """P of a difference of signals, as real channels: what the loss's domain leaves of it."""
         if self.params.domain == "image":
-            return difference
-        return self.objective.compare(difference, operator)
+            return to_channels(difference)
+        return to_channels(self.objective.compare(difference, operator))
+
+    @torch.no_grad()
+    def divisor(self, signal: Tensor, f_phi: Tensor, operator: Operator) -> Tensor:
+        """Mean |P(s − f_φ)| over the real channels of each sample, floored (B,); SiD and DMD share it."""
+        error = self.judge(signal - f_phi, operator)
+        return error.abs().flatten(1).mean(1).clamp(min=self.params.divisor_floor)
+
+
+def follow(seen: Tensor, step: Tensor) -> Tensor:
+    """½ ‖seen − sg(seen − step)‖² per sample (B,): its gradient with respect to ``seen`` is ``step``."""
+    return 0.5 * (seen - (seen - step).detach()).square().flatten(1).sum(1)
 
 
 def latent(

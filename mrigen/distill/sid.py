@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from mrigen.diffusion.denoiser import Denoiser, to_channels
+from mrigen.diffusion.denoiser import Denoiser
 from mrigen.diffusion.noise import per_sample
 from mrigen.distill.base import LOSSES, DistillLoss, LossParams
-from mrigen.operators.base import Operator, randn_like
-from mrigen.operators.corruption import Corruption
+from mrigen.operators.base import Operator
 
 
 class SiDParams(LossParams):
@@ -41,24 +39,6 @@ class SiD(DistillLoss):
     Params: ClassVar[type[LossParams]] = SiDParams
     params: SiDParams
 
-    def generator(
-        self,
-        teacher: Denoiser,
-        fake: Denoiser,
-        x_g: Tensor,
-        corruption: Corruption,
-        generator: torch.Generator,
-        labels: Tensor | None = None,
-    ) -> Tensor:
-        """Loss per sample (B,); gradients flow through both denoisers."""
-        A = corruption.draw(len(x_g), generator).to(device=x_g.device)
-        further = self.objective.further(A, corruption, generator)
-        data = corruption.noise.draw(len(x_g), generator).to(x_g.device)
-        signal = self.objective.signal(x_g, A, data, generator)
-        sigma = self.params.noise.draw(len(x_g), generator).to(x_g.device)
-        noise = randn_like(signal, generator)
-        return self.at(teacher, fake, signal, A, further, sigma, noise, labels)
-
     def at(
         self,
         teacher: Denoiser,
@@ -70,14 +50,11 @@ class SiD(DistillLoss):
         noise: Tensor,
         labels: Tensor | None = None,
     ) -> Tensor:
-        """The loss with all of its randomness given."""
+        """The loss; gradients flow through both denoisers."""
         noisy = signal + per_sample(sigma) * noise
         f_phi = self.objective.predict(teacher, noisy, sigma, further, labels)
         f_psi = self.objective.predict(fake, noisy, sigma, further, labels)
-        d = to_channels(self._judge(f_phi - f_psi, A))
-        residual = to_channels(self._judge(f_psi - signal, A))
-        with torch.no_grad():
-            error = to_channels(self._judge(signal - f_phi, A))
-            divisor = error.abs().flatten(1).mean(1).clamp(min=self.params.divisor_floor)
+        d = self.judge(f_phi - f_psi, A)
+        residual = self.judge(f_psi - signal, A)
         form = (1 - self.params.alpha) * d.square() + d * residual
-        return form.flatten(1).sum(1) / divisor
+        return form.flatten(1).sum(1) / self.divisor(signal, f_phi, A)
