@@ -82,6 +82,7 @@ def _fail(message: str, code: int) -> int:
 
 
 from mrigen.cli import (  # noqa: E402
+    audit,
     evaluate,
     export,
     import_checkpoint,
@@ -100,6 +101,7 @@ app.command("train")(study.train)
 app.command("distill")(study.distill)
 app.command("sample")(sample.sample)
 app.command("evaluate")(evaluate.evaluate)
+app.command("audit")(audit.audit)
 app.command("run")(study.run)
 app.add_typer(recipes.app, name="recipes")
 app.command("import-checkpoint")(import_checkpoint.import_checkpoint)

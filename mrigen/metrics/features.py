@@ -13,7 +13,7 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
 from mrigen.errors import UsageError
-from mrigen.metrics import dinov2, inception, random_vgg16
+from mrigen.metrics import dinov2, inception, pixel_features, random_vgg16
 from mrigen.metrics.random_vgg16 import R64
 from mrigen.metrics.weights import Published, digest, tensors
 
@@ -47,6 +47,7 @@ class Network:
 FEATURES = {
     "r64": Network(R64, weights=random_vgg16.WEIGHTS),
     "inception": Network(inception.INCEPTION, published=inception.PUBLISHED, scores=True, raw=True),
+    "pixels": Network(pixel_features.PIXELS, weights=pixel_features.WEIGHTS),
     "dinov2": Network(dinov2.DINOV2, published=dinov2.PUBLISHED),
 }
 

@@ -30,6 +30,11 @@ class References(Protocol):
         """Shape of one image, (C, H, W)."""
         ...
 
+    @property
+    def parts(self) -> set[str]:
+        """Names of all parts of the data in the folder."""
+        ...
+
     def images(self, indices: list[int]) -> Tensor:
         """Images (n, C, H, W) in the units of the measurement store."""
         ...
@@ -68,7 +73,7 @@ class ImageReferences:
         self.manifest = ImageManifest.load(self.folder)
         _require_references(self.folder, self.manifest.kind)
         shards = [s for s in self.manifest.shards if split is None or s.split == split]
-        _require_some(self.folder, bool(shards), split, {s.split for s in self.manifest.shards})
+        _require_some(self.folder, bool(shards), split, self.parts)
         self._images = [self._mapped(shard) for shard in shards]
         self._starts = np.cumsum([0, *(s.images for s in shards)])
 
@@ -79,6 +84,11 @@ class ImageReferences:
     def image_shape(self) -> tuple[int, int, int]:
         """Shape of one image, (C, H, W)."""
         return self.manifest.shape
+
+    @property
+    def parts(self) -> set[str]:
+        """Names of all parts of the data in the folder."""
+        return {shard.split for shard in self.manifest.shards}
 
     def images(self, indices: list[int]) -> Tensor:
         """Images float32 (n, C, H, W) in [-1, 1]."""
@@ -126,7 +136,7 @@ class ReferenceStore:
         self.manifest = MRIManifest.load(self.folder)
         _require_references(self.folder, self.manifest.kind)
         volumes = [v for v in self.manifest.volumes if split is None or v.split == split]
-        _require_some(self.folder, bool(volumes), split, {v.split for v in self.manifest.volumes})
+        _require_some(self.folder, bool(volumes), split, self.parts)
         for volume in volumes:
             if not (self.folder / volume.file).is_file():
                 raise UsageError(f"{self.folder / volume.file}: missing although the manifest lists it")
@@ -143,6 +153,11 @@ class ReferenceStore:
     def image_shape(self) -> tuple[int, int, int]:
         """Shape of one image, (1, H, W)."""
         return (1, *self._size)
+
+    @property
+    def parts(self) -> set[str]:
+        """Names of all parts of the data in the folder."""
+        return {volume.split for volume in self.manifest.volumes}
 
     def images(self, indices: list[int]) -> Tensor:
         """Images complex64 (n, 1, H, W) in the units of the measurement store."""

@@ -22,14 +22,14 @@ class Published:
     Attributes:
         what: word for messages.
         url: where they are.
-        option: the option that names a file of them.
+        option: the option that names a file of them; empty where there is none.
         instead: what does without them, for messages.
     """
 
     what: str
     url: str
-    option: str
     instead: str
+    option: str = ""
 
     @property
     def stored(self) -> Path:
@@ -54,10 +54,13 @@ class Published:
             if not download:
                 raise UsageError(
                     f"the weights of {self.what} are not on this machine: add --download to fetch them from "
-                    f"{self.url}, or give a file of them by {self.option} FILE; {self.instead}"
+                    f"{self.url}, or {self._by_hand()}; {self.instead}"
                 )
             self._download()
         return self.stored
+
+    def _by_hand(self) -> str:
+        return f"give the file by {self.option} FILE" if self.option else f"put the file at {self.stored}"
 
     def _download(self) -> None:
         try:
@@ -65,8 +68,7 @@ class Published:
             torch.hub.download_url_to_file(self.url, str(self.stored))
         except (URLError, OSError) as error:
             raise UsageError(
-                f"--download: cannot fetch {self.url} ({error}); give the file by {self.option} FILE; "
-                f"{self.instead}"
+                f"--download: cannot fetch {self.url} ({error}); {self._by_hand()}; {self.instead}"
             ) from error
 
 

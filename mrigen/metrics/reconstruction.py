@@ -1,0 +1,119 @@
+"""Errors of reconstructions: PSNR, SSIM, NMSE and NRMSE, as fastMRI defines them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mrigen.errors import UsageError
+
+SMALLEST = 7
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Errors of one volume of an MR scan, or of one natural image.
+
+    Attributes:
+        psnr: 10 log₁₀(L² / mean (x − x̂)²) in dB, L the largest value of x.
+        ssim: structural similarity (Wang et al. 2004) of every slice, averaged; windows of 7 × 7, range L.
+        nmse: ‖x − x̂‖² / ‖x‖².
+        nrmse: ‖x − x̂‖ / ‖x‖.
+    """
+
+    psnr: float
+    ssim: float
+    nmse: float
+    nrmse: float
+
+    def row(self) -> dict[str, float]:
+        """The numbers by name."""
+        return asdict(self)
+
+
+def volume_errors(estimate: Tensor, target: Tensor, largest: float | None = None) -> Errors:
+    """Errors of the magnitudes of one volume (Zbontar et al. 2018, section 5.2).
+
+    All slices share L and the norms, as in ``fastmri.evaluate``, which computes PSNR, SSIM and NMSE.
+
+    Args:
+        estimate: (slices, H, W) or (slices, 1, H, W), complex or real.
+        target: the same of the reference.
+        largest: L; None for the largest magnitude of the target.
+
+    Raises:
+        UsageError: slices smaller than the window of 7 × 7.
+        ValueError: different shapes.
+    """
+    return _errors(_magnitudes(estimate), _magnitudes(target), largest)
+
+
+def image_errors(estimate: Tensor, target: Tensor) -> list[Errors]:
+    """Errors of natural images (B, C, H, W) in [-1, 1], each on its own.
+
+    Intensities are (x + 1) / 2, L is 1 and the estimate is clipped to the range; SSIM is averaged over the
+    colours.
+
+    Args:
+        estimate: reconstructions.
+        target: references.
+
+    Raises:
+        UsageError: images smaller than the window of 7 × 7.
+        ValueError: different shapes.
+    """
+    pairs = zip(_intensities(estimate), _intensities(target), strict=True)
+    return [_errors(one, other, 1.0) for one, other in pairs]
+
+
+def by_volume(estimate: Tensor, target: Tensor, volumes: Sequence[str]) -> dict[str, Errors]:
+    """Errors of each volume among slices (n, 1, H, W).
+
+    Args:
+        estimate: reconstructions.
+        target: references.
+        volumes: name of the volume of each slice.
+    """
+    names = np.asarray(volumes)
+    return {
+        name: volume_errors(estimate[names == name], target[names == name]) for name in dict.fromkeys(volumes)
+    }
+
+
+def mean(errors: Mapping[str, Errors] | Sequence[Errors]) -> dict[str, float]:
+    """Mean and standard deviation over volumes or images: ``psnr``, ``psnr_std`` and so on."""
+    some = list(errors.values() if isinstance(errors, Mapping) else errors)
+    row: dict[str, float] = {}
+    for field in fields(Errors):
+        values = [getattr(e, field.name) for e in some]
+        row[field.name] = float(np.mean(values))
+        row[f"{field.name}_std"] = float(np.std(values))
+    return row
+
+
+def _errors(estimate: NDArray[np.float64], target: NDArray[np.float64], largest: float | None) -> Errors:
+    from fastmri import evaluate
+
+    if estimate.shape != target.shape:
+        raise ValueError(f"reconstruction {estimate.shape} and reference {target.shape} differ in shape")
+    if min(target.shape[-2:]) < SMALLEST:
+        raise UsageError(f"SSIM looks at 7 × 7 pixels: images of {target.shape[-2:]} (H, W) are too small")
+    top = float(target.max()) if largest is None else largest
+    nmse = float(evaluate.nmse(target, estimate))
+    with np.errstate(divide="ignore"):
+        psnr = float(evaluate.psnr(target, estimate, top))
+    return Errors(psnr, float(evaluate.ssim(target, estimate, top)[0]), nmse, nmse**0.5)
+
+
+def _magnitudes(images: Tensor) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = images.abs().double().cpu().numpy()
+    return found.reshape(len(found), *found.shape[-2:])
+
+
+def _intensities(images: Tensor) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = ((images.double() + 1) / 2).clamp(0, 1).cpu().numpy()
+    return found
