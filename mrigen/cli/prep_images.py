@@ -46,16 +46,11 @@ def prep_images(
     operator: Annotated[
         str | None,
         typer.Option(
-            help="What happens to the images: identity (the default), inpainting, missing-box, kept-patch, "
-            "gaussian-blur, motion-blur, super-resolution, compressed-sensing ...; a class of your own, "
-            "`my_ops.py:MyOperator`; or a recipe, `celeba/deblur-s20`, for its operator and noise.",
+            help="What happens to the images, `inpainting:missing=0.6`: identity (the default), inpainting, "
+            "missing-box, kept-patch, gaussian-blur, motion-blur, super-resolution, compressed-sensing ...; "
+            "a class of your own, `my_ops.py:MyOperator`; or a recipe, `celeba/deblur-s20`, for its operator "
+            "and noise.",
             rich_help_panel=CORRUPTION,
-        ),
-    ] = None,
-    param: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=VALUE", help="Parameter of the operator: `missing=0.6`.", rich_help_panel=CORRUPTION
         ),
     ] = None,
     noise: Annotated[
@@ -129,7 +124,7 @@ def prep_images(
 
     Try:
 
-    - `mrigen prep-images digits --out digits --operator inpainting --param missing=0.6
+    - `mrigen prep-images digits --out digits --operator inpainting:missing=0.6
       --split train=0.75,test=0.25`
 
     - `mrigen prep-images img_align_celeba.zip --out celeba --size 64 --crop celeba --operator gaussian-blur
@@ -160,7 +155,7 @@ def prep_images(
         "limit": limit,
         "seed": seed,
     }
-    options = _options(given, operator, param or [], noise)
+    options = _options(given, operator, noise)
     beside = None if no_references else references or "beside"
     report = image_job.run(source, out, options, references=beside, jobs=jobs)
     image_summary.show(report, out, Console())
@@ -172,45 +167,28 @@ def prep_images(
         raise typer.Exit(1)
 
 
-def _options(
-    given: dict[str, Any], operator: str | None, param: list[str], noise: str | None
-) -> ImageOptions:
+def _options(given: dict[str, Any], operator: str | None, noise: str | None) -> ImageOptions:
     """The options, with operator and noise of a recipe where one is named."""
     from pydantic import ValidationError
 
     from mrigen import recipe
     from mrigen.data_prep.image_options import ImageOptions
     from mrigen.errors import UsageError
+    from mrigen.operators.corruption import CORRUPTIONS
     from mrigen.registry import describe
 
-    spec: dict[str, Any] = {"name": operator or "identity"}
     if operator in recipe.names():
         images = recipe.load(operator).data.images
         if images is None:
             raise UsageError(f"--operator {operator}: this recipe is not about images; name another")
-        spec = dict(images.options.operator)
-        given["noise"] = images.options.noise
-        given["estimate_noise"] |= images.options.estimate_noise
-    spec |= dict(_pair(text) for text in param)
+        given |= {"operator": images.operator, "noise": images.noise}
+        given["estimate_noise"] |= images.estimate_noise
+    elif operator is not None:
+        given["operator"] = CORRUPTIONS.parse(operator)
     if noise is not None:
         low, comma, high = noise.partition(",")
         given["noise"] = [low, high] if comma else noise
     try:
-        return ImageOptions(**given, operator=spec)
+        return ImageOptions(**given)
     except ValidationError as error:
         raise UsageError(f"mrigen prep-images: {describe(error)}") from error
-
-
-def _pair(text: str) -> tuple[str, Any]:
-    """``missing=0.6`` as a key and a value, read as YAML."""
-    import yaml
-
-    from mrigen.errors import UsageError
-
-    key, equals, value = text.partition("=")
-    try:
-        if key and equals:
-            return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError:
-        pass
-    raise UsageError(f"--param {text}: write KEY=VALUE, for example --param missing=0.6")

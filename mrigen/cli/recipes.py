@@ -17,11 +17,25 @@ def list_recipes() -> None:
 
 
 @app.command()
-def show(name: str = typer.Argument(help="A name from the list, or a YAML file.")) -> None:
+def show(
+    name: str = typer.Argument(help="A name from the list, or a YAML file."),
+    resolved: bool = typer.Option(
+        False, "--resolved", help="With everything from the recipes that it extends, without comments."
+    ),
+) -> None:
     """Print a recipe, its header first: the command, the hardware and the numbers to expect.
 
-    Example: `mrigen recipes show demo/brain > mine.yaml`
+    Examples:
+
+    - `mrigen recipes show demo/brain > mine.yaml`
+
+    - a recipe that extends another, in full: `mrigen recipes show cifar10/denoise-s20 --resolved`
     """
     from mrigen import recipe
 
-    typer.echo(recipe.text(name), nl=False)
+    if resolved:
+        import yaml
+
+        typer.echo(yaml.safe_dump(recipe.resolved(name), sort_keys=False), nl=False)
+    else:
+        typer.echo(recipe.text(name), nl=False)

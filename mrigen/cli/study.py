@@ -18,7 +18,10 @@ Out = Annotated[
 ]
 Data = Annotated[
     Path | None,
-    typer.Option(help="A measurement store from `mrigen prep-fastmri`, instead of the recipe's data."),
+    typer.Option(
+        help="Data instead of the recipe's: a store of `mrigen prep-fastmri` or `prep-images`, or what the "
+        "recipe prepares one from (folder or archive of images, folder of scans)."
+    ),
 ]
 Reference = Annotated[
     Path | None, typer.Option(help="Its references for evaluation; by default the folder beside the store.")
@@ -28,6 +31,14 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, checked: `--set teacher.batch=32`."),
 ]
 Seed = Annotated[int | None, typer.Option(help="Key of all randomness, instead of the recipe's.")]
+Smoke = Annotated[
+    bool,
+    typer.Option(
+        "--smoke",
+        help="Everything at tiny size, in seconds, on stand-in data unless --data says otherwise: do all "
+        "parts fit?",
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
 
 
@@ -39,6 +50,7 @@ def run(
     set_: Set = None,
     seed: Seed = None,
     device: Device = "auto",
+    smoke: Smoke = False,
 ) -> None:
     """Run all stages of a recipe: prepare, train, distil, evaluate; finished ones are skipped.
 
@@ -49,8 +61,12 @@ def run(
     - another seed: `mrigen run demo/brain --seed 1 --out runs/brain-seed1`
 
     - own data: `mrigen run fastmri/brain-r4 --data prepared`
+
+    - images, prepared as the recipe says: `mrigen run celeba/deblur-s20 --data celeba.zip`
+
+    - a trial in seconds before days on a cluster: `mrigen run celeba/deblur-s20 --smoke`
     """
-    _study(recipe, out, data, reference, set_, seed, device).run()
+    _study(recipe, out, data, reference, set_, seed, device, smoke=smoke).run()
 
 
 def train(
@@ -60,6 +76,7 @@ def train(
     set_: Set = None,
     seed: Seed = None,
     device: Device = "auto",
+    smoke: Smoke = False,
 ) -> None:
     """Train the corruption-aware teacher of a recipe on measurements alone.
 
@@ -71,7 +88,7 @@ def train(
 
     - a smaller batch: `mrigen train fastmri/brain-r4 --data prepared --set teacher.batch=4`
     """
-    study = _study(recipe, out, data, None, set_, seed, device)
+    study = _study(recipe, out, data, None, set_, seed, device, smoke=smoke)
     study.prepare()
     study.train()
     study.console.print(f"teacher: {study.teacher_folder}", highlight=False)
@@ -83,12 +100,18 @@ def distill(
     teacher: Annotated[
         Path | None, typer.Option(help="Model folder of a given teacher; by default the run folder's own.")
     ] = None,
-    maps: Annotated[
-        Path | None, typer.Option(help="Measurement store that coil maps and masks are taken from.")
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            "--maps",
+            help="Measurement store: coil maps, masks and the selection metric come from it.",
+        ),
     ] = None,
     set_: Set = None,
     seed: Seed = None,
     device: Device = "auto",
+    smoke: Smoke = False,
 ) -> None:
     """Distil a teacher into a one-step generator under the same corruption.
 
@@ -98,7 +121,7 @@ def distill(
 
     - a released teacher: `mrigen distill fastmri/brain-r4 --teacher imported --maps prepared`
     """
-    study = _study(recipe, out, maps, None, set_, seed, device, teacher)
+    study = _study(recipe, out, data, None, set_, seed, device, teacher, smoke=smoke)
     study.prepare()
     study.train()
     study.distill()
@@ -111,19 +134,27 @@ def distill(
 def _study(
     recipe: str,
     out: Path | None,
-    store: Path | None,
+    data: Path | None,
     reference: Path | None,
     overrides: list[str] | None,
     seed: int | None,
     device: str,
     teacher: Path | None = None,
+    *,
+    smoke: bool,
 ) -> Study:
     from rich.console import Console
 
     from mrigen import recipe as recipes
+    from mrigen.recipe import smoke as small
     from mrigen.recipe.study import Study
 
     settings = [*(overrides or []), *([] if seed is None else [f"seed={seed}"])]
     loaded = recipes.load(recipe, settings)
-    folder = out if out is not None else Path("runs") / loaded.name
-    return Study(loaded, folder, Console(), device, teacher, store, reference)
+    if data is not None:
+        loaded = loaded.model_copy(update={"data": loaded.data.given(data)})
+    name = loaded.name
+    if smoke:
+        loaded, name = small.smoke(loaded), f"{name}-smoke"
+    folder = out if out is not None else Path("runs") / name
+    return Study(loaded, folder, Console(), device, teacher, reference)

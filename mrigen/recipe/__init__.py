@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mrigen.recipe.schema import Recipe
 
 LIMIT = 1 << 20
+SUFFIXES = (".yaml", ".yml")
 
 
 class _Loader(yaml.SafeLoader):
@@ -30,8 +31,9 @@ class _Loader(yaml.SafeLoader):
 
 
 def names() -> list[str]:
-    """Names of the shipped recipes, ``demo/brain`` for example."""
-    return sorted(name for name, _ in _shipped(files("mrigen.recipes"), ""))
+    """Names of the shipped recipes, ``demo/brain`` for example; not those that others only extend."""
+    shipped = (name for name, _ in _shipped(files("mrigen.recipes"), ""))
+    return sorted(name for name in shipped if not name.rpartition("/")[2].startswith("_"))
 
 
 def text(name: str) -> str:
@@ -41,7 +43,7 @@ def text(name: str) -> str:
         UsageError: there is no such recipe.
     """
     path = Path(name)
-    if path.suffix in {".yaml", ".yml"}:
+    if name.endswith(SUFFIXES):
         try:
             if path.stat().st_size > LIMIT:
                 raise UsageError(f"{name}: too large for a recipe")
@@ -64,6 +66,50 @@ def summary(name: str) -> str:
     return first.lstrip("# ").strip()
 
 
+def resolved(name: str, below: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A recipe's mapping, unchecked, with everything from the recipe that it ``extends``.
+
+    The recipe's own values win, section by section; a section with another ``name`` (another
+    objective, another network) replaces that of the base as a whole.
+
+    Args:
+        name: a shipped recipe's name, or the path of a YAML file. ``extends`` is the same; a path is
+            relative to the recipe's own.
+        below: recipes that extend this one.
+
+    Raises:
+        UsageError: no such recipe, no valid YAML, or a recipe that extends itself.
+    """
+    if name in below:
+        raise UsageError(f"{name}: extends itself, by way of {' and '.join(below)}")
+    try:
+        tree = yaml.load(text(name), _Loader)  # noqa: S506
+    except yaml.YAMLError as error:
+        raise UsageError(f"{name}: not a valid recipe: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise UsageError(f"{name}: not a valid recipe: the top level must be a mapping")
+    if "extends" not in tree:
+        return tree
+    base = tree.pop("extends")
+    if not isinstance(base, str):
+        raise UsageError(f"{name}: extends: give one recipe, a name or a path")
+    if base.endswith(SUFFIXES):
+        base = str((Path(name).parent / base).resolve())
+    return _merged(resolved(base, (*below, name)), tree)
+
+
+def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    if base.get("name") != own.get("name", base.get("name")):
+        return own
+    both = {
+        key: _merged(base[key], value)
+        if isinstance(base.get(key), dict) and isinstance(value, dict)
+        else value
+        for key, value in own.items()
+    }
+    return {**base, **both}
+
+
 def load(name: str, overrides: list[str] | None = None) -> Recipe:
     """Read and check a recipe.
 
@@ -77,16 +123,11 @@ def load(name: str, overrides: list[str] | None = None) -> Recipe:
     from mrigen.recipe.schema import Recipe
     from mrigen.registry import describe
 
-    try:
-        tree = yaml.load(text(name), _Loader)  # noqa: S506
-    except yaml.YAMLError as error:
-        raise UsageError(f"{name}: not a valid recipe: {' '.join(str(error).split())}") from error
-    if not isinstance(tree, dict):
-        raise UsageError(f"{name}: not a valid recipe: the top level must be a mapping")
+    tree = resolved(name)
     for override in overrides or []:
         _set(tree, override)
     try:
-        return Recipe(**{"name": Path(name).stem if name.endswith((".yaml", ".yml")) else name, **tree})
+        return Recipe(**{"name": Path(name).stem if name.endswith(SUFFIXES) else name, **tree})
     except ValidationError as error:
         raise UsageError(f"recipe {name}: {describe(error)}") from error
     except TypeError as error:

@@ -16,7 +16,7 @@ from mrigen.errors import UsageError
 from mrigen.files import write_json
 from mrigen.metrics.distance import Reference
 from mrigen.metrics.features import extractor
-from mrigen.metrics.reference import open_reference
+from mrigen.metrics.reference import References, open_reference
 from mrigen.progress import bar
 from mrigen.recipe.sampling import counted, sampler_of
 from mrigen.recipe.stages import Stage
@@ -41,7 +41,7 @@ def evaluate(study: Study) -> dict[str, Any]:
     reference = Reference.of(images, extractor(params.features))
     batch = study.store.measurements(spread(len(study.store), count))
     observed = batch.operator.as_image(batch.y)
-    shown = {"reference": images, "zero-filled": observed}
+    shown = {"reference": images, "zero-filled" if images.is_complex() else "observation": observed}
     rows: dict[str, Any] = {"observation": {"fd": reference.distance([observed])}}
     for name, sampler in _samplers(study).items():
         path, seconds = _sample(study, name, sampler, count)
@@ -51,7 +51,9 @@ def evaluate(study: Study) -> dict[str, Any]:
             "evaluations": sampler.evaluations,
         }
         shown[name] = next(read_images(path, SHOWN))
-    rows["floor"] = {"fd": reference.distance([_other_references(study, count)])}
+    others = _other_references(study, references, count)
+    if others is not None:
+        rows["floor"] = {"fd": reference.distance([others])}
     summary = {
         "recipe": study.recipe.name,
         "seed": study.recipe.seed,
@@ -78,10 +80,13 @@ def spread(available: int, wanted: int) -> list[int]:
     return [int(i) for i in torch.linspace(0, available - 1, wanted, dtype=torch.float64).round()]
 
 
-def _other_references(study: Study, count: int) -> Tensor:
-    """Clean images of the training volumes: how close another sample of the truth comes."""
-    others = open_reference(study.reference_folder, "train")
-    return others.images(spread(len(others), count))
+def _other_references(study: Study, references: References, count: int) -> Tensor | None:
+    """Clean images of another part of the data: how close another sample of the truth comes."""
+    parts = sorted(references.parts - {study.recipe.evaluate.split}, key=lambda part: (part != "train", part))
+    if not parts:
+        return None
+    others = open_reference(study.reference_folder, parts[0])
+    return others.images(spread(len(others), count)) if len(others) > 1 else None
 
 
 def _samplers(study: Study) -> dict[str, TeacherSampler | StudentSampler]:

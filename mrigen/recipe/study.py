@@ -38,8 +38,7 @@ class Study:
         console: where progress is told.
         device: ``auto``, ``cpu``, ``cuda`` ...
         teacher: folder of a given teacher, instead of training one.
-        store: folder of a given measurement store, instead of the recipe's data.
-        reference: folder of its references, for evaluation.
+        reference: folder of references for evaluation, instead of the one beside the store.
     """
 
     def __init__(
@@ -49,13 +48,12 @@ class Study:
         console: Console,
         device: str = "auto",
         teacher: Path | None = None,
-        store: Path | None = None,
         reference: Path | None = None,
     ) -> None:
         self.recipe, self.out, self.console = recipe, out, console
         self._device = device
         self._given_teacher = teacher
-        self._given_store = store if store is not None else recipe.data.store
+        self._given_store = recipe.data.store
         self._given_reference = reference if reference is not None else recipe.data.reference
         write_text(
             out / "recipe.yaml",
