@@ -31,5 +31,5 @@ def project(x: Tensor, mask: Tensor, axes: Axes = PLANE) -> Tensor:
     so that only the mask has to be shifted.
     """
     shifted = torch.fft.ifftshift(mask, dim=axes)
-    projected: Tensor = torch.fft.ifftn(torch.fft.fftn(x, dim=axes) * shifted, dim=axes)
+    projected: Tensor = torch.fft.ifftn(torch.fft.fftn(x, dim=axes).mul_(shifted), dim=axes)
     return projected

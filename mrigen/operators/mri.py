@@ -11,6 +11,7 @@ from torch import Tensor
 from mrigen.operators import fourier
 from mrigen.operators.base import LinearOperator, Operator
 from mrigen.operators.corruption import Corruption
+from mrigen.operators.gram import gram
 from mrigen.operators.masks import MaskLaw
 from mrigen.operators.noise import Noise
 
@@ -55,9 +56,8 @@ class MultiCoilMRI(LinearOperator):
         return (self.maps.conj() * fourier.ifft(y * self.mask)).sum(1, keepdim=True)
 
     def normal(self, x: Tensor) -> Tensor:
-        """Σ_c conj(S_c) Fᴴ M F S_c x; a phase-encode mask needs no transform along the readout."""
-        axes = (-1,) if self.mask.shape[-2] == 1 else fourier.PLANE
-        return (self.maps.conj() * fourier.project(self.maps * x, self.mask, axes)).sum(1, keepdim=True)
+        """Σ_c conj(S_c) Fᴴ M F S_c x: complex image (B, 1, H, W) to complex image (B, 1, H, W)."""
+        return gram(self.maps, self.mask, x)
 
     def zero_image(self) -> Tensor:
         """Zeros, complex (B, 1, H, W)."""

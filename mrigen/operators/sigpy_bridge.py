@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mrigen.operators.base import COMPLEX_OF, LinearOperator
+from mrigen.operators.base import COMPLEX_OF, LinearOperator, Operator, linear
 
 Array = NDArray[Any]
 
@@ -112,19 +112,22 @@ def from_sigpy(
     return SigpyOperator(torch.zeros(len(each), *image, dtype=dtype), each)
 
 
-def to_sigpy(operator: LinearOperator, sample: int = 0) -> Any:
+def to_sigpy(operator: Operator, sample: int = 0) -> Any:
     """A ``sigpy.linop.Linop`` that applies the operator of one sample.
 
     It takes numpy arrays (C, H, W) and gives what ``forward`` gives without the batch axis, computed
     on the operator's device and in its precision.
 
     Args:
-        operator: any linear operator.
+        operator: any linear one.
         sample: position in the operator's batch.
+
+    Raises:
+        UsageError: the operator is not linear.
     """
     from sigpy.linop import Linop
 
-    one = operator.pick(sample)
+    one = linear(operator).pick(sample)
     image = one.zero_image()
     measurement = one.forward(image)
 
