@@ -91,7 +91,7 @@ class Registry(Generic[T]):
                 parsed = yaml.safe_load(value)
             except yaml.YAMLError as error:
                 raise UsageError(
-                    f"{self.kind} {text!r}: {key}={value} is not YAML; quote the value"
+                    f"{self.kind} {text!r}: {key}={value} is not YAML; mend the value"
                 ) from error
             if key.strip() in spec:
                 raise UsageError(f"{self.kind} {text!r}: says {key.strip()} twice; leave one out")

@@ -16,6 +16,8 @@ from mrigen.registry import Params
 
 TRIAL = 100
 """Images over which DCD takes the maximum."""
+ROUNDING = 1e-12
+"""Detail of a constant image in units of its value."""
 
 
 class NoiseEstimate(Params):
@@ -74,5 +76,5 @@ def _one(image: NDArray[np.float64]) -> float:
         warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
         warnings.filterwarnings("ignore", "invalid value", RuntimeWarning)
         found = np.array([wavelet_estimate(plane) for plane in planes])
-    told = found[np.isfinite(found) & (found > 0)]
+    told = found[found > ROUNDING * np.abs(image).max(initial=0)]
     return float(told.mean()) if len(told) else 0.0

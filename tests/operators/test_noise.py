@@ -71,12 +71,12 @@ def smooth(count: int, size: int, generator) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("sigma", [0.05, 0.1, 0.2, 0.3])
-@pytest.mark.parametrize("kind", ["numpy", "torch"])
-def test_the_noise_of_smooth_images_is_found_from_above(sigma, kind, generator):
-    x = smooth(300, 32, generator)
+def test_the_noise_of_smooth_images_is_found_from_above(sigma, generator):
+    x = smooth(120, 32, generator)
     y = x + sigma * torch.randn(x.shape, generator=generator)
-    estimate = estimate_sigma(y.numpy() if kind == "numpy" else y)
-    assert estimate.images == 300
+    estimate = estimate_sigma(y)
+    assert estimate.images == 120
+    assert estimate_sigma(y[:3]) == estimate_sigma(y[:3].numpy())
     assert estimate.low <= estimate.sigma <= estimate.high
     assert sigma < estimate.low
     assert estimate.high < 1.15 * sigma
@@ -96,7 +96,7 @@ def test_with_100_images_it_is_the_largest_estimate(generator):
 
 def test_the_interval_covers_the_maximum_of_95_percent_of_trials(generator):
     """DCD's trials, the maximum over 100 images drawn at random, done with a random generator."""
-    y = 0.2 * torch.randn(400, 1, 16, 16, generator=generator)
+    y = 0.2 * torch.randn(250, 1, 16, 16, generator=generator)
     estimate = estimate_sigma(y)
     each = np.array([estimate_sigma([image]).sigma for image in y])
     trials = np.random.default_rng(0).choice(each, (4000, 100)).max(1)

@@ -29,7 +29,6 @@ from mrigen.operators.corruption import CORRUPTIONS, make_corruption
         ),
         ("a=b/my_ops.py:MyOperator", {"name": "a=b/my_ops.py:MyOperator"}),
         ("my_ops.py:MyOperator:std=2", {"name": "my_ops.py:MyOperator", "std": 2}),
-        ("blur:kernel='a,b=c.npy'", {"name": "blur", "kernel": "a,b=c.npy"}),
     ],
 )
 def test_what_the_notation_means(text, spec):
@@ -44,7 +43,7 @@ def test_it_builds_the_same_as_a_recipe():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("inpainting:missing=[1", "missing=\\[1 is not YAML; quote the value"),
+        ("inpainting:missing=[1", "missing=\\[1 is not YAML; mend the value"),
         ("inpainting:missing=0.1,missing=0.2", "says missing twice; leave one out"),
         ("inpainting:name=blur", "says name twice"),
         ("inpainting:missing", "unknown operator 'inpainting:missing': did you mean 'inpainting'"),
