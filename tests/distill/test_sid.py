@@ -89,6 +89,14 @@ def test_noise_levels_stay_below_t_max(generator):
     assert levels.max() > 0.98 * top
 
 
+def test_noise_levels_can_be_clipped():
+    """The floor moves what is below it onto it and leaves the rest alone."""
+    free = KarrasUniform().draw(10_000, torch.Generator().manual_seed(4))
+    floored = KarrasUniform(floor=0.2).draw(10_000, torch.Generator().manual_seed(4))
+    assert torch.equal(floored, free.clamp(min=0.2))
+    assert bool((free < 0.1).any())
+
+
 def test_equal_scores_leave_the_generator_alone():
     """Where the fake score equals the teacher and both are exact, the loss has no gradient on average.
 

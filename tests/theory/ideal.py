@@ -11,8 +11,7 @@ LEVELS = torch.linspace(0.2, 2.0, 7, dtype=torch.float64)
 def fisher(data, generated):
     """E ‖∇ log q(x) − ∇ log p(x)‖² for x ~ p = N(0, generated), q = N(0, data); batched."""
     P, Q = torch.linalg.inv(data), torch.linalg.inv(generated)
-    trace = (P @ generated @ P - 2 * P + Q).diagonal(dim1=-2, dim2=-1).sum(-1)
-    return trace
+    return (P @ generated @ P - 2 * P + Q).diagonal(dim1=-2, dim2=-1).sum(-1)
 
 
 def ideal_loss(generated, data, sigma, A=None, levels=LEVELS):
