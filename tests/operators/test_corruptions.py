@@ -16,6 +16,7 @@ EXPECTED = {
     *("radial", "spiral", "phase-retrieval", "clipping", "compose"),
 }
 NOT_LINEAR = {"phase-retrieval", "clipping"}
+ON_THE_CPU = {"radial", "spiral"}  # sigpy's transform
 MIRRORED = {
     *("identity", "gaussian-blur", "motion-blur", "blur", "inpainting", "missing-box", "kept-patch"),
     *("super-resolution", "clipping"),
@@ -132,6 +133,44 @@ def test_further_corruption_sees_less_or_is_refused(corruption, name):
     torch.testing.assert_close(less[kept], y[kept], rtol=1e-5, atol=1e-5)
     if name != "identity":
         assert less.norm() < y.norm()
+
+
+@pytest.mark.parametrize("name", sorted(set(CORRUPTIONS.names()) - ON_THE_CPU))
+def test_everything_stays_on_the_operators_device(corruption):
+    """The meta device refuses tensors that were left on another; it knows shapes and no values."""
+    operator = corruption.draw(2, seeded(0))
+    away = operator.to(device="meta")
+    x = away.zero_image()
+    y, expected = away.forward(x), operator.forward(operator.zero_image())
+    results = [x, y, away.as_image(y)]
+    if isinstance(away, LinearOperator):
+        results += [away.adjoint(y), away.normal(x)]
+    shown = away.conditioning()
+    results += [] if shown is None else [shown]
+    assert {r.device.type for r in results} == {"meta"}
+    assert y.shape == expected.shape
+    assert y.dtype == expected.dtype
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_the_same(corruption):
+    operator = corruption.draw(2, seeded(0))
+    away = operator.to(device="cuda")
+    x = randn_like(operator.zero_image(), seeded(1))
+    y = operator.forward(x)
+    torch.testing.assert_close(away.forward(x.cuda()).cpu(), y, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(away.as_image(y.cuda()).cpu(), operator.as_image(y), rtol=1e-4, atol=1e-4)
+    noise = [
+        o.noise(y.to(o.zero_image().device), torch.ones(2).to(o.zero_image().device), seeded(2)).cpu()
+        for o in (operator, away)
+    ]
+    torch.testing.assert_close(*noise)
+    if not corruption.reason:
+        further = [
+            corruption.further(o, seeded(3)).forward(x.to(o.zero_image().device)).cpu()
+            for o in (operator, away)
+        ]
+        torch.testing.assert_close(*further, rtol=1e-4, atol=1e-4)
 
 
 def test_noise_is_white_where_something_is_measured(corruption):
