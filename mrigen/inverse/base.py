@@ -94,6 +94,10 @@ class Solver(ABC, Generic[S]):
     def step(self, task: Task, state: S, number: int) -> S:
         """One step; ``number`` counts from 0."""
 
+    def compared(self, state: S) -> Tensor:
+        """The images that must fit the data to their noise for a solver to be done."""
+        return state.x
+
     @torch.no_grad()
     def solve(self, task: Task, advance: Advance | None = None) -> Solution:
         """Run the steps, and keep each image from the step on at which it fits the data to their noise.
@@ -114,7 +118,7 @@ class Solver(ABC, Generic[S]):
             image = torch.where(column(active, image), state.x, image)
             taken += active
             if goal is not None:
-                active = active & (task.misfit(state.x) > goal)
+                active = active & (task.misfit(self.compared(state)) > goal)
                 if not active.any():
                     if advance is not None:
                         advance(self.steps - number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -18,8 +18,10 @@ class DPSParams(AnnealedParams):
 
     Attributes:
         guidance: ζ.
+        hide: what an ambient teacher is not shown; nothing here, ``ambient-dps`` hides.
     """
 
+    hide: Literal["nothing", "fixed", "fresh"] = "nothing"
     guidance: Positive = 1.0
 
 

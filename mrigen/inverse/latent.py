@@ -1,4 +1,4 @@
-"""Latent optimisation through a one-step generator."""
+"""Latent optimisation through a generator."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Latent(Solver[LatentState]):
 
     def start(self, task: Task) -> LatentState:
         """Random latents."""
-        z = [task.noise("latent", number).requires_grad_() for number in range(self.params.starts)]
+        z = [task.latents(number).requires_grad_() for number in range(self.params.starts)]
         further = task.generator.further(task.operator, task.seeds)
         optimizer = torch.optim.Adam(z, lr=self.params.lr)
         best = torch.zeros(len(task.data), dtype=torch.int64, device=z[0].device)

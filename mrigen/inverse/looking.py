@@ -18,13 +18,13 @@ class LookingParams(SolverParams):
     """What the teacher is shown of a noisy image.
 
     Attributes:
-        hide: ``nothing`` shows all of it (an ambient teacher is told so, although it never saw a whole
-            image in training); ``fixed`` shows it through one further mask Ã per image, drawn as in
-            training; ``fresh`` draws another Ã at every step. A teacher that was not trained with masks
+        hide: ``fresh`` shows it through a further mask Ã, drawn as in training, another one at every step;
+            ``fixed`` through one Ã per image; ``nothing`` shows all of it and says so, although an
+            ambient teacher never saw a whole image in training. A teacher that was not trained with masks
             sees everything in any case.
     """
 
-    hide: Literal["nothing", "fixed", "fresh"] = "nothing"
+    hide: Literal["nothing", "fixed", "fresh"] = "fresh"
 
 
 def looking(task: Task, params: LookingParams) -> Predict:
@@ -34,7 +34,7 @@ def looking(task: Task, params: LookingParams) -> Predict:
         UsageError: the prior is no teacher, or its masks do not fit the measurements.
     """
     teacher = task.teacher
-    if params.hide == "nothing" or not teacher.objective.shows_mask:
+    if params.hide == "fresh" or not teacher.objective.shows_mask:
         return lambda x, sigma, _: teacher.denoise(x, task.levels(sigma))
     fixed = teacher.draw(task.operator, task.seeds)
 

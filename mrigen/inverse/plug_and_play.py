@@ -97,6 +97,10 @@ class PlugAndPlay(Solver[SplitState]):
             u = (u + x - v) * (self._level(number + 1) / tau) ** 2
         return SplitState(x, v, u, state.proximal)
 
+    def compared(self, state: SplitState) -> Tensor:
+        """The prior's half; the other one fits the data from the beginning."""
+        return state.prior
+
     def _level(self, number: int) -> float:
         """τ of a step; the dual variable is scaled with its square."""
         p = self.params
@@ -114,7 +118,7 @@ class _Projection:
 
     def __post_init__(self) -> None:
         self.generator = self.task.generator
-        self.z = self.task.noise().requires_grad_()
+        self.z = self.task.latents().requires_grad_()
         self.further = self.generator.further(self.task.operator, self.task.seeds)
         self.optimizer = torch.optim.Adam([self.z], lr=self.params.lr)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -83,15 +84,17 @@ class TeacherPrior(FurtherMasks):
 
 
 class GeneratorPrior:
-    """A one-step generator x = G(z).
+    """A generator x = G(z) of one step or a few.
 
     Args:
-        network: called as ``network(z)`` or, with masks, as ``network(z, objective, further)``.
-        masks: for generators that see their latent through Ã; None for those that see all of it.
+        network: called with a latent for every step, and ``objective`` and ``further`` by name.
+        masks: for generators that see their latents through Ã; None for those that see all of them.
+        steps: number of latents that an image is made from.
     """
 
-    def __init__(self, network: nn.Module, masks: FurtherMasks | None = None) -> None:
+    def __init__(self, network: nn.Module, masks: FurtherMasks | None = None, steps: int = 1) -> None:
         self.network = network
+        self.steps = steps
         self._masks = masks
 
     def further(self, operator: Operator, wanted: list[int]) -> Operator | None:
@@ -99,19 +102,17 @@ class GeneratorPrior:
         return None if self._masks is None else self._masks.draw(operator, wanted)
 
     def generate(self, z: Tensor, further: Operator | None = None) -> Tensor:
-        """Images (B, C, H, W) of standard normal latents of the same shape."""
+        """Images (B, C, H, W) of standard normal latents (B, steps, C, H, W)."""
         objective = None if self._masks is None else self._masks.objective
-        image: Tensor = self.network(z, objective, further)
+        image: Tensor = self.network(*z.unbind(1), objective=objective, further=further)
         return image
 
     def copy(self) -> GeneratorPrior:
         """The same generator with weights of its own that can be trained."""
-        import copy
-
         twin = copy.deepcopy(self.network)
         for weight in twin.parameters():
             weight.requires_grad_(True)
-        return GeneratorPrior(twin, self._masks)
+        return GeneratorPrior(twin, self._masks, self.steps)
 
 
 Prior = TeacherPrior | GeneratorPrior

@@ -90,6 +90,10 @@ class Task:
         )
         return drawn.to(like.dtype)
 
+    def latents(self, start: int = 0) -> Tensor:
+        """Standard normal latents (B, steps, C, H, W) of the generator."""
+        return torch.stack([self.noise("latent", start, step) for step in range(self.generator.steps)], 1)
+
     def levels(self, sigma: float) -> Tensor:
         """One noise level for every image, (B,)."""
         return torch.full((len(self.data),), sigma, device=self.data.y.device)

@@ -67,7 +67,7 @@ class LinearGenerator(torch.nn.Module):
         super().__init__()
         self.root = torch.nn.Parameter(torch.linalg.cholesky(cov))
 
-    def forward(self, z, objective=None, further=None):
+    def forward(self, z, *, objective=None, further=None):
         return (z.flatten(1) @ self.root.T).view_as(z)
 
 

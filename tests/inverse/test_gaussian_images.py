@@ -129,7 +129,9 @@ def test_decomposed_sampling_is_exact_for_white_images(ancestral):
     white = 0.64 * torch.eye(N, dtype=torch.float64)
     rows = torch.linalg.qr(random(N, N, seed=4)).Q[:3]
     problem = same_seeds(prior=teacher(white), A=rows, y=Y[:3])
-    solver = SOLVERS.build({"name": "dds", "steps": 400, "sigma_data": 0.8, "ancestral": ancestral})
+    solver = SOLVERS.build(
+        {"name": "dds", "steps": 400, "sigma_data": 0.8, "spread": 0.0, "ancestral": ancestral}
+    )
     state = solver.start(problem)
     levels = solver.params.grid.steps(400)
     mean = torch.zeros(N, dtype=torch.float64)
