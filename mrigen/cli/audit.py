@@ -22,7 +22,7 @@ def audit(
         Path | None, typer.Option(help="Images that were not trained on, for the same histogram.")
     ] = None,
     features: Annotated[
-        str, typer.Option(help="correlation, or dinov2, inception, r64: cosine of features.")
+        str, typer.Option(help="correlation, or dinov2, inception, r64, pixels: cosine of features.")
     ] = "correlation",
     weights: Annotated[Path | None, typer.Option(help="File of the weights of --features.")] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch missing weights.")] = False,

@@ -40,7 +40,9 @@ def evaluate(
             rich_help_panel=SET,
         ),
     ] = None,
-    features: Annotated[str, typer.Option(help="r64, inception or dinov2.", rich_help_panel=SET)] = "r64",
+    features: Annotated[
+        str, typer.Option(help="r64, pixels, inception or dinov2.", rich_help_panel=SET)
+    ] = "r64",
     fid_mode: Annotated[
         FidMode,
         typer.Option(

@@ -90,20 +90,30 @@ class Extractor:
         return {layer: torch.cat([part[i].cpu() for part in found]) for i, layer in enumerate(layers)}
 
 
+def network_of(name: str) -> Network:
+    """The network of a name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    network = FEATURES.get(name) or next((n for n in FEATURES.values() if n.name == name), None)
+    if network is None:
+        raise UsageError(f"unknown features {name!r}: choose from {', '.join(FEATURES)}")
+    return network
+
+
 def extractor(name: str = R64, weights: Path | None = None, *, download: bool = False) -> Extractor:
     """A feature extractor.
 
     Args:
-        name: ``r64`` (random VGG16, needs no weights), ``inception`` or ``dinov2``.
+        name: a key of ``FEATURES``; ``r64`` (random VGG16) and ``pixels`` need no weights.
         weights: file of its published weights; None to take those that were downloaded before.
         download: fetch the weights where they are missing.
 
     Raises:
         UsageError: unknown name, or weights that are missing, damaged or not wanted.
     """
-    network = FEATURES.get(name) or next((n for n in FEATURES.values() if n.name == name), None)
-    if network is None:
-        raise UsageError(f"unknown features {name!r}: choose from {', '.join(FEATURES)}")
+    network = network_of(name)
     made = FEATURE_EXTRACTORS_REGISTRY[network.name]
     layers = sorted({made.get_default_feature_layer_for_metric(kind) for kind in KINDS})
     if network.published is None:

@@ -15,7 +15,7 @@ from torch_fidelity.metric_prc import prc_features_to_metric
 from mrigen import seeds
 from mrigen.errors import UsageError
 from mrigen.metrics.distance import Reference
-from mrigen.metrics.features import Extractor, Features
+from mrigen.metrics.features import Features, Network
 from mrigen.metrics.frechet import bootstrap_interval, frechet_distance, statistics
 
 SUBSET = 1000
@@ -119,7 +119,7 @@ METRICS = {
 }
 
 
-def chosen(names: list[str], extractor: Extractor) -> dict[str, Metric]:
+def chosen(names: list[str], network: Network) -> dict[str, Metric]:
     """Metrics by name.
 
     Raises:
@@ -128,7 +128,7 @@ def chosen(names: list[str], extractor: Extractor) -> dict[str, Metric]:
     for name in names:
         if name not in METRICS:
             raise UsageError(f"--metrics {name}: unknown; choose from {', '.join([*METRICS, 'proximal'])}")
-        if METRICS[name].inception and not extractor.network.scores:
+        if METRICS[name].inception and not network.scores:
             raise UsageError(
                 f"--metrics {name}: is a number of InceptionV3; add --features inception, or ask for fd, the "
                 "Fréchet distance in other features"

@@ -80,7 +80,7 @@ def tensors(path: Path) -> dict[str, Tensor]:
     """
     try:
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except (pickle.UnpicklingError, LookupError, RuntimeError, EOFError, ValueError, OSError) as error:
         reason = str(error).split("\n", 1)[0]
         raise UsageError(f"{path}: no file of weights ({reason})") from error
     if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):

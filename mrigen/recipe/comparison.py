@@ -16,7 +16,7 @@ from mrigen.data.stores import open_store
 from mrigen.errors import UsageError
 from mrigen.metrics.cache import Cache
 from mrigen.metrics.distance import Reference, reference_of
-from mrigen.metrics.features import R64, Extractor, extractor
+from mrigen.metrics.features import R64, Extractor, extractor, network_of
 from mrigen.metrics.proximal import AsMeasured, observations, observed
 from mrigen.metrics.reference import open_reference
 from mrigen.metrics.scores import FEW, METRICS, Compared, Metric, chosen
@@ -86,11 +86,12 @@ def compare(samples: list[Path], settings: Comparison) -> list[dict[str, Any]]:
     Raises:
         UsageError: files without images or unlike the references, unknown metrics, missing weights.
     """
-    pools = [_cut(open_images(path), settings) for path in samples]
-    taken = extractor(settings.features, settings.weights, download=settings.download)
-    if settings.paper and not taken.network.raw:
+    pools = [taken_samples(open_images(path), settings) for path in samples]
+    network = network_of(settings.features)
+    if settings.paper and not network.raw:
         raise UsageError("--fid-mode paper: is a number of InceptionV3; add --features inception")
-    wanted = chosen([name for name in settings.metrics if name != PROXIMAL], taken)
+    wanted = chosen([name for name in settings.metrics if name != PROXIMAL], network)
+    taken = extractor(settings.features, settings.weights, download=settings.download)
     taken.to(open_device(settings.device).device)
     rows: list[dict[str, Any]] = [{"samples": pool.name, "n": len(pool)} for pool in pools]
     if settings.reference is not None:
@@ -131,7 +132,12 @@ def require_alike(pool: Pool, other: Pool) -> None:
         raise UsageError(f"{pool.name}: images are {words(pool)}, those of {other.name} are {words(other)}")
 
 
-def _cut(pool: Pool, settings: Comparison) -> Pool:
+def taken_samples(pool: Pool, settings: Comparison) -> Pool:
+    """The samples that are measured: the first so many, 100 in paper mode, otherwise all.
+
+    Raises:
+        UsageError: too few of them, or of the wrong kind.
+    """
     wanted = settings.samples or (PAPER_SAMPLES if settings.paper else len(pool))
     if min(wanted, len(pool)) < 2:
         raise UsageError(f"{pool.name}: one image has no distance; sample more of them")
