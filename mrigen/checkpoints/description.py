@@ -18,6 +18,7 @@ MAX_DESCRIPTION = 1 << 20
 PICKLES = {".pkl", ".pt", ".pth", ".pickle", ".bin", ".ckpt"}
 
 Size = Annotated[int, Field(ge=1, le=65536)]
+Level = Annotated[float, Field(gt=0)]
 
 
 class ModelDescription(Params):
@@ -28,13 +29,14 @@ class ModelDescription(Params):
         network: architecture, as a recipe writes it, resolution and channels included.
         preconditioner: preconditioning, as a recipe writes it.
         conventions: meaning of the channels.
-        role: ``teacher`` (a denoiser) or ``generator`` (one step from noise to image).
+        role: ``teacher`` (a denoiser) or ``generator`` (one step, or a few, from noise to image).
         sigma_init: noise level at which a generator's network is called.
+        later_sigmas: noise levels of a generator's steps after the first; none for a one-step generator.
         generator_input: ``full`` shows a generator its whole latent, ``sampled`` masks it as the
             teacher's input is masked.
         image_shape: (C, H, W) of an image; one channel for complex MRI.
         objective: training objective of a teacher (of a generator's teacher), if known.
-        corruption: corruption of the training data, None for clean data.
+        corruption: corruption of the training data, as training assumed it; None for clean data.
         provenance: where the weights come from.
         weights_sha256: checksum of the weights file.
     """
@@ -44,7 +46,8 @@ class ModelDescription(Params):
     preconditioner: dict[str, Any]
     conventions: Conventions
     role: Literal["teacher", "generator"] = "teacher"
-    sigma_init: Annotated[float, Field(gt=0)] | None = None
+    sigma_init: Level | None = None
+    later_sigmas: tuple[Level, ...] = ()
     generator_input: Literal["full", "sampled"] | None = None
     image_shape: tuple[Size, Size, Size]
     objective: dict[str, Any] | None = None
@@ -57,6 +60,8 @@ class ModelDescription(Params):
         generator = self.role == "generator"
         if generator != (self.sigma_init is not None) or generator != (self.generator_input is not None):
             raise ValueError("sigma_init and generator_input belong to generators, and generators need both")
+        if self.later_sigmas and not generator:
+            raise ValueError("later_sigmas belong to generators")
         channels = self.image_shape[0] * (2 if self.conventions.image == "complex" else 1)
         if channels != self.conventions.image_channels:
             raise ValueError(

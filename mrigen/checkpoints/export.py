@@ -63,8 +63,8 @@ def export(folder: Path, kind: str, out: Path) -> float | None:
         Largest difference between the file's output and the model's, None for safetensors.
 
     Raises:
-        UsageError: not a model folder, a teacher or a generator with masked input where a plain
-            function is wanted, or the packages for ONNX are not installed.
+        UsageError: not a model folder, a teacher or a generator with masked input or several steps
+            where a plain function is wanted, or the packages for ONNX are not installed.
     """
     description = read_description(folder)
     if kind == "safetensors":
@@ -77,6 +77,11 @@ def export(folder: Path, kind: str, out: Path) -> float | None:
     if description.generator_input != "full":
         raise UsageError(
             f"{folder} is a generator that needs maps and masks as input: export it to safetensors"
+        )
+    if description.later_sigmas:
+        raise UsageError(
+            f"{folder} is a generator of {1 + len(description.later_sigmas)} steps, which draw noise between "
+            "them: export it to safetensors, or distil with distill.steps=1"
         )
     if kind == "onnx":
         missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]

@@ -126,7 +126,7 @@ def load_teacher(folder: Path) -> tuple[NetworkDenoiser, ModelDescription]:
 
 
 def load_generator(folder: Path) -> tuple[Generator, ModelDescription]:
-    """A one-step generator and its description.
+    """A generator of one or a few steps, and its description.
 
     Raises:
         UsageError: no model folder, or a teacher's.
@@ -134,4 +134,5 @@ def load_generator(folder: Path) -> tuple[Generator, ModelDescription]:
     description = read_description(folder)
     if description.role != "generator" or description.sigma_init is None:
         raise UsageError(f"{folder}: is a teacher; give the folder of a generator")
-    return Generator(load_denoiser(folder), description.sigma_init).eval(), description
+    denoiser = load_denoiser(folder)
+    return Generator(denoiser, description.sigma_init, description.later_sigmas).eval(), description

@@ -1,4 +1,4 @@
-"""Distillation of a teacher into a one-step generator under the teacher's corruption."""
+"""Distillation of a teacher into a generator of one or a few steps under the teacher's corruption."""
 
 from __future__ import annotations
 
@@ -13,24 +13,34 @@ from mrigen import seeds
 from mrigen.diffusion.denoiser import NetworkDenoiser
 from mrigen.distill import DistillLoss, Generator
 from mrigen.distill.base import latent
-from mrigen.engine.ema import EMA
+from mrigen.engine.averages import Averages
 from mrigen.engine.labels import classes, random_labels
 from mrigen.engine.loop import Job
 from mrigen.engine.optimizers import Optimizer
-from mrigen.engine.params import DistillParams
+from mrigen.engine.pairs import Pairs
+from mrigen.engine.params import DistillParams, Start
 from mrigen.engine.states import State
+from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
 
 Score = Callable[[Generator], float]
 """Distance of a generator's corrupted samples from the corrupted training data, less is better."""
 
+Fresh = Callable[[int], NetworkDenoiser]
+"""A denoiser of the teacher's architecture with weights that depend on a seed alone."""
+
 
 class DistillJob(Job):
     """Two-time-scale score distillation (RSD algorithm 6, DCD algorithm 1).
 
-    The fake score and the generator start as copies of the teacher. Every step trains the fake score
-    ``fake_steps`` times on corrupted generated images with the teacher's own objective, then the
-    generator once. The teacher stays in training mode: its dropout is part of the method.
+    The fake score and the generator start as copies of the teacher, unless ``init`` and ``fake_init`` say
+    otherwise. Every step trains the fake score ``fake_steps`` times on corrupted generated images with
+    the teacher's own objective, then the generator once. The teacher stays in training mode: its
+    dropout is part of the method.
+
+    A generator of several steps is trained by matching all of them alike: a micro-batch stops after a
+    random one, and the gradient flows through that step alone (uniform-step matching of few-step SiD,
+    Zhou et al. 2025).
 
     Args:
         params: the recipe's distill section.
@@ -41,6 +51,7 @@ class DistillJob(Job):
         fabric: device, precision and processes.
         seed: key of all randomness.
         score: selection metric, or None to keep the last generator.
+        fresh: where random starts come from; only needed for them.
     """
 
     def __init__(
@@ -53,46 +64,76 @@ class DistillJob(Job):
         fabric: Fabric,
         seed: int,
         score: Score | None = None,
+        fresh: Fresh | None = None,
     ) -> None:
         self.params = params
         self.distill = params
         self.loss, self.corruption, self.image_shape = loss, corruption, image_shape
-        self.fabric, self.seed, self.score = fabric, seed, score
-        conventions = teacher.conventions
+        self.fabric, self.seed = fabric, seed
+        self.conventions = teacher.conventions
         self.classes = classes(teacher)
-        network = teacher.network.to(fabric.device).train()
-        self.fake = Optimizer(copy.deepcopy(network), params.fake, params.images, fabric)
-        self.student = Optimizer(copy.deepcopy(network), params.generator, params.images, fabric)
-        self.teacher = NetworkDenoiser(network.requires_grad_(False), conventions)
-        self.fake_score = NetworkDenoiser(self.fake.module, conventions)
-        self.generator = Generator(NetworkDenoiser(self.student.module, conventions), params.sigma_init)
-        self.ema = EMA(network, params.ema_halflife)
-        self.best = EMA(network, params.ema_halflife)
-        self.history: list[list[float]] = []
+        network = teacher.network.to(fabric.device).train().requires_grad_(True)
+        self.fake = self._start("fake", network, fresh) if loss.uses_fake else None
+        self.student = self._start("generator", network, fresh)
+        self.teacher = NetworkDenoiser(network.requires_grad_(False), self.conventions)
+        self.generator = self._generator(self.student.module)
+        self.averages = Averages(
+            self.student.module.module,
+            params.halflives,
+            params.selection,
+            None if score is None else lambda module: score(self._generator(module)),
+        )
+        self.pairs: Pairs | None = None
+        if loss.regression is not None:
+            size = params.batch // params.micro_batches
+            self.pairs = Pairs(
+                loss.regression.params, self.teacher, loss.objective, corruption, image_shape, seed, size
+            )
+
+    def _start(self, name: str, teacher: nn.Module, fresh: Fresh | None) -> Optimizer:
+        optimizer = self.distill.fake if name == "fake" else self.distill.generator
+        start: Start = self.distill.fake_init if name == "fake" else self.distill.init
+        network = copy.deepcopy(teacher)
+        if start == "random":
+            if fresh is None:
+                raise ValueError("a random start needs fresh")
+            network = fresh(seeds.key(self.seed, name, "init")).network.to(self.fabric.device).train()
+        return Optimizer(network, optimizer, self.params.images, self.fabric)
+
+    def _generator(self, network: nn.Module) -> Generator:
+        denoiser = NetworkDenoiser(network, self.conventions)
+        return Generator(denoiser, self.distill.sigma_init, self.distill.later_sigmas)
 
     def step(self, number: int) -> dict[str, float]:
         """Train the fake score, then the generator; measure the selection metric when it is due."""
         micro = range(self.fabric.global_rank, self.params.micro_batches, self.fabric.world_size)
         images = self.images + self.params.batch
-        self.fake.module.requires_grad_(True)
-        for repeat in range(self.distill.fake_steps):
-            fake = [self._fake(number, repeat, index, len(micro)) for index in micro]
-            self.fake.step(fake, images)
-        self.fake.module.requires_grad_(False)
+        logs = {}
+        if self.fake is not None:
+            logs["fake"] = self._train_fake(self.fake, number, micro, images)
         student = [self._student(number, index, len(micro)) for index in micro]
         self.student.step(student, images)
-        self.ema.update(self.student.module, images, self.params.batch)
-        logs = {"fake": float(torch.stack(fake).mean()), "generator": float(torch.stack(student).mean())}
-        if self.score is not None and self._due(images):
-            logs["selection"] = self._select(images)
+        logs["generator"] = float(torch.stack(student).mean())
+        logs |= self.averages.update(self.student.module.module, images, self.params.batch)
+        self.done = self.averages.over
         return logs
 
-    def _fake(self, number: int, repeat: int, index: int, share: int) -> Tensor:
+    def _train_fake(self, fake: Optimizer, number: int, micro: range, images: int) -> float:
+        """``fake_steps`` updates of the fake score; the mean loss of the last one."""
+        fake.module.requires_grad_(True)
+        for repeat in range(self.distill.fake_steps):
+            losses = [self._fake(fake, number, repeat, index, len(micro)) for index in micro]
+            fake.step(losses, images)
+        fake.module.requires_grad_(False)
+        return float(torch.stack(losses).mean())
+
+    def _fake(self, fake: Optimizer, number: int, repeat: int, index: int, share: int) -> Tensor:
         generator = seeds.generator(self.seed, "fake", number, repeat, index)
         with seeds.dropout_seed(self.seed, "fake-dropout", number, repeat, index):
             with torch.no_grad():
                 x_g, labels = self._generate(generator)
-            loss = self.loss.fake_score(self.fake_score, x_g, self.corruption, generator, labels).mean()
+            score = NetworkDenoiser(fake.module, self.conventions)
+            loss = self.loss.fake_score(score, x_g, self.corruption, generator, labels).mean()
             self.fabric.backward(loss / share)
         return loss.detach()
 
@@ -100,63 +141,63 @@ class DistillJob(Job):
         generator = seeds.generator(self.seed, "generator", number, index)
         with seeds.dropout_seed(self.seed, "generator-dropout", number, index):
             x_g, labels = self._generate(generator)
-            losses = self.loss.generator(
-                self.teacher, self.fake_score, x_g, self.corruption, generator, labels
-            )
-            loss = losses.mean()
+            fake = self.teacher
+            if self.fake is not None:
+                fake = NetworkDenoiser(self.fake.module, self.conventions)
+            loss = self.loss.generator(self.teacher, fake, x_g, self.corruption, generator, labels).mean()
+            if self.pairs is not None:
+                loss = loss + self._regress(self.pairs, generator)
             self.fabric.backward(loss / share)
         return loss.detach()
 
+    def _regress(self, pairs: Pairs, generator: torch.Generator) -> Tensor:
+        """Mean of the regression term over as many pairs as a micro-batch has images."""
+        size = self.params.batch // self.params.micro_batches
+        pair = pairs.draw(size, generator, self.fabric.device)
+        seen = pair.further if self.distill.generator_input == "sampled" else None
+        image = self.generator(pair.z, self.loss.objective, seen, pair.labels)
+        assert self.loss.regression is not None
+        return self.loss.regression(image, pair.target, pair.further, generator).mean()
+
     def _generate(self, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        """Generated images and their class labels, each class as often as the others."""
+        """Generated images of a random step and their class labels, each class as often as the others."""
         size, device = self.params.batch // self.params.micro_batches, self.fabric.device
-        z = latent(size, self.image_shape, self.teacher.conventions, generator).to(device)
+        last = (
+            int(torch.randint(self.distill.steps, (), generator=generator)) if self.distill.steps > 1 else 0
+        )
+        latents = [
+            latent(size, self.image_shape, self.conventions, generator).to(device) for _ in range(last + 1)
+        ]
         drawn = random_labels(self.classes, size, generator)
         labels = None if drawn is None else drawn.to(device)
-        if self.distill.generator_input == "full":
-            return self.generator(z, labels=labels), labels
-        operator = self.corruption.draw(size, generator).to(device=device)
-        further = self.loss.objective.further(operator, self.corruption, generator)
-        return self.generator(z, self.loss.objective, further, labels), labels
-
-    def _due(self, images: int) -> bool:
-        every = self.distill.selection.every_images
-        return every is not None and images // every > (images - self.params.batch) // every
-
-    def _select(self, images: int) -> float:
-        """Measure the averaged generator; keep it if it is the best; stop when patience is over."""
-        averaged = Generator(
-            NetworkDenoiser(self.ema.module, self.teacher.conventions), self.distill.sigma_init
-        )
-        value = self.score(averaged)  # type: ignore[misc]
-        if all(value < earlier for _, earlier in self.history):
-            self.best.module.load_state_dict(self.ema.module.state_dict())
-        self.history.append([float(images), value])
-        patience = self.distill.selection.patience
-        values = [v for _, v in self.history]
-        if patience is not None and len(values) - 1 - values.index(min(values)) >= patience:
-            self.done = True
-        return value
+        objective, further = None, None
+        if self.distill.generator_input == "sampled":
+            objective = self.loss.objective
+            operator: Operator = self.corruption.draw(size, generator).to(device=device)
+            further = objective.further(operator, self.corruption, generator)
+        image = None
+        if last:
+            with torch.no_grad():
+                image = self.generator.until(latents[0], objective, further, labels, latents[1:-1])
+        return self.generator.step(image, latents[-1], last, objective, further, labels), labels
 
     def state(self) -> State:
-        """Both trained networks with their moments, the averages and the metric's history."""
+        """The trained networks with their moments, the averages and the metric's history."""
         return {
-            "fake": self.fake.state(),
+            "fake": None if self.fake is None else self.fake.state(),
             "student": self.student.state(),
-            "ema": self.ema.module.state_dict(),
-            "best": self.best.module.state_dict(),
-            "history": self.history,
+            "averages": self.averages.state(),
         }
 
     def load(self, state: State) -> None:
         """Continue from a saved state."""
-        self.fake.load(state["fake"])
+        if self.fake is not None:
+            self.fake.load(state["fake"])
         self.student.load(state["student"])
-        self.ema.module.load_state_dict(state["ema"])
-        self.best.module.load_state_dict(state["best"])
-        self.history = state["history"]
+        self.averages.load(state["averages"])
+        self.done = self.averages.over
 
     @property
     def result(self) -> nn.Module:
         """The best averaged network by the selection metric, or the last one without it."""
-        return self.best.module if self.history else self.ema.module
+        return self.averages.result

@@ -10,11 +10,13 @@ from mrigen.diffusion.augment import LABELS
 from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.diffusion.samplers import SAMPLERS
 from mrigen.distill import LOSSES
+from mrigen.distill.base import later_levels
 from mrigen.networks import NETWORKS, PRECONDITIONERS
 from mrigen.registry import Params, Registry
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Start = Literal["teacher", "random"]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -62,7 +64,6 @@ class RunParams(Params):
         batch: images per optimiser step, over all processes.
         micro_batch: images per forward pass; None for the whole batch. Randomness belongs to
             micro-batches, so that results do not depend on the number of processes.
-        ema_halflife: half-life of the weight average, in images.
         snapshot_images: images between two saved states.
         keep: number of saved states to keep.
     """
@@ -70,7 +71,6 @@ class RunParams(Params):
     images: Count
     batch: Count = 64
     micro_batch: Count | None = None
-    ema_halflife: Positive = 500_000
     snapshot_images: Count = 500_000
     keep: Count = 2
 
@@ -94,6 +94,7 @@ class TeacherParams(RunParams):
         preconditioning: from network to denoiser.
         objective: training objective.
         optimizer: of the network.
+        ema_halflife: half-life of the weight average, in images.
         fixed_further: use the further masks stored with the data instead of new ones at every step.
         augment: probability of each of EDM's geometric transforms (of mirrors alone where masks are
             shown), which the network is told by labels; 0 for no augmentation.
@@ -103,6 +104,7 @@ class TeacherParams(RunParams):
     preconditioning: _spec(PRECONDITIONERS) = {"name": "edm"}  # type: ignore[valid-type]
     objective: _spec(OBJECTIVES) = {"name": "ambient"}  # type: ignore[valid-type]
     optimizer: OptimizerParams = OptimizerParams(max_grad_norm=1.0)
+    ema_halflife: Positive = 500_000
     fixed_further: bool = False
     augment: Annotated[float, Field(ge=0, le=1)] = 0.0
 
@@ -133,11 +135,18 @@ class DistillParams(RunParams):
     Attributes:
         loss: distillation loss.
         generator: optimiser of the generator.
-        fake: optimiser of the fake score.
+        fake: optimiser of the fake score, for losses that have one.
         fake_steps: steps of the fake score per step of the generator.
+        init: where the generator starts, the ``teacher``'s weights or ``random`` ones.
+        fake_init: the same for the fake score.
+        ema_halflife: half-life of the weight average, in images; a list is averaged in one run, and the
+            selection metric chooses.
         sigma_init: noise level at which the generator's network is called.
+        steps: network evaluations per image; 1 for a one-step generator.
         generator_input: ``full`` shows the generator its whole latent and needs no maps to sample;
             ``sampled`` masks it as the teacher's input is masked (the released MRI code).
+        corruption: what to change of the teacher's corruption on purpose, in the words of its model
+            folder: ``{sigma: 0.25}``, ``{mask: {acceleration: 6}}`` (DCD, fig. 6).
         selection: choice of the best generator on the way.
     """
 
@@ -145,9 +154,40 @@ class DistillParams(RunParams):
     generator: OptimizerParams = OptimizerParams(lr=1e-5, betas=(0.0, 0.999))
     fake: OptimizerParams = OptimizerParams(lr=1e-5, betas=(0.0, 0.999))
     fake_steps: Count = 1
+    init: Start = "teacher"
+    fake_init: Start = "teacher"
+    ema_halflife: Positive | Annotated[list[Positive], Field(min_length=1)] = 500_000
     sigma_init: Positive = 2.5
+    steps: Count = 1
     generator_input: Literal["full", "sampled"] = "full"
+    corruption: dict[str, Any] = {}
     selection: SelectionParams = SelectionParams()
+
+    @property
+    def halflives(self) -> tuple[float, ...]:
+        """All half-lives of the weight average."""
+        return tuple(self.ema_halflife) if isinstance(self.ema_halflife, list) else (self.ema_halflife,)
+
+    @property
+    def later_sigmas(self) -> tuple[float, ...]:
+        """Noise levels of the steps after the first."""
+        return later_levels(self.sigma_init, self.steps)
+
+    @model_validator(mode="after")
+    def _fitting(self) -> DistillParams:
+        if len(set(self.halflives)) < len(self.halflives):
+            raise ValueError("ema_halflife says one half-life twice; leave one out")
+        if len(self.halflives) > 1 and self.selection.every_images is None:
+            raise ValueError("several ema_halflife need selection.every_images to choose from them")
+        if self.selection.patience is not None and self.selection.every_images is None:
+            raise ValueError("selection.patience needs selection.every_images")
+        if self.steps > 1 and self.loss.get("regression") is not None:
+            raise ValueError("loss.regression pairs latents with images of one step; set steps: 1")
+        if not LOSSES[self.loss["name"]].uses_fake and (self.fake_steps, self.fake_init) != (1, "teacher"):
+            raise ValueError(
+                f"loss {self.loss['name']} has no fake score: leave out fake_steps and fake_init"
+            )
+        return self
 
 
 class SamplerSpec(Params):

@@ -1,4 +1,4 @@
-"""Images from seeds: by a teacher's sampler or by a one-step generator."""
+"""Images from seeds: by a teacher's sampler or by a generator of one or a few steps."""
 
 from __future__ import annotations
 
@@ -38,18 +38,21 @@ def further_operators(
 
 
 class StudentSampler:
-    """One network evaluation per image.
+    """As many network evaluations per image as the generator has steps, one by default.
+
+    Attributes:
+        shape: (C, H, W) of an image.
+        complex_valued: whether images are complex.
+        evaluations: network evaluations per image.
 
     Args:
-        generator: the one-step generator.
+        generator: the generator.
         shape: (C, H, W) of an image.
         batch: images per network call.
         objective: with ``corruption``, for generators with the ``sampled`` input.
         corruption: where the generator's operators come from.
         label: class of all images; by default each seed has its own.
     """
-
-    evaluations = 1
 
     def __init__(
         self,
@@ -60,9 +63,11 @@ class StudentSampler:
         corruption: Corruption | None = None,
         label: int | None = None,
     ) -> None:
-        self._generator, self._shape, self._batch = generator.eval(), shape, batch
+        self.shape, self.complex_valued = shape, generator.denoiser.conventions.image == "complex"
+        self._generator, self._batch = generator.eval(), batch
         self._objective, self._corruption, self._label = objective, corruption, label
         self._classes = classes(generator.denoiser)
+        self.evaluations = len(generator.sigmas)
         seeded_labels(self._classes, [], label)
 
     def to(self, device: torch.device) -> None:
@@ -73,21 +78,32 @@ class StudentSampler:
     def __call__(self, wanted: list[int]) -> Iterator[Tensor]:
         """Batches of images, one per seed."""
         device = next(self._generator.parameters()).device
-        conventions = self._generator.denoiser.conventions
         for some in chunks(wanted, self._batch):
-            z = seeds.seeded_noise(
-                some, self._shape, complex_valued=conventions.image == "complex", device=device
-            )
+            latents = [
+                seeds.seeded_noise(
+                    some,
+                    self.shape,
+                    *(("latent", number) if number else ()),
+                    complex_valued=self.complex_valued,
+                    device=device,
+                )
+                for number in range(self.evaluations)
+            ]
             further = None
             if self._objective is not None and self._corruption is not None:
                 further = further_operators(self._objective, self._corruption, some).to(device=device)
             labels = seeded_labels(self._classes, some, self._label)
             told = None if labels is None else labels.to(device)
-            yield self._generator(z, self._objective, further, told)
+            yield self._generator(latents[0], self._objective, further, told, latents[1:])
 
 
 class TeacherSampler:
     """A diffusion sampler that looks through one Ã per image, fixed along the trajectory.
+
+    Attributes:
+        shape: (C, H, W) of an image.
+        complex_valued: whether images are complex.
+        evaluations: network evaluations per image.
 
     Args:
         denoiser: the teacher.
@@ -110,7 +126,8 @@ class TeacherSampler:
         label: int | None = None,
     ) -> None:
         self._denoiser, self._objective, self._corruption = denoiser.eval(), objective, corruption
-        self._sampler, self._shape, self._batch, self._label = sampler, shape, batch, label
+        self.shape, self.complex_valued = shape, denoiser.conventions.image == "complex"
+        self._sampler, self._batch, self._label = sampler, batch, label
         self.evaluations = sampler.evaluations(objective.floor)
         self._classes = classes(denoiser)
         seeded_labels(self._classes, [], label)
@@ -125,7 +142,7 @@ class TeacherSampler:
         for some in chunks(wanted, self._batch):
             labels = seeded_labels(self._classes, some, self._label)
             teacher = SeededTeacher(
-                self._denoiser, self._objective, self._corruption, some, self._shape, labels
+                self._denoiser, self._objective, self._corruption, some, self.shape, labels
             )
             yield self._sampler(teacher, teacher.latent())
 

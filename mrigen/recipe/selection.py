@@ -27,7 +27,7 @@ def selection_score(
     distance = ProximalDistance(
         batch.operator.as_image(batch.y), corruption, extractor(features), count, seed
     )
-    sampled = store.corruption() if params.generator_input == "sampled" else None
+    sampled = objective.corruption if params.generator_input == "sampled" else None
 
     def score(generator: Generator) -> float:
         return distance(StudentSampler(generator, store.image_shape, 256, objective, sampled))

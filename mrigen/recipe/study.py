@@ -15,9 +15,7 @@ from mrigen.checkpoints.description import read_description
 from mrigen.checkpoints.folder import save_model
 from mrigen.data.manifest import NAME as MANIFEST
 from mrigen.data.stores import Store, open_store
-from mrigen.distill import LOSSES
 from mrigen.engine import build
-from mrigen.engine.distillation import DistillJob
 from mrigen.engine.loop import drive
 from mrigen.engine.teacher import TeacherJob
 from mrigen.errors import UsageError
@@ -25,7 +23,6 @@ from mrigen.files import write_text
 from mrigen.recipe.prepare import prepare
 from mrigen.recipe.sampling import open_device
 from mrigen.recipe.schema import Recipe
-from mrigen.recipe.selection import selection_score
 from mrigen.recipe.stages import Stage
 
 
@@ -151,30 +148,10 @@ class Study:
         save_model(self.teacher_folder, job.result, description)
 
     def distill(self) -> None:
-        """Distil the teacher into a one-step generator."""
-        self._student_stage().run(self._distill, self.console)
+        """Distil the teacher into a generator of one or a few steps."""
+        from mrigen.recipe.distillation import distill
 
-    def _distill(self) -> None:
-        recipe = self.recipe
-        params = recipe.distill
-        teacher, description = build.load_teacher(self.teacher_folder)
-        corruption = build.corruption_of(description, self.store, self.teacher_folder)
-        objective = build.objective_of(description, corruption, self.teacher_folder)
-        loss = LOSSES.build(params.loss, objective=objective)
-        score = selection_score(params, self.store, recipe.evaluate.features, recipe.seed, objective)
-        shape = self.store.image_shape
-        job = DistillJob(params, teacher, loss, corruption, shape, self.fabric, recipe.seed, score)
-        drive(job, self.out / "student", self.fabric, "student")
-        student = description.model_copy(
-            update={
-                "role": "generator",
-                "image_shape": shape,
-                "sigma_init": params.sigma_init,
-                "generator_input": params.generator_input,
-                "provenance": {**description.provenance, "recipe": recipe.name, "distilled": params.loss},
-            }
-        )
-        save_model(self.student_folder, job.result, student)
+        self._student_stage().run(lambda: distill(self), self.console)
 
     def evaluate(self) -> dict[str, Any]:
         """Compare observations, teacher and student with the references; figure and summary.json."""

@@ -21,7 +21,7 @@ SIGMA = 1.75
 RGB = Conventions(image="real", image_channels=3, mask_channels=0, ones_channel=False)
 
 
-def generator(folder, conventions=RGB, shape=(3, 8, 8), generator_input="full", **config):
+def generator(folder, conventions=RGB, shape=(3, 8, 8), generator_input="full", later_sigmas=(), **config):
     model = make_model(**config)
     description = described(
         model,
@@ -30,6 +30,7 @@ def generator(folder, conventions=RGB, shape=(3, 8, 8), generator_input="full", 
         role="generator",
         sigma_init=SIGMA,
         generator_input=generator_input,
+        later_sigmas=later_sigmas,
     )
     save_model(folder, model, description)
     return model
@@ -114,7 +115,9 @@ def test_teachers_and_masked_generators_are_refused(tmp_path):
     teacher = make_model()
     save_model(tmp_path / "t", teacher, described(teacher, conventions=RGB, image_shape=(3, 8, 8)))
     generator(tmp_path / "m", Conventions(), (1, 8, 8), "sampled", in_channels=4, out_channels=2)
-    for folder, reason in (("t", "is a teacher"), ("m", "needs maps and masks")):
+    generator(tmp_path / "f", later_sigmas=(0.4,))
+    reasons = {"t": "is a teacher", "m": "needs maps and masks", "f": "2 steps, which draw noise between"}
+    for folder, reason in reasons.items():
         with pytest.raises(UsageError, match=reason):
             export(tmp_path / folder, "onnx", tmp_path / "file")
         assert not (tmp_path / "file").exists()

@@ -6,122 +6,13 @@ import signal
 
 import pytest
 import torch
-from lightning_fabric import Fabric
+from tiny_jobs import StopAfter, distill_job, fabric, teacher_job, weights
 
-from mrigen.conventions import NetworkDenoiser
-from mrigen.diffusion.objectives import OBJECTIVES
-from mrigen.distill import LOSSES
-from mrigen.engine.distillation import DistillJob
 from mrigen.engine.loop import Interrupted, Job, drive
-from mrigen.engine.params import DistillParams, OptimizerParams, RunParams, TeacherParams
+from mrigen.engine.params import OptimizerParams, RunParams
 from mrigen.engine.states import load_state, save_state
-from mrigen.engine.teacher import TeacherJob, sample_indices
+from mrigen.engine.teacher import sample_indices
 from mrigen.errors import NonFiniteLossError
-from mrigen.operators import Measurements, MultiCoilMRI
-from mrigen.operators.base import randn_like
-from mrigen.operators.masks import MASKS
-from mrigen.operators.mri import MRICorruption
-
-
-class TinyStore:
-    """Eight slices of random k-space in memory, with the interface of a measurement store."""
-
-    image_shape = (1, 8, 8)
-
-    def __init__(self):
-        generator = torch.Generator().manual_seed(2)
-        maps = torch.randn(8, 2, 8, 8, dtype=torch.complex64, generator=generator)
-        self.maps = maps / maps.abs().square().sum(1, keepdim=True).sqrt()
-        self.law = MASKS.build({"name": "exact-random", "acceleration": 2, "acs_lines": 2})
-        self.acquired = torch.ones(8, 8, dtype=torch.bool)
-        self.masks = self.law.draw(self.acquired, generator)[:, None, None]
-        operator = MultiCoilMRI(self.maps, self.masks)
-        self.y = operator.forward(0.5 * randn_like(operator.zero_image(), generator))
-
-    def __len__(self):
-        return 8
-
-    def bank(self, indices):
-        return self.maps[indices], self.masks[indices], self.acquired[indices]
-
-    def measurements(self, indices, *, fixed_further=False):
-        assert not fixed_further
-        operator = MultiCoilMRI(self.maps[indices], self.masks[indices])
-        return Measurements(self.y[indices], operator, torch.zeros(len(indices)))
-
-
-def tiny_denoiser():
-    from mrigen.conventions import Conventions
-    from mrigen.networks import NETWORKS, PRECONDITIONERS
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = NETWORKS.build(
-            {
-                "name": "song-unet",
-                "resolution": 8,
-                "in_channels": 4,
-                "out_channels": 2,
-                "model_channels": 8,
-                "channel_mult": [1],
-                "num_blocks": 1,
-                "attn_resolutions": [],
-                "dropout": 0.2,
-            }
-        )
-        model = PRECONDITIONERS.build({"name": "edm"}, network=network)
-    return NetworkDenoiser(model, Conventions())
-
-
-def fabric():
-    return Fabric(accelerator="cpu", devices=1)
-
-
-def teacher_job(**params):
-    store = TinyStore()
-    objective = OBJECTIVES.build({"name": "ambient"}, corruption=MRICorruption(store, store.law))
-    settings = TeacherParams(
-        **{"images": 48, "batch": 4, "snapshot_images": 16, "ema_halflife": 20, **params}
-    )
-    return TeacherJob(settings, tiny_denoiser(), objective, store, fabric(), seed=7)
-
-
-def distill_job(score=None, **params):
-    store = TinyStore()
-    corruption = MRICorruption(store, store.law)
-    objective = OBJECTIVES.build({"name": "ambient"}, corruption=corruption)
-    loss = LOSSES.build({"name": "sid"}, objective=objective)
-    fast = {"lr": 1e-3, "betas": [0.0, 0.999]}
-    settings = DistillParams(
-        **{
-            "images": 24,
-            "batch": 4,
-            "snapshot_images": 8,
-            "ema_halflife": 20,
-            "generator": fast,
-            "fake": fast,
-            **params,
-        }
-    )
-    return DistillJob(settings, tiny_denoiser(), loss, corruption, (1, 8, 8), fabric(), seed=7, score=score)
-
-
-def weights(job):
-    return torch.cat([p.flatten() for p in job.result.parameters()])
-
-
-class StopAfter:
-    """Wrap a job's step so that the process 'dies' after some steps."""
-
-    def __init__(self, job, steps):
-        self.job, self.left, self.real = job, steps, job.step
-        job.step = self
-
-    def __call__(self, number):
-        if self.left == 0:
-            raise MemoryError("killed")
-        self.left -= 1
-        return self.real(number)
 
 
 @pytest.mark.parametrize("make", [teacher_job, distill_job])
@@ -234,37 +125,6 @@ def test_log_is_json_lines(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert lines[0]["images"] == 4
     assert lines[0]["loss"] > 0
-
-
-def test_selection_keeps_the_best_and_stops_when_patience_is_over(tmp_path):
-    """Scores 3, 1, 2, 2: the second generator is kept, and two measurements later the run ends."""
-    scores, seen = iter([3.0, 1.0, 2.0, 2.0, 0.0]), []
-
-    def score(generator):
-        seen.append(torch.cat([p.flatten() for p in generator.parameters()]).clone())
-        return next(scores)
-
-    job = distill_job(score, images=400, selection={"every_images": 8, "samples": 4, "patience": 2})
-    drive(job, tmp_path, fabric(), "run")
-    assert job.images == 32
-    assert torch.equal(weights(job), seen[1])
-    assert [value for _, value in job.history] == [3.0, 1.0, 2.0, 2.0]
-
-
-def test_teacher_is_frozen_and_its_dropout_stays_on():
-    job = distill_job()
-    before = [p.clone() for p in job.teacher.parameters()]
-    job.step(0)
-    assert job.teacher.network.training
-    for old, new in zip(before, job.teacher.parameters(), strict=True):
-        assert torch.equal(old, new)
-
-
-def test_sampled_generator_input_sees_the_mask(tmp_path):
-    full, sampled = distill_job(), distill_job(generator_input="sampled")
-    for job in (full, sampled):
-        drive(job, tmp_path / job.distill.generator_input, fabric(), "run")
-    assert not torch.equal(weights(full), weights(sampled))
 
 
 def test_every_epoch_is_a_permutation_that_depends_on_the_position_alone():

@@ -1,0 +1,118 @@
+"""Weight averages of several half-lives, and the best of them by the selection metric."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from mrigen.engine.ema import EMA
+from mrigen.engine.params import SelectionParams
+from mrigen.engine.states import State
+
+Score = Callable[[nn.Module], float]
+"""Distance of a generator's corrupted samples from the corrupted training data, less is better."""
+
+
+class Averages:
+    """Averages one run with several half-lives, measures each, keeps the best, says when to stop.
+
+    Args:
+        module: the network, not yet set up for training.
+        halflives: in images; without a metric the first one is the result.
+        params: when to measure and when to stop.
+        score: metric of an averaged network; None for no selection.
+    """
+
+    def __init__(
+        self, module: nn.Module, halflives: tuple[float, ...], params: SelectionParams, score: Score | None
+    ) -> None:
+        self.averages = [EMA(module, halflife) for halflife in halflives]
+        self.params = params
+        self.score = score if params.every_images is not None else None
+        self._best = None if self.score is None else copy.deepcopy(self.averages[0].module)
+        self.history: list[list[float]] = []
+
+    def update(self, module: nn.Module, images: int, batch: int) -> dict[str, float]:
+        """Average the weights in and measure when it is due; what to log."""
+        for average in self.averages:
+            average.update(module, images, batch)
+        every = self.params.every_images
+        if self.score is None or every is None or images // every == (images - batch) // every:
+            return {}
+        return {"selection": self._measure(images, self.score)}
+
+    def _measure(self, images: int, score: Score) -> float:
+        values = [_finite(score, average.module) for average in self.averages]
+        best = min(values)
+        if self._best is not None and (not self.history or best < self._lowest()):
+            self._best.load_state_dict(self.averages[values.index(best)].module.state_dict())
+        self.history.append([float(images), *values])
+        return best
+
+    def _lowest(self) -> float:
+        return min(min(values) for _, *values in self.history)
+
+    @property
+    def over(self) -> bool:
+        """Whether the metric says to stop: no new best for too long, or no number at all any more."""
+        if not self.history:
+            return False
+        values = [min(row[1:]) for row in self.history]
+        patience = self.params.patience
+        late = len(values) - 1 - values.index(min(values))
+        return math.isinf(values[-1]) or (patience is not None and late >= patience)
+
+    @property
+    def chosen(self) -> tuple[float, float | None]:
+        """Half-life of the result, and after how many images it was best; None without a metric."""
+        if not self.history:
+            return self.averages[0].halflife, None
+        images, *values = min(self.history, key=lambda row: min(row[1:]))
+        return self.averages[values.index(min(values))].halflife, images
+
+    @property
+    def result(self) -> nn.Module:
+        """The best average by the metric; without one the last of the first half-life."""
+        return self._best if self._best is not None and self.history else self.averages[0].module
+
+    @property
+    def last(self) -> nn.Module:
+        """The last average of the half-life of the result."""
+        return next(a.module for a in self.averages if a.halflife == self.chosen[0])
+
+    def described(self) -> dict[str, Any]:
+        """The metric's history and the choice, for a file."""
+        halflife, images = self.chosen
+        measured = [
+            {"images": row[0], **{f"{a.halflife:g}": v for a, v in zip(self.averages, row[1:], strict=True)}}
+            for row in self.history
+        ]
+        return {"ema_halflife": halflife, "images": images, "measured": measured}
+
+    def state(self) -> State:
+        """All averages, the best one and the history."""
+        return {
+            "averages": [average.module.state_dict() for average in self.averages],
+            "best": None if self._best is None else self._best.state_dict(),
+            "history": self.history,
+        }
+
+    def load(self, state: State) -> None:
+        """Continue from a saved state."""
+        for average, saved in zip(self.averages, state["averages"], strict=True):
+            average.module.load_state_dict(saved)
+        if self._best is not None:
+            self._best.load_state_dict(state["best"])
+        self.history = state["history"]
+
+
+def _finite(score: Score, module: nn.Module) -> float:
+    """The metric; infinite for weights or a value that are no numbers."""
+    if not all(bool(parameter.isfinite().all()) for parameter in module.parameters()):
+        return math.inf
+    value = score(module)
+    return value if math.isfinite(value) else math.inf

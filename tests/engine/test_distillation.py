@@ -1,0 +1,259 @@
+"""Distillation: exact continuation of every variant, selection, averages, starts, several steps."""
+
+import math
+
+import pytest
+import torch
+from tiny_jobs import StopAfter, distill_job, fabric, tiny_denoiser, weights
+from torch import nn
+
+from mrigen import seeds
+from mrigen.distill import Generator
+from mrigen.engine.averages import Averages
+from mrigen.engine.ema import EMA
+from mrigen.engine.loop import drive
+from mrigen.engine.params import DistillParams, SelectionParams
+from mrigen.engine.sampling import StudentSampler, TeacherSampler
+
+SELECT = {"every_images": 8, "samples": 4}
+REGRESSION = {"pairs": 3, "sampler": {"name": "heun", "steps": 2}}
+VARIANTS = {
+    "two time scales": {"fake_steps": 2, "fake": {"lr": 2e-3, "betas": [0.0, 0.999]}},
+    "two steps": {"steps": 2, "generator_input": "sampled"},
+    "dmd with regression": {"loss": {"name": "dmd", "regression": REGRESSION}},
+    "sds": {"loss": {"name": "sds"}},
+    "random starts": {"init": "random", "fake_init": "random"},
+    "several averages": {"ema_halflife": [5, 50], "selection": SELECT},
+}
+
+
+def norm(generator):
+    """A metric without randomness."""
+    return float(sum(p.square().sum() for p in generator.parameters()))
+
+
+def flat(module):
+    return torch.cat([p.flatten() for p in module.parameters()])
+
+
+def prepared(name, images=16):
+    return distill_job(norm, images=images, **VARIANTS[name])
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_continued_run_is_bit_identical(tmp_path, name):
+    whole, broken, continued = prepared(name), prepared(name), prepared(name)
+    drive(whole, tmp_path / "whole", fabric(), "whole")
+    StopAfter(broken, 3)
+    with pytest.raises(MemoryError):
+        drive(broken, tmp_path / "parts", fabric(), "parts")
+    drive(continued, tmp_path / "parts", fabric(), "parts")
+    assert torch.equal(weights(whole), weights(continued))
+    assert torch.equal(flat(whole.averages.last), flat(continued.averages.last))
+    assert whole.averages.history == continued.averages.history
+
+
+def test_every_variant_trains_another_generator(tmp_path):
+    found = {"plain": distill_job(images=8)}
+    found |= {name: prepared(name, 8) for name in VARIANTS if name != "several averages"}
+    for number, job in enumerate(found.values()):
+        drive(job, tmp_path / str(number), fabric(), "run")
+    results = torch.stack([weights(job) for job in found.values()])
+    assert torch.pdist(results).min() > 1e-4
+    assert results.isfinite().all()
+
+
+def test_the_fake_score_is_trained_so_many_times_per_step():
+    job = distill_job(fake_steps=3)
+    job.step(0)
+    assert {int(state["step"]) for state in job.fake.adam.state.values()} == {3}
+    assert {int(state["step"]) for state in job.student.adam.state.values()} == {1}
+
+
+def test_sds_has_no_fake_score():
+    job = distill_job(loss={"name": "sds"})
+    assert job.fake is None
+    assert set(job.step(0)) == {"generator"}
+
+
+def test_starts_are_the_teacher_or_random_by_the_seed():
+    teacher = weights_of(tiny_denoiser().network)
+    job = distill_job(init="random")
+    assert torch.equal(weights_of(job.fake.module), teacher)
+    assert not torch.equal(weights_of(job.student.module), teacher)
+    assert torch.equal(weights(job), weights_of(job.student.module))
+    again, other = distill_job(init="random"), distill_job(fake_init="random")
+    assert torch.equal(weights(job), weights(again))
+    assert not torch.equal(weights_of(other.fake.module), teacher)
+    assert not torch.equal(weights_of(other.fake.module), weights_of(job.student.module))
+
+
+def weights_of(module):
+    return flat(module).detach()
+
+
+def test_teacher_is_frozen_and_its_dropout_stays_on():
+    job = distill_job(loss={"name": "dmd", "regression": REGRESSION})
+    before = [p.clone() for p in job.teacher.parameters()]
+    job.step(0)
+    assert job.teacher.network.training
+    for old, new in zip(before, job.teacher.parameters(), strict=True):
+        assert torch.equal(old, new)
+
+
+def test_selection_keeps_the_best_and_stops_when_patience_is_over(tmp_path):
+    """Scores 3, 1, 2, 2: the second generator is kept, and two measurements later the run ends."""
+    scores, seen = iter([3.0, 1.0, 2.0, 2.0, 0.0]), []
+
+    def score(generator):
+        seen.append(weights_of(generator).clone())
+        return next(scores)
+
+    job = distill_job(score, images=400, selection={**SELECT, "patience": 2})
+    drive(job, tmp_path, fabric(), "run")
+    assert job.images == 32
+    assert torch.equal(weights(job), seen[1])
+    assert torch.equal(flat(job.averages.last), seen[3])
+    assert [value for _, value in job.averages.history] == [3.0, 1.0, 2.0, 2.0]
+    again = distill_job(score, images=400, selection={**SELECT, "patience": 2})
+    drive(again, tmp_path, fabric(), "run")
+    assert again.images == 32
+    assert torch.equal(weights(again), seen[1])
+
+
+class Numbers(nn.Module):
+    def __init__(self, value):
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor(float(value)))
+
+
+def test_averages_of_several_halflives_from_one_run():
+    """Each average is the one of a run of its own; the metric's choice is kept with its half-life."""
+    module, values = Numbers(0), [4.0, 1.0, 7.0, 2.0]
+    halflives, alone = (2.0, 30.0), [EMA(Numbers(0), h) for h in (2.0, 30.0)]
+    chosen = Averages(module, halflives, SelectionParams(every_images=100), lambda m: abs(m.value.item() - 3))
+    trace = []
+    for number, value in enumerate(values, start=10):
+        module.value.data.fill_(value)
+        chosen.update(module, 100 * number, 100)
+        for average in alone:
+            average.update(module, 100 * number, 100)
+        trace.append([average.module.value.item() for average in alone])
+        assert [a.module.value.item() for a in chosen.averages] == trace[-1]
+    errors = torch.tensor(trace).sub(3).abs()
+    row, column = divmod(int(errors.argmin()), 2)
+    assert chosen.result.value.item() == trace[row][column]
+    assert chosen.chosen == (halflives[column], 100.0 * (10 + row))
+    assert chosen.last.value.item() == trace[-1][column]
+    described = chosen.described()
+    assert described["measured"][row][f"{halflives[column]:g}"] == pytest.approx(float(errors.min()))
+    assert described["images"] == 100 * (10 + row)
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_a_metric_that_is_no_number_ends_the_run(broken):
+    values = iter([2.0, broken])
+    averages = Averages(Numbers(0), (1.0,), SelectionParams(every_images=1), lambda _: next(values))
+    averages.update(Numbers(5), 1, 1)
+    assert not averages.over
+    averages.update(Numbers(6), 2, 1)
+    assert averages.over
+    assert averages.chosen == (1.0, 1.0)
+
+
+def test_weights_that_are_no_numbers_are_not_measured():
+    averages = Averages(Numbers(0), (1.0,), SelectionParams(every_images=1), norm)
+    averages.update(Numbers(math.nan), 1, 1)
+    assert averages.over
+
+
+def test_steps_descend_on_the_grid_of_edm():
+    """σ_k = (σ₁^(1/7) + (k−1)/K (0.002^(1/7) − σ₁^(1/7)))^7."""
+    params = DistillParams(images=1, steps=4, sigma_init=2.5)
+    roots = torch.tensor([2.5, *params.later_sigmas], dtype=torch.float64) ** (1 / 7)
+    low = 0.002 ** (1 / 7)
+    torch.testing.assert_close(roots - low, (roots[0] - low) * torch.tensor([4, 3, 2, 1]).double() / 4)
+    assert DistillParams(images=1).later_sigmas == ()
+
+
+def test_a_generator_renoises_and_denoises(generator):
+    """With D(x, σ) = x / (1 + σ) two steps are (σ₁ z₁ / (1 + σ₁) + σ₂ z₂) / (1 + σ₂)."""
+
+    def shrink(x, sigma, conditioning=None, labels=None):
+        return x / (1 + sigma.view(-1, 1, 1, 1))
+
+    first, second = torch.randn(2, 3, 1, 2, 2, generator=generator)
+    module = Generator(tiny_denoiser(), 2.0, (0.5,))
+    module.denoiser.forward = shrink
+    torch.testing.assert_close(module.until(first), 2 * first / 3)
+    torch.testing.assert_close(module(first, later=[second]), (2 * first / 3 + 0.5 * second) / 1.5)
+    for later in ([], [second, second]):
+        with pytest.raises(ValueError, match="2 steps needs as many latents"):
+            module(first, later=later)
+
+
+def test_gradients_flow_through_the_matched_step_alone():
+    """Every step is matched in turn, the steps before it without a graph."""
+    job, grown, reached = distill_job(steps=3), [], set()
+    real = job.generator.step
+
+    def watch(image, z, number, *more):
+        if image is not None:
+            grown.append(image.requires_grad)
+        out = real(image, z, number, *more)
+        if out.requires_grad:
+            reached.add(number)
+        return out
+
+    job.generator.step = watch
+    for number in range(12):
+        job.step(number)
+    assert reached == {0, 1, 2}
+    assert grown
+    assert not any(grown)
+
+
+def test_few_step_images_depend_on_their_seed_alone():
+    student = Generator(tiny_denoiser(), 2.5, (0.4, 0.1))
+    nn.init.normal_(next(reversed(list(student.parameters()))), std=0.2)
+    samplers = [StudentSampler(student, (1, 8, 8), batch) for batch in (1, 3)]
+    alone, together = (torch.cat(list(sampler([5, 1, 9]))) for sampler in samplers)
+    torch.testing.assert_close(alone, together, atol=1e-5, rtol=1e-5)
+    assert samplers[0].evaluations == 3
+    one = torch.cat(list(StudentSampler(Generator(tiny_denoiser(), 2.5), (1, 8, 8))([5, 1, 9])))
+    assert not torch.allclose(one, together, atol=1e-3)
+
+
+def test_pairs_are_latents_with_the_teacher_s_images():
+    job = distill_job(loss={"name": "dmd", "regression": REGRESSION})
+    pair = job.pairs.draw(8, torch.Generator().manual_seed(0), torch.device("cpu"))
+    numbers = [seeds.key(7, "pair", n) for n in range(3)]
+    sampler = TeacherSampler(job.teacher, job.loss.objective, job.corruption, heun(2), (1, 8, 8), batch=2)
+    images = torch.cat(list(sampler(numbers)))
+    latents = seeds.seeded_noise(numbers, (1, 8, 8), complex_valued=True)
+    for z, target in zip(pair.z, pair.target, strict=True):
+        number = next(n for n in range(3) if torch.equal(latents[n], z))
+        torch.testing.assert_close(target, images[number], atol=1e-4, rtol=1e-4)
+
+
+def heun(steps):
+    from mrigen.diffusion.samplers import SAMPLERS
+
+    return SAMPLERS.build({"name": "heun", "steps": steps})
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"ema_halflife": [5, 5]}, "one half-life twice"),
+        ({"ema_halflife": [5, 6]}, "need selection.every_images"),
+        ({"ema_halflife": []}, "ema_halflife"),
+        ({"selection": {"patience": 3}}, "patience needs selection.every_images"),
+        ({"steps": 2, "loss": {"name": "dmd", "regression": {}}}, "set steps: 1"),
+        ({"loss": {"name": "sds"}, "fake_steps": 2}, "sds has no fake score"),
+        ({"loss": {"name": "sds"}, "fake_init": "random"}, "sds has no fake score"),
+    ],
+)
+def test_settings_that_would_be_ignored_are_refused(params, message):
+    with pytest.raises(ValueError, match=message):
+        DistillParams(images=8, batch=4, **params)

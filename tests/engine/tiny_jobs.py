@@ -1,0 +1,124 @@
+"""Jobs of a second: a store in memory, a small network, teacher and distillation."""
+
+import torch
+from lightning_fabric import Fabric
+
+from mrigen.conventions import Conventions, NetworkDenoiser
+from mrigen.diffusion.objectives import OBJECTIVES
+from mrigen.distill import LOSSES
+from mrigen.engine.distillation import DistillJob
+from mrigen.engine.params import DistillParams, TeacherParams
+from mrigen.engine.teacher import TeacherJob
+from mrigen.networks import NETWORKS, PRECONDITIONERS
+from mrigen.operators import Measurements, MultiCoilMRI
+from mrigen.operators.base import randn_like
+from mrigen.operators.masks import MASKS
+from mrigen.operators.mri import MRICorruption
+
+
+class TinyStore:
+    """Eight slices of random k-space in memory, with the interface of a measurement store."""
+
+    image_shape = (1, 8, 8)
+
+    def __init__(self):
+        generator = torch.Generator().manual_seed(2)
+        maps = torch.randn(8, 2, 8, 8, dtype=torch.complex64, generator=generator)
+        self.maps = maps / maps.abs().square().sum(1, keepdim=True).sqrt()
+        self.law = MASKS.build({"name": "exact-random", "acceleration": 2, "acs_lines": 2})
+        self.acquired = torch.ones(8, 8, dtype=torch.bool)
+        self.masks = self.law.draw(self.acquired, generator)[:, None, None]
+        operator = MultiCoilMRI(self.maps, self.masks)
+        self.y = operator.forward(0.5 * randn_like(operator.zero_image(), generator))
+
+    def __len__(self):
+        return 8
+
+    def bank(self, indices):
+        return self.maps[indices], self.masks[indices], self.acquired[indices]
+
+    def measurements(self, indices, *, fixed_further=False):
+        assert not fixed_further
+        operator = MultiCoilMRI(self.maps[indices], self.masks[indices])
+        return Measurements(self.y[indices], operator, torch.zeros(len(indices)))
+
+
+def tiny_denoiser(seed=0):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = NETWORKS.build(
+            {
+                "name": "song-unet",
+                "resolution": 8,
+                "in_channels": 4,
+                "out_channels": 2,
+                "model_channels": 8,
+                "channel_mult": [1],
+                "num_blocks": 1,
+                "attn_resolutions": [],
+                "dropout": 0.2,
+            }
+        )
+        model = PRECONDITIONERS.build({"name": "edm"}, network=network)
+    return NetworkDenoiser(model, Conventions())
+
+
+def fabric():
+    return Fabric(accelerator="cpu", devices=1)
+
+
+def teacher_job(**params):
+    store = TinyStore()
+    objective = OBJECTIVES.build({"name": "ambient"}, corruption=MRICorruption(store, store.law))
+    settings = TeacherParams(
+        **{"images": 48, "batch": 4, "snapshot_images": 16, "ema_halflife": 20, **params}
+    )
+    return TeacherJob(settings, tiny_denoiser(), objective, store, fabric(), seed=7)
+
+
+def distill_job(score=None, **params):
+    store = TinyStore()
+    corruption = MRICorruption(store, store.law)
+    objective = OBJECTIVES.build({"name": "ambient"}, corruption=corruption)
+    fast = {"lr": 1e-3, "betas": [0.0, 0.999]}
+    settings = DistillParams(
+        **{
+            "images": 24,
+            "batch": 4,
+            "snapshot_images": 8,
+            "ema_halflife": 20,
+            "generator": fast,
+            "fake": fast,
+            **params,
+        }
+    )
+    loss = LOSSES.build(settings.loss, objective=objective)
+    return DistillJob(
+        settings,
+        tiny_denoiser(),
+        loss,
+        corruption,
+        (1, 8, 8),
+        fabric(),
+        seed=7,
+        score=score,
+        fresh=tiny_denoiser,
+    )
+
+
+def weights(job):
+    return torch.cat([p.flatten() for p in job.result.parameters()])
+
+
+class StopAfter:
+    """Wrap a job's step so that the process 'dies' after some steps."""
+
+    def __init__(self, job, steps):
+        self.job, self.left, self.real = job, steps, job.step
+        job.step = self
+
+    def __call__(self, number):
+        if self.left == 0:
+            raise MemoryError("killed")
+        self.left -= 1
+        return self.real(number)
