@@ -16,7 +16,7 @@ from mrigen.pickles.plain import printable
 MAX_PIXELS = 1 << 26
 MAX_FILE_BYTES = 1 << 28
 BYTE, WORD = 255.0, 65535.0
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 SUFFIXES = {
     ".png", ".jpg", ".jpeg", ".jpe", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".pbm",
 }  # fmt: skip

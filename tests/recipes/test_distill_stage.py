@@ -1,0 +1,124 @@
+"""The distillation stage: other corruptions on purpose, what it writes, few-step students as commands."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mrigen.checkpoints.description import ModelDescription, read_description
+from mrigen.cli.main import run
+from mrigen.conventions import Conventions
+from mrigen.data.images import read_images
+from mrigen.engine.build import load_generator
+from mrigen.errors import UsageError
+from mrigen.recipe.distillation import assumed_corruption
+
+TINY = str(Path(__file__).with_name("tiny.yaml"))
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    """A run folder with data and teacher."""
+    out = tmp_path_factory.mktemp("distil") / "run"
+    assert run(["train", TINY, "--out", str(out), "--device", "cpu"]) == 0
+    return out
+
+
+def distilled(taught, out, *settings):
+    words = [word for setting in settings for word in ("--set", setting)]
+    given = ["--teacher", str(taught / "teacher" / "model"), "--maps", str(taught / "store")]
+    return run(["distill", TINY, "--out", str(out), "--device", "cpu", *given, *words])
+
+
+def description(kind, corruption):
+    return ModelDescription(
+        network={"name": "mlp"},
+        preconditioner={"name": "edm"},
+        conventions=Conventions(
+            image=kind, image_channels=2 if kind == "complex" else 1, mask_channels=0, ones_channel=False
+        ),
+        image_shape=(1, 4, 4),
+        corruption=corruption,
+    )
+
+
+def test_corruption_is_changed_section_by_section():
+    blur = {"operator": {"name": "gaussian-blur", "std": 2.0, "size": 9}, "sigma": {"low": 0.1, "high": None}}
+    real = description("real", blur)
+    assert assumed_corruption(real, {}) == blur
+    assert assumed_corruption(real, {"sigma": 0.3}) == {**blur, "sigma": 0.3}
+    wider = assumed_corruption(real, {"operator": {"std": 3.0}})
+    assert wider["operator"] == {"name": "gaussian-blur", "std": 3.0, "size": 9}
+    other = assumed_corruption(real, {"operator": {"name": "inpainting", "missing": 0.5}})
+    assert other["operator"] == {"name": "inpainting", "missing": 0.5}
+    clean = assumed_corruption(description("real", None), {"sigma": 0.1})
+    assert clean == {"operator": {"name": "identity"}, "sigma": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"), [("real", "mask"), ("complex", "sigma"), ("complex", "fresh_masks")]
+)
+def test_sections_that_nothing_reads_are_refused(kind, key):
+    with pytest.raises(UsageError, match=f"distill.corruption.{key}: change"):
+        assumed_corruption(description(kind, {}), {key: {}})
+
+
+def test_mismatched_masks_reach_the_student(taught, tmp_path, capsys):
+    """Another acceleration gives another student, which says so; unknown parameters are named."""
+    assert distilled(taught, tmp_path / "own") == 0
+    assert distilled(taught, tmp_path / "other", "distill.corruption.mask.acceleration=1.5") == 0
+    own, other = (read_description(tmp_path / name / "student" / "model") for name in ("own", "other"))
+    assert own.weights_sha256 != other.weights_sha256
+    assert other.corruption["mask"]["acceleration"] == 1.5
+    assert own.corruption["mask"]["acceleration"] == 2
+    assert other.provenance["distilled_under"] == {"mask": {"acceleration": 1.5}}
+    capsys.readouterr()
+    assert distilled(taught, tmp_path / "bad", "distill.corruption.mask.accelleration=3") == 2
+    assert "accelleration: unknown key" in capsys.readouterr().err
+
+
+def test_best_last_and_history_are_written(taught, tmp_path):
+    settings = ("distill.ema_halflife=[10, 1000]", "distill.images=24", "distill.generator.lr=1e-2")
+    assert distilled(taught, tmp_path, *settings) == 0
+    folder = tmp_path / "student"
+    history = json.loads((folder / "selection.json").read_text())
+    assert [row["images"] for row in history["measured"]] == [8, 16, 24]
+    best = min(history["measured"], key=lambda row: min(row["10"], row["1000"]))
+    assert history["images"] == best["images"]
+    assert f"{history['ema_halflife']:g}" == min(("10", "1000"), key=best.__getitem__)
+    model = read_description(folder / "model")
+    assert model.provenance["images"] == best["images"]
+    last, _ = load_generator(folder / "last")
+    assert any(not torch.equal(p, q) for p, q in zip(last.parameters(), reloaded(folder), strict=True)) == (
+        best["images"] < 24
+    )
+
+
+def reloaded(folder):
+    return load_generator(folder / "model")[0].parameters()
+
+
+@pytest.mark.parametrize(
+    "loss", ["{name: dmd, regression: {pairs: 2, sampler: {name: heun, steps: 2}}}", "{name: sds}"]
+)
+def test_other_losses_as_settings(taught, tmp_path, loss):
+    assert distilled(taught, tmp_path, f"distill.loss={loss}", "distill.images=8") == 0
+    student = read_description(tmp_path / "student" / "model")
+    assert student.provenance["distilled"]["name"] in loss
+
+
+def test_few_step_student_is_sampled_step_by_step(taught, tmp_path, capsys):
+    assert distilled(taught, tmp_path, "distill.steps=4", "distill.init=random") == 0
+    model = tmp_path / "student" / "model"
+    student = read_description(model)
+    assert len(student.later_sigmas) == 3
+    sample = ["sample", str(model), "--device", "cpu", "--out"]
+    assert run([*sample, str(tmp_path / "a.h5"), "--seeds", "0-4"]) == 0
+    assert run([*sample, str(tmp_path / "b.h5"), "--seeds", "2,4", "--batch", "1"]) == 0
+    a, b = (torch.cat(list(read_images(tmp_path / name))).numpy() for name in ("a.h5", "b.h5"))
+    np.testing.assert_allclose(a[[2, 4]], b, rtol=1e-3, atol=1e-4)
+    capsys.readouterr()
+    assert run(["export", str(model), "--to", "torchscript", "--out", str(tmp_path / "x.pt")]) == 2
+    assert "a generator of 4 steps" in capsys.readouterr().err

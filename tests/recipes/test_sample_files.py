@@ -1,0 +1,234 @@
+"""Files of generated images: what others read, continuation, and refusals."""
+
+import json
+import zipfile
+
+import h5py
+import nibabel
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mrigen.checkpoints.description import ModelDescription
+from mrigen.checkpoints.folder import save_model
+from mrigen.cli.main import run
+from mrigen.conventions import Conventions
+from mrigen.data.images import open_images
+from mrigen.data.sample_files import to_bytes, write_nifti, writer_of
+from mrigen.data.spool import Spool
+from mrigen.engine import build
+from mrigen.errors import UsageError
+from mrigen.recipe import sampling
+
+SHAPE = (3, 4, 6)
+
+
+def images(kind, count=5, channels=3):
+    generator = torch.Generator().manual_seed(0)
+    dtype = torch.complex64 if kind == "complex" else torch.float32
+    return (
+        torch.randn(count, 1 if kind == "complex" else channels, 4, 6, dtype=dtype, generator=generator) * 0.5
+    )
+
+
+def reader(stack):
+    return lambda: iter(stack.split(2))
+
+
+def write(path, stack, seeds=(7, 2, 5, 0, 11)):
+    writer_of(path, tuple(stack.shape[1:]), complex_valued=stack.is_complex())(
+        path, list(seeds), reader(stack)
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", ["out.zip", "out", "out.npz"])
+def test_pictures_round_to_bytes_and_come_back(tmp_path, name, channels):
+    stack = images("real", channels=channels)
+    write(tmp_path / name, stack)
+    pool = open_images(tmp_path / name)
+    back = pool.take(0, 5)
+    order = [3, 1, 2, 0, 4] if name != "out.npz" else range(5)  # files are read in the order of their names
+    assert (back - stack.clamp(-1, 1)[list(order)]).abs().max() <= 1 / 255
+    assert sorted(p.name for p in tmp_path.iterdir()) == [name]
+
+
+def test_names_are_the_seeds(tmp_path):
+    write(tmp_path / "a.zip", images("real"))
+    write(tmp_path / "b", images("real"))
+    names = sorted(zipfile.ZipFile(tmp_path / "a.zip").namelist())
+    assert names == ["000000.png", "000002.png", "000005.png", "000007.png", "000011.png"]
+    assert sorted(p.name for p in (tmp_path / "b").iterdir()) == names
+    with Image.open(tmp_path / "b" / "000005.png") as file:
+        np.testing.assert_array_equal(np.asarray(file), to_bytes(images("real"))[2])
+
+
+def test_floats_and_seeds_survive(tmp_path):
+    for kind in ("complex", "real"):
+        write(tmp_path / "a.h5", images(kind))
+        with h5py.File(tmp_path / "a.h5") as file:
+            assert list(file["seeds"]) == [7, 2, 5, 0, 11]
+            np.testing.assert_array_equal(file["images"], images(kind).numpy())
+    write(tmp_path / "a.npz", images("complex"))
+    with np.load(tmp_path / "a.npz") as file:
+        assert list(file["seeds"]) == [7, 2, 5, 0, 11]
+        np.testing.assert_array_equal(file["images"], images("complex").numpy())
+
+
+def test_bytes_are_those_of_minus_one_to_one():
+    values = torch.tensor([-2.0, -1.0, 0.0, 1.0, 3.0]).view(1, 1, 1, 5)
+    assert to_bytes(values).ravel().tolist() == [0, 0, 128, 255, 255]
+
+
+def test_nifti_holds_the_magnitudes(tmp_path):
+    """Columns, rows, images; another program's reader sees the same numbers."""
+    stack = images("complex")
+    write_nifti(tmp_path / "m.nii", 5, reader(stack))
+    volume = nibabel.load(tmp_path / "m.nii")
+    assert volume.shape == (6, 4, 5)
+    np.testing.assert_array_equal(
+        np.asarray(volume.dataobj), stack[:, 0].abs().numpy().transpose(2, 1, 0), strict=True
+    )
+
+
+def test_many_images_need_nifti_2(tmp_path, monkeypatch):
+    monkeypatch.setattr("mrigen.data.sample_files.NIFTI1_MOST", 4)
+    write_nifti(tmp_path / "m.nii", 5, reader(images("complex")))
+    volume = nibabel.load(tmp_path / "m.nii")
+    assert isinstance(volume, nibabel.Nifti2Image)
+    np.testing.assert_array_equal(np.asarray(volume.dataobj)[..., 3].T, images("complex")[3, 0].abs().numpy())
+
+
+def test_folder_of_scans(tmp_path):
+    write(tmp_path / "out", images("complex"))
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["images.h5", "magnitude.nii"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("a.tif", "real", "ends in none of .h5, .npz, .zip"),
+        ("a.zip", "complex", "complex images do not fit into PNG"),
+        ("full", "real", "exists already"),
+    ],
+)
+def test_files_that_make_no_sense_are_refused(tmp_path, name, kind, message):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "something").touch()
+    with pytest.raises(UsageError, match=message):
+        write(tmp_path / name, images(kind))
+
+
+def test_five_channels_are_no_picture(tmp_path):
+    with pytest.raises(UsageError, match="5 channels do not fit into PNG"):
+        write(tmp_path / "a.zip", images("real", channels=5))
+
+
+@pytest.mark.parametrize("name", ["out", "out.h5", "out.npz", "out.zip"])
+def test_a_failed_write_leaves_nothing(tmp_path, name):
+    def broken():
+        yield images("real")[:2]
+        raise MemoryError
+
+    writer = writer_of(tmp_path / name, SHAPE, complex_valued=False)
+    with pytest.raises(MemoryError):
+        writer(tmp_path / name, [0, 1, 2], broken)
+    assert not list(tmp_path.iterdir())
+
+
+def test_spool_continues_after_the_last_whole_row(tmp_path):
+    stack = images("complex")
+    settings = {"model": "a", "sampler": None}
+
+    def spool(**other):
+        return Spool(tmp_path / "x.h5", {**settings, **other}, (1, 4, 6), complex_valued=True)
+
+    spool().extend([stack[:2]])
+    with (tmp_path / ".x.h5.partial" / "rows.bin").open("ab") as file:
+        file.write(b"torn")
+    again = spool()
+    assert len(again) == 2
+    again.extend([stack[2:3], stack[3:]])
+    assert torch.equal(torch.cat(list(again.read(2))), stack)
+    assert len(spool()) == 5
+    assert len(spool(model="b")) == 0
+    with pytest.raises(ValueError, match="not"):
+        spool().extend([torch.zeros(1, 1, 2, 2, dtype=torch.complex64)])
+    spool().remove()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A generator of real colour images with weights that do something."""
+    description = ModelDescription(
+        network={"name": "mlp", "resolution": 4, "in_channels": 3, "out_channels": 3, "hidden": 16},
+        preconditioner={"name": "edm"},
+        conventions=Conventions(image="real", image_channels=3, mask_channels=0, ones_channel=False),
+        role="generator",
+        sigma_init=2.5,
+        later_sigmas=(0.4,),
+        generator_input="full",
+        image_shape=(3, 4, 4),
+    )
+    denoiser = build.new_denoiser(description, 0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for weight in denoiser.parameters():
+            torch.nn.init.normal_(weight, std=0.2)
+    save_model(tmp_path / "model", denoiser.network, description)
+    return tmp_path / "model"
+
+
+def sample(model, out, *more):
+    return run(["sample", str(model), "--out", str(out), "--device", "cpu", *more])
+
+
+def test_interrupted_sampling_continues(model, tmp_path, monkeypatch):
+    """Killed in the middle, the second call makes only what is missing, and the file is the same."""
+    assert sample(model, tmp_path / "whole.npz", "--seeds", "0-9", "--batch", "2") == 0
+    real, made = sampling.counted, []
+
+    def dies(batches, advance):
+        for batch in real(batches, advance):
+            if len(made) == 3:
+                raise KeyboardInterrupt
+            made.append(len(batch))
+            yield batch
+
+    monkeypatch.setattr(sampling, "counted", dies)
+    assert sample(model, tmp_path / "parts.npz", "--seeds", "0-9", "--batch", "2") == 130
+    assert not (tmp_path / "parts.npz").exists()
+    monkeypatch.setattr(
+        sampling, "counted", lambda batches, advance: map(count(made), real(batches, advance))
+    )
+    assert sample(model, tmp_path / "parts.npz", "--seeds", "0-9", "--batch", "2") == 0
+    assert made == [2] * 5
+    assert (tmp_path / "parts.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+    assert not list(tmp_path.glob(".*"))
+
+
+def count(made):
+    def note(batch):
+        made.append(len(batch))
+        return batch
+
+    return note
+
+
+def test_pictures_do_not_depend_on_the_batch(model, tmp_path):
+    assert sample(model, tmp_path / "a.npz", "--seeds", "0-6") == 0
+    assert sample(model, tmp_path / "b", "--seeds", "6,2", "--batch", "1") == 0
+    with np.load(tmp_path / "a.npz") as file:
+        for seed in (2, 6):
+            with Image.open(tmp_path / "b" / f"{seed:06d}.png") as picture:
+                gap = np.asarray(picture).astype(int) - file["arr_0"][seed]
+            assert abs(gap).max() <= 1
+    assert (tmp_path / "a.png").is_file()
+
+
+def test_a_seed_twice_is_refused(model, tmp_path, capsys):
+    assert sample(model, tmp_path / "a.zip", "--seeds", "0-3,2") == 2
+    assert "says a seed twice" in capsys.readouterr().err
+    assert json.loads((model / "model.json").read_text())["later_sigmas"] == [0.4]

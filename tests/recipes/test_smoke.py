@@ -1,0 +1,104 @@
+"""Every shipped recipe, whole and tiny: prepare, train, distil, evaluate."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from mrigen import recipe
+from mrigen.checkpoints.description import read_description
+from mrigen.cli.main import run
+from mrigen.recipe.smoke import smoke
+
+
+def trial(name, out, *more):
+    """Pixels as features: the other extractor takes longer than all the rest."""
+    settings = ["--set", "evaluate.features=pixels", "--device", "cpu", "--smoke", "--out", str(out)]
+    return run(["run", name, *settings, *more])
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_every_recipe_runs_from_data_to_numbers(name, tmp_path):
+    assert trial(name, tmp_path) == 0
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["recipe"] == name
+    for row in ("observation", "teacher", "student"):
+        assert math.isfinite(summary[row]["fd"])
+        assert summary[row]["fd"] > 0
+    assert (tmp_path / "figure.png").stat().st_size > 0
+    shipped = recipe.load(name)
+    student = read_description(tmp_path / "student" / "model")
+    assert student.objective["name"] == shipped.teacher.objective["name"]
+    assert student.provenance["distilled"]["name"] == shipped.distill.loss["name"]
+    if shipped.data.images is not None:
+        assert student.corruption["operator"] == shipped.data.images.operator
+
+
+def test_smoke_keeps_what_a_recipe_is_about():
+    full = recipe.load("celeba/inpaint-p90-s0", ["teacher.objective.noise.p_mean=-1"])
+    small = smoke(full)
+    assert small.teacher.objective == full.teacher.objective
+    assert small.distill.loss == full.distill.loss
+    assert small.data.images.operator == full.data.images.operator
+    assert small.teacher.network["gated"] is True
+    assert small.evaluate.sampler["name"] == full.evaluate.sampler["name"]
+    assert small.teacher.images <= 16
+
+
+def test_smoke_takes_given_images_and_given_stores(tmp_path):
+    pictures = np.random.default_rng(0).integers(0, 256, (64, 20, 20, 3), np.uint8)
+    (tmp_path / "pictures").mkdir()
+    for i, picture in enumerate(pictures):
+        Image.fromarray(picture).save(tmp_path / "pictures" / f"{i}.png")
+    assert trial("ffhq/denoise-s20", tmp_path / "run", "--data", str(tmp_path / "pictures")) == 0
+    store = tmp_path / "run" / "store"
+    assert json.loads((store / "manifest.json").read_text())["source"]["name"] == "pictures"
+    assert trial("ffhq/denoise-s20", tmp_path / "again", "--data", str(store)) == 0
+    assert not (tmp_path / "again" / "store").exists()
+
+
+def test_a_study_of_digits_resumes_and_samples_without_a_store(tmp_path, capsys):
+    """Denoising: finished stages are skipped, and the models need nothing but their folder."""
+    assert trial("toy/digits-denoise", tmp_path / "run") == 0
+    weights = (tmp_path / "run" / "student" / "model" / "model.safetensors").read_bytes()
+    capsys.readouterr()
+    assert trial("toy/digits-denoise", tmp_path / "run") == 0
+    out = capsys.readouterr().out
+    for stage in ("data", "teacher", "student", "samples of the student"):
+        assert f"{stage}: finished before, skipped" in out
+    assert (tmp_path / "run" / "student" / "model" / "model.safetensors").read_bytes() == weights
+    for model in ("teacher", "student"):
+        folder = str(tmp_path / "run" / model / "model")
+        assert (
+            run(["sample", folder, "--seeds", "0-3", "--out", str(tmp_path / f"{model}.h5"), "--steps", "2"])
+            == 0
+        )
+    resolved = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
+    assert resolved["data"]["images"]["noise"] == 0.5
+
+
+def test_images_and_scans_do_not_mix(tmp_path, capsys):
+    assert (
+        run(
+            [
+                "run",
+                "toy/digits-denoise",
+                "--smoke",
+                "--set",
+                "data.prep.acceleration=4",
+                "--out",
+                str(tmp_path),
+            ]
+        )
+        == 2
+    )
+    assert "do not go together" in capsys.readouterr().err
+    assert run(["run", "ffhq/denoise-s20", "--out", str(tmp_path), "--device", "cpu"]) == 2
+    assert "give --data" in capsys.readouterr().err
+    Path(tmp_path / "empty").mkdir()
+    assert run(["run", "ffhq/denoise-s20", "--data", str(tmp_path / "empty"), "--out", str(tmp_path)]) == 2
+    assert "holds no images" in capsys.readouterr().err
