@@ -11,7 +11,11 @@ import typer
 def sample(
     checkpoint: Annotated[Path, typer.Argument(help="Model folder of a generator or a teacher.")],
     out: Annotated[
-        Path, typer.Option(help="HDF5 file for the images; a PNG of the first ones goes beside it.")
+        Path,
+        typer.Option(
+            help="`FILE.h5` (floats), `FILE.npz`, `FILE.zip` of PNG, or a folder: of PNG for natural images, "
+            "of complex HDF5 and NIfTI magnitudes for MRI. A picture of the first images goes beside it."
+        ),
     ],
     seeds: Annotated[str, typer.Option(help="Seeds, one image each: 0-49999 or 3,5,8.")] = "0-63",
     maps: Annotated[
@@ -21,17 +25,19 @@ def sample(
     batch: Annotated[int, typer.Option(min=1, help="Images per network call.")] = 64,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
 ) -> None:
-    """Make images from seeds: in one step by a generator, in many by a teacher.
+    """Make images from seeds: in one step or a few by a generator, in many by a teacher.
 
-    The same seed gives the same image, whatever the batch.
+    The same seed gives the same image, whatever the batch. An interrupted command continues where it stopped.
 
     Examples:
 
     - `mrigen sample runs/demo/brain/student/model --seeds 0-999 --out student.h5`
 
+    - pictures, for a FID for example: `mrigen sample GENERATOR --seeds 0-49999 --out samples.zip`
+
     - `mrigen sample runs/demo/brain/teacher/model --maps runs/demo/brain/store --out teacher.h5`
     """
     from mrigen.recipe.sampling import sample_model
 
-    sample_model(checkpoint, out, seeds, maps, steps, batch, device)
-    typer.echo(f"images: {out}\npicture: {out.with_suffix('.png')}")
+    for kind, path in sample_model(checkpoint, out, seeds, maps, steps, batch, device).items():
+        typer.echo(f"{kind}: {path}")

@@ -15,6 +15,8 @@ from mrigen.data.pool import BATCH, Pool
 from mrigen.errors import UsageError
 from mrigen.files import atomic
 
+FOLDED = "images.h5"  # name of the images in a folder of scans
+
 
 def write_images(path: Path, seeds: list[int], batches: Iterable[Tensor]) -> None:
     """Write batches of images (B, C, H, W) as they come, with their ``seeds``; holds one batch at a time."""
@@ -31,13 +33,14 @@ def write_images(path: Path, seeds: list[int], batches: Iterable[Tensor]) -> Non
 
 
 def open_images(path: Path) -> Pool:
-    """Images of a file or folder: HDF5 of ``mrigen sample``, ``npz``, ``zip``, or a folder of pictures.
+    """Images of a file or folder: HDF5 of ``mrigen sample`` (itself or in its folder), ``npz``, ``zip``, or
+    a folder of pictures.
 
     Raises:
         UsageError: no such file, or one without images.
     """
     if path.is_dir():
-        return open_folder(path)
+        return _open_hdf5(path / FOLDED) if (path / FOLDED).is_file() else open_folder(path)
     readers = {".npz": open_npz, ".zip": open_zip}
     return readers.get(path.suffix.lower(), _open_hdf5)(path)
 

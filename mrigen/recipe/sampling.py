@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,7 +11,8 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from mrigen.checkpoints.description import read_description
-from mrigen.data.images import read_images, write_images
+from mrigen.data.sample_files import write_nifti, writer_of
+from mrigen.data.spool import Spool
 from mrigen.data.stores import open_store
 from mrigen.diffusion.samplers import SAMPLERS
 from mrigen.engine import build
@@ -91,12 +93,52 @@ def counted(batches: Iterable[Tensor], advance: Advance) -> Iterator[Tensor]:
 
 def sample_model(
     folder: Path, out: Path, seeds: str, maps: Path | None, steps: int, batch: int, device: str
-) -> None:
-    """Images of a model folder into an HDF5 file, and a picture of the first ones."""
+) -> dict[str, Path]:
+    """Images of a model folder into a file or folder, with a picture of the first ones.
+
+    Images are collected beside the result, so that the same command continues after an interruption; the
+    result is complete or absent.
+
+    Args:
+        folder: generator or teacher.
+        out: ``.h5`` with floats, ``.npz``, ``.zip`` of PNG, or a folder: of PNG for natural images, of
+            complex HDF5 and NIfTI magnitudes for MRI. Other MRI files get their NIfTI magnitudes beside them.
+        seeds: one image each.
+        maps: measurement store with coil maps, where the model needs them.
+        steps: noise levels of a teacher's sampler.
+        batch: images per network call.
+        device: where the network runs.
+
+    Returns:
+        What was written, by what it is.
+
+    Raises:
+        UsageError: seeds that are none or stand twice, an unknown kind of file, or missing maps.
+    """
     wanted = parse_seeds(seeds)
-    sampler = sampler_of(folder, maps, {"name": "heun", "steps": steps}, batch)
-    sampler.to(open_device(device).device)
-    with bar("sampling", len(wanted), "img") as advance:
-        write_images(out, wanted, counted(sampler(wanted), advance))
-    first = next(read_images(out, SHOWN))
-    grid(first, magnitude_window(first) if first.is_complex() else None, out.with_suffix(".png"))
+    if len(set(wanted)) < len(wanted):
+        raise UsageError(f"--seeds {seeds}: says a seed twice; give each once")
+    spec = {"name": "heun", "steps": steps}
+    sampler = sampler_of(folder, maps, spec, batch)
+    complex_valued = sampler.complex_valued
+    write = writer_of(out, sampler.shape, complex_valued=complex_valued)
+    settings = {
+        "model": read_description(folder).weights_sha256,
+        "seeds": hashlib.sha256(repr(wanted).encode()).hexdigest(),
+        "sampler": spec if isinstance(sampler, TeacherSampler) else None,
+        "maps": None if maps is None else str(maps.resolve()),
+    }
+    spool = Spool(out, settings, sampler.shape, complex_valued=complex_valued)
+    if len(spool) < len(wanted):
+        sampler.to(open_device(device).device)
+    with bar("sampling", len(wanted), "img", len(spool)) as advance:
+        spool.extend(counted(sampler(wanted[len(spool) :]), advance))
+    write(out, wanted, spool.read)
+    written = {"images": out, "picture": out.with_suffix(".png")}
+    if complex_valued and out.is_file():
+        written["magnitudes"] = out.with_suffix(".nii")
+        write_nifti(written["magnitudes"], len(wanted), spool.read)
+    first = next(spool.read(SHOWN))
+    grid(first, magnitude_window(first) if complex_valued else None, written["picture"])
+    spool.remove()
+    return written

@@ -103,6 +103,7 @@ def test_many_images_need_nifti_2(tmp_path, monkeypatch):
 def test_folder_of_scans(tmp_path):
     write(tmp_path / "out", images("complex"))
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["images.h5", "magnitude.nii"]
+    assert torch.equal(open_images(tmp_path / "out").take(1, 4), images("complex")[1:4])
 
 
 @pytest.mark.parametrize(

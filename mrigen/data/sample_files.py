@@ -1,0 +1,154 @@
+"""Generated images in the files that other programs read; every writer holds one batch at a time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from mrigen.data.images import FOLDED, write_images
+from mrigen.errors import UsageError
+from mrigen.files import atomic
+
+Shape = tuple[int, int, int]
+Read = Callable[[], Iterable[Tensor]]
+"""Batches of images (B, C, H, W), from the start at every call."""
+Writer = Callable[[Path, list[int], Read], None]
+"""Writes the images of seeds, at least one, to a path."""
+
+EPOCH = (1980, 1, 1, 0, 0, 0)
+NIFTI1_MOST = 32767
+MODES = {1: "L", 3: "RGB"}
+
+
+def writer_of(out: Path, shape: Shape, *, complex_valued: bool) -> Writer:
+    """The writer for a result's name: ``.h5``, ``.npz``, ``.zip``, or none for a folder.
+
+    Raises:
+        UsageError: the name means nothing, the images do not fit that kind of file, or the folder is not
+            empty.
+    """
+    kinds: dict[str, Writer] = {
+        ".h5": _hdf5,
+        ".hdf5": _hdf5,
+        ".npz": _npz,
+        ".zip": _zip,
+        "": _scan_folder if complex_valued else _picture_folder,
+    }
+    suffix = out.suffix.lower()
+    if suffix not in kinds:
+        raise UsageError(f"--out {out}: ends in none of .h5, .npz, .zip; a folder's name has no dot")
+    pictures = suffix == ".zip" or (not suffix and not complex_valued)
+    if pictures and complex_valued:
+        raise UsageError(f"--out {out}: complex images do not fit into PNG; give .h5, .npz or a folder")
+    if pictures and shape[0] not in MODES:
+        raise UsageError(f"--out {out}: {shape[0]} channels do not fit into PNG; give .h5 or .npz")
+    if not suffix and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"--out {out}: exists already; give another folder or delete it")
+    return kinds[suffix]
+
+
+def to_bytes(images: Tensor) -> NDArray[np.uint8]:
+    """[-1, 1] (B, C, H, W) to 0 ... 255 (B, H, W, C)."""
+    scaled = ((images.clamp(-1, 1) + 1) * 127.5).round()
+    pictures: NDArray[np.uint8] = scaled.permute(0, 2, 3, 1).cpu().numpy().astype(np.uint8)
+    return pictures
+
+
+def write_nifti(path: Path, count: int, read: Read) -> None:
+    """Magnitudes of complex images (B, 1, H, W) as a NIfTI volume (W, H, count), uncompressed.
+
+    Axes are columns, rows, images, of unit spacing and without an orientation. More than 32,767
+    images need NIfTI-2.
+    """
+    import nibabel
+
+    image = nibabel.Nifti1Image if count <= NIFTI1_MOST else nibabel.Nifti2Image
+    header = image.header_class()
+    header.set_data_dtype("<f4")
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        for batch in read():
+            if not file.tell():
+                header.set_data_shape((batch.shape[3], batch.shape[2], count))
+                header.set_data_offset(header.single_vox_offset)
+                header.write_to(file)
+                file.write(bytes(header.single_vox_offset - file.tell()))
+            file.write(np.ascontiguousarray(batch[:, 0].abs().cpu().numpy(), "<f4").tobytes())
+
+
+def _hdf5(path: Path, seeds: list[int], read: Read) -> None:
+    write_images(path, seeds, read())
+
+
+def _npz(path: Path, seeds: list[int], read: Read) -> None:
+    """Complex ``images`` (n, C, H, W), or bytes ``arr_0`` (n, H, W, C) as other programs take them."""
+    batches = iter(read())
+    first = next(batches)
+    key, rows = ("images", Tensor.numpy) if first.is_complex() else ("arr_0", to_bytes)
+    descr, shape = npy.dtype_to_descr(rows(first).dtype), (len(seeds), *rows(first).shape[1:])
+    with atomic(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        with archive.open(zipfile.ZipInfo(f"{key}.npy", EPOCH), "w", force_zip64=True) as file:
+            npy.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
+            for batch in chain([first], batches):
+                file.write(np.ascontiguousarray(rows(batch)).tobytes())
+        with archive.open(zipfile.ZipInfo("seeds.npy", EPOCH), "w") as file:
+            npy.write_array(file, np.asarray(seeds, np.int64))
+
+
+def _zip(path: Path, seeds: list[int], read: Read) -> None:
+    """PNG files, named by their seeds."""
+    with atomic(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, content in _pngs(seeds, read()):
+            archive.writestr(zipfile.ZipInfo(name, EPOCH), content)
+
+
+def _picture_folder(path: Path, seeds: list[int], read: Read) -> None:
+    """PNG files, named by their seeds."""
+    with _whole_folder(path) as folder:
+        for name, content in _pngs(seeds, read()):
+            (folder / name).write_bytes(content)
+
+
+def _scan_folder(path: Path, seeds: list[int], read: Read) -> None:
+    """``images.h5``, complex, and ``magnitude.nii``."""
+    with _whole_folder(path) as folder:
+        _hdf5(folder / FOLDED, seeds, read)
+        write_nifti(folder / "magnitude.nii", len(seeds), read)
+
+
+@contextmanager
+def _whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill that appears when it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    try:
+        yield temporary
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o777 & ~mask)
+        temporary.replace(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _pngs(seeds: list[int], batches: Iterable[Tensor]) -> Iterator[tuple[str, bytes]]:
+    numbers = iter(seeds)
+    for batch in batches:
+        for picture in to_bytes(batch):
+            buffer = BytesIO()
+            mode = MODES[picture.shape[2]]
+            Image.fromarray(picture[..., 0] if mode == "L" else picture).save(buffer, "png")
+            yield f"{next(numbers):06d}.png", buffer.getvalue()
