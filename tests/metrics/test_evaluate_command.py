@@ -31,13 +31,13 @@ def folder(tmp_path_factory):
     (root / "pictures").mkdir()
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randn(40, 1, 4, 4, generator=generator)
-    smooth = torch.nn.functional.interpolate(coarse, size=(16, 16), mode="bicubic").clamp(-1, 1)
+    smooth = torch.nn.functional.interpolate(coarse, size=(8, 8), mode="bicubic").clamp(-1, 1)
     for number, picture in enumerate(((smooth + 1) / 2 * 255).round().to(torch.uint8).numpy()):
         Image.fromarray(picture[0]).save(root / "pictures" / f"{number:03d}.png")
     options = ["--operator", "inpainting:missing=0.5", "--noise", "0.1", "--jobs", "1"]
     split = ["--split", "train=0.6,test=0.4", "--seed", "1"]
     assert run(["prep-images", str(root / "pictures"), "--out", str(root / "store"), *options, *split]) == 0
-    noise = torch.randn(12, 1, 16, 16, generator=generator)
+    noise = torch.randn(12, 1, 8, 8, generator=generator)
     write_images(root / "samples.h5", list(range(12)), [smooth[:12] + 0.3 * noise])
     return root
 
@@ -63,7 +63,8 @@ def evaluate(folder, tmp_path, capsys):
 
 def test_numbers_are_those_of_the_parts(folder, evaluate):
     """Distance from prepared references, with interval, n, and a warning; unchanged from the cache."""
-    command = ("--reference", folder / "store-reference", "--metrics", "fd,kid,precision,recall")
+    wanted = ("--metrics", "fd,kid,precision,recall", "--bootstrap", 20)
+    command = ("--reference", folder / "store-reference", *wanted)
     row = evaluate(*command)[0]
     references = open_reference(folder / "store-reference", "test")
     base = Reference.of(references.images(list(range(len(references)))), extractor("pixels"))
@@ -204,8 +205,8 @@ def test_weights_of_something_else_are_refused(folder, evaluate, tmp_path):
 
 
 def test_images_of_another_size_are_refused(folder, evaluate, tmp_path):
-    np.savez(tmp_path / "small.npz", images=np.zeros((3, 1, 8, 8), np.float32))
-    assert "(1, 16, 16)" in evaluate("--reference", tmp_path / "small.npz", code=2)
+    np.savez(tmp_path / "small.npz", images=np.zeros((3, 1, 9, 9), np.float32))
+    assert "(1, 8, 8)" in evaluate("--reference", tmp_path / "small.npz", code=2)
 
 
 def test_paper_mode_shows_raw_magnitudes(tmp_path, inception_file):
