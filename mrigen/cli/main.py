@@ -89,6 +89,7 @@ from mrigen.cli import (  # noqa: E402
     prep_fastmri,
     prep_images,
     recipes,
+    reconstruct,
     sample,
     simulate,
     study,
@@ -100,6 +101,7 @@ app.command("prep-images")(prep_images.prep_images)
 app.command("train")(study.train)
 app.command("distill")(study.distill)
 app.command("sample")(sample.sample)
+app.command("reconstruct")(reconstruct.reconstruct)
 app.command("evaluate")(evaluate.evaluate)
 app.command("audit")(audit.audit)
 app.command("run")(study.run)

@@ -34,7 +34,7 @@ def looking(task: Task, params: LookingParams) -> Predict:
         UsageError: the prior is no teacher, or its masks do not fit the measurements.
     """
     teacher = task.teacher
-    if params.hide == "fresh" or not teacher.objective.shows_mask:
+    if params.hide == "nothing" or not teacher.objective.shows_mask:
         return lambda x, sigma, _: teacher.denoise(x, task.levels(sigma))
     fixed = teacher.draw(task.operator, task.seeds)
 

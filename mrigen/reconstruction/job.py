@@ -1,0 +1,183 @@
+"""``mrigen reconstruct``: a source, a solver and a prior."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mrigen import seeds
+from mrigen.checkpoints.description import read_description
+from mrigen.data.manifest import NAME
+from mrigen.data_prep.options import Options
+from mrigen.errors import UsageError
+from mrigen.inverse import SOLVERS, Prior, Solver, Task
+from mrigen.operators.base import Measurements, concatenate
+from mrigen.progress import Advance, bar
+from mrigen.reconstruction.models import Model, load_prior
+from mrigen.reconstruction.photographs import PictureSource
+from mrigen.reconstruction.prepared import StoreSource
+from mrigen.reconstruction.results import open_results
+from mrigen.reconstruction.scans import ScanSource
+from mrigen.reconstruction.sources import Batch, Source
+from mrigen.registry import Params
+
+KSPACE = {".h5", ".hdf5", ".npy", ".npz"}
+
+
+class Request(Params):
+    """What is asked for, apart from input and output.
+
+    Attributes:
+        solver: in a command's words, ``pnp`` or ``latent:steps=500,starts=4``.
+        model: model folder, for solvers that need one.
+        samples: posterior samples of each slice.
+        sigma: noise level of the data in their own units; None for what is known of it, 0 to meet the
+            data exactly.
+        seed: of everything random.
+        batch: images that are reconstructed at once.
+        split: part of a store.
+        prep: preparation of raw k-space, and the slices.
+        operator: what degraded pictures, in a command's words.
+        mask: picture that is black where pixels of the pictures are missing.
+        degrade: the pictures are clean.
+    """
+
+    solver: str
+    model: Path | None = None
+    samples: int = 1
+    sigma: float | None = None
+    seed: int = 0
+    batch: int = 4
+    split: str | None = "test"
+    prep: Options = Options()
+    operator: str | None = None
+    mask: Path | None = None
+    degrade: bool = False
+
+
+def reconstruct(
+    given: Path, out: Path, request: Request, device: torch.device
+) -> tuple[Source, dict[str, Any]]:
+    """Reconstruct a file and write everything into a folder; returns the source and the report.
+
+    Raises:
+        UsageError: the input, the model and the solver do not fit together.
+    """
+    solver: Solver[Any] = SOLVERS.build(SOLVERS.parse(request.solver))
+    source = open_source(given, request)
+    model = _model(solver, source, request, device)
+    summary: dict[str, Any] = {
+        "solver": request.solver,
+        "model": "" if model is None else model.description.weights_sha256,
+        "seed": request.seed,
+        "samples": request.samples,
+        "notes": [] if model is None else model.notes,
+    }
+    size = max(1, request.batch // request.samples)
+    start = time.perf_counter()
+    total = len(source) * request.samples * solver.steps
+    with (
+        open_results(out, source, request.samples) as results,
+        bar(f"reconstruct with {request.solver}", total, "step") as advance,
+    ):
+        for batch in source.batches(size):
+            known = batch.with_sigma(request.sigma)
+            prior = None if model is None else model.prior
+            results.add(known, *solve_batch(solver, known, prior, request, device, advance))
+        seconds = (time.perf_counter() - start) / len(source)
+        report = results.finish({**summary, "seconds_per_slice": seconds})
+    return source, report
+
+
+def solve_batch(
+    solver: Solver[Any],
+    batch: Batch,
+    prior: Prior | None,
+    request: Request,
+    device: torch.device,
+    advance: Advance,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Every sample of every slice of a batch.
+
+    Returns:
+        Images (n, samples, C, H, W), steps and misfits (n, samples).
+    """
+    count, samples = len(batch.positions), request.samples
+    pairs = [(row, sample) for row in range(count) for sample in range(samples)]
+    images, steps, misfits = [], [], []
+    for first in range(0, len(pairs), request.batch):
+        some = pairs[first : first + request.batch]
+        keys = [seeds.key(request.seed, "reconstruct", batch.positions[r], s) for r, s in some]
+        data = _rows(batch.data, [r for r, _ in some]).to(device=device)
+
+        def told(units: int = 1, note: str = "", images: int = len(some)) -> None:
+            advance(units * images, note)
+
+        found = solver.solve(Task(data, keys, prior), told)
+        images.append(found.image.cpu())
+        steps.append(found.steps.cpu())
+        misfits.append(found.misfit.cpu())
+    image = torch.cat(images).unflatten(0, (count, samples))
+    return image, torch.cat(steps).view(count, samples), torch.cat(misfits).view(count, samples)
+
+
+def _rows(data: Measurements, rows: list[int]) -> Measurements:
+    """Some of the measurements, repeated where a row is."""
+    if rows == list(range(len(data))):
+        return data
+    operator = concatenate([data.operator.pick(row) for row in rows])
+    return replace(data, y=data.y[rows], operator=operator, sigma=data.sigma[rows], labels=None, further=None)
+
+
+def open_source(given: Path, request: Request) -> Source:
+    """What a path holds: a prepared store, raw k-space, or pictures.
+
+    Raises:
+        UsageError: nothing that can be reconstructed, or options for another kind of input.
+    """
+    if not given.exists():
+        raise UsageError(f"{given}: no such file or folder; give k-space, a measurement store or a picture")
+    kspace = given.is_file() and given.suffix.lower() in KSPACE
+    store = given.is_dir() and (given / NAME).is_file()
+    if (kspace or store) and (request.operator or request.mask or request.degrade):
+        raise UsageError(f"{given}: --operator, --mask and --degrade are for pictures; leave them out")
+    if store:
+        if request.prep.undersamples:
+            raise UsageError(f"{given}: is undersampled already; leave out --acceleration and the masks")
+        return StoreSource(given, request.split, request.prep.slices)
+    if kspace:
+        return ScanSource(given, request.prep)
+    if request.model is None:
+        raise UsageError(f"{given}: give --model, whose size the clean pictures have")
+    shape = read_description(request.model).image_shape
+    return PictureSource(
+        given,
+        shape,
+        request.operator,
+        request.sigma or 0.0,
+        request.mask,
+        degrade=request.degrade,
+        seed=request.seed,
+    )
+
+
+def _model(solver: Solver[Any], source: Source, request: Request, device: torch.device) -> Model | None:
+    """The model that the solver needs, None where it needs none.
+
+    Raises:
+        UsageError: there is none, or one of another role.
+    """
+    if not solver.needs:
+        return None
+    wanted = " or a ".join(sorted(solver.needs))
+    if request.model is None:
+        raise UsageError(f"solver {request.solver}: needs a {wanted}; give its model folder with --model")
+    role = read_description(request.model).role
+    if role not in solver.needs:
+        raise UsageError(f"{request.model}: is a {role}, and solver {request.solver} needs a {wanted}")
+    return load_prior(request.model, source.shape, complex_valued=source.complex_valued, device=device)

@@ -1,0 +1,143 @@
+"""Degraded pictures as a source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mrigen import seeds
+from mrigen.data.tensors import tensors_of
+from mrigen.data_prep.geometry import tensor
+from mrigen.data_prep.pixels import ImageError, decode, is_image
+from mrigen.errors import UsageError
+from mrigen.operators import Measurements
+from mrigen.operators.base import Operator
+from mrigen.operators.corruption import CORRUPTIONS, ImageCorruption, make_corruption
+from mrigen.operators.inpainting import PixelMask
+from mrigen.operators.noise import Noise
+from mrigen.reconstruction.sources import Batch, Shape, Source
+
+
+class PictureSource(Source):
+    """Pictures and the operator that degraded them.
+
+    Args:
+        path: an image file, or a folder of them.
+        shape: (C, H, W) of clean images.
+        operator: in a command's words, for example ``super-resolution:factor=2``; None with a mask.
+        sigma: standard deviation of the noise, in [-1, 1] units.
+        mask: picture that is black where pixels are missing.
+        degrade: the pictures are clean: apply the operator and the noise to them first, and compare.
+        seed: of the operator and the noise, with ``degrade``.
+
+    Raises:
+        UsageError: no pictures, of another size than the operator gives, or an operator that is drawn at
+            random although the pictures were degraded elsewhere.
+    """
+
+    complex_valued = False
+
+    def __init__(
+        self,
+        path: Path,
+        shape: Shape,
+        operator: str | None,
+        sigma: float,
+        mask: Path | None = None,
+        *,
+        degrade: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.name, self.shape, self.has_reference = path.stem, shape, degrade
+        files = sorted(p for p in path.iterdir() if is_image(p.name)) if path.is_dir() else [path]
+        if not files:
+            raise UsageError(f"{path}: no pictures in this folder; give image files")
+        self.labels = [p.name for p in files]
+        self._files, self._sigma, self._seed = files, sigma, seed
+        if (operator is None) == (mask is None):
+            raise UsageError(f"{path}: say how it was degraded, with --operator or with --mask")
+        if mask is not None:
+            self._operator: Operator | None = PixelMask(self._read_mask(mask), shape[0])
+            return
+        spec = CORRUPTIONS.parse(operator or "")
+        self._law = make_corruption(spec, shape, Noise(low=sigma))
+        self._operator = None if degrade else self._certain(str(operator))
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Pictures in the order of their names."""
+        for first in range(0, len(self), size):
+            files = self._files[first : first + size]
+            positions = list(range(first, first + len(files)))
+            pictures = [self._read(path) for path in files]
+            if self.has_reference:
+                yield self._degraded(positions, torch.stack(pictures))
+                continue
+            assert self._operator is not None
+            y = torch.stack(pictures)
+            expected = self._operator.forward(self._operator.zero_image()).shape[1:]
+            if y.shape[1:] != expected:
+                raise UsageError(
+                    f"{files[0]}: is {tuple(y.shape[1:])} (C, H, W), but the operator makes "
+                    f"{tuple(expected)} of the model's images {self.shape}"
+                )
+            if isinstance(self._operator, PixelMask):
+                y = self._operator.forward(y)
+            sigma = torch.full((len(files),), self._sigma)
+            yield Batch(positions, Measurements(y, self._operator, sigma), torch.ones(len(files)))
+
+    def _degraded(self, positions: list[int], images: Tensor) -> Batch:
+        if images.shape[1:] != self.shape:
+            raise UsageError(
+                f"{self._files[positions[0]]}: is {tuple(images.shape[1:])} (C, H, W), but the model's "
+                f"images are {self.shape}"
+            )
+        if self._operator is not None:
+            operator, sigma = self._operator, torch.full((len(images),), self._sigma)
+            drawn = operator.noise(
+                operator.forward(images), sigma, seeds.generator(self._seed, "noise", positions[0])
+            )
+            data = Measurements(operator.forward(images) + drawn, operator, sigma)
+        else:
+            generator = seeds.generator(self._seed, "degrade", positions[0])
+            data = self._law.measure(images, generator)
+        return Batch(positions, data, torch.ones(len(images)), reference=images)
+
+    def _read(self, path: Path) -> Tensor:
+        try:
+            picture = decode(path.read_bytes())
+        except ImageError as error:
+            raise UsageError(f"{path}: {error}; give another picture") from error
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be read ({error.strerror}); give image files") from error
+        if self.shape[0] == 1 and picture.image.mode == "RGB":
+            picture = replace(picture, image=picture.image.convert("L"))
+        image: Tensor = tensor(picture, self.shape[0])
+        return image
+
+    def _read_mask(self, path: Path) -> Tensor:
+        seen = self._read(path)[:1] > 0
+        if seen.shape[1:] != self.shape[1:]:
+            raise UsageError(
+                f"{path}: is {tuple(seen.shape[1:])} (H, W), but the model's images are {self.shape}"
+            )
+        return seen.unsqueeze(0)
+
+    def _certain(self, words: str) -> Operator:
+        """The operator, which must not be drawn at random.
+
+        Raises:
+            UsageError: two draws differ.
+        """
+        law: ImageCorruption = self._law
+        one, other = (law.draw(1, seeds.generator(seed, "certain")) for seed in range(2))
+        pairs = zip(tensors_of(one).values(), tensors_of(other).values(), strict=True)
+        if not all(torch.equal(a, b) for a, b in pairs):
+            raise UsageError(
+                f"--operator {words}: is drawn at random, which no picture tells; give missing pixels with "
+                "--mask, or a clean picture with --degrade"
+            )
+        return one

@@ -1,0 +1,189 @@
+"""What a reconstruction leaves: complex HDF5, NIfTI magnitudes, previews, errors and one figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from mrigen import __version__
+from mrigen.errors import UsageError
+from mrigen.files import atomic, write_json
+from mrigen.metrics.pictures import magnitude_window
+from mrigen.metrics.reconstruction import Errors, image_errors, volume_errors
+from mrigen.metrics.reconstruction import mean as mean_errors
+from mrigen.reconstruction.sources import Batch, Source
+from mrigen.report.figures import comparison, grid
+
+SHOWN = 8
+GAIN = 5.0  # by which errors and standard deviations are brightened in the figure
+
+
+class Results:
+    """Takes batches of reconstructions and writes everything about them.
+
+    Args:
+        out: folder.
+        source: what is reconstructed.
+        samples: posterior samples of each slice.
+        file: open HDF5 file.
+    """
+
+    def __init__(self, out: Path, source: Source, samples: int, file: h5py.File) -> None:
+        self._out, self._source, self._samples, self._file = out, source, samples, file
+        count = len(source)
+        last = (count - 1) / max(min(SHOWN, count) - 1, 1)
+        self._shown = {round(i * last) for i in range(min(SHOWN, count))}
+        self._rows: dict[str, list[Tensor]] = {}
+        self._magnitude = np.zeros((count, *source.shape[1:]), np.float32)
+        self._deviation = np.zeros_like(self._magnitude)
+        self._errors: list[dict[str, Any]] = []
+        self._zero_filled: list[Errors] = []
+        self._found: list[Errors] = []
+        self._squares = torch.zeros(2, dtype=torch.float64)  # of errors and of predicted deviations
+
+    def add(self, batch: Batch, images: Tensor, steps: Tensor, misfit: Tensor) -> None:
+        """Results of a batch.
+
+        Args:
+            batch: the slices.
+            images: (n, samples, C, H, W) in the units of the batch.
+            steps: steps that each sample took, (n, samples).
+            misfit: relative residual of each, (n, samples).
+
+        Raises:
+            UsageError: the solver diverged.
+        """
+        bad = [p for p, x in zip(batch.positions, images, strict=True) if not x.isfinite().all()]
+        if bad:
+            raise UsageError(
+                f"{self._source.labels[bad[0]]}: the solver diverged; weaken its parameters (guidance, lr, "
+                "step_size) or try another"
+            )
+        mean, deviation = images.mean(1), _deviation(images)
+        self._write(batch, images, mean, deviation)
+        observed = batch.data.operator.as_image(batch.data.y).cpu()
+        self._measure(batch, mean, deviation, observed)
+        for row, position in enumerate(batch.positions):
+            label = self._source.labels[position]
+            entry: dict[str, Any] = {
+                "name": label,
+                "steps": steps[row].tolist(),
+                "misfit": misfit[row].tolist(),
+            }
+            if self._source.has_reference:
+                entry["errors"] = self._found[position].row()
+            self._errors.append(entry)
+            if position in self._shown:
+                self._keep(row, batch, mean, deviation, observed)
+
+    def _write(self, batch: Batch, images: Tensor, mean: Tensor, deviation: Tensor) -> None:
+        factor = batch.scale.reshape(-1, 1, 1, 1)
+        arrays = {"image": mean * factor, "scale": batch.scale}
+        if self._samples > 1:
+            arrays |= {"samples": images * factor[:, None], "std": deviation * factor}
+        for name, values in arrays.items():
+            rows = values.numpy()
+            if name not in self._file:
+                shape = (len(self._source), *rows.shape[1:])
+                chunks = (1, *shape[1:]) if len(shape) > 1 else None
+                self._file.create_dataset(name, shape, rows.dtype, chunks=chunks)
+            self._file[name][batch.positions[0] : batch.positions[-1] + 1] = rows
+        if self._source.complex_valued:
+            self._magnitude[batch.positions] = (mean * factor).abs()[:, 0].numpy()
+            self._deviation[batch.positions] = (deviation * factor)[:, 0].numpy()
+
+    def _measure(self, batch: Batch, mean: Tensor, deviation: Tensor, observed: Tensor) -> None:
+        if batch.reference is None:
+            return
+        for estimates, found in ((mean, self._found), (observed, self._zero_filled)):
+            if self._source.complex_valued:
+                pairs = zip(estimates, batch.reference, strict=True)
+                found.extend(volume_errors(one, other) for one, other in pairs)
+            else:
+                found.extend(image_errors(estimates, batch.reference))
+        error = (mean - batch.reference).abs().double()
+        self._squares += torch.stack([error.square().sum(), deviation.double().square().sum()])
+
+    def _keep(self, row: int, batch: Batch, mean: Tensor, deviation: Tensor, observed: Tensor) -> None:
+        rows = {"zero-filled": observed[row], "reconstruction": mean[row]}
+        if self._samples > 1:
+            rows[f"standard deviation × {GAIN:g}"] = self._bright(deviation[row])
+        if batch.reference is not None:
+            rows["reference"] = batch.reference[row]
+            rows[f"error × {GAIN:g}"] = self._bright((mean[row] - batch.reference[row]).abs())
+        for name, image in rows.items():
+            self._rows.setdefault(name, []).append(image)
+
+    def _bright(self, values: Tensor) -> Tensor:
+        """Something that is not negative, on the scale of images: magnitudes, or [-1, 1]."""
+        bright = GAIN * values
+        return bright.to(torch.complex64) if self._source.complex_valued else bright.clamp(max=2) - 1
+
+    def finish(self, summary: dict[str, Any]) -> dict[str, Any]:
+        """Write what belongs to the whole; returns the content of ``metrics.json``."""
+        self._file["names"] = self._source.labels
+        self._file.attrs.update({"created_by": f"mrigen {__version__}", "source": self._source.name})
+        self._file.attrs.update({k: v for k, v in summary.items() if isinstance(v, str | int)})
+        rows = {name: torch.stack(images) for name, images in self._rows.items()}
+        window = None
+        if self._source.complex_valued:
+            window = magnitude_window(rows.get("reference", rows["reconstruction"]))
+            write_nifti(self._out / "magnitude.nii.gz", self._magnitude, self._source.voxel)
+            if self._samples > 1:
+                write_nifti(self._out / "std.nii.gz", self._deviation, self._source.voxel)
+        grid(rows["reconstruction"], window, self._out / "preview.png")
+        title = f"{self._source.name}, solver {summary['solver']}"
+        comparison(rows, window, self._out / "figure.png", title)
+        report = {**summary, "slices": self._errors}
+        if self._source.has_reference:
+            report["mean"] = mean_errors(self._found)
+            report["zero_filled"] = mean_errors(self._zero_filled)
+            if self._samples > 1:
+                error, predicted = self._squares.sqrt().tolist()
+                report["calibration"] = {"error_over_deviation": error / predicted if predicted else None}
+            write_json(self._out / "metrics.json", report)
+        return report
+
+
+@contextmanager
+def open_results(out: Path, source: Source, samples: int) -> Iterator[Results]:
+    """Results in a folder; ``reconstruction.h5`` appears, complete, when the block ends."""
+    with atomic(out / "reconstruction.h5") as temporary, h5py.File(temporary, "w") as file:
+        yield Results(out, source, samples, file)
+
+
+def write_nifti(
+    path: Path, volume: np.ndarray[Any, np.dtype[np.float32]], voxel: tuple[float, float, float] | None
+) -> None:
+    """Magnitudes (slices, H, W) as NIfTI with axes H, W, slices, atomically.
+
+    Without a known voxel size the voxels count as 1 and no unit is claimed. The patient's orientation is not
+    known either: the affine holds the voxel size alone.
+    """
+    import nibabel
+
+    sizes = voxel or (1.0, 1.0, 1.0)
+    image = nibabel.nifti1.Nifti1Image(volume.transpose(1, 2, 0), np.diag([*sizes, 1.0]))
+    image.header.set_xyzt_units("mm" if voxel else "unknown")
+    with atomic(path) as temporary:
+        content = image.to_bytes()
+        if path.suffix == ".gz":
+            import gzip
+
+            content = gzip.compress(content, mtime=0)
+        temporary.write_bytes(content)
+
+
+def _deviation(images: Tensor) -> Tensor:
+    """Standard deviation of the samples about their mean, (n, C, H, W); zero for one sample."""
+    if images.shape[1] == 1:
+        return torch.zeros_like(images[:, 0].real if images.is_complex() else images[:, 0])
+    square = (images - images.mean(1, keepdim=True)).abs().square().sum(1)
+    return (square / (images.shape[1] - 1)).sqrt()

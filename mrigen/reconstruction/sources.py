@@ -1,0 +1,94 @@
+"""What a reconstruction starts from, whatever file it is: batches of measurements."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from mrigen.inverse import Task
+from mrigen.inverse.task import square
+from mrigen.operators.base import Measurements
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some slices, or images.
+
+    Attributes:
+        positions: which of the source's slices they are.
+        data: measurements in the units that models are trained in.
+        scale: the measurement was divided by this; results are multiplied with it, (n,).
+        mismatch: ‖y − A x‖ / ‖y‖ of the image that explains the measurement best, (n,): noise, motion and
+            what the maps miss; None where nothing is known.
+        reference: the true images in the same units, (n, C, H, W), or None.
+    """
+
+    positions: list[int]
+    data: Measurements
+    scale: Tensor
+    mismatch: Tensor | None = None
+    reference: Tensor | None = None
+
+    def with_sigma(self, sigma: float | None) -> Batch:
+        """The batch with a noise level.
+
+        Args:
+            sigma: standard deviation per real component in the data's own units, which are divided by
+                ``scale`` as the data were; None for what is known: the data's own, or else the level at
+                which noise alone would explain the mismatch.
+        """
+        if sigma is not None:
+            return replace(self, data=replace(self.data, sigma=sigma / self.scale))
+        if self.mismatch is None or bool((self.data.sigma > 0).all()):
+            return self
+        ones = torch.ones_like(self.scale)
+        components = Task(replace(self.data, sigma=ones), [0] * len(self.data)).noise_energy()
+        explained = self.mismatch * (square(self.data.y) / components).sqrt()
+        return replace(
+            self, data=replace(self.data, sigma=self.data.sigma.where(self.data.sigma > 0, explained))
+        )
+
+
+class Source(ABC):
+    """Measurements that are reconstructed together.
+
+    Attributes:
+        name: for titles and messages.
+        labels: what each slice is called, a volume's slice number for example.
+        shape: (C, H, W) of an image.
+        complex_valued: whether images are complex.
+        voxel: size of a voxel along H, W and the slices in mm; None where nobody says.
+        has_reference: whether batches come with true images.
+    """
+
+    name: str
+    labels: list[str]
+    shape: Shape
+    complex_valued: bool = True
+    voxel: tuple[float, float, float] | None = None
+    has_reference: bool = False
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def batches(self, size: int) -> Iterator[Batch]:
+        """All slices in order, at most ``size`` at a time."""
+
+
+def voxel_of(header: dict[str, object]) -> tuple[float, float, float] | None:
+    """Voxel size along H (readout), W (phase encode) and the slices from a header's encoded space.
+
+    Cropping the image, of the oversampled readout for example, leaves it as it is.
+    """
+    matrix, fov = header.get("encoded_matrix"), header.get("encoded_fov")
+    if not isinstance(matrix, (list, tuple)) or not isinstance(fov, (list, tuple)):
+        return None
+    sizes = [float(f) / int(n) if int(n) > 0 else 0.0 for f, n in zip(fov, matrix, strict=True)]
+    return (sizes[0], sizes[1], sizes[2]) if min(sizes) > 0 else None
