@@ -1,0 +1,226 @@
+"""One teacher, many students: what each choice of distillation is worth, as Fréchet distances.
+
+    python -m benchmarks.ablations --recipe demo/brain --out runs/ablations --json ablations.json
+
+The recipe's data and teacher are made once. Every variation distils that teacher with other settings and is
+compared with the same references. ``--set`` changes the recipe for all, ``--vary`` adds variations
+(``--vary distill.sigma_init=5``), ``--only`` picks some by words in their names. The same command continues
+what was interrupted; what has diverged says so in its row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mrigen import recipe as recipes
+from mrigen.checkpoints.description import read_description
+from mrigen.data.images import write_images
+from mrigen.diffusion.objectives import OBJECTIVES
+from mrigen.errors import NonFiniteLossError, UsageError
+from mrigen.files import write_json
+from mrigen.recipe.comparison import Comparison, compare
+from mrigen.recipe.sampling import sampler_of
+from mrigen.recipe.schema import Recipe
+from mrigen.recipe.study import Study
+
+BATCH = 250
+OWN = "as the recipe says"
+LOSSES = {
+    "loss: SiD, α = 1.0": ["distill.loss={name: sid, alpha: 1.0}"],
+    "loss: SiD, α = 1.2": ["distill.loss={name: sid, alpha: 1.2}"],
+    "loss: DMD": ["distill.loss={name: dmd}"],
+    "loss: DMD with regression": ["distill.loss={name: dmd, regression: {}}"],
+    "loss: SDS, no fake score": ["distill.loss={name: sds}"],
+}
+STARTS = {
+    "start: student random": ["distill.init=random"],
+    "start: fake score random": ["distill.fake_init=random"],
+    "start: both random": ["distill.init=random", "distill.fake_init=random"],
+}
+TIME_SCALES = {f"fake steps: {k}": [f"distill.fake_steps={k}"] for k in (2, 5)}
+MASKED = {
+    "loss domain: image": ["distill.loss.domain=image"],
+    "generator input: sampled": ["distill.generator_input=sampled"],
+    "loss domain: image, generator input: sampled": [
+        "distill.loss.domain=image",
+        "distill.generator_input=sampled",
+    ],
+}
+
+
+def mismatches(corruption: dict[str, Any]) -> dict[str, list[str]]:
+    """Weaker and stronger corruption than the data's, assumed on purpose (DCD, fig. 6)."""
+    found: dict[str, list[str]] = {}
+    mask, operator, sigma = (corruption.get(key) or {} for key in ("mask", "operator", "sigma"))
+    for factor in (0.75, 1.25):
+        if "acceleration" in mask:
+            value = round(factor * mask["acceleration"], 2)
+            found[f"assumed R = {value:g}"] = [f"distill.corruption.mask.acceleration={value}"]
+        if "missing" in operator:
+            value = round(min(0.95, factor * operator["missing"]), 3)
+            found[f"assumed missing = {value:g}"] = [f"distill.corruption.operator.missing={value}"]
+        if sigma.get("low"):
+            value = round(factor * sigma["low"], 4)
+            found[f"assumed σ = {value:g}"] = [f"distill.corruption.sigma={value}"]
+    return found
+
+
+def variations(recipe: Recipe, corruption: dict[str, Any], own: list[str]) -> dict[str, list[str]]:
+    """Settings of each variation, by its name; only what makes a difference for this teacher."""
+    masked = OBJECTIVES[recipe.teacher.objective["name"]].shows_mask
+    return {
+        OWN: [],
+        **(MASKED if masked else {}),
+        **LOSSES,
+        **STARTS,
+        **TIME_SCALES,
+        **mismatches(corruption),
+        **{text: text.split() for text in own},
+    }
+
+
+class Ablations:
+    """A teacher in ``out/base`` and a folder for every variation."""
+
+    def __init__(self, recipe: str, out: Path, changes: list[str], device: str) -> None:
+        self.name, self.out, self.changes, self.device = recipe, out, changes, device
+        self.console = Console(stderr=True)
+        self.base = Study(recipes.load(recipe, changes), out / "base", self.console, device)
+
+    def teach(self) -> None:
+        """Prepare the data and train the teacher."""
+        self.base.prepare()
+        self.base.train()
+
+    def student(self, name: str, settings: list[str]) -> dict[str, Any]:
+        """Distil a variation and sample it; its row, without distances."""
+        recipe = recipes.load(self.name, [*self.changes, *settings])
+        recipe = recipe.model_copy(update={"data": recipe.data.given(self.base.store_folder)})
+        folder = self.out / re.sub(r"[^\w.]+", "-", name).strip("-")
+        teacher = self.base.teacher_folder
+        study = Study(recipe, folder, self.console, self.device, teacher, self.base.reference_folder)
+        row: dict[str, Any] = {"variation": name, "settings": settings}
+        start = time.monotonic()
+        try:
+            study.distill()
+        except NonFiniteLossError as error:
+            return {**row, "diverged": str(error)}
+        minutes = (time.monotonic() - start) / 60
+        selected = json.loads((study.out / "student" / "selection.json").read_text(encoding="utf-8"))
+        measured = [min(v for k, v in at.items() if k != "images") for at in selected["measured"]]
+        row |= {"proximal": min(measured, default=None), "images": selected["images"]}
+        return {**row, **self.sample(study, study.student_folder, folder, minutes)}
+
+    def sample(self, study: Study, model: Path, folder: Path, minutes: float) -> dict[str, Any]:
+        """Images of seeds 0, 1, ...; not made again for the same model."""
+        params = study.recipe.evaluate
+        path, record = folder / "images.h5", folder / "row.json"
+        key = {"model": read_description(model).weights_sha256, "n": params.samples}
+        known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+        if key.items() <= known.items() and path.is_file():
+            return {**known, "path": str(path)}
+        sampler = sampler_of(model, self.base.store_folder, params.sampler, BATCH)
+        sampler.to(study.fabric.device)
+        start = time.perf_counter()
+        write_images(path, list(range(params.samples)), sampler(list(range(params.samples))))
+        seconds = 1000 * (time.perf_counter() - start) / params.samples
+        found = {
+            **key,
+            "minutes": minutes,
+            "evaluations": sampler.evaluations,
+            "seconds_per_1000": seconds,
+        }
+        write_json(record, found)
+        return {**found, "path": str(path)}
+
+    def measure(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The rows with their distances from the references."""
+        params = self.base.recipe.evaluate
+        settings = Comparison(
+            metrics=("fd",),
+            reference=self.base.reference_folder,
+            split=params.split,
+            features=params.features,
+            resamples=0,
+            device=self.device,
+        )
+        paths = [Path(row["path"]) for row in rows if "path" in row]
+        distances = {row["samples"]: row["fd"] for row in compare(paths, settings)}
+        return [{**row, "fd": distances.get(row.get("path"))} for row in rows]
+
+    def teacher(self) -> dict[str, Any]:
+        """The row of the teacher, by the recipe's sampler."""
+        made = self.sample(self.base, self.base.teacher_folder, self.out / "teacher-samples", 0.0)
+        return {"variation": "teacher", "settings": [], **made}
+
+
+def table(rows: list[dict[str, Any]], features: str) -> str:
+    """One line per row."""
+    count = next(row["n"] for row in rows if "n" in row)
+    lines = [
+        f"Fréchet distance ({features}, n = {count})",
+        "| variation | distance | proximal | best after | evaluations | s per 1000 | minutes |",
+        "|---" * 7 + "|",
+    ]
+    for row in rows:
+        if "diverged" in row:
+            lines.append(f"| {row['variation']} | diverged | | | | | |")
+            continue
+        proximal = "" if row.get("proximal") is None else f"{row['proximal']:.3f}"
+        images = "" if row.get("images") is None else f"{row['images']:,.0f}"
+        cost = f"{row['evaluations']} | {row['seconds_per_1000']:.2f} | {row['minutes']:.1f}"
+        lines.append(f"| {row['variation']} | {row['fd']:.3f} | {proximal} | {images} | {cost} |")
+    return "\n".join(lines)
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Options that all benchmarks of distillation share."""
+    made = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--recipe", default="demo/brain")
+    made.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
+    made.add_argument("--device", default="auto")
+    made.add_argument("--json", type=Path)
+    return made
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--out", type=Path, default=Path("runs/ablations"))
+    options.add_argument("--vary", action="append", default=[], metavar="'KEY=VALUE ...'")
+    options.add_argument("--only", action="append", default=[], metavar="WORDS")
+    given = options.parse_args()
+    work = Ablations(given.recipe, given.out, given.changes, given.device)
+    work.teach()
+    corruption = read_description(work.base.teacher_folder).corruption or {}
+    found = variations(work.base.recipe, corruption, given.vary)
+    if given.only:
+        found = {name: s for name, s in found.items() if any(words in name for words in given.only)}
+    if not found:
+        raise SystemExit(f"--only {' '.join(given.only)}: no variation has these words in its name")
+    rows = [work.teacher(), *(work.student(name, settings) for name, settings in found.items())]
+    rows = work.measure(rows)
+    print(table(rows, work.base.recipe.evaluate.features))
+    if given.json:
+        write_json(given.json, rows)
+
+
+def one_line(action: Callable[[], None]) -> None:
+    """Run a script; a user's mistake ends it with its message alone."""
+    try:
+        action()
+    except UsageError as error:
+        raise SystemExit(str(error)) from None
+
+
+if __name__ == "__main__":
+    one_line(main)

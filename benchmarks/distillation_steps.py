@@ -1,0 +1,76 @@
+"""Quality against cost: students of one, two and four steps beside their teacher with few and many.
+
+    python -m benchmarks.distillation_steps --recipe demo/brain --json steps.json --figure steps.png
+
+One teacher; the teacher's points are its Heun sampler with other numbers of noise levels. The same command
+continues what was interrupted.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from benchmarks.ablations import Ablations, one_line, parser, table
+
+from mrigen.files import write_json
+
+TEACHER_LEVELS = (2, 5, 9, 18)
+
+
+def teacher_rows(work: Ablations, levels: tuple[int, ...]) -> list[dict[str, Any]]:
+    """The teacher sampled on coarser and finer grids."""
+    rows = []
+    for count in levels:
+        evaluate = work.base.recipe.evaluate
+        sampler = {**evaluate.sampler, "steps": count}
+        evaluate = evaluate.model_copy(update={"sampler": sampler})
+        work.base.recipe = work.base.recipe.model_copy(update={"evaluate": evaluate})
+        made = work.sample(work.base, work.base.teacher_folder, work.out / f"teacher-{count}", 0.0)
+        rows.append({"variation": f"teacher, {count} levels", "settings": [f"steps={count}"], **made})
+    return rows
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Distance over network evaluations, both axes logarithmic."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
+    for word, marker in (("teacher", "s"), ("student", "o")):
+        points = sorted(
+            (row["evaluations"], row["fd"])
+            for row in rows
+            if row["variation"].startswith(word) and "evaluations" in row
+        )
+        axes.plot(*zip(*points, strict=True), marker=marker, label=word)
+    axes.set(xscale="log", yscale="log", xlabel="network evaluations per image", ylabel="Fréchet distance")
+    axes.legend()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--out", type=Path, default=Path("runs/distillation-steps"))
+    options.add_argument("--steps", type=int, nargs="+", default=[1, 2, 4])
+    options.add_argument("--levels", type=int, nargs="+", default=TEACHER_LEVELS)
+    options.add_argument("--figure", type=Path)
+    given = options.parse_args()
+    work = Ablations(given.recipe, given.out, given.changes, given.device)
+    work.teach()
+    rows = teacher_rows(work, tuple(given.levels))
+    for steps in given.steps:
+        rows.append(work.student(f"student, {steps} step{'s' * (steps > 1)}", [f"distill.steps={steps}"]))
+    rows = work.measure(rows)
+    print(table(rows, work.base.recipe.evaluate.features))
+    if given.json:
+        write_json(given.json, rows)
+    if given.figure and any("evaluations" in row for row in rows[len(given.levels) :]):
+        draw(rows, given.figure)
+
+
+if __name__ == "__main__":
+    one_line(main)
