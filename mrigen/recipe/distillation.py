@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrigen.checkpoints.description import ModelDescription
@@ -12,7 +13,7 @@ from mrigen.distill import LOSSES
 from mrigen.engine import build
 from mrigen.engine.distillation import DistillJob
 from mrigen.engine.loop import drive
-from mrigen.errors import UsageError
+from mrigen.errors import NonFiniteLossError, UsageError
 from mrigen.files import write_json
 from mrigen.recipe.selection import selection_score
 
@@ -40,7 +41,7 @@ def distill(study: Study) -> None:
     fresh = partial(build.new_denoiser, description)
     job = DistillJob(params, teacher, loss, corruption, shape, study.fabric, recipe.seed, score, fresh)
     folder = study.out / "student"
-    drive(job, folder, study.fabric, "student")
+    ended = _driven(job, folder, study)
     student = description.model_copy(
         update={
             "role": "generator",
@@ -52,9 +53,29 @@ def distill(study: Study) -> None:
             "provenance": _provenance(study, description, job),
         }
     )
-    write_json(folder / "selection.json", job.averages.described())
+    write_json(folder / "selection.json", {**job.averages.described(), "ended": ended})
     save_model(folder / "last", job.averages.last, student)
     save_model(study.student_folder, job.result, student)
+
+
+def _driven(job: DistillJob, folder: Path, study: Study) -> str:
+    """Run the job; why it ended. A diverged one ends early if the metric has chosen a generator before.
+
+    Raises:
+        NonFiniteLossError: it diverged before anything was measured.
+    """
+    try:
+        drive(job, folder, study.fabric, "student")
+    except NonFiniteLossError as error:
+        if not job.averages.history:
+            raise
+        ended = f"early: {error}"
+    else:
+        if job.images >= job.params.images:
+            return "complete"
+        ended = "early: the selection metric found nothing better any more"
+    study.console.print(f"student ended {ended}; the best generator is kept", highlight=False, markup=False)
+    return ended
 
 
 def assumed_corruption(description: ModelDescription, by: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+from torch import Tensor
 
 from mrigen.data.stores import Store
 from mrigen.diffusion.objectives import Objective
@@ -17,7 +20,10 @@ from mrigen.metrics.proximal import ProximalDistance
 def selection_score(
     params: DistillParams, store: Store, features: str, seed: int, objective: Objective
 ) -> Score | None:
-    """Proximal distance of a generator from the training data, or None when nothing is selected."""
+    """Proximal distance of a generator from the training data, or None when nothing is selected.
+
+    A generator whose images are no numbers is infinitely far.
+    """
     if params.selection.every_images is None:
         return None
     count = min(params.selection.samples, len(store))
@@ -30,6 +36,16 @@ def selection_score(
     sampled = objective.corruption if params.generator_input == "sampled" else None
 
     def score(generator: Generator) -> float:
-        return distance(StudentSampler(generator, store.image_shape, 256, objective, sampled))
+        sampler = StudentSampler(generator, store.image_shape, 256, objective, sampled)
+        try:
+            return distance(lambda wanted: map(_finite, sampler(wanted)))
+        except FloatingPointError:
+            return math.inf
 
     return score
+
+
+def _finite(images: Tensor) -> Tensor:
+    if not bool(images.isfinite().all()):
+        raise FloatingPointError("images are no numbers")
+    return images

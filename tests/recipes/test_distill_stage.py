@@ -1,19 +1,28 @@
 """The distillation stage: other corruptions on purpose, what it writes, few-step students as commands."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
+from mrigen import recipe as recipes
 from mrigen.checkpoints.description import ModelDescription, read_description
 from mrigen.cli.main import run
 from mrigen.conventions import Conventions
 from mrigen.data.images import read_images
+from mrigen.distill import Generator
+from mrigen.engine import build
 from mrigen.engine.build import load_generator
+from mrigen.engine.distillation import DistillJob
 from mrigen.errors import UsageError
+from mrigen.metrics.features import R64
 from mrigen.recipe.distillation import assumed_corruption
+from mrigen.recipe.selection import selection_score
+from mrigen.recipe.study import Study
 
 TINY = str(Path(__file__).with_name("tiny.yaml"))
 
@@ -87,6 +96,7 @@ def test_best_last_and_history_are_written(taught, tmp_path):
     assert [row["images"] for row in history["measured"]] == [8, 16, 24]
     best = min(history["measured"], key=lambda row: min(row["10"], row["1000"]))
     assert history["images"] == best["images"]
+    assert history["ended"] == "complete"
     assert f"{history['ema_halflife']:g}" == min(("10", "1000"), key=best.__getitem__)
     model = read_description(folder / "model")
     assert model.provenance["images"] == best["images"]
@@ -94,6 +104,36 @@ def test_best_last_and_history_are_written(taught, tmp_path):
     assert any(not torch.equal(p, q) for p, q in zip(last.parameters(), reloaded(folder), strict=True)) == (
         best["images"] < 24
     )
+
+
+def test_diverged_run_keeps_the_best_there_was(taught, tmp_path, capsys, monkeypatch):
+    """With a measurement before, its generator is the result and the reason is told."""
+    real = DistillJob._student
+
+    def diverges(job, number, *more):
+        loss = real(job, number, *more)
+        return loss * torch.nan if number == 1 else loss
+
+    monkeypatch.setattr(DistillJob, "_student", diverges)
+    assert distilled(taught, tmp_path / "with") == 0
+    assert "student ended early: the loss became [nan]" in " ".join(capsys.readouterr().out.split())
+    selection = json.loads((tmp_path / "with" / "student" / "selection.json").read_text())
+    assert selection["ended"].startswith("early: the loss became [nan]")
+    assert [row["images"] for row in selection["measured"]] == [8]
+    assert read_description(tmp_path / "with" / "student" / "model").provenance["images"] == 8
+    assert distilled(taught, tmp_path / "without", "distill.selection={}") == 1
+    assert "lower the learning rate" in capsys.readouterr().err
+
+
+def test_images_that_are_no_numbers_are_no_distance(taught):
+    """A generator that overflows is infinitely far from the data, not an error."""
+    study = Study(recipes.load(TINY), taught, Console(quiet=True), "cpu")
+    teacher, words = build.load_teacher(study.teacher_folder)
+    corruption = build.corruption_of(words, study.store, study.teacher_folder)
+    objective = build.objective_of(words, corruption, study.teacher_folder)
+    score = selection_score(study.recipe.distill, study.store, R64, 0, objective)
+    assert math.isfinite(score(Generator(teacher)))
+    assert score(Generator(teacher, math.inf)) == math.inf
 
 
 def reloaded(folder):
