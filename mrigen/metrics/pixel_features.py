@@ -10,13 +10,13 @@ from torch_fidelity.registry import register_feature_extractor
 PIXELS = "pixels"
 WEIGHTS = "none"
 LAYER = "pixels"
-MOST = 32
+MOST = 16
 
 
 class PixelFeatures(FeatureExtractorBase):  # type: ignore[misc]
     """All pixels in [-1, 1], divided by √3: grey pictures have the distance of one of their channels.
 
-    Larger pictures are averaged to 32 x 32, which bounds the covariance at 3,072 dimensions.
+    Larger pictures are averaged to 16 x 16, which bounds the covariance at 768 dimensions.
     """
 
     def __init__(self, name: str, features_list: list[str], **_: object) -> None:

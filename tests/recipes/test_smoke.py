@@ -81,24 +81,18 @@ def test_a_study_of_digits_resumes_and_samples_without_a_store(tmp_path, capsys)
     assert resolved["data"]["images"]["noise"] == 0.5
 
 
-def test_images_and_scans_do_not_mix(tmp_path, capsys):
-    assert (
-        run(
-            [
-                "run",
-                "toy/digits-denoise",
-                "--smoke",
-                "--set",
-                "data.prep.acceleration=4",
-                "--out",
-                str(tmp_path),
-            ]
-        )
-        == 2
-    )
-    assert "do not go together" in capsys.readouterr().err
-    assert run(["run", "ffhq/denoise-s20", "--out", str(tmp_path), "--device", "cpu"]) == 2
-    assert "give --data" in capsys.readouterr().err
-    Path(tmp_path / "empty").mkdir()
-    assert run(["run", "ffhq/denoise-s20", "--data", str(tmp_path / "empty"), "--out", str(tmp_path)]) == 2
-    assert "holds no images" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("name", "more", "message"),
+    [
+        ("toy/digits-denoise", ["--set", "data.prep.acceleration=4"], "do not go together"),
+        ("ffhq/denoise-s20", [], "give --data"),
+        ("ffhq/denoise-s20", ["--data", "empty"], "holds no images"),
+    ],
+)
+def test_data_that_will_not_do_are_named(tmp_path, monkeypatch, capsys, name, more, message):
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    assert run(["run", name, "--out", "out", "--device", "cpu", *more]) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert len(error.splitlines()) == 1
