@@ -1,4 +1,4 @@
-"""Sets of images that need no file: scikit-learn's handwritten digits, and drawn shapes."""
+"""Sets of images that need no file: scikit-learn's handwritten digits, points of a spiral, drawn shapes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mrigen.errors import UsageError
+
 from .image_set import ArraySet, Item
 
 DIGITS_PEAK = 16.0
 SHAPES, SIDE = 256, 64
+POINTS, INNER, OUTER, TURNS = 12_000, 0.15, 0.9, 1.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +51,33 @@ class DigitsSet(BuiltInSet):
 
 
 @dataclass(frozen=True, eq=False)
+class SpiralSet(BuiltInSet):
+    """12,000 points of a spiral in the plane, each a grey image of one row, x beside y.
+
+    r² is evenly spaced between 0.15² and 0.9², so that all pieces of the curve have about as many points,
+    and the angle π/2 + 3π (r − 0.15)/0.75 makes one turn and a half. Crops take pixels away; the whole
+    point is ``crop: none``.
+    """
+
+    kind: ClassVar[str] = "spiral"
+
+    @classmethod
+    def open(cls, source: Path, *, labels: bool) -> SpiralSet:
+        """The set, from the inside out, without classes.
+
+        Raises:
+            UsageError: labels are wanted.
+        """
+        if labels:
+            raise UsageError(f"{source}: points have no labels; leave out --labels")
+        radius = np.sqrt(np.linspace(INNER**2, OUTER**2, POINTS))
+        angle = np.pi / 2 + 2 * np.pi * TURNS * (radius - INNER) / (OUTER - INNER)
+        points = radius * np.stack([np.cos(angle), np.sin(angle)])
+        items = [Item(f"{i:05d}", None) for i in range(POINTS)]
+        return cls(source, items, 0, ((points.T[:, None] + 1) / 2).astype(np.float32), 1.0)
+
+
+@dataclass(frozen=True, eq=False)
 class ShapesSet(BuiltInSet):
     """Drawings of coloured ellipses before smooth backgrounds, as stand-ins for photographs in trials."""
 
@@ -63,7 +93,11 @@ class ShapesSet(BuiltInSet):
         return cls(source, [Item(f"{i:04d}", None, told[i]) for i in range(SHAPES)], 0, pixels)
 
 
-BUILT_IN: dict[str, type[DigitsSet | ShapesSet]] = {"digits": DigitsSet, "shapes": ShapesSet}
+BUILT_IN: dict[str, type[DigitsSet | SpiralSet | ShapesSet]] = {
+    "digits": DigitsSet,
+    "spiral": SpiralSet,
+    "shapes": ShapesSet,
+}
 
 
 def _drawing(random: np.random.Generator, count: int) -> NDArray[np.uint8]:

@@ -190,7 +190,10 @@ class DistillParams(RunParams):
         return self
 
 
+SamplerChoice = _spec(SAMPLERS)
+
+
 class SamplerSpec(Params):
     """How a teacher is sampled for evaluation."""
 
-    sampler: _spec(SAMPLERS) = {"name": "heun", "steps": 18}  # type: ignore[valid-type]
+    sampler: SamplerChoice = {"name": "heun", "steps": 18}  # type: ignore[valid-type]

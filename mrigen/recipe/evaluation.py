@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +18,17 @@ from mrigen.errors import UsageError
 from mrigen.files import write_json
 from mrigen.metrics.distance import Reference
 from mrigen.metrics.features import extractor
+from mrigen.metrics.nearest import closeness
 from mrigen.metrics.reference import References, open_reference
 from mrigen.progress import bar
 from mrigen.recipe.sampling import counted, sampler_of
 from mrigen.recipe.stages import Stage
-from mrigen.report.figures import comparison
 from mrigen.report.tables import summary_table
+from mrigen.report.views import view_of
 
 if TYPE_CHECKING:
     from mrigen.recipe.study import Study
 
-SHOWN = 10
 BATCH = 250
 
 
@@ -38,22 +40,23 @@ def evaluate(study: Study) -> dict[str, Any]:
     count = min(params.samples, len(images), len(study.store))
     if count < 2:
         raise UsageError(f"{study.reference_folder}: too few references to evaluate with ({count})")
-    reference = Reference.of(images, extractor(params.features))
+    measure = _Measure(Reference.of(images, extractor(params.features)), references, params.radius)
     batch = study.store.measurements(spread(len(study.store), count))
     observed = batch.operator.as_image(batch.y)
     shown = {"reference": images, "zero-filled" if images.is_complex() else "observation": observed}
-    rows: dict[str, Any] = {"observation": {"fd": reference.distance([observed])}}
+    view = view_of(references.image_shape)
+    rows: dict[str, Any] = {"observation": measure([observed])}
     for name, sampler in _samplers(study).items():
         path, seconds = _sample(study, name, sampler, count)
         rows[name] = {
-            "fd": reference.distance(read_images(path)),
+            **measure(list(read_images(path))),
             "seconds_per_1000": 1000 * seconds / count,
             "evaluations": sampler.evaluations,
         }
-        shown[name] = next(read_images(path, SHOWN))
+        shown[name] = next(read_images(path, view.compared))
     others = _other_references(study, references, count)
     if others is not None:
-        rows["floor"] = {"fd": reference.distance([others])}
+        rows["floor"] = measure([others])
     summary = {
         "recipe": study.recipe.name,
         "seed": study.recipe.seed,
@@ -62,8 +65,8 @@ def evaluate(study: Study) -> dict[str, Any]:
         **rows,
     }
     write_json(study.out / "summary.json", summary)
-    rows_shown = {name: some[spread(len(some), SHOWN)] for name, some in shown.items()}
-    comparison(rows_shown, reference.window, study.out / "figure.png", study.recipe.title)
+    rows_shown = {name: some[spread(len(some), view.compared)] for name, some in shown.items()}
+    view.comparison(rows_shown, measure.reference.window, study.out / "figure.png", study.recipe.title)
     study.console.print(summary_table(summary))
     study.console.print(
         f"figure: {study.out / 'figure.png'}\nnumbers: {study.out / 'summary.json'}", highlight=False
@@ -71,6 +74,26 @@ def evaluate(study: Study) -> dict[str, Any]:
     for line in study.recipe.next:
         study.console.print(f"next: {line}", highlight=False)
     return summary
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """The numbers of a set of images: Fréchet distance, and closeness in image space where it is wanted."""
+
+    reference: Reference
+    references: References
+    radius: float | None
+
+    def __call__(self, batches: list[Tensor]) -> dict[str, float]:
+        found = {"fd": self.reference.distance(batches)}
+        if self.radius is not None:
+            found |= closeness(torch.cat(batches), self._truth, self.radius)
+        return found
+
+    @cached_property
+    def _truth(self) -> Tensor:
+        """All references of the split."""
+        return self.references.images(list(range(len(self.references))))
 
 
 def spread(available: int, wanted: int) -> list[int]:
@@ -90,9 +113,13 @@ def _other_references(study: Study, references: References, count: int) -> Tenso
 
 
 def _samplers(study: Study) -> dict[str, TeacherSampler | StudentSampler]:
-    reverse = study.recipe.evaluate.sampler
-    folders = {"teacher": study.teacher_folder, "student": study.student_folder}
-    samplers = {n: sampler_of(folder, study.store_folder, reverse, BATCH) for n, folder in folders.items()}
+    """The teacher by each of its samplers, then the student."""
+    store = study.store_folder
+    samplers = {
+        name: sampler_of(study.teacher_folder, store, reverse, BATCH)
+        for name, reverse in study.recipe.evaluate.teachers.items()
+    }
+    samplers["student"] = sampler_of(study.student_folder, store, {}, BATCH)
     for sampler in samplers.values():
         sampler.to(study.fabric.device)
     return samplers
@@ -111,8 +138,9 @@ def _sample(
             write_images(path, list(range(count)), counted(sampler(list(range(count))), advance))
         write_json(timing, time.perf_counter() - start)
 
-    settings = {"model": study.fingerprint(name), "count": count}
-    if name == "teacher":
-        settings["sampler"] = study.recipe.evaluate.sampler
+    reverse = study.recipe.evaluate.teachers.get(name)
+    settings = {"model": study.fingerprint("student" if reverse is None else "teacher"), "count": count}
+    if reverse is not None:
+        settings["sampler"] = reverse
     Stage(f"samples of the {name}", folder, settings).run(work, study.console)
     return path, float(json.loads(timing.read_text(encoding="utf-8")))

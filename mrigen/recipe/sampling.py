@@ -20,10 +20,9 @@ from mrigen.engine.sampling import StudentSampler, TeacherSampler
 from mrigen.errors import UsageError
 from mrigen.metrics.pictures import magnitude_window
 from mrigen.progress import Advance, bar
-from mrigen.report.figures import grid
+from mrigen.report.views import view_of
 
 MOST = 10_000_000
-SHOWN = 64
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -138,7 +137,8 @@ def sample_model(
     if complex_valued and out.is_file():
         written["magnitudes"] = out.with_suffix(".nii")
         write_nifti(written["magnitudes"], len(wanted), spool.read)
-    first = next(spool.read(SHOWN))
-    grid(first, magnitude_window(first) if complex_valued else None, written["picture"])
+    view = view_of(sampler.shape)
+    first = next(spool.read(view.shown))
+    view.several(first, magnitude_window(first) if complex_valued else None, written["picture"])
     spool.remove()
     return written

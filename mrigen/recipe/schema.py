@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from mrigen.data.manifest import NAME as MANIFEST
 from mrigen.data_prep.image_options import ImageOptions
-from mrigen.engine.params import Count, DistillParams, SamplerSpec, TeacherParams
+from mrigen.engine.params import Count, DistillParams, SamplerChoice, SamplerSpec, TeacherParams
 from mrigen.metrics.features import R64
 from mrigen.registry import Params
 
@@ -104,11 +104,22 @@ class EvaluateParams(SamplerSpec):
         samples: images of each kind.
         features: feature extractor of the Fréchet distance.
         split: part of the reference folder to compare with.
+        samplers: the teacher once more by other samplers; ``{full: ...}`` is the row ``teacher-full``.
+        radius: for data so small that distances between images mean something, points of the plane: also
+            measure the mean distance from the references, and the fraction of the references that are
+            within this radius of a sample; None for neither.
     """
 
     samples: Count = 1000
     features: str = R64
     split: str = "test"
+    samplers: dict[Annotated[str, Field(pattern="^[a-z0-9-]+$")], SamplerChoice] = {}
+    radius: Annotated[float, Field(gt=0)] | None = None
+
+    @property
+    def teachers(self) -> dict[str, dict[str, Any]]:
+        """All samplers of the teacher, by the names of their rows."""
+        return {"teacher": self.sampler, **{f"teacher-{name}": spec for name, spec in self.samplers.items()}}
 
 
 class Recipe(Params):

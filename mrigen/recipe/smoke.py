@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mrigen.data_prep.image_builtin import BUILT_IN
 from mrigen.networks import NETWORKS
 from mrigen.recipe.schema import Recipe
 
@@ -45,7 +46,9 @@ def smoke(recipe: Recipe) -> Recipe:
     for run in (teacher, distill):
         run |= {"images": STEPS * BATCH, "batch": BATCH, "micro_batch": None, "snapshot_images": BATCH}
     distill["selection"] |= {"every_images": BATCH, "samples": SAMPLES, "patience": None}
-    evaluate |= {"samples": SAMPLES, "sampler": {**evaluate["sampler"], "steps": STEPS + 1}}
+    few = {"steps": STEPS + 1}
+    others = {name: {**sampler, **few} for name, sampler in evaluate["samplers"].items()}
+    evaluate |= {"samples": SAMPLES, "sampler": {**evaluate["sampler"], **few}, "samplers": others}
     return Recipe(**tree)
 
 
@@ -57,7 +60,7 @@ def _network(spec: Mapping[str, Any]) -> dict[str, Any]:
 def _data(data: dict[str, Any], evaluated: str) -> dict[str, Any]:
     images = data["images"]
     if images is not None:
-        size = {} if images["source"] == "digits" else {"size": SIZE}
+        size = {} if images["source"] in BUILT_IN else {"size": SIZE}
         return {**data, "images": {**images, "source": images["source"] or "shapes", "limit": IMAGES, **size}}
     if data["source"]:
         return data

@@ -7,23 +7,27 @@ from typing import Any
 
 from rich.table import Table
 
+COLUMNS = {
+    "fd": "Fréchet distance",
+    "distance": "to the truth",
+    "coverage": "coverage",
+    "seconds_per_1000": "seconds per 1,000",
+    "evaluations": "network evaluations",
+}
+FLOOR = "floor"
+
 
 def summary_table(summary: Mapping[str, Any]) -> Table:
-    """Observations, teacher and student of a study: distance, time and network evaluations."""
+    """Observations, teachers and student of a study: distances, time and network evaluations."""
+    rows = {name: row for name, row in summary.items() if isinstance(row, Mapping)}
+    columns = [key for key in COLUMNS if any(key in row for row in rows.values())]
     table = Table(title=f"Fréchet distance in {summary['features']} features, n = {summary['n']}")
-    for column in ("", "Fréchet distance", "seconds per 1,000", "network evaluations"):
-        table.add_column(column, justify="left" if not column else "right")
-    for kind in ("observation", "teacher", "student"):
-        row = summary[kind]
-        seconds = row.get("seconds_per_1000")
-        table.add_row(
-            kind,
-            f"{row['fd']:.4g}",
-            "" if seconds is None else f"{seconds:.3g}",
-            str(row.get("evaluations", "")),
-        )
-    if "floor" in summary:
-        table.add_row("another part of the reference", f"{summary['floor']['fd']:.4g}", "", "", style="dim")
+    table.add_column("", min_width=12)
+    for key in columns:
+        table.add_column(COLUMNS[key], justify="right")
+    for name, row in rows.items():
+        words = ("another part of the reference", "dim") if name == FLOOR else (name, None)
+        table.add_row(words[0], *(_number(row.get(key)) for key in columns), style=words[1])
     return table
 
 
@@ -45,6 +49,10 @@ def rows_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     for row in rows:
         table.add_row(*(_cell(row, name) for name in names))
     return table
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
 
 
 def _cell(row: Mapping[str, Any], name: str) -> str:

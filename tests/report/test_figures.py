@@ -5,6 +5,7 @@ import torch
 from PIL import Image
 
 from mrigen.report.figures import comparison, grid
+from mrigen.report.views import PICTURES, POINTS, view_of
 
 
 def levels(*values):
@@ -45,3 +46,34 @@ def test_grid_pads_its_last_row(tmp_path):
     assert height * 4 == width
     assert picture[-1, 0] == 255
     assert picture[-1, -1] == 0
+
+
+def test_points_are_shown_as_points_and_everything_else_as_pictures():
+    assert view_of((1, 1, 2)) is POINTS
+    for shape in ((1, 2, 1), (1, 8, 8), (2, 1, 2), (3, 32, 32)):
+        assert view_of(shape) is PICTURES
+
+
+def test_scatter_has_a_panel_per_name_with_its_points_where_they_are(tmp_path):
+    """The truth is grey in both panels; a cluster in the upper right of the plane is blue there."""
+    path = tmp_path / "points.png"
+    truth = torch.tensor([[-1.0, -1.0], [1.0, 1.0]]).reshape(-1, 1, 1, 2)
+    cluster = torch.tensor([0.5, 0.5]) + 0.05 * torch.rand(200, 2, generator=torch.Generator().manual_seed(0))
+    POINTS.comparison({"truth": truth, "sample": cluster.reshape(-1, 1, 1, 2)}, None, path, "title")
+    with Image.open(path) as file:
+        colours = np.asarray(file.convert("RGB"), int)
+    blue = colours[..., 2] - colours[..., 0] > 60
+    rows, columns = np.nonzero(blue)
+    height, width = blue.shape
+    assert columns.min() > 0.8 * width
+    assert 0.2 * height < rows.min() <= rows.max() < 0.5 * height
+
+
+def test_points_alone_fill_their_panel(tmp_path):
+    path = tmp_path / "points.png"
+    POINTS.several(torch.tensor([[-3.0, 0.0], [3.0, 0.0]]).reshape(-1, 1, 1, 2), None, path)
+    with Image.open(path) as file:
+        colours = np.asarray(file.convert("RGB"), int)
+    _, columns = np.nonzero(colours[..., 2] - colours[..., 0] > 30)
+    assert columns.min() < 0.1 * colours.shape[1]
+    assert columns.max() > 0.9 * colours.shape[1]
