@@ -74,7 +74,7 @@ def reconstruct(
     operator: Annotated[
         str | None,
         typer.Option(
-            help="What degraded them: `super-resolution:factor=2`, `gaussian-blur:std=2`, `identity`.",
+            help="What degraded them: `super-resolution:factor=2,restored=false`, `gaussian-blur:std=2`.",
             rich_help_panel=PICTURES,
         ),
     ] = None,

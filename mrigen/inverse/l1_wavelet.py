@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from mrigen.inverse.base import SOLVERS
 from mrigen.inverse.sparse import Array, SparseParams, SparseSolver
 
@@ -25,7 +27,7 @@ class L1Wavelet(SparseSolver):
     Params = L1WaveletParams
     params: L1WaveletParams
 
-    def app(self, linop: Any, y: Array, eigenvalue: float) -> Any:
+    def app(self, linop: Any, y: Array, x: Array, eigenvalue: float) -> Any:
         """The problem of ``sigpy.mri.app.L1WaveletRecon``, for any operator."""
         import sigpy
 
@@ -34,8 +36,21 @@ class L1Wavelet(SparseSolver):
         return sigpy.app.LinearLeastSquares(
             linop,
             y,
-            proxg=sigpy.prox.UnitaryTransform(shrink, wavelet),
+            x,
+            proxg=_like(x, sigpy.prox.UnitaryTransform(shrink, wavelet)),
             alpha=1 / eigenvalue,
             max_iter=self.params.iterations,
             show_pbar=False,
         )
+
+
+def _like(x: Array, prox: Any) -> Any:
+    """The proximal operator for images like x: sigpy's wavelets make real images complex."""
+    import sigpy
+
+    class Like(sigpy.prox.Prox):  # type: ignore[misc]
+        def _prox(self, alpha: float, image: Array) -> Array:
+            found: Array = prox(alpha, image)
+            return (found if np.iscomplexobj(x) else found.real).astype(x.dtype)
+
+    return Like(prox.shape)

@@ -41,8 +41,8 @@ class SparseSolver(Solver[State]):
     params: SparseParams
 
     @abstractmethod
-    def app(self, linop: Any, y: Array, eigenvalue: float) -> Any:
-        """The sigpy app of one image."""
+    def app(self, linop: Any, y: Array, x: Array, eigenvalue: float) -> Any:
+        """The sigpy app of one image, which starts from x."""
 
     def start(self, task: Task) -> State:
         """Nothing yet."""
@@ -55,8 +55,8 @@ class SparseSolver(Solver[State]):
         eigenvalues = largest_eigenvalue(A, task.noise("power")).tolist()
         images: list[Tensor] = []
         for index, value in enumerate(eigenvalues):
-            y = task.data.y[index].cpu().numpy()
+            y, x = (np.ascontiguousarray(a[index].cpu().numpy()) for a in (task.data.y, state.x))
             # Nesterov's steps must not exceed the inverse of the eigenvalue, which is found from below.
-            solved = self.app(to_sigpy(A, index), np.ascontiguousarray(y), 1.01 * max(value, 1e-12)).run()
+            solved = self.app(to_sigpy(A, index), y, x, 1.01 * max(value, 1e-12)).run()
             images.append(torch.from_numpy(solved).to(state.x))
         return State(torch.stack(images))

@@ -16,7 +16,7 @@ class TotalVariation(SparseSolver):
 
     Params = SparseParams
 
-    def app(self, linop: Any, y: Array, eigenvalue: float) -> Any:
+    def app(self, linop: Any, y: Array, x: Array, eigenvalue: float) -> Any:
         """The problem of ``sigpy.mri.app.TotalVariationRecon``, for any operator."""
         import sigpy
 
@@ -24,6 +24,7 @@ class TotalVariation(SparseSolver):
         return sigpy.app.LinearLeastSquares(
             linop,
             y,
+            x,
             proxg=sigpy.prox.L1Reg(difference.oshape, self.params.regularization),
             G=difference,
             tau=1 / (eigenvalue + STEEPEST),

@@ -1,13 +1,15 @@
 """The loop that all solvers share: early stop, progress, per-image results."""
 
+import gaussians
 import pytest
 import torch
 from dense import SHAPE, A, Dense, N, Y, random
 
 from mrigen.errors import UsageError
-from mrigen.inverse import SOLVERS, Task
+from mrigen.inverse import SOLVERS, Task, TeacherPrior
 from mrigen.operators import Measurements, MultiCoilMRI
 from mrigen.operators.base import randn_like
+from mrigen.operators.corruption import make_corruption
 from mrigen.operators.phase_retrieval import FourierMagnitude
 
 
@@ -104,3 +106,22 @@ def test_seeds_belong_to_images():
     y = torch.zeros(2, len(A), dtype=torch.float64)
     with pytest.raises(ValueError, match="as many seeds"):
         Task(Measurements(y, Dense(A[None]), torch.zeros(2)), [0])
+
+
+@pytest.mark.parametrize(("hide", "different"), [("nothing", 0), ("fixed", 1), ("fresh", 3)])
+def test_how_many_masks_a_teacher_looks_through(hide, different):
+    """In three steps: none, one, or another one in each."""
+    shown = []
+
+    def denoiser(x, sigma, conditioning=None, labels=None, augment=None):
+        if conditioning is not None:
+            shown.append(tuple(conditioning.flatten().tolist()))
+        return x
+
+    law = make_corruption({"name": "inpainting"}, (1, 8, 8))
+    operator = law.draw(1, torch.Generator().manual_seed(0))
+    teacher = TeacherPrior(denoiser, gaussians.objective("ambient", law), lambda _: law)
+    data = Measurements(operator.zero_image(), operator, torch.zeros(1))
+    SOLVERS.build({"name": "dds", "steps": 3, "hide": hide}).solve(Task(data, [0], teacher))
+    assert len(set(shown)) == different
+    assert len(shown) == (0 if hide == "nothing" else 3)

@@ -1,0 +1,121 @@
+"""Solvers without a prior beside sigpy's own apps and the optimality conditions of their problems."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import pywt
+import sigpy.mri
+import torch
+from dense import random
+
+from mrigen.errors import UsageError
+from mrigen.inverse import SOLVERS, Task
+from mrigen.inverse.tiling import TiledDenoiser, places
+from mrigen.operators import Measurements, MultiCoilMRI
+from mrigen.operators.identity import Identity
+
+SIZE = 16
+
+
+@pytest.fixture(scope="module")
+def task():
+    maps = torch.from_numpy(sigpy.mri.birdcage_maps((4, SIZE, SIZE)).astype(np.complex64))[None]
+    maps = maps / maps.abs().square().sum(1, keepdim=True).sqrt()
+    mask = torch.zeros(1, 1, 1, SIZE, dtype=torch.bool)
+    mask[..., ::3] = mask[..., 6:10] = True
+    operator = MultiCoilMRI(maps, mask)
+    image = torch.zeros(1, 1, SIZE, SIZE, dtype=torch.complex64)
+    image[..., 4:12, 3:13] = 1 + 0.5j
+    return Task(Measurements(operator.forward(image), operator, torch.zeros(1)), [0])
+
+
+def arrays(task):
+    y, maps = task.data.y[0].numpy(), task.operator.maps[0].numpy()
+    return y, maps, task.operator.mask[0].expand(4, SIZE, SIZE).numpy().astype(np.complex64)
+
+
+def solve(task, name, **params):
+    return SOLVERS.build({"name": name, **params}).solve(task).image
+
+
+def test_cg_sense_is_that_of_sigpy(task):
+    y, maps, weights = arrays(task)
+    app = sigpy.mri.app.SenseRecon(y, maps, lamda=0.02, weights=weights, max_iter=50, show_pbar=False)
+    found = solve(task, "cg-sense", regularization=0.02, steps=50)[0, 0].numpy()
+    np.testing.assert_allclose(found, app.run(), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "app"),
+    [
+        ("l1-wavelet", sigpy.mri.app.L1WaveletRecon),
+        ("total-variation", sigpy.mri.app.TotalVariationRecon),
+    ],
+)
+def test_sparse_reconstructions_solve_the_problems_of_sigpy(task, name, app):
+    """Both algorithms run until they stand still; sigpy finds its own step size."""
+    np.random.seed(0)
+    y, maps, weights = arrays(task)
+    expected = app(y, maps, 0.02, weights=weights, max_iter=800, show_pbar=False).run()
+    found = solve(task, name, regularization=0.02, iterations=800)[0, 0].numpy()
+    assert np.linalg.norm(found - expected) < 5e-3 * np.linalg.norm(expected)
+
+
+def test_nothing_depends_on_numpys_global_generator(task):
+    np.random.seed(1)
+    before = np.random.get_state()[1].copy()
+    solve(task, "l1-wavelet", iterations=3)
+    solve(task, "total-variation", iterations=3)
+    assert np.array_equal(before, np.random.get_state()[1])
+
+
+def test_wavelet_denoising_is_soft_thresholding():
+    """With A = I the problem has a closed form."""
+    y = random(1, 1, 16, 16).float()
+    data = Measurements(y, Identity(torch.zeros(1, 1, 16, 16)), torch.zeros(1))
+    found = solve(Task(data, [0]), "l1-wavelet", regularization=0.3, wavelet="haar", iterations=60)
+    coefficients = pywt.wavedec2(y[0, 0].numpy(), "haar", mode="zero")
+    flat, slices = pywt.coeffs_to_array(coefficients)
+    shrunk = np.sign(flat) * np.maximum(np.abs(flat) - 0.3, 0)
+    back = pywt.waverec2(pywt.array_to_coeffs(shrunk, slices, output_format="wavedec2"), "haar", mode="zero")
+    np.testing.assert_allclose(found[0, 0].numpy(), back, atol=1e-3)
+
+
+def test_zero_filled_is_the_adjoint(task):
+    torch.testing.assert_close(solve(task, "zero-filled"), task.operator.adjoint(task.data.y))
+
+
+def test_root_sum_of_squares_needs_coils():
+    data = Measurements(torch.zeros(1, 1, 4, 4), Identity(torch.zeros(1, 1, 4, 4)), torch.zeros(1))
+    with pytest.raises(UsageError, match="combines coil images"):
+        solve(Task(data, [0]), "rss")
+
+
+@pytest.mark.parametrize(("extent", "size"), [(8, 8), (9, 8), (30, 8), (17, 5)])
+def test_tiles_cover_everything_and_overlap(extent, size):
+    first = places(extent, size)
+    assert first[0] == 0
+    assert first[-1] == extent - size
+    assert all(b - a <= size - max(1, size // 8) for a, b in pairwise(first))
+
+
+def test_tiles_of_a_local_denoiser_are_the_denoiser():
+    """Pixelwise shrinkage does not know where a window ends; what depends on the window does."""
+    x = random(2, 1, 20, 23, dtype=torch.complex64)
+    sigma = torch.tensor([0.5, 2.0])
+
+    def local(x, sigma, *_):
+        return x * (1 / (1 + sigma**2)).view(-1, 1, 1, 1)
+
+    torch.testing.assert_close(TiledDenoiser(local, (8, 6))(x, sigma), local(x, sigma))
+
+    def constant(x, sigma, *_):
+        return torch.ones_like(x)
+
+    torch.testing.assert_close(TiledDenoiser(constant, (8, 6))(x, sigma), torch.ones_like(x))
+
+
+def test_tiles_refuse_a_mask_of_the_whole():
+    with pytest.raises(UsageError, match="a mask has no tiles"):
+        TiledDenoiser(lambda *_: None, (4, 4))(torch.zeros(1, 1, 8, 8), torch.ones(1), torch.ones(1, 1, 8, 8))

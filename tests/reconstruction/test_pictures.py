@@ -1,0 +1,85 @@
+"""Degraded pictures."""
+
+import numpy as np
+import phantoms
+import pytest
+from PIL import Image
+
+SMALL = "super-resolution:factor=2,restored=false"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "grey"
+    return phantoms.write_model(folder, complex_valued=False, objective="standard", size=16)
+
+
+def picture(path, size=16, seed=0):
+    values = np.random.default_rng(seed).integers(0, 255, (size, size), np.uint8)
+    Image.fromarray(values).save(path)
+    return values.astype(np.float32) / 127.5 - 1
+
+
+def test_super_resolution_of_a_small_picture(reconstruct, tmp_path, model):
+    """The pseudo-inverse of averaging repeats pixels."""
+    small = picture(tmp_path / "small.png", 8)
+    arrays, _ = reconstruct(
+        tmp_path / "small.png",
+        "cg-sense",
+        "--model",
+        model,
+        "--operator",
+        SMALL,
+    )
+    np.testing.assert_allclose(arrays["image"][0, 0], small.repeat(2, 0).repeat(2, 1), atol=1e-4)
+    assert arrays["image"].dtype == np.float32
+
+
+def test_missing_pixels_by_a_mask(reconstruct, tmp_path, model):
+    values = picture(tmp_path / "holes.png")
+    seen = np.zeros((16, 16), np.uint8)
+    seen[:, :9] = 255
+    Image.fromarray(seen).save(tmp_path / "mask.png")
+    arrays, _ = reconstruct(
+        tmp_path / "holes.png", "pnp:steps=2,cg_steps=5", "--model", model, "--mask", tmp_path / "mask.png"
+    )
+    np.testing.assert_allclose(arrays["image"][0, 0, :, :9], values[:, :9], atol=1e-4)
+    assert np.abs(arrays["image"][0, 0, :, 9:]).max() > 0
+
+
+def test_clean_pictures_are_degraded_and_compared(reconstruct, tmp_path, model):
+    folder = tmp_path / "clean"
+    folder.mkdir()
+    for i in range(3):
+        picture(folder / f"{i}.png", seed=i)
+    more = ("--model", model, "--operator", "identity", "--sigma", 0.2, "--degrade")
+    arrays, report = reconstruct(folder, "zero-filled", *more)
+    assert [s["name"] for s in report["slices"]] == ["0.png", "1.png", "2.png"]
+    clean = np.stack([picture(folder / f"{i}.png", seed=i) for i in range(3)])[:, None]
+    assert np.std(arrays["image"] - clean) == pytest.approx(0.2, rel=0.1)
+    assert report["mean"] == report["zero_filled"]
+
+
+def test_random_operators_are_not_guessed(reconstruct, tmp_path, model):
+    path = tmp_path / "picture.png"
+    picture(path)
+    asked = [
+        (("--operator", "inpainting:missing=0.5"), "drawn at random, which no picture tells"),
+        ((), "with --operator or with --mask"),
+        (("--operator", SMALL), "but the operator makes (1, 8, 8)"),
+        (("--operator", "nonsense"), "unknown operator"),
+    ]
+    for more, expected in asked:
+        line = reconstruct(path, "zero-filled", "--model", model, *more, fails=True)
+        assert expected in line, line
+    assert "give --model" in reconstruct(path, "zero-filled", "--operator", "identity", fails=True)
+
+
+def test_inpainting_can_be_simulated(reconstruct, tmp_path, model):
+    path = tmp_path / "picture.png"
+    clean = picture(path)
+    operator = "inpainting:missing=0.5"
+    arrays, _ = reconstruct(path, "zero-filled", "--model", model, "--operator", operator, "--degrade")
+    found = arrays["image"][0, 0]
+    assert 0.3 < (found == 0).mean() < 0.7
+    np.testing.assert_allclose(found[found != 0], clean[found != 0], atol=1e-6)

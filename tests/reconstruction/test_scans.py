@@ -1,0 +1,155 @@
+"""k-space to images: units, phase, slices, sizes, samples."""
+
+import json
+
+import h5py
+import nibabel
+import numpy as np
+import phantoms
+import pytest
+import torch
+from PIL import Image
+from sigpy.mri import birdcage_maps
+
+from mrigen.data_prep import ismrmrd
+from mrigen.operators import fourier
+
+ACS = ("--kernel-width", 4)
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """Two undersampled slices as a numpy file."""
+    path = tmp_path / "scan.npy"
+    np.save(path, phantoms.kspace(2) * phantoms.lines())
+    return path
+
+
+@pytest.fixture
+def fastmri(tmp_path):
+    """Three fully sampled slices in fastMRI's layout, oversampled twice along the readout."""
+    size = phantoms.SIZE
+    header = ismrmrd.Header(
+        encoded_matrix=(2 * size, size, 1),
+        recon_matrix=(size, size, 1),
+        encoded_fov=(400.0, 240.0, 5.0),
+        recon_fov=(200.0, 240.0, 5.0),
+        centre=size // 2,
+        maximum=size - 1,
+        field_strength=3.0,
+        tr_ms=500.0,
+        te_ms=10.0,
+        ti_ms=0.0,
+        flip_angle_deg=70.0,
+    )
+    padded = np.pad(np.stack([phantoms.image()] * 3), ((0, 0), (size // 2, size // 2), (0, 0)))
+    k = fourier.fft(torch.from_numpy(padded[:, None].repeat(2, 1).astype(np.complex64)))
+    path = tmp_path / "fast.h5"
+    with h5py.File(path, "w") as file:
+        file["kspace"] = k.numpy()
+        file["ismrmrd_header"] = ismrmrd.write(header, {})
+    return path
+
+
+def test_the_image_comes_back_in_the_units_of_the_file(reconstruct, measured):
+    """Coil maps know phase and brightness up to those of the first coil and of the coils' sum."""
+    arrays, report = reconstruct(measured, "cg-sense:regularization=0.001", *ACS)
+    maps = birdcage_maps((phantoms.COILS, phantoms.SIZE, phantoms.SIZE))
+    combined = np.sqrt((np.abs(maps) ** 2).sum(0)) * np.exp(1j * np.angle(maps[0]))
+    assert report is None
+    assert arrays["image"].shape == (2, 1, phantoms.SIZE, phantoms.SIZE)
+    for s in range(2):
+        truth = (1 + s) * phantoms.image() * combined
+        error = np.linalg.norm(arrays["image"][s, 0] - truth) / np.linalg.norm(truth)
+        assert error < 0.07
+
+
+@pytest.mark.parametrize(
+    "solver", ["cg-sense:regularization=0.1", "l1-wavelet:iterations=10", "pnp:steps=3", "latent:steps=3"]
+)
+def test_scale_and_phase_pass_through(reconstruct, measured, teacher, generator, solver, tmp_path):
+    """c k gives c x for any complex c where the solver sees scaled data; only the prior has a phase."""
+    more = []
+    if solver.startswith(("pnp", "latent")):
+        more = ["--model", teacher if solver.startswith("pnp") else generator]
+    factor = np.complex64(3e-5 if more else 3e-5 * np.exp(0.8j))
+    plain, _ = reconstruct(measured, solver, *ACS, *more)
+    scaled = tmp_path / "scaled.npy"
+    np.save(scaled, np.load(measured) * factor)
+    found, _ = reconstruct(scaled, solver, *ACS, *more)
+    expected = plain["image"] * factor
+    assert np.linalg.norm(found["image"] - expected) < 1e-3 * np.linalg.norm(expected)
+
+
+def test_a_volume_a_range_and_a_voxel_size(reconstruct, fastmri, tmp_path):
+    arrays, report = reconstruct(
+        fastmri, "zero-filled", "--slices", "1:3", "--acceleration", 2, "--acs-lines", 8, *ACS
+    )
+    assert arrays["image"].shape == (2, 1, phantoms.SIZE, phantoms.SIZE)
+    assert [s["name"] for s in report["slices"]] == ["slice 1", "slice 2"]
+    nifti = nibabel.load(tmp_path / "out" / "magnitude.nii.gz")
+    assert nifti.header.get_xyzt_units()[0] == "mm"
+    np.testing.assert_allclose(nifti.header.get_zooms(), (400 / 48, 10.0, 5.0), rtol=1e-6)
+    np.testing.assert_allclose(nifti.get_fdata(), np.abs(arrays["image"][:, 0]).transpose(1, 2, 0), rtol=1e-6)
+
+
+def test_fully_sampled_data_are_their_own_reference(reconstruct, fastmri):
+    _, report = reconstruct(fastmri, "cg-sense", "--acceleration", 2, "--acs-lines", 8, *ACS)
+    assert report["mean"]["nrmse"] < report["zero_filled"]["nrmse"]
+    assert report["mean"]["psnr"] > report["zero_filled"]["psnr"] > 10
+    assert len(report["slices"]) == 3
+
+
+def test_without_a_header_no_voxel_size_is_claimed(reconstruct, measured, tmp_path):
+    reconstruct(measured, "rss", *ACS)
+    nifti = nibabel.load(tmp_path / "out" / "magnitude.nii.gz")
+    assert nifti.header.get_xyzt_units()[0] == "unknown"
+
+
+def test_root_sum_of_squares_and_zero_filled(reconstruct, measured):
+    k = np.load(measured)
+    rss, _ = reconstruct(measured, "rss", *ACS)
+    coils = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(k, axes=(-2, -1)), norm="ortho"), axes=(-2, -1))
+    np.testing.assert_allclose(rss["image"][:, 0], np.sqrt((np.abs(coils) ** 2).sum(1)), rtol=1e-3, atol=1e-5)
+
+
+def test_samples_have_mean_and_deviation(reconstruct, measured, teacher):
+    arrays, _ = reconstruct(measured, "dds:steps=3", "--model", teacher, "--samples", 3, *ACS)
+    samples = arrays["samples"]
+    assert samples.shape == (2, 3, 1, phantoms.SIZE, phantoms.SIZE)
+    np.testing.assert_allclose(arrays["image"], samples.mean(1), rtol=1e-4, atol=1e-6)
+    spread = np.sqrt((np.abs(samples - samples.mean(1, keepdims=True)) ** 2).sum(1) / 2)
+    np.testing.assert_allclose(arrays["std"], spread, rtol=1e-3, atol=1e-6)
+    assert (arrays["std"] > 0).any()
+
+
+def test_results_do_not_depend_on_the_batch(reconstruct, measured, teacher):
+    one, _ = reconstruct(measured, "dds:steps=3", "--model", teacher, "--samples", 3, "--batch", 1, *ACS)
+    many, _ = reconstruct(measured, "dds:steps=3", "--model", teacher, "--samples", 3, "--batch", 8, *ACS)
+    np.testing.assert_allclose(one["samples"], many["samples"], rtol=1e-3, atol=1e-4)
+
+
+def test_seeds_change_samples_and_repeat_them(reconstruct, measured, teacher):
+    def found(seed):
+        return reconstruct(measured, "dds:steps=2", "--model", teacher, "--seed", seed, *ACS)[0]["image"]
+
+    first = found(1)
+    assert np.array_equal(first, found(1))
+    assert not np.allclose(first, found(2), rtol=1e-3)
+
+
+def test_pictures_and_figure_are_there(reconstruct, fastmri, tmp_path):
+    reconstruct(fastmri, "zero-filled", "--acceleration", 2, "--acs-lines", 8, *ACS)
+    for name in ("preview.png", "figure.png"):
+        with Image.open(tmp_path / "out" / name) as picture:
+            shades = np.asarray(picture.convert("L"))
+        assert shades.std() > 20
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["solver"] == "zero-filled"
+
+
+def test_a_teacher_of_small_images_tiles_a_large_scan(reconstruct, tmp_path):
+    small = phantoms.write_model(tmp_path / "small", size=16)
+    path = tmp_path / "scan.npy"
+    np.save(path, phantoms.kspace() * phantoms.lines())
+    arrays, _ = reconstruct(path, "pnp:steps=2,hide=nothing", "--model", small, *ACS)
+    assert arrays["image"].shape[-1] == phantoms.SIZE
