@@ -72,7 +72,7 @@ def table(summaries: dict[float, dict[str, Any]]) -> str:
     count = next(iter(summaries.values()))["n"]
     radius = recipes.load(RECIPE).evaluate.radius
     lines = [
-        f"mean distance from the curve, and part of it within {radius:g} of a sample (n = {count}, σ = {TRUE:g})",
+        f"mean distance from the curve, part of it within {radius:g} of a sample (n = {count}, σ = {TRUE:g})",
         "| | " + " | ".join(f"σ̂ = {sigma:g}" for sigma in summaries) + " |",
         "|---" * (1 + len(summaries)) + "|",
     ]
