@@ -1,0 +1,212 @@
+"""Every solver and baseline on held-out simulated brain slices whose truth is known.
+
+Make a model first, then reconstruct slices that neither it nor anyone has seen:
+
+    mrigen run demo/brain --out runs/demo
+    python -m benchmarks.reconstruction --teacher runs/demo/teacher/model \
+        --generator runs/demo/student/model --json reconstruction.json --figure calibration.png
+
+Volumes are simulated anew with a seed that no training used, undersampled with random lines, and
+prepared as training data are: coil maps and scale come from the ACS lines alone. Errors are those of
+magnitudes, slice by slice, with their standard error. σ is what explains how far the measurement is from
+its maps. The weights of the baselines are tuned here for each acceleration on separate slices (the best
+PSNR of a short list), so that they are as good as they can be; the learned solvers run with their
+defaults, except where the last column says otherwise. Times are those of one slice on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mrigen.cli.main import run
+from mrigen.data_prep.options import Options
+from mrigen.inverse import SOLVERS
+from mrigen.metrics.reconstruction import volume_errors
+from mrigen.reconstruction.job import Request, solve_batch
+from mrigen.reconstruction.models import load_prior
+from mrigen.reconstruction.scans import ScanSource
+from mrigen.reconstruction.sources import Batch
+
+SEED = 20_000
+BASELINES = {
+    "zero-filled": ["zero-filled"],
+    "RSS": ["rss"],
+    "CG-SENSE": [f"cg-sense:regularization={w}" for w in (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)],
+    "l1-wavelet": [f"l1-wavelet:regularization={w}" for w in (1e-3, 3e-3, 1e-2, 3e-2)],
+    "total variation": [f"total-variation:regularization={w}" for w in (3e-3, 1e-2, 3e-2, 1e-1)],
+}
+LEARNED = {
+    "ambient one-step": ("teacher", "ambient-one-step"),
+    "plug-and-play, teacher": ("teacher", "pnp"),
+    "DDS": ("teacher", "dds:steps=30"),
+    "DPS": ("teacher", "dps:steps=100"),
+    "ambient DPS": ("teacher", "ambient-dps:steps=100"),
+    "Langevin": ("teacher", "langevin"),
+    "latent": ("generator", "latent"),
+    "latent, 4 starts": ("generator", "latent:starts=4,steps=500"),
+    "latent, pivotal tuning": ("generator", "latent:steps=500,tuning_steps=100"),
+    "plug-and-play, generator": ("generator", "pnp"),
+}
+
+
+def silent(units: int = 1, note: str = "") -> None:
+    """No progress bar."""
+    del units, note
+
+
+def simulate(folder: Path, options: argparse.Namespace) -> list[Path]:
+    """Held-out volumes, of one slice in the middle of the head each."""
+    arguments = [
+        "simulate", "--out", folder, "--volumes", options.slices + options.tuning, "--slices", 1,
+        "--matrix", options.matrix, options.matrix, "--coils", options.coils, "--seed", SEED, "--jobs", 1,
+    ]  # fmt: skip
+    assert run([str(a) for a in arguments]) == 0
+    return sorted(folder.glob("*.h5"))
+
+
+def batches(paths: list[Path], acceleration: float, acs: int, options: argparse.Namespace) -> list[Batch]:
+    prep = Options(
+        acceleration=acceleration,
+        acs_lines=acs,
+        virtual_coils=0,
+        noise_whitening=False,
+        kernel_width=options.kernel_width,
+    )
+    return [next(ScanSource(path, prep).batches(1)).with_sigma(None) for path in paths]
+
+
+def measure(words: str, some: list[Batch], prior: Any, samples: int = 1) -> dict[str, Any]:
+    """Mean errors, their standard errors, and seconds of a slice."""
+    solver = SOLVERS.build(SOLVERS.parse(words))
+    request = Request(solver=words, samples=samples, batch=samples)
+    rows, seconds = [], 0.0
+    for batch in some:
+        start = time.perf_counter()
+        images, _, _ = solve_batch(solver, batch, prior, request, torch.device("cpu"), silent)
+        seconds += time.perf_counter() - start
+        assert batch.reference is not None
+        rows.append(volume_errors(images.mean(1), batch.reference).row())
+    row: dict[str, Any] = {"solver": words, "seconds": seconds / len(some), "slices": len(some)}
+    for name in ("psnr", "ssim", "nrmse"):
+        values = np.array([r[name] for r in rows])
+        row[name] = float(values.mean())
+        row[f"{name}_error"] = float(values.std(ddof=1) / math.sqrt(len(values)))
+    return row
+
+
+def tuned(candidates: list[str], some: list[Batch]) -> str:
+    """The candidate with the highest PSNR."""
+    if len(candidates) == 1:
+        return candidates[0]
+    return max(candidates, key=lambda words: measure(words, some, None)["psnr"])
+
+
+def calibration(words: str, some: list[Batch], prior: Any, samples: int) -> dict[str, list[float]]:
+    """Root mean square error of pixels against their predicted standard deviation, in ten equal groups."""
+    solver = SOLVERS.build(SOLVERS.parse(words))
+    request = Request(solver=words, samples=samples, batch=samples)
+    errors: list[Tensor] = []
+    spreads: list[Tensor] = []
+    for batch in some:
+        images, _, _ = solve_batch(solver, batch, prior, request, torch.device("cpu"), silent)
+        assert batch.reference is not None
+        mean = images.mean(1, keepdim=True)
+        spreads.append(((images - mean).abs().square().sum(1) / (samples - 1)).sqrt().flatten())
+        errors.append((mean[:, 0] - batch.reference).abs().flatten())
+    error, spread = torch.cat(errors), torch.cat(spreads)
+    groups = spread.argsort().chunk(10)
+    return {
+        "predicted": [float(spread[g].square().mean().sqrt()) for g in groups],
+        "error": [float(error[g].square().mean().sqrt()) for g in groups],
+    }
+
+
+def draw(curves: dict[str, dict[str, list[float]]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    from mrigen.report.figures import save
+
+    figure = Figure(figsize=(6, 5), layout="constrained")
+    axis = figure.subplots()
+    for name, curve in curves.items():
+        axis.loglog(curve["predicted"], curve["error"], "o-", label=name)
+    low, high = (f(v for c in curves.values() for side in c.values() for v in side) for f in (min, max))
+    axis.plot([low, high], [low, high], "k--", label="calibrated")
+    axis.set_xlabel("predicted standard deviation")
+    axis.set_ylabel("root mean square error")
+    axis.legend()
+    save(figure, path)
+
+
+def show(title: str, rows: dict[str, dict[str, Any]]) -> None:
+    print(
+        f"\n{title}\n\n| | PSNR (dB) | SSIM | NRMSE | s per slice | parameters |\n|---|---|---|---|---|---|"
+    )
+    for name, row in rows.items():
+        digits = {"psnr": 2, "ssim": 3, "nrmse": 3}
+        cells = [f"{row[m]:.{d}f} ± {row[m + '_error']:.{d}f}" for m, d in digits.items()]
+        print(f"| {name} | {' | '.join(cells)} | {row['seconds']:.3g} | `{row['solver']}` |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--teacher", type=Path)
+    parser.add_argument("--generator", type=Path)
+    parser.add_argument("--matrix", type=int, default=32)
+    parser.add_argument("--coils", type=int, default=4)
+    parser.add_argument("--kernel-width", type=int, default=3)
+    parser.add_argument("--accelerations", type=float, nargs="+", default=[4, 8])
+    parser.add_argument("--acs-lines", type=int, nargs="+", default=[4, 3], help="one for each acceleration")
+    parser.add_argument("--slices", type=int, default=16)
+    parser.add_argument("--tuning", type=int, default=6, help="further slices, to tune the baselines on")
+    parser.add_argument("--samples", type=int, default=8, help="posterior samples for means and calibration")
+    parser.add_argument("--only", nargs="+", help="names of learned solvers; all by default")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--figure", type=Path, help="calibration plot")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    folders = {"teacher": options.teacher, "generator": options.generator}
+    shape = (1, options.matrix, options.matrix)
+    priors = {
+        role: load_prior(folder, shape, complex_valued=True, device=torch.device("cpu")).prior
+        for role, folder in folders.items()
+        if folder is not None
+    }
+    result: dict[str, Any] = {}
+    curves: dict[str, dict[str, list[float]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        paths = simulate(Path(folder) / "raw", options)
+        for acceleration, acs in zip(options.accelerations, options.acs_lines, strict=True):
+            test = batches(paths[options.tuning :], acceleration, acs, options)
+            tuning = batches(paths[: options.tuning], acceleration, acs, options)
+            rows = {name: measure(tuned(words, tuning), test, None) for name, words in BASELINES.items()}
+            for name, (role, words) in LEARNED.items():
+                if role in priors and (options.only is None or name in options.only):
+                    rows[name] = measure(words, test, priors[role])
+            for name, words in {"DDS": "dds:steps=30", "ambient DPS": "ambient-dps:steps=30"}.items():
+                if "teacher" in priors and (options.only is None or name in options.only):
+                    label = f"{name}, mean of {options.samples}"
+                    rows[label] = measure(words, test, priors["teacher"], options.samples)
+                    curve = calibration(words, test[:4], priors["teacher"], options.samples)
+                    curves[f"{name}, R = {acceleration:g}"] = curve
+            title = f"R = {acceleration:g}, {acs} ACS lines, {len(test)} slices of {shape[1]}x{shape[2]}"
+            show(title, rows)
+            result[f"{acceleration:g}"] = rows
+    if options.figure and curves:
+        draw(curves, options.figure)
+    if options.json:
+        options.json.write_text(json.dumps({"results": result, "calibration": curves}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
