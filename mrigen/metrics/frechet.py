@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -20,6 +21,13 @@ class Statistics:
     covariance: Array
     count: int
 
+    @cached_property
+    def root(self) -> Array:
+        """Symmetric square root of the covariance, computed once."""
+        values, vectors = np.linalg.eigh(self.covariance)
+        root: Array = (vectors * np.sqrt(_significant(values))) @ vectors.T
+        return root
+
 
 def statistics(features: NDArray[np.floating] | Tensor) -> Statistics:
     """Fit a Gaussian to features (n, d), in float64.
@@ -34,13 +42,12 @@ def statistics(features: NDArray[np.floating] | Tensor) -> Statistics:
 
 
 def frechet_distance(a: Statistics, b: Statistics) -> float:
-    """‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a^{1/2} Σ_b Σ_a^{1/2})^{1/2}) (Heusel et al. 2017).
+    """‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_b^{1/2} Σ_a Σ_b^{1/2})^{1/2}) (Heusel et al. 2017).
 
     The trace of the square root is taken from the eigenvalues of the symmetric product, which are
-    real and not negative up to rounding.
+    real and not negative up to rounding; those within rounding of zero count as zero.
     """
-    root = _root(a.covariance)
-    inner = np.linalg.eigvalsh(root @ b.covariance @ root).clip(0)
+    inner = _significant(np.linalg.eigvalsh(b.root @ a.covariance @ b.root))
     spread = np.trace(a.covariance) + np.trace(b.covariance) - 2 * np.sqrt(inner).sum()
     return float(np.sum((a.mean - b.mean) ** 2) + spread)
 
@@ -69,26 +76,30 @@ def bootstrap_interval(
         level: probability of the interval.
     """
     values = np.asarray(features, np.float64)
-    turned = values @ _root(reference.covariance)
+    turned = values @ reference.root
     count = len(values)
-    found = []
-    for _ in range(resamples):
-        index = torch.randint(count, (count,), generator=generator).numpy()
+
+    def distance(index: NDArray[np.int64]) -> float:
         drawn, rotated = values[index], turned[index]
         mean = drawn.mean(0)
         rotated -= rotated.mean(0)
         gram = rotated.T @ rotated if count > values.shape[1] else rotated @ rotated.T
-        inner = np.sqrt(np.linalg.eigvalsh(gram).clip(0) / (count - 1)).sum()
+        inner = np.sqrt(_significant(np.linalg.eigvalsh(gram)) / (count - 1)).sum()
         spread = ((drawn - mean) ** 2).sum() / (count - 1) + np.trace(reference.covariance) - 2 * inner
-        found.append(float(((mean - reference.mean) ** 2).sum() + spread))
-    estimate = frechet_distance(statistics(values), reference)
+        return float(((mean - reference.mean) ** 2).sum() + spread)
+
+    draws = [torch.randint(count, (count,), generator=generator).numpy() for _ in range(resamples)]
+    found = [distance(index) for index in draws]
+    estimate = distance(np.arange(count))
     tail = (1 - level) / 2
     low, middle, high = np.quantile(found, [tail, 0.5, 1 - tail])
     return max(0.0, float(estimate + low - middle)), float(estimate + high - middle)
 
 
-def _root(covariance: Array) -> Array:
-    """Symmetric square root of a covariance."""
-    values, vectors = np.linalg.eigh(covariance)
-    root: Array = (vectors * np.sqrt(values.clip(0))) @ vectors.T
-    return root
+def _significant(eigenvalues: NDArray[np.floating]) -> Array:
+    """Eigenvalues of a positive semidefinite matrix, zero where they are rounding.
+
+    The square roots of rounding errors would add up where there are fewer samples than features.
+    """
+    rounding = len(eigenvalues) * np.finfo(np.float64).eps * eigenvalues.max()
+    return np.where(eigenvalues > rounding, eigenvalues, 0.0)

@@ -86,8 +86,9 @@ def _kernel(compared: Compared) -> dict[str, Any]:
 
 def _inception(compared: Compared) -> dict[str, Any]:
     logits = compared.generated[compared.reference.extractor.layer("isc")]
-    found = isc_features_to_metric(logits, splits=min(SPLITS, len(logits)))
-    return {"is": found[KEY_METRIC_ISC_MEAN], "is_std": found[KEY_METRIC_ISC_STD]}
+    splits = max(1, min(SPLITS, len(logits) // 2))
+    found = isc_features_to_metric(logits, splits=splits)
+    return {"is": found[KEY_METRIC_ISC_MEAN], "is_std": found[KEY_METRIC_ISC_STD], "is_splits": splits}
 
 
 def _part(name: str) -> Callable[[Compared], dict[str, Any]]:
