@@ -100,7 +100,7 @@ def measure(words: str, some: list[Batch], prior: Any, samples: int = 1) -> dict
     for name in ("psnr", "ssim", "nrmse"):
         values = np.array([r[name] for r in rows])
         row[name] = float(values.mean())
-        row[f"{name}_error"] = float(values.std(ddof=1) / math.sqrt(len(values)))
+        row[f"{name}_error"] = float(values.std(ddof=min(1, len(values) - 1)) / math.sqrt(len(values)))
     return row
 
 
