@@ -4,6 +4,7 @@ import gzip
 import pickle
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -109,10 +110,11 @@ def test_zip_bombs_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
 
 
 def test_picture_bombs_are_refused_before_they_are_decoded(tmp_path):
-    header = png(random_pictures(1, 4, 4)[0])
-    huge = header.replace(struct.pack(">II", 4, 4), struct.pack(">II", 100_000, 100_000), 1)
+    small = png(random_pictures(1, 4, 4)[0])
+    declared = small[12:16] + struct.pack(">II", 100_000, 100_000) + small[24:29]
+    huge = small[:12] + declared + struct.pack(">I", zlib.crc32(declared)) + small[33:]
     found = open_set(str(write_zip(tmp_path / "a.zip", {"a.png": huge})))
-    with pytest.raises(ImageError, match=r"pixels|damaged"):
+    with pytest.raises(ImageError, match="pixels"):
         found.picture(0)
 
 
