@@ -19,7 +19,8 @@ def prep_images(
         typer.Argument(
             metavar="SRC",
             help="Folder or zip of images (EDM's data sets too), CIFAR-10's `cifar-10-python.tar.gz`, a "
-            "folder of MNIST's IDX files, or `digits`: 1,797 real handwritten digits that need no download.",
+            "folder of MNIST's IDX files, or one that needs no download: `digits`, 1,797 handwritten digits, "
+            "or `spiral`, points of the plane (with --crop none).",
         ),
     ],
     *,

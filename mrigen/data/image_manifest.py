@@ -17,7 +17,7 @@ class Source(Params):
 
     Attributes:
         name: name of the file or folder, without the folders above it.
-        kind: ``folder``, ``zip``, ``cifar10``, ``idx`` or ``digits``.
+        kind: ``folder``, ``zip``, ``cifar10``, ``idx``, or the name of a built-in set.
         sha256: checksum of the file; of a folder, of the names and contents of its images.
     """
 
