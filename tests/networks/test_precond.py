@@ -28,6 +28,17 @@ def test_edm_inputs_and_targets_have_unit_variance(sigma_data):
     torch.testing.assert_close((4 * noise).exp(), SIGMA)
 
 
+def test_direct_is_the_network_of_an_input_of_unit_variance():
+    direct = model("direct", sigma_data=1.3)
+    _, _, scale, noise = direct.coefficients(SIGMA)
+    torch.testing.assert_close(scale**2 * (SIGMA**2 + 1.3**2), torch.ones_like(SIGMA))
+    x, sigma = torch.randn(5, 4, 8, 8), SIGMA.float()
+    with torch.no_grad():
+        out = direct(x, sigma)
+        raw = direct.network(x * scale.float().reshape(-1, 1, 1, 1), noise.float())
+    torch.testing.assert_close(out, raw[:, : out.shape[1]])
+
+
 def test_vp_time_inverts_the_schedule():
     """σ(t)² + 1 = exp(∫β), and the noise label is 999 t."""
     vp = model("vp")
@@ -87,7 +98,7 @@ def test_iddpm_uses_the_first_half_of_the_outputs():
 
 
 def test_continuous_preconditionings_round_nothing():
-    for name in ("edm", "vp", "ve"):
+    for name in ("direct", "edm", "vp", "ve"):
         assert torch.equal(model(name).round_sigma(SIGMA), SIGMA)
 
 
