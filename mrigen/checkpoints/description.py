@@ -71,12 +71,13 @@ class ModelDescription(Params):
         return self
 
 
-def read_description(folder: Path) -> ModelDescription:
+def read_description(folder: str | Path) -> ModelDescription:
     """Description of a model folder.
 
     Raises:
         UsageError: not a model folder, or one with a damaged description; says what to do.
     """
+    folder = Path(folder)
     if folder.is_file() and folder.suffix.lower() in PICKLES:
         raise UsageError(
             f"{folder} is a pickle, not a model folder: run "

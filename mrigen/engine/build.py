@@ -125,7 +125,7 @@ def load_teacher(folder: Path) -> tuple[NetworkDenoiser, ModelDescription]:
     return load_denoiser(folder), description
 
 
-def load_generator(folder: Path) -> tuple[Generator, ModelDescription]:
+def load_generator(folder: str | Path) -> tuple[Generator, ModelDescription]:
     """A generator of one or a few steps, and its description.
 
     Raises:
