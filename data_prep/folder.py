@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mrigen.errors import UsageError
+from mrigen.files import locked
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -29,16 +29,14 @@ def exclusive(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, "Permission denied")
-        handle = os.open(folder, os.O_RDONLY)
     except OSError as error:
         raise UsageError(f"{folder}: cannot write there ({error.strerror}); choose another --out") from error
     try:
-        _lock(handle, folder)
-        for left_over in folder.glob(".*.????????.tmp"):
-            left_over.unlink(missing_ok=True)
-        yield
+        with locked(folder):
+            for left_over in folder.glob(".*.????????.tmp"):
+                left_over.unlink(missing_ok=True)
+            yield
     finally:
-        os.close(handle)
         if not existed:
             with suppress(OSError):
                 folder.rmdir()
@@ -72,14 +70,3 @@ def refuse_other_parameters(where: Path, before: Mapping[str, Any], now: Mapping
     found = difference(before, now)
     if found is not None:
         raise UsageError(f"{where}: written with other parameters ({found}); choose another --out")
-
-
-def _lock(handle: int, folder: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise UsageError(
-            f"{folder}: another mrigen is writing there; wait for it or choose another --out"
-        ) from error
-    except OSError:
-        return  # a file system without locks: nothing to hold on to

@@ -10,3 +10,8 @@ class UsageError(Exception):
 
 class NonFiniteLossError(RuntimeError):
     """A training step produced a loss that is NaN or infinite; the state was saved before raising."""
+
+
+def one_line(text: str) -> str:
+    """Text with everything unprintable escaped: file names may hold line breaks and control codes."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -1,5 +1,6 @@
 """Files that are complete or absent: temporary file, fsync, rename."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -8,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from mrigen.errors import UsageError
 
 CHUNK = 1 << 22
 
@@ -33,6 +36,34 @@ def atomic(path: Path) -> Iterator[Path]:
         with suppress(FileNotFoundError):
             temporary.unlink()
         raise
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` for this process; it is made if it does not exist.
+
+    Raises:
+        UsageError: another process holds it.
+        OSError: it cannot be made or opened.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        # A file system without locks has nothing to hold on to.
+        with suppress(OSError):
+            _lock(handle, folder)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UsageError(
+            f"{folder}: another mrigen is writing there; wait for it or choose another --out"
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:

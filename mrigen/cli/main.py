@@ -6,7 +6,7 @@ from typing import Any
 import typer
 
 from mrigen import __version__
-from mrigen.errors import UsageError
+from mrigen.errors import UsageError, one_line
 
 app = typer.Typer(
     name="mrigen",
@@ -77,12 +77,13 @@ def _command_line_fault(error: Any) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    typer.secho(f"mrigen: {message}", err=True, fg=typer.colors.RED)
+    typer.secho(f"mrigen: {one_line(message)}", err=True, fg=typer.colors.RED)
     return code
 
 
 from mrigen.cli import (  # noqa: E402
     audit,
+    doctor,
     evaluate,
     export,
     import_checkpoint,
@@ -108,3 +109,4 @@ app.command("run")(study.run)
 app.add_typer(recipes.app, name="recipes")
 app.command("import-checkpoint")(import_checkpoint.import_checkpoint)
 app.command("export")(export.export)
+app.command("doctor")(doctor.doctor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from mrigen.data.manifest import Manifest
+from mrigen.data.manifest import FileName, Manifest
 from mrigen.data.records import Record
 from mrigen.operators.noise import Noise
 from mrigen.registry import Params
@@ -38,7 +38,7 @@ class Shard(Params):
         left_out: images that could not be prepared, with the reason.
     """
 
-    file: str
+    file: FileName
     split: str
     images: int
     enlarged: int = 0
@@ -95,6 +95,11 @@ class ImageManifest(Manifest):
     classes: int = 0
     source: Source
     shards: list[Shard]
+
+    @property
+    def files(self) -> list[str]:
+        """Names of the shards' files."""
+        return [shard.file for shard in self.shards]
 
     @property
     def known_noise(self) -> Noise:

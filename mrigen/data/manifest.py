@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from mrigen.errors import UsageError
-from mrigen.files import write_json
+from mrigen.files import sha256, write_json
 from mrigen.registry import Params, describe
 
 NAME = "manifest.json"
+
+FileName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
+"""Name of a file beside the manifest, never a path that leads elsewhere."""
 
 
 class Manifest(Params):
@@ -24,6 +29,7 @@ class Manifest(Params):
         kind: ``measurements`` for training, ``reference`` for evaluation only.
         created_by: program and version.
         parameters: all options of the preparation.
+        checksums: SHA-256 of each data file, as it was when the manifest was written.
     """
 
     written_by: ClassVar[str] = "mrigen prep-fastmri or prep-images"
@@ -33,10 +39,32 @@ class Manifest(Params):
     kind: Literal["measurements", "reference"]
     created_by: str
     parameters: dict[str, Any]
+    checksums: dict[str, str] = {}
+
+    @property
+    @abstractmethod
+    def files(self) -> list[str]:
+        """Names of the data files beside the manifest."""
 
     def save(self, folder: Path) -> None:
-        """Write ``folder/manifest.json`` atomically."""
-        write_json(folder / NAME, self.model_dump(mode="json"))
+        """Write ``folder/manifest.json`` atomically, with the checksums of the data files there."""
+        digests = dict(zip(self.files, _digests(folder, self.files), strict=True))
+        whole = self.model_copy(update={"checksums": digests})
+        write_json(folder / NAME, whole.model_dump(mode="json"))
+
+    def faults(self, folder: Path) -> list[str]:
+        """What is wrong with the data files in ``folder``, one line each; empty where all are as written."""
+        there = [name for name in self.files if (folder / name).is_file()]
+        found = dict(zip(there, _digests(folder, there), strict=True))
+        faults = []
+        for name in self.files:
+            if name not in found:
+                faults.append(f"{folder / name}: missing although the manifest lists it")
+            elif name not in self.checksums:
+                faults.append(f"{folder / name}: prepared without a checksum")
+            elif found[name] != self.checksums[name]:
+                faults.append(f"{folder / name}: not what was written (checksum)")
+        return faults
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -64,6 +92,11 @@ def data_kind(folder: Path) -> str:
         UsageError: the folder is no prepared store.
     """
     return str(_tree(folder).get("data", "mri"))
+
+
+def _digests(folder: Path, names: list[str]) -> list[str]:
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(lambda name: sha256(folder / name), names))
 
 
 def _tree(folder: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from mrigen.data.manifest import Manifest
+from mrigen.data.manifest import FileName, Manifest
 from mrigen.data.records import Record
 from mrigen.registry import Params
 
@@ -49,7 +49,7 @@ class Volume(Params):
         slices: statistics per slice, in storage order.
     """
 
-    file: str
+    file: FileName
     source: str
     source_sha256: str
     split: str
@@ -87,3 +87,8 @@ class MRIManifest(Manifest):
     fresh_masks: bool = True
     clean_data_leak: str | None = None
     volumes: list[Volume]
+
+    @property
+    def files(self) -> list[str]:
+        """Names of the volumes' files."""
+        return [volume.file for volume in self.volumes]

@@ -8,8 +8,10 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from mrigen.data.image_manifest import ImageManifest
 from mrigen.data.image_store import ImageStore
 from mrigen.data.manifest import Manifest, data_kind
+from mrigen.data.mri_manifest import MRIManifest
 from mrigen.data.store import MeasurementStore
 from mrigen.operators.base import Measurements
 from mrigen.operators.corruption import Corruption
@@ -70,3 +72,13 @@ def open_store(folder: str | Path, split: str | None = "train") -> Store:
     kinds: dict[str, type[ImageStore | MeasurementStore]] = {"mri": MeasurementStore, "images": ImageStore}
     kind = data_kind(Path(folder))
     return kinds.get(kind, MeasurementStore)(folder, split)
+
+
+def store_faults(folder: Path) -> list[str]:
+    """What is wrong with the files of a prepared store or its references, one line each.
+
+    Raises:
+        UsageError: the folder is neither, or its manifest is damaged.
+    """
+    kinds: dict[str, type[Manifest]] = {"mri": MRIManifest, "images": ImageManifest}
+    return kinds.get(data_kind(folder), MRIManifest).load(folder).faults(folder)

@@ -7,7 +7,7 @@ import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,8 +15,9 @@ from typing import Any
 from lightning_fabric import Fabric
 
 from mrigen.engine.params import RunParams
-from mrigen.engine.states import State, load_state, save_state
+from mrigen.engine.states import State, load_state, remove_remains, save_state
 from mrigen.errors import NonFiniteLossError
+from mrigen.files import locked
 from mrigen.progress import bar
 
 LOG_SECONDS = 10.0
@@ -61,8 +62,16 @@ def drive(job: Job, folder: Path, fabric: Fabric, title: str) -> None:
     Raises:
         NonFiniteLossError: the state before the offending step is saved.
         Interrupted: after the state was saved.
+        UsageError: another process is writing to ``folder``.
     """
+    with locked(folder) if fabric.is_global_zero else nullcontext():
+        _drive(job, folder, fabric, title)
+
+
+def _drive(job: Job, folder: Path, fabric: Fabric, title: str) -> None:
     params = job.params
+    if fabric.is_global_zero:
+        remove_remains(folder)
     saved = load_state(folder)
     if saved is not None:
         job.images = saved["images"]

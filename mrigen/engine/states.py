@@ -17,13 +17,16 @@ State = dict[str, Any]
 def save_state(folder: Path, images: int, state: State, keep: int) -> None:
     """Write the state reached after ``images`` images and forget all but the last ``keep``.
 
-    The checksum file is written last: a state without one was interrupted and does not count.
+    The checksum file is written last: a state without one was interrupted and does not count. States of
+    more images are those that ``load_state`` passed over; they go too.
     """
     path = folder / f"state-{images:012d}.pt"
     with atomic(path) as temporary:
         torch.save(state, temporary)
     write_json(path.with_suffix(".json"), {"images": images, "sha256": sha256(path)})
-    for old in _states(folder)[:-keep]:
+    states = _states(folder)
+    here = states.index(path) + 1
+    for old in states[: max(0, here - keep)] + states[here:]:
         old.with_suffix(".json").unlink()
         old.unlink(missing_ok=True)
 
@@ -31,13 +34,33 @@ def save_state(folder: Path, images: int, state: State, keep: int) -> None:
 def load_state(folder: Path, device: torch.device | str = "cpu") -> State | None:
     """The newest state that is whole, or None; a damaged one is passed over with a warning."""
     for path in reversed(_states(folder)):
-        record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        if path.is_file() and sha256(path) == record["sha256"]:
+        if _whole(path):
             state: State = torch.load(path, map_location=device, weights_only=True)
             return state
         warnings.warn(f"{path}: damaged, falling back to the state before", stacklevel=2)
     return None
 
 
+def remove_remains(folder: Path) -> None:
+    """Delete what a killed process left half-written: temporary files, and states without a checksum file."""
+    for path in [*folder.glob(".state-*.tmp"), *folder.glob("state-*.pt")]:
+        if path.suffix == ".tmp" or not path.with_suffix(".json").exists():
+            path.unlink(missing_ok=True)
+
+
+def state_faults(folder: Path) -> list[str]:
+    """What is wrong with the saved states of a run, one line each; empty where all are whole."""
+    return [f"{path}: not what was written (checksum)" for path in _states(folder) if not _whole(path)]
+
+
 def _states(folder: Path) -> list[Path]:
     return [record.with_suffix(".pt") for record in sorted(folder.glob("state-*.json"))]
+
+
+def _whole(path: Path) -> bool:
+    """Whether a state is what its checksum file says."""
+    try:
+        record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        return bool(sha256(path) == record["sha256"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
