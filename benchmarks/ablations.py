@@ -23,10 +23,12 @@ from rich.console import Console
 from mrigen import recipe as recipes
 from mrigen.checkpoints.description import read_description
 from mrigen.data.images import write_images
+from mrigen.data.stores import open_store
 from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.errors import NonFiniteLossError, UsageError
 from mrigen.files import write_json
 from mrigen.recipe.comparison import Comparison, compare
+from mrigen.recipe.evaluation import spread
 from mrigen.recipe.sampling import sampler_of
 from mrigen.recipe.schema import Recipe
 from mrigen.recipe.study import Study
@@ -101,12 +103,29 @@ class Ablations:
         self.base.train()
 
     def student(self, name: str, settings: list[str]) -> dict[str, Any]:
-        """Distil a variation and sample it; its row, without distances."""
+        """Distil the base's teacher with other settings and sample it; its row, without distances."""
         recipe = recipes.load(self.name, [*self.changes, *settings])
         recipe = recipe.model_copy(update={"data": recipe.data.given(self.base.store_folder)})
-        folder = self.out / re.sub(r"[^\w.]+", "-", name).strip("-")
-        teacher = self.base.teacher_folder
+        folder, teacher = self.folder(name), self.base.teacher_folder
         study = Study(recipe, folder, self.console, self.device, teacher, self.base.reference_folder)
+        return self.distilled(study, name, settings)
+
+    def whole(self, name: str, settings: list[str]) -> list[dict[str, Any]]:
+        """Data, teacher and student of their own; rows of both, whose references are the base's."""
+        recipe, folder = recipes.load(self.name, [*self.changes, *settings]), self.folder(name)
+        study = Study(recipe, folder, self.console, self.device, reference=self.base.reference_folder)
+        study.prepare()
+        study.train()
+        made = self.sample(study, study.teacher_folder, folder / "teacher-samples", 0.0)
+        teacher = {"variation": f"{name}: teacher", "settings": settings, **made}
+        return [teacher, self.distilled(study, f"{name}: student", settings)]
+
+    def folder(self, name: str) -> Path:
+        """Where a variation lies."""
+        return self.out / re.sub(r"[^\w.]+", "-", name).strip("-")
+
+    def distilled(self, study: Study, name: str, settings: list[str]) -> dict[str, Any]:
+        """Distil a study's teacher and sample the student; its row, without distances."""
         row: dict[str, Any] = {"variation": name, "settings": settings}
         start = time.monotonic()
         try:
@@ -117,7 +136,7 @@ class Ablations:
         selected = json.loads((study.out / "student" / "selection.json").read_text(encoding="utf-8"))
         measured = [min(v for k, v in at.items() if k != "images") for at in selected["measured"]]
         row |= {"proximal": min(measured, default=None), "images": selected["images"]}
-        return {**row, **self.sample(study, study.student_folder, folder, minutes)}
+        return {**row, **self.sample(study, study.student_folder, study.out, minutes)}
 
     def sample(self, study: Study, model: Path, folder: Path, minutes: float) -> dict[str, Any]:
         """Images of seeds 0, 1, ...; not made again for the same model."""
@@ -127,7 +146,7 @@ class Ablations:
         known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
         if key.items() <= known.items() and path.is_file():
             return {**known, "path": str(path)}
-        sampler = sampler_of(model, self.base.store_folder, params.sampler, BATCH)
+        sampler = sampler_of(model, study.store_folder, params.sampler, BATCH)
         sampler.to(study.fabric.device)
         start = time.perf_counter()
         write_images(path, list(range(params.samples)), sampler(list(range(params.samples))))
@@ -141,11 +160,20 @@ class Ablations:
         write_json(record, found)
         return {**found, "path": str(path)}
 
-    def measure(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The rows with their distances from the references."""
+    def observed(self) -> dict[str, Any]:
+        """The row of the measurements themselves, as images."""
+        store, path = open_store(self.base.store_folder), self.out / "observations.h5"
+        chosen = spread(len(store), self.base.recipe.evaluate.samples)
+        batches = (store.measurements(chosen[i : i + BATCH]) for i in range(0, len(chosen), BATCH))
+        if not path.is_file():
+            write_images(path, chosen, (batch.operator.as_image(batch.y) for batch in batches))
+        return {"variation": "observation", "settings": [], "n": len(chosen), "path": str(path)}
+
+    def measure(self, rows: list[dict[str, Any]], metrics: tuple[str, ...] = ("fd",)) -> list[dict[str, Any]]:
+        """The rows with their distances from the references, or other metrics."""
         params = self.base.recipe.evaluate
         settings = Comparison(
-            metrics=("fd",),
+            metrics=metrics,
             reference=self.base.reference_folder,
             split=params.split,
             features=params.features,
@@ -153,8 +181,9 @@ class Ablations:
             device=self.device,
         )
         paths = [Path(row["path"]) for row in rows if "path" in row]
-        distances = {row["samples"]: row["fd"] for row in compare(paths, settings)}
-        return [{**row, "fd": distances.get(row.get("path"))} for row in rows]
+        measured = {found["samples"]: found for found in compare(paths, settings)}
+        found = [measured.get(row.get("path"), {}) for row in rows]
+        return [{**row, **{m: at.get(m) for m in metrics}} for row, at in zip(rows, found, strict=True)]
 
     def teacher(self) -> dict[str, Any]:
         """The row of the teacher, by the recipe's sampler."""

@@ -16,6 +16,9 @@ from mrigen.engine.states import State
 Score = Callable[[nn.Module], float]
 """Distance of a generator's corrupted samples from the corrupted training data, less is better."""
 
+Keep = Callable[[int, float, nn.Module], None]
+"""Puts away the average of a half-life after so many images."""
+
 
 class Averages:
     """Averages one run with several half-lives, measures each, keeps the best, says when to stop.
@@ -25,14 +28,21 @@ class Averages:
         halflives: in images; without a metric the first one is the result.
         params: when to measure and when to stop.
         score: metric of an averaged network; None for no selection.
+        keep: told of every average whose metric is a number.
     """
 
     def __init__(
-        self, module: nn.Module, halflives: tuple[float, ...], params: SelectionParams, score: Score | None
+        self,
+        module: nn.Module,
+        halflives: tuple[float, ...],
+        params: SelectionParams,
+        score: Score | None,
+        keep: Keep | None = None,
     ) -> None:
         self.averages = [EMA(module, halflife) for halflife in halflives]
         self.params = params
         self.score = score if params.every_images is not None else None
+        self._keep = keep
         self._best = None if self.score is None else copy.deepcopy(self.averages[0].module)
         self.history: list[list[float]] = []
 
@@ -48,6 +58,10 @@ class Averages:
     def _measure(self, images: int, score: Score) -> float:
         values = [_finite(score, average.module) for average in self.averages]
         best = min(values)
+        if self._keep is not None:
+            for average, value in zip(self.averages, values, strict=True):
+                if math.isfinite(value):
+                    self._keep(images, average.halflife, average.module)
         if self._best is not None and (not self.history or best < self._lowest()):
             self._best.load_state_dict(self.averages[values.index(best)].module.state_dict())
         self.history.append([float(images), *values])

@@ -13,7 +13,7 @@ from mrigen import seeds
 from mrigen.diffusion.denoiser import NetworkDenoiser
 from mrigen.distill import DistillLoss, Generator
 from mrigen.distill.base import latent
-from mrigen.engine.averages import Averages
+from mrigen.engine.averages import Averages, Keep
 from mrigen.engine.labels import classes, random_labels
 from mrigen.engine.loop import Job
 from mrigen.engine.optimizers import Optimizer
@@ -52,6 +52,7 @@ class DistillJob(Job):
         seed: key of all randomness.
         score: selection metric, or None to keep the last generator.
         fresh: where random starts come from; only needed for them.
+        keep: told of every averaged generator that was measured.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class DistillJob(Job):
         seed: int,
         score: Score | None = None,
         fresh: Fresh | None = None,
+        keep: Keep | None = None,
     ) -> None:
         self.params = params
         self.distill = params
@@ -82,6 +84,7 @@ class DistillJob(Job):
             params.halflives,
             params.selection,
             None if score is None else lambda module: score(self._generator(module)),
+            keep,
         )
         self.pairs: Pairs | None = None
         if loss.regression is not None:

@@ -122,11 +122,13 @@ class SelectionParams(Params):
         every_images: images between two measurements; None for none, and the last generator is taken.
         samples: generated images per measurement.
         patience: stop after so many measurements without a new best.
+        keep: put every generator that was measured into a model folder of its own.
     """
 
     every_images: Count | None = None
     samples: Count = 1000
     patience: Count | None = None
+    keep: bool = False
 
 
 class DistillParams(RunParams):
@@ -181,6 +183,8 @@ class DistillParams(RunParams):
             raise ValueError("several ema_halflife need selection.every_images to choose from them")
         if self.selection.patience is not None and self.selection.every_images is None:
             raise ValueError("selection.patience needs selection.every_images")
+        if self.selection.keep and self.selection.every_images is None:
+            raise ValueError("selection.keep needs selection.every_images")
         if self.steps > 1 and self.loss.get("regression") is not None:
             raise ValueError("loss.regression pairs latents with images of one step; set steps: 1")
         if not LOSSES[self.loss["name"]].uses_fake and (self.fake_steps, self.fake_init) != (1, "teacher"):

@@ -18,6 +18,8 @@ from mrigen.files import write_json
 from mrigen.recipe.selection import selection_score
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from mrigen.recipe.study import Study
 
 SECTIONS = {"complex": ["mask"], "real": ["operator", "sigma"]}
@@ -25,6 +27,8 @@ SECTIONS = {"complex": ["mask"], "real": ["operator", "sigma"]}
 
 def distill(study: Study) -> None:
     """Train the generator; write the best by the selection metric, the last, and the metric's history.
+
+    With ``selection.keep`` also every one that was measured, as ``measured/IMAGES-HALFLIFE``.
 
     Raises:
         UsageError: the teacher is not for such data, or ``distill.corruption`` does not fit its own.
@@ -39,23 +43,38 @@ def distill(study: Study) -> None:
     score = selection_score(params, study.store, recipe.evaluate.features, recipe.seed, objective)
     shape = study.store.image_shape
     fresh = partial(build.new_denoiser, description)
-    job = DistillJob(params, teacher, loss, corruption, shape, study.fabric, recipe.seed, score, fresh)
     folder = study.out / "student"
+
+    def student(images: float, halflife: float) -> ModelDescription:
+        provenance = _provenance(study, description, images, halflife)
+        return description.model_copy(
+            update={
+                "role": "generator",
+                "image_shape": shape,
+                "corruption": words,
+                "sigma_init": params.sigma_init,
+                "later_sigmas": params.later_sigmas,
+                "generator_input": params.generator_input,
+                "provenance": provenance,
+            }
+        )
+
+    def keep(images: int, halflife: float, module: nn.Module) -> None:
+        save_model(measured_folder(folder, images, halflife), module, student(images, halflife))
+
+    kept = keep if params.selection.keep else None
+    job = DistillJob(params, teacher, loss, corruption, shape, study.fabric, recipe.seed, score, fresh, kept)
     ended = _driven(job, folder, study)
-    student = description.model_copy(
-        update={
-            "role": "generator",
-            "image_shape": shape,
-            "corruption": words,
-            "sigma_init": params.sigma_init,
-            "later_sigmas": params.later_sigmas,
-            "generator_input": params.generator_input,
-            "provenance": _provenance(study, description, job),
-        }
-    )
+    halflife, images = job.averages.chosen
     write_json(folder / "selection.json", {**job.averages.described(), "ended": ended})
-    save_model(folder / "last", job.averages.last, student)
-    save_model(study.student_folder, job.result, student)
+    chosen = student(job.images if images is None else images, halflife)
+    save_model(folder / "last", job.averages.last, chosen)
+    save_model(study.student_folder, job.result, chosen)
+
+
+def measured_folder(folder: Path, images: float, halflife: float) -> Path:
+    """Where ``selection.keep`` puts the average of a half-life after so many images."""
+    return folder / "measured" / f"{images:.0f}-{halflife:g}"
 
 
 def _driven(job: DistillJob, folder: Path, study: Study) -> str:
@@ -107,14 +126,15 @@ def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     return both
 
 
-def _provenance(study: Study, description: ModelDescription, job: DistillJob) -> dict[str, Any]:
+def _provenance(
+    study: Study, description: ModelDescription, images: float, halflife: float
+) -> dict[str, Any]:
     params = study.recipe.distill
-    halflife, images = job.averages.chosen
     return {
         **description.provenance,
         "recipe": study.recipe.name,
         "distilled": params.loss,
         "distilled_under": params.corruption,
         "ema_halflife": halflife,
-        "images": job.images if images is None else images,
+        "images": images,
     }

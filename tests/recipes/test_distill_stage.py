@@ -20,7 +20,7 @@ from mrigen.engine.build import load_generator
 from mrigen.engine.distillation import DistillJob
 from mrigen.errors import UsageError
 from mrigen.metrics.features import R64
-from mrigen.recipe.distillation import assumed_corruption
+from mrigen.recipe.distillation import assumed_corruption, measured_folder
 from mrigen.recipe.selection import selection_score
 from mrigen.recipe.study import Study
 
@@ -104,6 +104,21 @@ def test_best_last_and_history_are_written(taught, tmp_path):
     assert any(not torch.equal(p, q) for p, q in zip(last.parameters(), reloaded(folder), strict=True)) == (
         best["images"] < 24
     )
+    assert not (folder / "measured").exists()
+
+
+def test_every_measured_generator_is_kept_where_it_is_wanted(taught, tmp_path):
+    """One folder per half-life and measurement; the chosen one has the weights of the result."""
+    settings = ("distill.ema_halflife=[10, 1000]", "distill.selection.keep=true")
+    assert distilled(taught, tmp_path, *settings) == 0
+    folder = tmp_path / "student"
+    kept = {path.name: read_description(path) for path in (folder / "measured").iterdir()}
+    assert set(kept) == {"8-10", "8-1000", "16-10", "16-1000"}
+    assert kept["8-10"].weights_sha256 != kept["16-10"].weights_sha256
+    assert [kept["8-10"].provenance[key] for key in ("images", "ema_halflife")] == [8, 10]
+    history = json.loads((folder / "selection.json").read_text())
+    best = measured_folder(folder, history["images"], history["ema_halflife"])
+    assert kept[best.name].weights_sha256 == read_description(folder / "model").weights_sha256
 
 
 def test_diverged_run_keeps_the_best_there_was(taught, tmp_path, capsys, monkeypatch):
