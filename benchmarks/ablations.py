@@ -205,7 +205,9 @@ def table(rows: list[dict[str, Any]], features: str) -> str:
             continue
         proximal = "" if row.get("proximal") is None else f"{row['proximal']:.3f}"
         images = "" if row.get("images") is None else f"{row['images']:,.0f}"
-        cost = f"{row['evaluations']} | {row['seconds_per_1000']:.2f} | {row['minutes']:.1f}"
+        cost = " | | "
+        if "evaluations" in row:
+            cost = f"{row['evaluations']} | {row['seconds_per_1000']:.2f} | {row['minutes']:.1f}"
         lines.append(f"| {row['variation']} | {row['fd']:.3f} | {proximal} | {images} | {cost} |")
     return "\n".join(lines)
 

@@ -1,0 +1,199 @@
+"""Benchmarks of distillation: the numbers that they derive, and the settings that they try."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from benchmarks import ablations, brain, digits, selection, spiral
+from rich.console import Console
+from scipy.stats import spearmanr
+
+from mrigen import recipe as recipes
+from mrigen.data.images import read_images
+from mrigen.data.stores import open_store
+from mrigen.data_prep.image_options import ImageOptions
+from mrigen.recipe.study import Study
+
+ROOT = Path(__file__).parents[2]
+TINY = str(ROOT / "tests" / "recipes" / "tiny.yaml")
+
+
+@pytest.fixture(scope="module")
+def mri(tmp_path_factory):
+    """A study of MRI data that are prepared."""
+    study = Study(recipes.load(TINY), tmp_path_factory.mktemp("mri"), Console(quiet=True), "cpu")
+    study.prepare()
+    return study
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory):
+    """Ablations of few noisy digits that are prepared."""
+    changes = ["data.images.limit=40"]
+    work = ablations.Ablations("toy/digits-denoise", tmp_path_factory.mktemp("noisy"), changes, "cpu")
+    work.base.prepare()
+    return work
+
+
+def test_regret_is_what_the_proximal_choice_loses():
+    true = np.array([4.0, 2.0, 2.5, 3.0])
+    assert selection.regret(true, np.array([9.0, 5.0, 6.0, 7.0])) == 0
+    assert selection.regret(true, np.array([9.0, 6.0, 5.0, 7.0])) == pytest.approx(0.25)
+
+
+def test_rank_correlation_is_spearmans():
+    a, b = np.random.default_rng(0).normal(size=(2, 30)).round(1)
+    assert selection.rank_correlation(a, b) == pytest.approx(spearmanr(a, b).statistic)
+    assert selection.rank_correlation(a, np.exp(a)) == pytest.approx(1)
+    assert np.isnan(selection.rank_correlation(a, np.ones(30)))
+
+
+def test_intervals_are_points_without_spread_and_hold_the_estimate_with_it():
+    generator = np.random.default_rng(0)
+    estimate = np.linspace(1, 3, 20)
+    exact = np.broadcast_to(estimate, (51, 20))
+    found = selection.judged(exact, exact**2)
+    assert (found["regret"], found["regret_interval"]) == (0, [0, 0])
+    assert found["rank_correlation_interval"] == pytest.approx([1, 1])
+    biased = np.vstack([estimate, estimate + 5 + generator.normal(scale=0.3, size=(400, 20))])
+    assert selection.centred(biased).mean(0) == pytest.approx(estimate, abs=0.1)
+    found = selection.judged(biased, exact[:1].repeat(401, 0))
+    low, high = found["rank_correlation_interval"]
+    assert 0.5 < low < found["rank_correlation"] == pytest.approx(1)
+    assert low < high < 1
+
+
+def test_table_and_figure_of_selection(tmp_path):
+    rows = [{"images": 8.0 * i, "halflife": 1.0, "true": 5.0 - i, "proximal": 2.0 * i} for i in (1, 2, 3)]
+    found = {"recipe": "toy", "features": "pixels", "n": 8, "teacher": 6.0, "generators": rows}
+    found |= {"picked": rows[0], "best": rows[2], "kept_by_the_run": rows[1], "regret_of_the_run": 0.5}
+    found |= {"regret": 1.0, "regret_interval": [0.5, 1.25], "rank_correlation": -1.0}
+    text = selection.table(found)
+    assert "| 8 | 4.000 | 2.000 | picked |" in text
+    assert "| 24 | 2.000 | 6.000 | best |" in text
+    assert "regret 100.0% [50.0%, 125.0%]" in text
+    selection.draw(found, tmp_path / "selection.png")
+    assert (tmp_path / "selection.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("matrix", [32, 64])
+@pytest.mark.parametrize("acceleration", [2, 4, 6, 8])
+def test_calibration_lines_leave_some_to_chance_and_fit_the_kernel(acceleration, matrix):
+    recipe = recipes.load("demo/brain", brain.settings(acceleration, matrix))
+    lines = recipe.data.prep["acs_lines"]
+    assert recipe.data.prep["kernel_width"] <= lines < matrix // acceleration
+    assert recipe.data.simulate.matrix == (matrix, matrix)
+
+
+def test_brain_settings_at_its_recipes_own_acceleration_change_nothing():
+    own = recipes.load("demo/brain")
+    assert recipes.load("demo/brain", brain.settings(4, 32)) == own
+
+
+def test_reconstructions_are_the_images_of_the_store_in_order(mri, tmp_path):
+    """Each explains its own measurement better than Aᴴ y does, and that of another slice badly."""
+    store = open_store(mri.store_folder)
+    path = tmp_path / "images.h5"
+    brain.reconstruct(store, "l1-wavelet:regularization=1e-6,iterations=30", path)
+    found = torch.cat(list(read_images(path)))
+    batch = store.measurements(list(range(len(store))))
+
+    def misfit(images):
+        return (batch.operator.forward(images) - batch.y).flatten(1).norm(dim=1)
+
+    assert bool((misfit(found) < misfit(batch.operator.as_image(batch.y))).all())
+    assert bool((misfit(found.roll(1, 0)) > 3 * misfit(found)).all())
+
+
+def test_l1_edm_sees_whole_images_and_no_mask(mri, tmp_path):
+    study = brain.ReconstructedStudy(mri, "l1-wavelet:iterations=2", tmp_path / "l1", "cpu")
+    study.train()
+    assert study.store.described() == {"reconstruction": "l1-wavelet:iterations=2"}
+    images = torch.cat(list(read_images(tmp_path / "l1" / "reconstructions" / "images.h5")))
+    seen = study.store.measurements([3, 0])
+    assert torch.equal(seen.operator.as_image(seen.y), images[[3, 0]])
+    work = ablations.Ablations(TINY, tmp_path / "work", [], "cpu")
+    made = work.sample(study, study.teacher_folder, tmp_path / "samples", 0.0)
+    sampled = torch.cat(list(read_images(Path(made["path"]))))
+    assert sampled.shape == (8, 1, 16, 16)
+    assert sampled.is_complex()
+    assert bool(sampled.isfinite().all())
+
+
+def test_brain_says_where_the_student_is_worse():
+    rows = [
+        {"acceleration": r, "variation": name, "fd": fd, "precision": 0.5, "recall": 0.25, "n": 8}
+        for r, fds in ((2.0, (3, 2)), (4.0, (3, 4)))
+        for name, fd in zip(("teacher", "student"), fds, strict=True)
+    ]
+    assert "student NOT below its teacher at R = 4" in brain.table(rows, "r64")
+    assert brain.verdict(rows[:2]) == "student at most its teacher at every R"
+    diverged = {"acceleration": 2.0, "variation": "student", "diverged": "loss", "fd": None}
+    assert brain.verdict([rows[0], diverged]).endswith("R = 2")
+
+
+def test_digits_variations_are_those_that_the_corruption_knows(noisy):
+    images = noisy.base.recipe.data.images
+    found = digits.own_data(images, noisy)
+    assert list(digits.noises(images)) == ["σ unknown", "σ random, 0.25 to 0.75"]
+    assert found["data: 10%"] == ["data.images.limit=4"]
+    assert not [name for name in found if name.startswith("δ")]
+    masked = {"name": "inpainting", "missing": 0.6, "further_missing": 0.3}
+    assert list(digits.deltas(masked)) == ["δ = 0.05", "δ = 0.5"]
+    assert not digits.noises(ImageOptions())
+    for settings in found.values():
+        recipes.load("toy/digits-denoise", settings)
+
+
+def test_training_is_told_the_wrong_level_and_its_data_stay(noisy):
+    settings = digits.wrong_levels(noisy.base.recipe.data.images, noisy)["σ told 0.25 for 0.5"]
+    store = open_store(recipes.load("toy/digits-denoise", settings).data.store)
+    assert store.noise_levels([0]).item() == 0.25
+    assert store.corruption().noise.low == 0.25
+    own = noisy.base.store
+    assert own.noise_levels([0]).item() == 0.5
+    assert torch.equal(store.measurements([1]).y, own.measurements([1]).y)
+    assert spiral.TRUE == 0.05
+
+
+def test_digits_verdict_compares_each_student_with_its_own_teacher():
+    rows = [
+        {"variation": "observation", "fd": 9.0},
+        {"variation": "teacher", "fd": 4.0},
+        {"variation": "loss: SiD, α = 1.0", "fd": 3.0},
+        {"variation": "data: 10%: teacher", "fd": 7.0},
+        {"variation": "data: 10%: student", "fd": 6.0},
+        {"variation": "loss: SDS, no fake score", "fd": None},
+    ]
+    assert (
+        digits.verdict(rows) == "student at most its teacher: 2 of 3 rows; not in: loss: SDS, no fake score"
+    )
+
+
+def test_fewer_data_have_a_teacher_and_a_student_of_their_own(noisy, tmp_path):
+    """A row of each, measured with the references of all data."""
+    small = [
+        *("teacher.images=8", "teacher.batch=4", "teacher.network.hidden=8"),
+        *("distill.images=8", "distill.batch=4", "distill.selection={every_images: 4, samples: 8}"),
+        *("evaluate.samples=8", "evaluate.sampler.steps=3", "data.images.limit=80"),
+    ]
+    work = ablations.Ablations("toy/digits-denoise", tmp_path, small, "cpu")
+    work.base.prepare()
+    rows = [work.observed(), *work.whole("data: 50%", ["data.images.limit=40"])]
+    found = work.measure(rows)
+    assert [row["variation"] for row in found] == ["observation", "data: 50%: teacher", "data: 50%: student"]
+    assert all(row["fd"] > 0 for row in found)
+    assert len(open_store(tmp_path / "data-50" / "store")) < len(work.base.store)
+    assert "| observation |" in ablations.table(found, "pixels")
+
+
+@pytest.mark.parametrize("name", ["selection", "brain", "digits"])
+def test_help(name):
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", "--help"], cwd=ROOT, capture_output=True, check=False
+    )
+    assert done.returncode == 0
+    assert b"--json" in done.stdout
