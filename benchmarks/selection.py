@@ -155,14 +155,13 @@ def table(found: dict[str, Any]) -> str:
     distance = f"Fréchet distance ({found['features']}, n = {found['n']})"
     lines = [
         f"{found['recipe']}: {distance}; teacher {found['teacher']:.3f}",
-        "| images | true | proximal | |",
-        "|---" * 4 + "|",
+        "| images | half-life | true | proximal | |",
+        "|---" * 5 + "|",
     ]
     for row in found["generators"]:
         words = [word for word in ("picked", "best") if row == found[word]]
-        lines.append(
-            f"| {row['images']:,.0f} | {row['true']:.3f} | {row['proximal']:.3f} | {', '.join(words)} |"
-        )
+        start = f"| {row['images']:,.0f} | {row['halflife']:,.0f}"
+        lines.append(f"{start} | {row['true']:.3f} | {row['proximal']:.3f} | {', '.join(words)} |")
     for name, word, shown in (
         ("regret", "regret", ".1%"),
         ("rank_correlation", "Spearman's rank correlation", ".3f"),
@@ -183,12 +182,15 @@ def draw(found: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     rows, picked = found["generators"], found["picked"]
-    for name in ("true", "proximal"):
-        left.semilogy([r["images"] for r in rows], [r[name] for r in rows], "o-", ms=3, label=name)
+    for halflife in sorted({row["halflife"] for row in rows}):
+        some = [row for row in rows if row["halflife"] == halflife]
+        for name in ("true", "proximal"):
+            words = f"{name}, half-life {halflife:,.0f}"
+            left.semilogy([r["images"] for r in some], [r[name] for r in some], "o-", ms=3, label=words)
     left.axhline(found["teacher"], color="k", ls="--", label="teacher, true")
     left.plot(picked["images"], picked["true"], "r*", ms=12, label="picked")
     left.set(xlabel="training images of the student", ylabel="Fréchet distance")
-    left.legend()
+    left.legend(loc="center right")
     right.loglog([r["proximal"] for r in rows], [r["true"] for r in rows], "o")
     right.plot(picked["proximal"], picked["true"], "r*", ms=12)
     right.set(

@@ -72,8 +72,8 @@ def test_table_and_figure_of_selection(tmp_path):
     found |= {"picked": rows[0], "best": rows[2], "kept_by_the_run": rows[1], "regret_of_the_run": 0.5}
     found |= {"regret": 1.0, "regret_interval": [0.5, 1.25], "rank_correlation": -1.0}
     text = selection.table(found)
-    assert "| 8 | 4.000 | 2.000 | picked |" in text
-    assert "| 24 | 2.000 | 6.000 | best |" in text
+    assert "| 8 | 1 | 4.000 | 2.000 | picked |" in text
+    assert "| 24 | 1 | 2.000 | 6.000 | best |" in text
     assert "regret 100.0% [50.0%, 125.0%]" in text
     selection.draw(found, tmp_path / "selection.png")
     assert (tmp_path / "selection.png").stat().st_size > 10_000
