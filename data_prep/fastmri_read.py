@@ -67,7 +67,7 @@ def inspect(path: Path) -> Scan:
     Raises:
         UsageError: not HDF5, no usable k-space, a malformed header or mask.
     """
-    with _open(path) as file:
+    with _open(path) as file, _damage(path):
         kspace = _dataset(path, file, "kspace")
         slices, coils, height, width = _shape(path, kspace)
         header = ismrmrd.Header()
@@ -92,15 +92,12 @@ def open_slices(scan: Scan) -> Iterator[ReadSlices]:
         UsageError: the data cannot be read or are not finite.
     """
     with _open(scan.path) as file:
-        kspace = _dataset(scan.path, file, "kspace")
+        with _damage(scan.path):
+            kspace = _dataset(scan.path, file, "kspace")
 
         def read(slices: list[int]) -> Tensor:
-            try:
+            with _damage(scan.path):
                 raw = kspace[_as_slice(slices)]
-            except OSError as error:
-                raise UsageError(
-                    f"{scan.path}: kspace cannot be read ({error}); copy the file again"
-                ) from error
             with np.errstate(over="ignore"):
                 raw = raw.astype(np.complex64, copy=False)
             found = torch.from_numpy(raw.reshape(len(slices), scan.coils, scan.height, scan.width))
@@ -132,6 +129,16 @@ def _open(path: Path) -> Iterator[h5py.File]:
         raise UsageError(f"{path}: not a readable HDF5 file ({error}); copy the file again") from error
     with file:
         yield file
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """HDF5's many words for a damaged file."""
+    try:
+        yield
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{path}: damaged, cannot be read ({reason}); copy the file again") from error
 
 
 def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
@@ -185,6 +192,9 @@ def _mask(path: Path, file: h5py.File, height: int, width: int, header: ismrmrd.
             f"{path}: mask is {found.dtype} of shape {found.shape}; it must be numbers of shape "
             f"({width},) or ({height}, {width})"
         )
-    mask = np.asarray(found[()] != 0)
+    values = np.asarray(found[()])
+    if not np.isfinite(values).all():
+        raise UsageError(f"{path}: mask has values that are not finite; write it again")
+    mask = values != 0
     left, right = header.acquired_lines(width) or (0, width)
     return None if mask[..., left:right].all() else mask

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from mrigen.data.image_manifest import ImageManifest
 from mrigen.data.image_store import ImageStore
+from mrigen.errors import one_line
 from mrigen.files import atomic
 from mrigen.operators.corruption import CHECKSUMS
 
@@ -40,7 +41,7 @@ def show(report: ImageReport, out: Path, console: Console) -> None:
         failures.add_column("image", overflow="fold", max_width=40)
         failures.add_column("reason", overflow="fold")
         for name, reason in list(report.left_out.items())[:LISTED]:
-            failures.add_row(name, reason)
+            failures.add_row(one_line(name), one_line(reason))
         if len(report.left_out) > LISTED:
             failures.add_row("...", f"{len(report.left_out) - LISTED} more; the manifest lists all")
         console.print(failures)

@@ -55,7 +55,7 @@ class Simulation(Params):
     slices: Annotated[int, Field(ge=1, le=512)] = 16
     matrix: tuple[Annotated[int, Field(ge=8, le=1024)], Annotated[int, Field(ge=8, le=1024)]] = (128, 128)
     coils: Annotated[int, Field(ge=1, le=64)] = 4
-    snr: Annotated[float, Field(gt=0)] = 50.0
+    snr: Annotated[float, Field(gt=0, allow_inf_nan=True)] = 50.0
     oversampling: Annotated[int, Field(ge=1, le=2)] = 1
     padded_lines: Annotated[int, Field(ge=0)] = 0
     slice_range: tuple[float, float] | None = None

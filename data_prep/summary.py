@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mrigen.data.mri_manifest import MRIManifest
+from mrigen.errors import one_line
 
 from .job import Report
 
@@ -38,7 +39,7 @@ def show(report: Report, out: Path, console: Console) -> None:
         failures.add_column("file", overflow="fold", max_width=30)
         failures.add_column("reason", overflow="fold")
         for path, reason in report.failed.items():
-            failures.add_row(path.name, reason)
+            failures.add_row(one_line(path.name), one_line(reason))
         console.print(failures)
     for note in report.notes:
         console.print(f"note: {note}", style="yellow", highlight=False)

@@ -17,6 +17,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from mrigen.errors import one_line
+
 T = TypeVar("T")
 
 
@@ -57,13 +59,13 @@ def bar(description: str, total: int, unit: str = "it", done: int = 0) -> Iterat
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console, speed_estimate_period=60) as progress:
         task = progress.add_task(description, total=total, completed=done, note="")
 
         def advance(units: int = 1, note: str = "") -> None:
-            progress.update(task, advance=units, note=note)
+            progress.update(task, advance=units, note=one_line(note))
 
         yield advance
 
@@ -92,6 +94,6 @@ def _lines(console: Console, description: str, total: int, unit: str, done: int)
             rate = (finished - done) / max(seconds, 1e-9)
             left = (total - finished) / rate
             line = f"{description}: {finished}/{total} {unit}, {rate:.3g} {unit}/s, {left:.0f} s left {note}"
-            console.print(line.rstrip(), highlight=False)
+            console.print(one_line(line.rstrip()), highlight=False, markup=False)
 
     return advance

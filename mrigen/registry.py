@@ -18,9 +18,9 @@ from mrigen.errors import UsageError
 
 
 class Params(BaseModel):
-    """Base of all parameter sets: unknown keys are refused, values cannot change afterwards."""
+    """Base of all parameter sets: unknown keys and NaN are refused, values cannot change afterwards."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Registrable(Protocol):

@@ -15,6 +15,7 @@ from mrigen.registry import Params, describe
 DESCRIPTION = "model.json"
 WEIGHTS = "model.safetensors"
 MAX_DESCRIPTION = 1 << 20
+MAX_PIXELS = 1 << 26
 PICKLES = {".pkl", ".pt", ".pth", ".pickle", ".bin", ".ckpt"}
 
 Size = Annotated[int, Field(ge=1, le=65536)]
@@ -62,6 +63,10 @@ class ModelDescription(Params):
             raise ValueError("sigma_init and generator_input belong to generators, and generators need both")
         if self.later_sigmas and not generator:
             raise ValueError("later_sigmas belong to generators")
+        if self.image_shape[1] * self.image_shape[2] > MAX_PIXELS:
+            raise ValueError(
+                f"images of {self.image_shape[1:]} are more than {MAX_PIXELS >> 20} million pixels"
+            )
         channels = self.image_shape[0] * (2 if self.conventions.image == "complex" else 1)
         if channels != self.conventions.image_channels:
             raise ValueError(

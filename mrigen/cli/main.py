@@ -1,5 +1,6 @@
 """The ``mrigen`` command: thin functions; heavy imports happen inside them."""
 
+import os
 import sys
 from typing import Any
 
@@ -63,6 +64,8 @@ def run(arguments: list[str]) -> int:
             return _command_line_fault(error)
         if debug:
             raise
+        if isinstance(error, OSError) and error.errno is not None:
+            return _fail(_system_fault(error), 2)
         return _fail(f"{type(error).__name__}: {error} (--debug shows where)", 1)
     return result if isinstance(result, int) else 0
 
@@ -74,6 +77,12 @@ def _command_line_fault(error: Any) -> int:
         return 0
     where = error.ctx.command_path if getattr(error, "ctx", None) else "mrigen"
     return _fail(f"{error.format_message()} (see {where} --help)", int(error.exit_code))
+
+
+def _system_fault(error: OSError) -> str:
+    """What the system refused to do with a file: the disk is full, a name too long, a folder not ours."""
+    where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    return f"{where}{error.strerror}; check the path, its permissions and the free space"
 
 
 def _fail(message: str, code: int) -> int:

@@ -163,7 +163,7 @@ def prep_fastmri(
         raise UsageError(f"mrigen prep-fastmri: {describe(error)}") from error
     beside = None if no_references else references or "beside"
     report = job.run(sources, out, options, references=beside, jobs=jobs, strict=strict)
-    summary.show(report, out, Console())
+    summary.show(report, out, Console(markup=False))
     if report.manifest is not None:
         typer.echo(f"look at {preview.draw(out)}")
     if report.failed:

@@ -159,7 +159,7 @@ def prep_images(
     options = _options(given, operator, noise)
     beside = None if no_references else references or "beside"
     report = image_job.run(source, out, options, references=beside, jobs=jobs)
-    image_summary.show(report, out, Console())
+    image_summary.show(report, out, Console(markup=False))
     typer.echo(f"look at {image_summary.draw(out)}")
     if edm_zip is not None:
         clipped = archive.write(ImageStore(out), edm_zip)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
 
 from mrigen.data.manifest import FileName, Manifest
 from mrigen.data.records import Record
 from mrigen.operators.noise import Noise
 from mrigen.registry import Params
 
+Size = Annotated[int, Field(ge=1, le=8192)]  # 8192² pixels are what a picture may have
 REFERENCE = "image"  # dataset of a reference shard: uint8, or float32 in [-1, 1], (images, C, H, W)
 
 
@@ -88,7 +91,7 @@ class ImageManifest(Manifest):
     written_by: ClassVar[str] = "mrigen prep-images"
 
     data: Literal["images"] = "images"
-    shape: tuple[int, int, int]
+    shape: tuple[Size, Size, Size]
     operator: dict[str, Any]
     noise: Noise = Noise()
     estimate: SigmaEstimate | None = None

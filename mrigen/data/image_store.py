@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mrigen.data.image_manifest import ImageManifest, Shard
 from mrigen.data.shards import OPERATOR, Array, map_shard, rows
-from mrigen.data.tensors import varying, with_tensors
+from mrigen.data.tensors import tensors_of, varying, with_tensors
 from mrigen.errors import UsageError
 from mrigen.operators.base import Measurements, Operator
 from mrigen.operators.corruption import Corruption, ImageCorruption, make_corruption
@@ -49,6 +49,7 @@ class ImageStore:
         self._law = make_corruption(self.manifest.operator, self.image_shape, self.manifest.known_noise)
         self._template = self._law.draw(PROBE, generator(0, "template"))
         self._stored = varying(self._template, PROBE)
+        self._expected = self._layout()
         self._shards = [self._mapped(shard) for shard in shards]
 
     def __len__(self) -> int:
@@ -130,6 +131,14 @@ class ImageStore:
             found[at] = part
         return found
 
+    def _layout(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Kind of number and shape per image of each dataset."""
+        tensors = tensors_of(self._template)
+        rows = {f"{OPERATOR}/{name}": tensors[name].numpy() for name in self._stored}
+        rows["y"] = self._template.forward(self._template.zero_image()).numpy()
+        expected = {name: (array.dtype.kind, array.shape[1:]) for name, array in rows.items()}
+        return {**expected, "sigma": ("f", ()), "label": ("f", (self.classes,))}
+
     def _mapped(self, shard: Shard) -> dict[str, Array]:
         """A shard that has what its manifest and operator say."""
         path = self.folder / shard.file
@@ -139,6 +148,13 @@ class ImageStore:
         needed |= {"label"} if self.classes else set()
         needed |= {"sigma"} if self.manifest.estimate is None else set()
         lengths = {name: len(arrays[name]) if name in arrays else 0 for name in needed}
+        other = [
+            name
+            for name, (kind, shape) in self._expected.items()
+            if name in arrays and (arrays[name].dtype.kind, arrays[name].shape[1:]) != (kind, shape)
+        ]
+        if other:
+            raise UsageError(f"{path}: {', '.join(other)} not as the manifest says; prepare the data again")
         wrong = [
             name
             for name, found in sorted(lengths.items())

@@ -34,6 +34,7 @@ from torch import Tensor
 
 from mrigen.data.mri_manifest import MRIManifest, VolumeRecord
 from mrigen.data.records import write_record
+from mrigen.data.volume_file import open_volume
 from mrigen.errors import UsageError
 from mrigen.files import atomic
 from mrigen.operators.base import Measurements
@@ -139,8 +140,8 @@ class MeasurementStore:
         cache_bytes: keep the store in memory if its arrays need no more than this.
 
     Raises:
-        UsageError: no store, a reference folder (training must not see clean images), a missing
-            volume file, or an empty split.
+        UsageError: no store, a reference folder (training must not see clean images), a missing or
+            damaged volume file, or an empty split.
     """
 
     complex_valued = True
@@ -155,6 +156,7 @@ class MeasurementStore:
         if not volumes:
             have = ", ".join(sorted({v.split for v in self.manifest.volumes})) or "none"
             raise UsageError(f"{folder}: no volume in split {split!r} (there are: {have})")
+        self._volumes = volumes
         self._files = [self.folder / v.file for v in volumes]
         for path in self._files:
             if not path.is_file():
@@ -254,7 +256,7 @@ class MeasurementStore:
         for index in indices:
             number, position = self._where[index]
             if number not in self._open:
-                self._open[number] = h5py.File(self._files[number], "r", locking=False)
+                self._open[number] = open_volume(self._files[number], self._volumes[number])
             for name, found in rows.items():
                 if name in self._open[number]:
                     found.append(self._open[number][name][position])

@@ -15,7 +15,7 @@ from mrigen.networks import NETWORKS, PRECONDITIONERS
 from mrigen.registry import Params, Registry
 
 Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=1 << 40)]
 Start = Literal["teacher", "random"]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 

@@ -84,7 +84,7 @@ def resolved(name: str, below: tuple[str, ...] = ()) -> dict[str, Any]:
         raise UsageError(f"{name}: extends itself, by way of {' and '.join(below)}")
     try:
         tree = yaml.load(text(name), _Loader)  # noqa: S506
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{name}: not a valid recipe: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise UsageError(f"{name}: not a valid recipe: the top level must be a mapping")
@@ -148,7 +148,7 @@ def _set(tree: dict[str, Any], override: str) -> None:
         node = child
     try:
         node[last] = yaml.load(value, _Loader)  # noqa: S506
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"--set {override}: not a valid value") from error
 
 

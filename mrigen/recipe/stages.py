@@ -41,7 +41,8 @@ class Stage:
         """Do the stage unless it is finished; returns whether anything was done.
 
         Raises:
-            UsageError: the folder holds results of other settings.
+            UsageError: the folder holds results of other settings, or what ``action`` raises; if it did
+                nothing yet, the folder is removed again.
         """
         record = self._record()
         if record is not None and record["settings"] != json.loads(json.dumps(self.settings)):
@@ -51,12 +52,27 @@ class Stage:
                 "choose another --out or delete this folder"
             )
         if record is not None and record["finished"]:
-            console.print(f"[green]{self.name}[/]: finished before, skipped ({self.folder})", highlight=False)
+            console.print(
+                f"{self.name}: finished before, skipped ({self.folder})", highlight=False, markup=False
+            )
             return False
         write_json(self.folder / NAME, {"finished": False, "settings": dict(self.settings)})
-        action()
+        try:
+            action()
+        except UsageError:
+            if record is None:
+                self._withdraw()
+            raise
         write_json(self.folder / NAME, {"finished": True, "settings": dict(self.settings)})
         return True
+
+    def _withdraw(self) -> None:
+        """Forget a stage that a mistake ended before it had anything: the corrected command is another."""
+        log = self.folder / "log.jsonl"
+        if {path.name for path in self.folder.iterdir()} <= {NAME, log.name}:
+            (self.folder / NAME).unlink()
+            log.unlink(missing_ok=True)
+            self.folder.rmdir()
 
     def _record(self) -> dict[str, Any] | None:
         path = self.folder / NAME

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ from mrigen.recipe.prepare import prepare
 from mrigen.recipe.sampling import open_device
 from mrigen.recipe.schema import Recipe
 from mrigen.recipe.stages import Stage
+
+RECIPE = "recipe.yaml"
 
 
 class Study:
@@ -52,10 +56,6 @@ class Study:
         self._given_teacher = teacher
         self._given_store = recipe.data.store
         self._given_reference = reference if reference is not None else recipe.data.reference
-        write_text(
-            out / "recipe.yaml",
-            yaml.safe_dump(recipe.model_dump(mode="json", exclude={"name"}), sort_keys=False),
-        )
 
     @cached_property
     def fabric(self) -> Fabric:
@@ -100,13 +100,30 @@ class Study:
             )
         return {"manifest": hashlib.sha256(manifest.read_bytes()).hexdigest()}
 
+    def _write_recipe(self) -> None:
+        """Write the resolved recipe into the run folder."""
+        tree = self.recipe.model_dump(mode="json", exclude={"name"})
+        write_text(self.out / RECIPE, yaml.safe_dump(tree, sort_keys=False))
+
+    def _run(self, stage: Stage, action: Callable[[], None]) -> None:
+        """Run a stage; a run folder that a mistake left without any stage is removed again."""
+
+        def begin() -> None:
+            self._write_recipe()
+            action()
+
+        try:
+            stage.run(begin, self.console)
+        except UsageError:
+            if self.out.is_dir() and [path.name for path in self.out.iterdir()] == [RECIPE]:
+                shutil.rmtree(self.out)
+            raise
+
     def prepare(self) -> None:
         """Simulate and prepare the data, unless a store was given."""
         if self._given_store is None:
             stage = Stage("data", self.out / "data", {"data": self._data_settings()})
-            stage.run(
-                lambda: prepare(self.recipe.data, self.out, self.store_folder, self.console), self.console
-            )
+            self._run(stage, lambda: prepare(self.recipe.data, self.out, self.store_folder, self.console))
 
     def _teacher_stage(self) -> Stage:
         settings = {
@@ -135,7 +152,7 @@ class Study:
     def train(self) -> None:
         """Train the teacher, unless one was given."""
         if self._given_teacher is None:
-            self._teacher_stage().run(self._train, self.console)
+            self._run(self._teacher_stage(), self._train)
 
     def _train(self) -> None:
         recipe = self.recipe
@@ -151,12 +168,13 @@ class Study:
         """Distil the teacher into a generator of one or a few steps."""
         from mrigen.recipe.distillation import distill
 
-        self._student_stage().run(lambda: distill(self), self.console)
+        self._run(self._student_stage(), lambda: distill(self))
 
     def evaluate(self) -> dict[str, Any]:
         """Compare observations, teacher and student with the references; figure and summary.json."""
         from mrigen.recipe.evaluation import evaluate
 
+        self._write_recipe()
         return evaluate(self)
 
     def run(self) -> dict[str, Any]:
