@@ -24,6 +24,7 @@ from mrigen.data.manifest import NAME
 from mrigen.data.stores import open_store
 from mrigen.files import write_json
 from mrigen.metrics.reference import open_reference
+from mrigen.recipe.evaluation import spread
 from mrigen.recipe.schema import Recipe
 from mrigen.recipe.study import Study
 from mrigen.report.figures import save
@@ -95,7 +96,8 @@ def draw(studies: dict[float, Study], path: Path) -> None:
         reach = 1.2 * float(truth.abs().max())
         for axes, (kind, words) in zip(line, KINDS.items(), strict=True):
             if kind == "observation":
-                points = open_store(study.store_folder).measurements(list(range(summary["n"]))).y
+                store = open_store(study.store_folder)
+                points = store.measurements(spread(len(store), summary["n"])).y
             else:
                 points = next(read_images(study.out / "samples" / kind / "images.h5", summary["n"]))
             panel(axes, truth.numpy(), reach, s=0.5, color="0.7", alpha=1)
