@@ -66,6 +66,8 @@ def run(arguments: list[str]) -> int:
             raise
         if isinstance(error, OSError) and error.errno is not None:
             return _fail(_system_fault(error), 2)
+        if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # pathlib's own
+            return _fail(f"{error}; give another path", 2)
         return _fail(f"{type(error).__name__}: {error} (--debug shows where)", 1)
     return result if isinstance(result, int) else 0
 

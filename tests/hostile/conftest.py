@@ -2,6 +2,7 @@
 
 import re
 import resource
+import signal
 from pathlib import Path
 
 import h5py
@@ -16,6 +17,7 @@ from mrigen.conventions import Conventions
 from mrigen.networks import NETWORKS, PRECONDITIONERS
 
 GIB = 1 << 30
+PATIENCE = 100
 PROGRESS = re.compile(r"\w+: \d+/\d+ \w+, ")  # lines of a bar without a terminal
 NETWORK = {
     "name": "song-unet",
@@ -45,7 +47,19 @@ def listed(folder):
 
 
 @pytest.fixture
-def refused(tmp_path, capsys):
+def alarm():
+    """A command that waits for ever is interrupted."""
+
+    def ring(number, frame):
+        raise AssertionError("the command does not end")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    yield
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def refused(tmp_path, capsys, alarm):
     """Run a command that must be refused: one line, exit code 2, nothing written; returns the line.
 
     With ``report``, a preparation may instead name the file in its report and end with exit code 1.
@@ -54,7 +68,11 @@ def refused(tmp_path, capsys):
     def call(*arguments, report=False):
         before = listed(tmp_path)
         capsys.readouterr()
-        code = run([str(a) for a in arguments])
+        signal.alarm(PATIENCE)
+        try:
+            code = run([str(a) for a in arguments])
+        finally:
+            signal.alarm(0)
         said = capsys.readouterr()
         assert "Traceback" not in said.out + said.err
         if code == 1 and report:
