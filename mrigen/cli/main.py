@@ -64,10 +64,8 @@ def run(arguments: list[str]) -> int:
             return _command_line_fault(error)
         if debug:
             raise
-        if isinstance(error, OSError) and error.errno is not None:
-            return _fail(_system_fault(error), 2)
-        if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # pathlib's own
-            return _fail(f"{error}; give another path", 2)
+        if (fault := _system_fault(error)) is not None:
+            return _fail(fault, 2)
         return _fail(f"{type(error).__name__}: {error} (--debug shows where)", 1)
     return result if isinstance(result, int) else 0
 
@@ -81,10 +79,14 @@ def _command_line_fault(error: Any) -> int:
     return _fail(f"{error.format_message()} (see {where} --help)", int(error.exit_code))
 
 
-def _system_fault(error: OSError) -> str:
+def _system_fault(error: Exception) -> str | None:
     """What the system refused to do with a file: the disk is full, a name too long, a folder not ours."""
-    where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-    return f"{where}{error.strerror}; check the path, its permissions and the free space"
+    if isinstance(error, OSError) and error.errno is not None:
+        where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        return f"{where}{error.strerror}; check the path, its permissions and the free space"
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # pathlib's own
+        return f"{error}; give another path"
+    return None
 
 
 def _fail(message: str, code: int) -> int:
