@@ -152,7 +152,7 @@ def test_images_that_are_no_numbers_are_no_distance(taught):
 
 
 def reloaded(folder):
-    return load_generator(folder / "model")[0].parameters()
+    return load_generator(str(folder / "model"))[0].parameters()
 
 
 @pytest.mark.parametrize(
