@@ -18,7 +18,7 @@ from mrigen.networks import NETWORKS, PRECONDITIONERS
 
 GIB = 1 << 30
 PATIENCE = 100
-PROGRESS = re.compile(r"\w+: \d+/\d+ \w+, ")  # lines of a bar without a terminal
+PROGRESS = re.compile(r"[^:]+: \d+/\d+ \w+, |warning: ")  # of a bar without a terminal, and advice
 NETWORK = {
     "name": "song-unet",
     "resolution": 8,
@@ -59,11 +59,13 @@ def alarm():
 
 
 @pytest.fixture
-def refused(tmp_path, capsys, alarm):
+def refused(tmp_path, capsys, monkeypatch, alarm):
     """Run a command that must be refused: one line, exit code 2, nothing written; returns the line.
 
     With ``report``, a preparation may instead name the file in its report and end with exit code 1.
     """
+
+    monkeypatch.setenv("COLUMNS", "1000")
 
     def call(*arguments, report=False):
         before = listed(tmp_path)
@@ -76,7 +78,7 @@ def refused(tmp_path, capsys, alarm):
         said = capsys.readouterr()
         assert "Traceback" not in said.out + said.err
         if code == 1 and report:
-            assert not [name for name in listed(tmp_path) if name.endswith(".tmp")]
+            assert listed(tmp_path) == before
             return said.out
         assert code == 2, (code, said.err)
         lines = [line for line in said.err.split("\n") if not PROGRESS.match(line)]
