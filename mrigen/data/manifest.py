@@ -47,10 +47,35 @@ class Manifest(Params):
         """Names of the data files beside the manifest."""
 
     def save(self, folder: Path) -> None:
-        """Write ``folder/manifest.json`` atomically, with the checksums of the data files there."""
-        digests = dict(zip(self.files, _digests(folder, self.files), strict=True))
-        whole = self.model_copy(update={"checksums": digests})
+        """Write ``folder/manifest.json`` atomically, with the checksums of the data files there.
+
+        A file that is as an earlier manifest found it keeps its checksum and is not read again.
+
+        Raises:
+            UsageError: there is an earlier manifest that cannot be read or is of other data.
+        """
+        known = self._unchanged(folder)
+        others = [name for name in self.files if name not in known]
+        found = known | dict(zip(others, _digests(folder, others), strict=True))
+        whole = self.model_copy(update={"checksums": {name: found[name] for name in self.files}})
         write_json(folder / NAME, whole.model_dump(mode="json"))
+
+    def _unchanged(self, folder: Path) -> dict[str, str]:
+        """Checksums in an earlier manifest of the files that nobody has touched since.
+
+        The time of the inode's last change tells, which no program can set back: not the modification
+        time, which copying tools restore.
+        """
+        earlier = folder / NAME
+        if not earlier.is_file():
+            return {}
+        written = earlier.stat().st_ctime_ns
+        checksums = self.load(folder).checksums
+        return {
+            name: checksums[name]
+            for name in self.files
+            if name in checksums and (folder / name).stat().st_ctime_ns < written
+        }
 
     def faults(self, folder: Path) -> list[str]:
         """What is wrong with the data files in ``folder``, one line each; empty where all are as written."""

@@ -9,10 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
 import pytest
 
 from mrigen.cli.main import run
+from mrigen.data import manifest
 from mrigen.data.mri_manifest import MRIManifest
+from mrigen.files import sha256
 
 from .scans import digests
 
@@ -84,6 +87,38 @@ def test_a_second_run_skips_everything_and_more_volumes_join(raw, expected, tmp_
     assert run(["prep-fastmri", str(raw), *command]) == 0
     assert "0 prepared, 24 skipped (already there), 0 failed" in capsys.readouterr().out
     assert digests(tmp_path) == expected
+
+
+def test_only_what_changed_is_read_for_its_checksum(simulate, tmp_path, monkeypatch):
+    """A manifest is younger than its files from the second run on, whatever the clock's grain."""
+    raw, store = simulate(tmp_path / "raw", volumes=3), tmp_path / "store"
+    command = ["prep-fastmri", str(raw), "--out", str(store), *OPTIONS, "--jobs", "1"]
+    read = []
+
+    def counted(path):
+        read.append(path)
+        return sha256(path)
+
+    monkeypatch.setattr(manifest, "sha256", counted)
+    for _ in range(2):
+        assert run(command) == 0
+    assert {path.relative_to(tmp_path) for path in read} == {
+        Path(folder, f"simulated_000{i}.h5") for folder in ("store", "store-reference") for i in range(3)
+    }
+    before = digests(tmp_path)
+    read.clear()
+    assert run(command) == 0
+    assert read == []
+    assert digests(tmp_path) == before
+    touched = store / "simulated_0001.h5"
+    with h5py.File(touched, "r+") as file:
+        file["scale"][0] += 1
+    times = (store / "simulated_0000.h5").stat()
+    os.utime(touched, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert len(MRIManifest.load(store).faults(store)) == 1
+    read.clear()
+    assert run(command) == 0
+    assert read == [touched]
 
 
 def test_a_changed_source_and_a_lost_reference_are_prepared_again(simulate, tmp_path, capsys):
