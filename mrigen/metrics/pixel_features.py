@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.registry import register_feature_extractor
+
+from mrigen.metrics.one_layer import OneLayer
 
 PIXELS = "pixels"
 WEIGHTS = "none"
-LAYER = "pixels"
 MOST = 16
 
 
-class PixelFeatures(FeatureExtractorBase):  # type: ignore[misc]
+class PixelFeatures(OneLayer):
     """All pixels in [-1, 1], divided by √3: grey pictures have the distance of one of their channels.
 
     Larger pictures are averaged to 16 x 16, which bounds the covariance at 768 dimensions.
     """
+
+    layer = "pixels"
+    side = MOST
 
     def __init__(self, name: str, features_list: list[str], **_: object) -> None:
         super().__init__(name, features_list)
@@ -29,27 +32,6 @@ class PixelFeatures(FeatureExtractorBase):  # type: ignore[misc]
         if max(scaled.shape[-2:]) > MOST:
             scaled = nn.functional.adaptive_avg_pool2d(scaled, MOST)
         return (scaled.flatten(1),)
-
-    @staticmethod
-    def get_provided_features_list() -> tuple[str, ...]:
-        """The only layer."""
-        return (LAYER,)
-
-    @staticmethod
-    def get_default_feature_layer_for_metric(metric: str) -> str:
-        """The only layer, for every metric."""
-        del metric
-        return LAYER
-
-    @staticmethod
-    def can_be_compiled() -> bool:
-        """Plain arithmetic."""
-        return True
-
-    @staticmethod
-    def get_dummy_input_for_compile() -> Tensor:
-        """A small picture."""
-        return torch.zeros(1, 3, MOST, MOST, dtype=torch.uint8)
 
 
 register_feature_extractor(PIXELS, PixelFeatures)

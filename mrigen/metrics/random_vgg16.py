@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.registry import register_feature_extractor
+
+from mrigen.metrics.one_layer import OneLayer
 
 R64 = "random-vgg16-r64"
 WEIGHTS = "he-normal, seed 0"
-LAYER = "r64"
 SMALLEST = 32
 
 
-class RandomVGG16(FeatureExtractorBase):  # type: ignore[misc]
+class RandomVGG16(OneLayer):
     """VGG16 with fixed random weights and 64 outputs, "R64" of Naeem et al. 2020 (section 4.2).
 
     Random features need no download, and Naeem et al. found them more telling than ImageNet features
@@ -25,6 +25,9 @@ class RandomVGG16(FeatureExtractorBase):  # type: ignore[misc]
 
     Weights are He-normal with seed 0 in the order of the layers, biases zero.
     """
+
+    layer = "r64"
+    side = SMALLEST
 
     def __init__(self, name: str, features_list: list[str], **_: object) -> None:
         super().__init__(name, features_list)
@@ -48,27 +51,6 @@ class RandomVGG16(FeatureExtractorBase):  # type: ignore[misc]
         if min(scaled.shape[-2:]) < SMALLEST:
             scaled = nn.functional.interpolate(scaled, size=(SMALLEST, SMALLEST), mode="nearest-exact")
         return (self.model(scaled),)
-
-    @staticmethod
-    def get_provided_features_list() -> tuple[str, ...]:
-        """The only layer."""
-        return (LAYER,)
-
-    @staticmethod
-    def get_default_feature_layer_for_metric(metric: str) -> str:
-        """The only layer, for every metric."""
-        del metric
-        return LAYER
-
-    @staticmethod
-    def can_be_compiled() -> bool:
-        """Plain convolutions."""
-        return True
-
-    @staticmethod
-    def get_dummy_input_for_compile() -> Tensor:
-        """Smallest input."""
-        return torch.zeros(1, 3, SMALLEST, SMALLEST, dtype=torch.uint8)
 
 
 register_feature_extractor(R64, RandomVGG16)
