@@ -15,6 +15,7 @@ from mrigen.conventions import Conventions, NetworkDenoiser, to_channels
 from mrigen.diffusion.denoiser import Denoiser
 from mrigen.diffusion.noise import Karras, KarrasUniform
 from mrigen.diffusion.objectives import Objective
+from mrigen.distill.noisy_signal import NoisySignal
 from mrigen.operators.base import Operator, randn_like
 from mrigen.operators.corruption import Corruption
 from mrigen.registry import Params, Registry
@@ -184,32 +185,21 @@ class DistillLoss(ABC):
         signal = self.objective.signal(x_g, A, data, generator)
         sigma = self.params.noise.draw(len(x_g), generator).to(x_g.device)
         noise = randn_like(signal, generator)
-        return self.at(teacher, fake, signal, A, further, sigma, noise, labels)
+        return self.at(teacher, fake, NoisySignal(signal, A, further, sigma, noise, labels))
 
     @abstractmethod
-    def at(
-        self,
-        teacher: Denoiser,
-        fake: Denoiser,
-        signal: Tensor,
-        A: Operator,
-        further: Operator,
-        sigma: Tensor,
-        noise: Tensor,
-        labels: Tensor | None = None,
-    ) -> Tensor:
+    def at(self, teacher: Denoiser, fake: Denoiser, given: NoisySignal) -> Tensor:
         """The generator's loss per sample (B,) with all of its randomness given.
 
         Args:
             teacher: f_φ.
             fake: f_ψ, not called where ``uses_fake`` is false.
-            signal: s, what the teacher models of the generated image; carries its gradient.
-            A: operator that says what the data can judge.
-            further: operator through which the denoisers see.
-            sigma: noise levels (B,).
-            noise: standard normal, like ``signal``.
-            labels: class labels (B, classes), or None.
+            given: generated images and what was drawn.
         """
+
+    def estimate(self, denoiser: Denoiser, given: NoisySignal) -> Tensor:
+        """What a denoiser makes of s + σ ε, seen through Ã."""
+        return self.objective.predict(denoiser, given.noisy, given.sigma, given.further, given.labels)
 
     def judge(self, difference: Tensor, operator: Operator) -> Tensor:
         """P of a difference of signals, as real channels: what the loss's domain leaves of it."""
@@ -218,9 +208,9 @@ class DistillLoss(ABC):
         return to_channels(self.objective.compare(difference, operator))
 
     @torch.no_grad()
-    def divisor(self, signal: Tensor, f_phi: Tensor, operator: Operator) -> Tensor:
-        """Mean |P(s − f_φ)| over the real channels of each sample, floored (B,); SiD and DMD share it."""
-        error = self.judge(signal - f_phi, operator)
+    def divisor(self, given: NoisySignal, f_phi: Tensor) -> Tensor:
+        """Mean |P(s − f_φ)| over the real channels of each sample, floored (B,); all losses share it."""
+        error = self.judge(given.signal - f_phi, given.operator)
         return error.abs().flatten(1).mean(1).clamp(min=self.params.divisor_floor)
 
 

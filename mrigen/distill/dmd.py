@@ -11,8 +11,8 @@ from mrigen.diffusion.denoiser import Denoiser
 from mrigen.diffusion.noise import KarrasUniform, per_sample
 from mrigen.diffusion.objectives import Objective
 from mrigen.distill.base import LOSSES, DistillLoss, LossParams, follow
+from mrigen.distill.noisy_signal import NoisySignal
 from mrigen.distill.regression import Regression, RegressionParams
-from mrigen.operators.base import Operator
 
 
 class DMDParams(LossParams):
@@ -50,21 +50,9 @@ class DMD(DistillLoss):
         if self.params.regression is not None:
             self.regression = Regression(self.params.regression, self)
 
-    def at(
-        self,
-        teacher: Denoiser,
-        fake: Denoiser,
-        signal: Tensor,
-        A: Operator,
-        further: Operator,
-        sigma: Tensor,
-        noise: Tensor,
-        labels: Tensor | None = None,
-    ) -> Tensor:
+    def at(self, teacher: Denoiser, fake: Denoiser, given: NoisySignal) -> Tensor:
         """½ ‖∇_s‖² per sample, with gradient ∇_s with respect to P s."""
         with torch.no_grad():
-            noisy = signal + per_sample(sigma) * noise
-            f_phi = self.objective.predict(teacher, noisy, sigma, further, labels)
-            f_psi = self.objective.predict(fake, noisy, sigma, further, labels)
-            step = self.judge(f_psi - f_phi, A) / per_sample(self.divisor(signal, f_phi, A))
-        return follow(self.judge(signal, A), step)
+            f_phi, f_psi = self.estimate(teacher, given), self.estimate(fake, given)
+            step = self.judge(f_psi - f_phi, given.operator) / per_sample(self.divisor(given, f_phi))
+        return follow(self.judge(given.signal, given.operator), step)

@@ -10,7 +10,7 @@ from torch import Tensor
 from mrigen.diffusion.denoiser import Denoiser
 from mrigen.diffusion.noise import KarrasUniform, per_sample
 from mrigen.distill.base import LOSSES, DistillLoss, LossParams, follow
-from mrigen.operators.base import Operator
+from mrigen.distill.noisy_signal import NoisySignal
 
 
 class SDSParams(LossParams):
@@ -37,21 +37,10 @@ class SDS(DistillLoss):
     Params: ClassVar[type[LossParams]] = SDSParams
     uses_fake: ClassVar[bool] = False
 
-    def at(
-        self,
-        teacher: Denoiser,
-        fake: Denoiser,
-        signal: Tensor,
-        A: Operator,
-        further: Operator,
-        sigma: Tensor,
-        noise: Tensor,
-        labels: Tensor | None = None,
-    ) -> Tensor:
+    def at(self, teacher: Denoiser, fake: Denoiser, given: NoisySignal) -> Tensor:
         """½ ‖∇_s‖² per sample, with gradient ∇_s with respect to P s; ``fake`` is not called."""
         del fake
         with torch.no_grad():
-            noisy = signal + per_sample(sigma) * noise
-            f_phi = self.objective.predict(teacher, noisy, sigma, further, labels)
-            step = self.judge(signal - f_phi, A) / per_sample(self.divisor(signal, f_phi, A))
-        return follow(self.judge(signal, A), step)
+            f_phi = self.estimate(teacher, given)
+            step = self.judge(given.signal - f_phi, given.operator) / per_sample(self.divisor(given, f_phi))
+        return follow(self.judge(given.signal, given.operator), step)

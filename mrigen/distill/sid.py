@@ -7,9 +7,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from mrigen.diffusion.denoiser import Denoiser
-from mrigen.diffusion.noise import per_sample
 from mrigen.distill.base import LOSSES, DistillLoss, LossParams
-from mrigen.operators.base import Operator
+from mrigen.distill.noisy_signal import NoisySignal
 
 
 class SiDParams(LossParams):
@@ -39,22 +38,10 @@ class SiD(DistillLoss):
     Params: ClassVar[type[LossParams]] = SiDParams
     params: SiDParams
 
-    def at(
-        self,
-        teacher: Denoiser,
-        fake: Denoiser,
-        signal: Tensor,
-        A: Operator,
-        further: Operator,
-        sigma: Tensor,
-        noise: Tensor,
-        labels: Tensor | None = None,
-    ) -> Tensor:
+    def at(self, teacher: Denoiser, fake: Denoiser, given: NoisySignal) -> Tensor:
         """The loss; gradients flow through both denoisers."""
-        noisy = signal + per_sample(sigma) * noise
-        f_phi = self.objective.predict(teacher, noisy, sigma, further, labels)
-        f_psi = self.objective.predict(fake, noisy, sigma, further, labels)
-        d = self.judge(f_phi - f_psi, A)
-        residual = self.judge(f_psi - signal, A)
+        f_phi, f_psi = self.estimate(teacher, given), self.estimate(fake, given)
+        d = self.judge(f_phi - f_psi, given.operator)
+        residual = self.judge(f_psi - given.signal, given.operator)
         form = (1 - self.params.alpha) * d.square() + d * residual
-        return form.flatten(1).sum(1) / self.divisor(signal, f_phi, A)
+        return form.flatten(1).sum(1) / self.divisor(given, f_phi)

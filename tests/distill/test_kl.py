@@ -7,6 +7,7 @@ from gaussians import Given, covariance, denoising, exact, fixed_mask, objective
 from mrigen.conventions import to_channels, to_complex
 from mrigen.distill import LOSSES
 from mrigen.distill.base import follow
+from mrigen.distill.noisy_signal import NoisySignal
 from mrigen.errors import UsageError
 from mrigen.operators import MultiCoilMRI
 
@@ -39,10 +40,11 @@ def kl_gradient(loss, mask=None):
     operator = A.draw(1, None)
     noise = noise.unflatten(1, SHAPE)
     teacher, fake = exact(DATA), exact(ROOT @ ROOT.mT)
-    loss.at(teacher, fake, x, operator, operator, sigma, noise).sum().backward()
+    given = NoisySignal(x, operator, operator, sigma, noise)
+    loss.at(teacher, fake, given).sum().backward()
     with torch.no_grad():
         f_phi = loss.objective.predict(teacher, x + SIGMA * noise, sigma, operator)
-        divisor = loss.divisor(x, f_phi, operator)
+        divisor = loss.divisor(given, f_phi)
     step = x.grad.flatten(1) * divisor[:, None] / SIGMA**2
     return step.mT @ z / len(z)
 
@@ -85,7 +87,8 @@ def test_sds_pulls_every_sample_towards_the_mode():
     x.requires_grad_()
     sigma = torch.full((5,), SIGMA, dtype=torch.float64)
     loss = make("sds")
-    loss.at(exact(DATA), None, x, None, None, sigma, torch.zeros_like(x)).sum().backward()
+    given = NoisySignal(x, None, None, sigma, torch.zeros_like(x))
+    loss.at(exact(DATA), None, given).sum().backward()
     away = x.detach().flatten(1) @ torch.linalg.inv(DATA / SIGMA**2 + torch.eye(N, dtype=torch.float64))
     torch.testing.assert_close(x.grad.flatten(1), away / away.abs().mean(1, keepdim=True))
 
@@ -104,7 +107,7 @@ def descend(name, rate, steps, **constants):
         fake = exact((root @ root.mT).detach())
         adam.param_groups[0]["lr"] = rate * (1 - step / steps)
         adam.zero_grad()
-        loss.at(exact(DATA), fake, x, None, None, sigma, noise).mean().backward()
+        loss.at(exact(DATA), fake, NoisySignal(x, None, None, sigma, noise)).mean().backward()
         adam.step()
     return (root @ root.mT).detach()
 
@@ -139,9 +142,8 @@ def test_dmd_by_hand_on_undersampled_k_space():
         return call
 
     form = objective("ambient", Given(A))
-    value = make("dmd", form).at(
-        linear(1, 0.1), linear(2, 0.3), to_complex(channels), A, further, sigma, noise
-    )
+    given = NoisySignal(to_complex(channels), A, further, sigma, noise)
+    value = make("dmd", form).at(linear(1, 0.1), linear(2, 0.3), given)
     value.sum().backward()
     seen = further.normal(x + sigma.view(-1, 1, 1, 1) * noise)
     told = further.conditioning()
