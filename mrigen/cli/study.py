@@ -40,6 +40,12 @@ Smoke = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
+TensorBoard = Annotated[
+    bool,
+    typer.Option(
+        "--tensorboard", help="Log numbers of every step and images of every snapshot for TensorBoard too."
+    ),
+]
 
 
 def run(
@@ -51,6 +57,7 @@ def run(
     seed: Seed = None,
     device: Device = "auto",
     smoke: Smoke = False,
+    tensorboard: TensorBoard = False,
 ) -> None:
     """Run all stages of a recipe: prepare, train, distil, evaluate; finished ones are skipped.
 
@@ -66,7 +73,7 @@ def run(
 
     - a trial in seconds before days on a cluster: `mrigen run celeba/deblur-s20 --smoke`
     """
-    _study(recipe, out, data, reference, set_, seed, device, smoke=smoke).run()
+    _study(recipe, out, data, reference, set_, seed, device, smoke=smoke, tensorboard=tensorboard).run()
 
 
 def train(
@@ -77,6 +84,7 @@ def train(
     seed: Seed = None,
     device: Device = "auto",
     smoke: Smoke = False,
+    tensorboard: TensorBoard = False,
 ) -> None:
     """Train the corruption-aware teacher of a recipe on measurements alone.
 
@@ -88,7 +96,7 @@ def train(
 
     - a smaller batch: `mrigen train fastmri/brain-r4 --data prepared --set teacher.batch=4`
     """
-    study = _study(recipe, out, data, None, set_, seed, device, smoke=smoke)
+    study = _study(recipe, out, data, None, set_, seed, device, smoke=smoke, tensorboard=tensorboard)
     study.prepare()
     study.train()
     study.console.print(f"teacher: {study.teacher_folder}", highlight=False)
@@ -112,6 +120,7 @@ def distill(
     seed: Seed = None,
     device: Device = "auto",
     smoke: Smoke = False,
+    tensorboard: TensorBoard = False,
 ) -> None:
     """Distil a teacher into a one-step generator under the same corruption.
 
@@ -121,7 +130,7 @@ def distill(
 
     - a released teacher: `mrigen distill fastmri/brain-r4 --teacher imported --maps prepared`
     """
-    study = _study(recipe, out, data, None, set_, seed, device, teacher, smoke=smoke)
+    study = _study(recipe, out, data, None, set_, seed, device, teacher, smoke=smoke, tensorboard=tensorboard)
     study.prepare()
     study.train()
     study.distill()
@@ -142,6 +151,7 @@ def _study(
     teacher: Path | None = None,
     *,
     smoke: bool,
+    tensorboard: bool,
 ) -> Study:
     from rich.console import Console
 
@@ -157,4 +167,4 @@ def _study(
     if smoke:
         loaded, name = small.smoke(loaded), f"{name}-smoke"
     folder = out if out is not None else Path("runs") / name
-    return Study(loaded, folder, Console(), device, teacher, reference)
+    return Study(loaded, folder, Console(), device, teacher, reference, tensorboard=tensorboard)

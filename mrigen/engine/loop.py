@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -14,13 +12,12 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
+from mrigen.engine.logs import Log, OpenLog, open_logs
 from mrigen.engine.params import RunParams
 from mrigen.engine.states import State, load_state, remove_remains, save_state
 from mrigen.errors import NonFiniteLossError
 from mrigen.files import locked
 from mrigen.progress import bar
-
-LOG_SECONDS = 10.0
 
 
 class Interrupted(KeyboardInterrupt):
@@ -53,11 +50,11 @@ class Job(ABC):
         """Continue from ``state``."""
 
 
-def drive(job: Job, folder: Path, fabric: Fabric, title: str) -> None:
+def drive(job: Job, folder: Path, fabric: Fabric, title: str, log: OpenLog | None = None) -> None:
     """Run a job to its end, from the newest saved state on.
 
     States are written every ``snapshot_images``, at the end, on Ctrl-C and on SIGTERM. Losses go to
-    ``folder/log.jsonl``.
+    ``folder/log.jsonl``, and to ``log`` where there is one.
 
     Raises:
         NonFiniteLossError: the state before the offending step is saved.
@@ -65,46 +62,54 @@ def drive(job: Job, folder: Path, fabric: Fabric, title: str) -> None:
         UsageError: another process is writing to ``folder``.
     """
     with locked(folder) if fabric.is_global_zero else nullcontext():
-        _drive(job, folder, fabric, title)
+        _drive(job, folder, fabric, title, log)
 
 
-def _drive(job: Job, folder: Path, fabric: Fabric, title: str) -> None:
+def _drive(job: Job, folder: Path, fabric: Fabric, title: str, log: OpenLog | None) -> None:
     params = job.params
+    continued = _resume(job, folder, fabric)
+    with (
+        open_logs(folder, job.images, log) if fabric.is_global_zero else nullcontext(Log()) as logs,
+        _stop_requested() as stopped,
+        bar(title, params.images, "img", job.images) as advance,
+    ):
+        last = job.images
+
+        def save(*, stopping: bool = False) -> None:
+            nonlocal last
+            last = job.images
+            if not stopping:
+                logs.snapshot(last)
+            if fabric.is_global_zero:
+                save_state(folder, job.images, {"images": job.images, "job": job.state()}, params.keep)
+
+        while job.images < params.images and not job.done:
+            try:
+                numbers = job.step(job.images // params.batch)
+            except NonFiniteLossError:
+                save(stopping=True)
+                raise
+            job.images += params.batch
+            advance(params.batch, "  ".join(f"{k} {v:.4g}" for k, v in numbers.items()))
+            logs.step(job.images, numbers)
+            if stopped():
+                save(stopping=True)
+                raise Interrupted
+            if job.images - last >= params.snapshot_images:
+                save()
+        if last != job.images or not continued:
+            save()
+
+
+def _resume(job: Job, folder: Path, fabric: Fabric) -> bool:
+    """Continue from the newest state, if there is one."""
     if fabric.is_global_zero:
         remove_remains(folder)
     saved = load_state(folder)
     if saved is not None:
         job.images = saved["images"]
         job.load(saved["job"])
-    with (
-        _log(folder, fabric) as write,
-        _stop_requested() as stopped,
-        bar(title, params.images, "img", job.images) as advance,
-    ):
-        last = job.images
-
-        def save() -> None:
-            nonlocal last
-            last = job.images
-            if fabric.is_global_zero:
-                save_state(folder, job.images, {"images": job.images, "job": job.state()}, params.keep)
-
-        while job.images < params.images and not job.done:
-            try:
-                logs = job.step(job.images // params.batch)
-            except NonFiniteLossError:
-                save()
-                raise
-            job.images += params.batch
-            advance(params.batch, "  ".join(f"{k} {v:.4g}" for k, v in logs.items()))
-            write(job.images, logs)
-            if stopped():
-                save()
-                raise Interrupted
-            if job.images - last >= params.snapshot_images:
-                save()
-        if last != job.images or saved is None:
-            save()
+    return saved is not None
 
 
 @contextmanager
@@ -126,27 +131,3 @@ def _stop_requested() -> Iterator[Any]:
     finally:
         for number, handler in zip(signals, before, strict=False):
             signal.signal(number, handler)
-
-
-def _ignore(images: int, logs: dict[str, float]) -> None:
-    """Where another process writes the log."""
-
-
-@contextmanager
-def _log(folder: Path, fabric: Fabric) -> Iterator[Any]:
-    """Append JSON lines, at most one every few seconds."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if not fabric.is_global_zero:
-        yield _ignore
-        return
-    with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
-        latest = 0.0
-
-        def write(images: int, logs: dict[str, float]) -> None:
-            nonlocal latest
-            if time.monotonic() - latest >= LOG_SECONDS:
-                latest = time.monotonic()
-                file.write(json.dumps({"images": images, **logs}) + "\n")
-                file.flush()
-
-        yield write

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from mrigen.checkpoints.description import ModelDescription
 from mrigen.checkpoints.folder import save_model
-from mrigen.distill import LOSSES
+from mrigen.diffusion.denoiser import NetworkDenoiser
+from mrigen.distill import LOSSES, Generator
 from mrigen.engine import build
 from mrigen.engine.distillation import DistillJob
+from mrigen.engine.logs import OpenLog
 from mrigen.engine.loop import drive
+from mrigen.engine.sampling import StudentSampler
 from mrigen.errors import NonFiniteLossError, UsageError
 from mrigen.files import write_json
 from mrigen.recipe.selection import selection_score
@@ -64,7 +67,14 @@ def distill(study: Study) -> None:
 
     kept = keep if params.selection.keep else None
     job = DistillJob(params, teacher, loss, corruption, shape, study.fabric, recipe.seed, score, fresh, kept)
-    ended = _driven(job, folder, study)
+
+    def sampler() -> StudentSampler:
+        averaged = NetworkDenoiser(job.result, description.conventions)
+        generator = Generator(averaged, params.sigma_init, params.later_sigmas)
+        seen = (objective, corruption) if params.generator_input == "sampled" else ()
+        return StudentSampler(generator, shape, params.batch // params.micro_batches, *seen)
+
+    ended = _driven(job, folder, study, study.board(sampler))
     halflife, images = job.averages.chosen
     write_json(folder / "selection.json", {**job.averages.described(), "ended": ended})
     chosen = student(job.images if images is None else images, halflife)
@@ -77,14 +87,14 @@ def measured_folder(folder: Path, images: float, halflife: float) -> Path:
     return folder / "measured" / f"{images:.0f}-{halflife:g}"
 
 
-def _driven(job: DistillJob, folder: Path, study: Study) -> str:
+def _driven(job: DistillJob, folder: Path, study: Study, log: OpenLog | None) -> str:
     """Run the job; why it ended. A diverged one ends early if the metric has chosen a generator before.
 
     Raises:
         NonFiniteLossError: it diverged before anything was measured.
     """
     try:
-        drive(job, folder, study.fabric, "student")
+        drive(job, folder, study.fabric, "student", log)
     except NonFiniteLossError as error:
         if not job.averages.history:
             raise

@@ -17,11 +17,16 @@ from mrigen.checkpoints.description import read_description
 from mrigen.checkpoints.folder import save_model
 from mrigen.data.manifest import NAME as MANIFEST
 from mrigen.data.stores import Store, open_store
+from mrigen.diffusion.denoiser import NetworkDenoiser
+from mrigen.diffusion.samplers import SAMPLERS
 from mrigen.engine import build
+from mrigen.engine.logs import OpenLog
 from mrigen.engine.loop import drive
+from mrigen.engine.sampling import TeacherSampler
 from mrigen.engine.teacher import TeacherJob
 from mrigen.errors import UsageError
 from mrigen.files import write_text
+from mrigen.recipe.board import NewSampler, board, require_tensorboard
 from mrigen.recipe.prepare import prepare
 from mrigen.recipe.sampling import open_device
 from mrigen.recipe.schema import Recipe
@@ -40,6 +45,10 @@ class Study:
         device: ``auto``, ``cpu``, ``cuda`` ...
         teacher: folder of a given teacher, instead of training one.
         reference: folder of references for evaluation, instead of the one beside the store.
+        tensorboard: log the trainings for TensorBoard too, beside their states.
+
+    Raises:
+        UsageError: TensorBoard is wanted and not installed.
     """
 
     def __init__(
@@ -50,7 +59,12 @@ class Study:
         device: str = "auto",
         teacher: Path | None = None,
         reference: Path | None = None,
+        *,
+        tensorboard: bool = False,
     ) -> None:
+        if tensorboard:
+            require_tensorboard()
+        self._tensorboard = tensorboard
         self.recipe, self.out, self.console = recipe, out, console
         self._device = device
         self._given_teacher = teacher
@@ -144,6 +158,10 @@ class Study:
         }
         return Stage("student", self.out / "student", settings)
 
+    def board(self, sampler: NewSampler) -> OpenLog | None:
+        """The log for TensorBoard, if it is wanted, with images of a sampler."""
+        return board(sampler) if self._tensorboard else None
+
     def fingerprint(self, name: str) -> str:
         """Checksum of the weights of ``teacher`` or ``student``."""
         folder = self.teacher_folder if name == "teacher" else self.student_folder
@@ -161,7 +179,15 @@ class Study:
         denoiser = build.new_denoiser(description, recipe.seed)
         objective = build.objective_of(description, self.store.corruption(), self.teacher_folder)
         job = TeacherJob(recipe.teacher, denoiser, objective, self.store, self.fabric, recipe.seed)
-        drive(job, self.out / "teacher", self.fabric, "teacher")
+        size = recipe.teacher.batch // recipe.teacher.micro_batches
+
+        def sampler() -> TeacherSampler:
+            average = NetworkDenoiser(job.result, description.conventions)
+            reverse = SAMPLERS.build(recipe.evaluate.sampler)
+            corruption = self.store.corruption()
+            return TeacherSampler(average, objective, corruption, reverse, self.store.image_shape, size)
+
+        drive(job, self.out / "teacher", self.fabric, "teacher", self.board(sampler))
         save_model(self.teacher_folder, job.result, description)
 
     def distill(self) -> None:

@@ -1,0 +1,67 @@
+"""TensorBoard: every step once, images of every snapshot, the same weights; and without the package."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from mrigen.checkpoints.description import read_description
+from mrigen.cli.main import run
+from mrigen.engine.distillation import DistillJob
+from mrigen.engine.teacher import TeacherJob
+
+TINY = str(Path(__file__).with_name("tiny.yaml"))
+CHANGES = {
+    "teacher": {"batch": 4, "snapshot_images": 16},
+    "distill": {"batch": 4, "snapshot_images": 16, "images": 32, "selection.every_images": 32},
+}
+SMALL = [f"--set={part}.{key}={value}" for part, some in CHANGES.items() for key, value in some.items()]
+
+
+def distill(out, *more):
+    return run(["distill", TINY, "--out", str(out), "--device", "cpu", *SMALL, *more])
+
+
+def fail_after(monkeypatch, job, steps):
+    """The next run is killed after some steps."""
+    real, left = job.step, [steps]
+
+    def step(self, number):
+        left[0] -= 1
+        if left[0] < 0:
+            raise MemoryError("killed")
+        return real(self, number)
+
+    monkeypatch.setattr(job, "step", step)
+
+
+def test_a_killed_run_shows_every_step_once(tmp_path, monkeypatch):
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    assert distill(tmp_path / "silent") == 0
+    for job in (TeacherJob, DistillJob):
+        with monkeypatch.context() as patch:
+            fail_after(patch, job, 6)
+            assert distill(tmp_path / "run", "--tensorboard") == 1
+    assert distill(tmp_path / "run", "--tensorboard") == 0
+    for name, tag in (("teacher", "loss"), ("student", "generator")):
+        folder = tmp_path / "run" / name
+        events = reader.EventAccumulator(str(folder / "tensorboard"))
+        events.Reload()
+        steps = [event.step for event in events.Scalars(tag)]
+        assert steps == list(range(4, 33, 4))
+        shown = [image.step for image in events.Images("samples")]
+        assert shown == [16, 32]
+        alone = tmp_path / "silent" / name / "model"
+        assert read_description(folder / "model").weights_sha256 == read_description(alone).weights_sha256
+
+
+def test_without_the_package_one_line_says_so(tmp_path, monkeypatch, capsys):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        "mrigen.recipe.board.find_spec", lambda name: None if name == "tensorboard" else real(name)
+    )
+    assert distill(tmp_path / "run", "--tensorboard") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "pip install 'mrigen[tensorboard]'" in error
+    assert not (tmp_path / "run").exists()
