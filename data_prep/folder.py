@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mrigen.errors import UsageError
-from mrigen.files import locked
+from mrigen.files import locked, remove_scratch
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -33,8 +33,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         raise UsageError(f"{folder}: cannot write there ({error.strerror}); choose another --out") from error
     try:
         with locked(folder):
-            for left_over in folder.glob(".*.????????.tmp"):
-                left_over.unlink(missing_ok=True)
+            remove_scratch(folder)
             yield
     finally:
         if not existed:

@@ -1,41 +1,65 @@
-"""Files that are complete or absent: temporary file, fsync, rename."""
+"""Files that are complete or absent: temporary folder, fsync, rename."""
 
 import fcntl
 import hashlib
 import json
 import os
+import platform
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from mrigen.errors import UsageError
 
 CHUNK = 1 << 22
+HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # locks hold on one machine
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` and move it there when the block ends without error.
+    """Give a temporary path and move it to ``path`` when the block ends without error.
 
-    The temporary name cannot be guessed, the data are on disk before the rename, and nothing is left
-    when the block fails.
+    The data are on disk before the rename, and nothing is left when the block fails.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with scratch(path) as folder:
+        temporary = folder / path.name
         yield temporary
         _sync(temporary)
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
         _sync(path.parent)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-        raise
+
+
+@contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """A hidden folder beside ``path``, of a name that cannot be guessed, for what is to become it.
+
+    It goes when the block ends. What processes of this machine left here when they were killed goes first:
+    a process that lives holds its folder locked.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".*.{HERE}-????????.tmp"):
+        with _claimed(left) as mine:
+            if mine:
+                shutil.rmtree(left, ignore_errors=True)
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.{HERE}-", suffix=".tmp", dir=path.parent))
+        with _claimed(folder) as mine:
+            if mine is False or not folder.is_dir():  # taken for a dead one before it was locked
+                continue
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+            return
+
+
+def remove_scratch(folder: Path) -> None:
+    """Remove what killed processes, of any machine, left in a folder that nobody else writes to now."""
+    for left in folder.glob(".*.????????-????????.tmp"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager
@@ -55,6 +79,22 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[bool | None]:
+    """Hold a temporary folder: True, False if another process does, None where that cannot be known."""
+    with ExitStack() as stack:
+        mine: bool | None = None
+        with suppress(OSError):
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            stack.callback(os.close, handle)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                mine = True
+            except BlockingIOError:
+                mine = False
+        yield mine
 
 
 def _lock(handle: int, folder: Path) -> None:
@@ -92,9 +132,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

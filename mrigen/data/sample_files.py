@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,7 +17,7 @@ from torch import Tensor
 
 from mrigen.data.images import FOLDED, write_images
 from mrigen.errors import UsageError
-from mrigen.files import atomic
+from mrigen.files import atomic, scratch
 
 Shape = tuple[int, int, int]
 Read = Callable[[], Iterable[Tensor]]
@@ -131,17 +128,11 @@ def _scan_folder(path: Path, seeds: list[int], read: Read) -> None:
 @contextmanager
 def _whole_folder(path: Path) -> Iterator[Path]:
     """A folder to fill that appears when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-    try:
-        yield temporary
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o777 & ~mask)
-        temporary.replace(path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    with scratch(path) as folder:
+        whole = folder / path.name
+        whole.mkdir()
+        yield whole
+        whole.replace(path)
 
 
 def _pngs(seeds: list[int], batches: Iterable[Tensor]) -> Iterator[tuple[str, bytes]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from mrigen.files import atomic, sha256, write_json
+from mrigen.files import atomic, remove_scratch, sha256, write_json
 
 State = dict[str, Any]
 
@@ -42,10 +42,11 @@ def load_state(folder: Path, device: torch.device | str = "cpu") -> State | None
 
 
 def remove_remains(folder: Path) -> None:
-    """Delete what a killed process left half-written: temporary files, and states without a checksum file."""
-    for path in [*folder.glob(".state-*.tmp"), *folder.glob("state-*.pt")]:
-        if path.suffix == ".tmp" or not path.with_suffix(".json").exists():
-            path.unlink(missing_ok=True)
+    """Delete what a killed process left half-written, and states without a checksum file."""
+    remove_scratch(folder)
+    for path in folder.glob("state-*.pt"):
+        if not path.with_suffix(".json").exists():
+            path.unlink()
 
 
 def state_faults(folder: Path) -> list[str]:

@@ -55,7 +55,9 @@ def test_a_killed_run_continues_to_the_same_bytes(raw, expected, tmp_path):
     process.wait()
     while _running(marker):  # workers end with the run that started them
         time.sleep(0.01)
-    (store / ".simulated_0001.h5.0a1b2c3d.tmp").write_bytes(b"half written")
+    left = store / ".simulated_0001.h5.0a1b2c3d-0a1b2c3d.tmp"
+    left.mkdir()
+    (left / "part").write_bytes(b"half written")
     assert run([*arguments, "--jobs", "1"]) == 0
     assert digests(tmp_path) == expected
 

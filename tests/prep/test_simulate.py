@@ -92,7 +92,9 @@ def test_a_second_run_writes_only_what_is_missing(simulate, tmp_path, capsys):
     before = digests(raw)
     kept = (raw / "simulated_0000.h5").stat().st_mtime_ns
     (raw / "simulated_0001.h5").unlink()
-    (raw / ".simulated_0002.h5.abcd1234.tmp").write_bytes(b"half written")
+    left = raw / ".simulated_0002.h5.0a1b2c3d-abcd1234.tmp"
+    left.mkdir()
+    (left / "part").write_bytes(b"half written")
     capsys.readouterr()
     simulate(raw, volumes=3)
     assert "1 volumes written, 2 skipped" in capsys.readouterr().out
