@@ -8,7 +8,7 @@ never after.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -69,6 +69,7 @@ class Pipeline:
         whitening: matrix that decorrelates the coils' noise, or None.
         noise: standard deviation of the noise per real component of the k-space before scaling.
         references: whether fully sampled images are wanted.
+        own_maps: coil maps (n, coils, H, W) of some of the selected slices; None to compute them.
     """
 
     scan: Scan
@@ -80,6 +81,7 @@ class Pipeline:
     whitening: Tensor | None
     noise: float | None
     references: bool
+    own_maps: Callable[[slice], Tensor] | None = None
 
     @classmethod
     def plan(cls, scan: Scan, options: Options, read: ReadSlices, *, references: bool) -> Pipeline:
@@ -128,7 +130,10 @@ class Pipeline:
         kspace = kspace * self.sampling.acquired
         mask = self.sampling.masks[positions, None]
         measured = kspace * mask
-        maps = self._maps(measured if self.options.maps_from == "acs" else kspace)
+        if self.own_maps is None:
+            maps = self._maps(measured if self.options.maps_from == "acs" else kspace)
+        else:
+            maps = self.own_maps(positions)
         scale = steps.acs_scale(measured * self.sampling.acs_mask)
         if not (scale > 0).all():
             raise UsageError("the ACS lines of a slice hold no signal; leave the slice out with --slices")

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 KSPACE, PICTURES = "Raw k-space", "Pictures"
+ESPIRIT = "espirit"
 
 
 def reconstruct(
@@ -55,6 +56,15 @@ def reconstruct(
     virtual_coils: Annotated[
         int, typer.Option(help="Compress to so many coils; 0 keeps all.", rich_help_panel=KSPACE)
     ] = 0,
+    maps: Annotated[
+        str,
+        typer.Option(
+            metavar="espirit|FILE|STORE",
+            help="Coil maps: ESPIRiT's of the ACS lines (a store has its own); or yours, complex "
+            "(coils, H, W) or (slices, coils, H, W): `.npy`, dataset `maps` of HDF5, or a store's.",
+            rich_help_panel=KSPACE,
+        ),
+    ] = ESPIRIT,
     kernel_width: Annotated[int, typer.Option(help="ESPIRiT's kernel.", rich_help_panel=KSPACE)] = 6,
     espirit_crop: Annotated[
         float, typer.Option(help="Eigenvalue below which maps are zero.", rich_help_panel=KSPACE)
@@ -140,6 +150,7 @@ def reconstruct(
         batch=batch,
         split=None if split == "all" else split,
         prep=prep,
+        maps=None if maps == ESPIRIT else Path(maps),
         operator=operator,
         mask=mask,
         degrade=degrade,

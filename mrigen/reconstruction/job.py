@@ -18,6 +18,7 @@ from mrigen.errors import UsageError
 from mrigen.inverse import SOLVERS, Prior, Solver, Task
 from mrigen.operators.base import Measurements, concatenate
 from mrigen.progress import Advance, bar
+from mrigen.reconstruction.coil_maps import open_maps
 from mrigen.reconstruction.models import Model, load_prior
 from mrigen.reconstruction.photographs import PictureSource
 from mrigen.reconstruction.prepared import StoreSource
@@ -42,6 +43,7 @@ class Request(Params):
         batch: images that are reconstructed at once.
         split: part of a store.
         prep: preparation of raw k-space, and the slices.
+        maps: coil maps instead of the store's, or of those that ESPIRiT finds in the ACS lines.
         operator: what degraded pictures, in a command's words.
         mask: picture that is black where pixels of the pictures are missing.
         degrade: the pictures are clean.
@@ -55,6 +57,7 @@ class Request(Params):
     batch: int = 4
     split: str | None = "test"
     prep: Options = Options()
+    maps: Path | None = None
     operator: str | None = None
     mask: Path | None = None
     degrade: bool = False
@@ -146,12 +149,16 @@ def open_source(given: Path, request: Request) -> Source:
     store = given.is_dir() and (given / NAME).is_file()
     if (kspace or store) and (request.operator or request.mask or request.degrade):
         raise UsageError(f"{given}: --operator, --mask and --degrade are for pictures; leave them out")
+    maps = None
+    if request.maps is not None:
+        _require_maps_of_use(given, request, kspace=kspace or store)
+        maps = open_maps(request.maps, request.split if store else None)
     if store:
         if request.prep.undersamples:
             raise UsageError(f"{given}: is undersampled already; leave out --acceleration and the masks")
-        return StoreSource(given, request.split, request.prep.slices)
+        return StoreSource(given, request.split, request.prep.slices, maps)
     if kspace:
-        return ScanSource(given, request.prep)
+        return ScanSource(given, request.prep, maps)
     if request.model is None:
         raise UsageError(f"{given}: give --model, whose size the clean pictures have")
     shape = read_description(request.model).image_shape
@@ -164,6 +171,20 @@ def open_source(given: Path, request: Request) -> Source:
         degrade=request.degrade,
         seed=request.seed,
     )
+
+
+def _require_maps_of_use(given: Path, request: Request, *, kspace: bool) -> None:
+    """Refuse maps for pictures, and beside options of the maps that they replace.
+
+    Raises:
+        UsageError: says which option to leave out.
+    """
+    if not kspace:
+        raise UsageError(f"{given}: pictures have no coils; leave out --maps")
+    for field in ("kernel_width", "espirit_crop"):
+        if getattr(request.prep, field) != Options.model_fields[field].default:
+            option = field.replace("_", "-")
+            raise UsageError(f"--{option} is for ESPIRiT, and --maps gives other maps; leave one of them out")
 
 
 def _model(solver: Solver[Any], source: Source, request: Request, device: torch.device) -> Model | None:

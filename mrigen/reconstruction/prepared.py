@@ -11,8 +11,11 @@ from mrigen.data.image_store import ImageStore
 from mrigen.data.store import MeasurementStore
 from mrigen.data.stores import open_store
 from mrigen.data_prep.options import choose_slices
+from mrigen.data_prep.steps import mismatch
 from mrigen.errors import UsageError
 from mrigen.metrics.reference import open_reference
+from mrigen.operators import MultiCoilMRI
+from mrigen.reconstruction.coil_maps import CoilMaps
 from mrigen.reconstruction.sources import Batch, Source, voxel_of
 
 
@@ -23,18 +26,20 @@ class StoreSource(Source):
         folder: of the store; references are taken from ``FOLDER-reference`` where that exists.
         split: part of the data.
         slices: ``all``, a Python slice or indices, of the slices of this part.
+        maps: coil maps instead of the store's.
 
     Raises:
-        UsageError: no store, an empty split, or no such slices.
+        UsageError: no store, an empty split, no such slices, or maps of other scans.
     """
 
-    def __init__(self, folder: Path, split: str | None, slices: str) -> None:
+    def __init__(self, folder: Path, split: str | None, slices: str, maps: CoilMaps | None = None) -> None:
         store = open_store(folder, split)
         self.name = folder.name
         self.shape = store.image_shape
         self.complex_valued = store.complex_valued
         self._store = store
         self._indices = choose_slices(slices, len(store))
+        self._maps = maps
         beside = folder.with_name(f"{folder.resolve().name}-reference")
         self._references = open_reference(beside, split) if beside.is_dir() else None
         if self._references is not None and len(self._references) != len(store):
@@ -55,6 +60,11 @@ class StoreSource(Source):
             assert isinstance(store, ImageStore)
             names = store.names(list(range(len(store))))
         self.labels = [names[i] for i in self._indices]
+        if maps is not None:
+            if not isinstance(store, MeasurementStore):
+                raise UsageError(f"{folder}: holds pictures, which have no coils; leave out --maps")
+            maps.require(store.bank([0])[0].shape[1], [(self.shape[1], self.shape[2])])
+            self._rows = maps.choose(self._indices, len(store))
 
     def batches(self, size: int) -> Iterator[Batch]:
         """As the store has them; the scale leads back to the source's units."""
@@ -62,10 +72,16 @@ class StoreSource(Source):
             some = self._indices[first : first + size]
             data = self._store.measurements(some)
             sigma = data.sigma.where(data.sigma > 0, self._noise[some])
+            operator, deviation = data.operator, None if self._mismatch is None else self._mismatch[some]
+            if self._maps is not None:
+                assert isinstance(operator, MultiCoilMRI)
+                maps = self._maps.read(self._rows[first : first + size], (self.shape[1], self.shape[2]))
+                operator = MultiCoilMRI(maps, operator.mask)
+                deviation = mismatch(data.y, operator)
             yield Batch(
                 list(range(first, first + len(some))),
-                type(data)(data.y, data.operator, sigma, data.labels),
+                type(data)(data.y, operator, sigma, data.labels),
                 self._scale[some],
-                None if self._mismatch is None else self._mismatch[some],
+                deviation,
                 None if self._references is None else self._references.images(some),
             )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from mrigen.reconstruction.checks import (
     require_coils,
     require_finite,
 )
+from mrigen.reconstruction.coil_maps import CoilMaps
 from mrigen.reconstruction.sources import Batch, Source, voxel_of
 
 
@@ -35,13 +37,14 @@ class ScanSource(Source):
         path: HDF5 file as of fastMRI, or ``.npy`` or ``.npz`` with k-space (coils, H, W) or
             (slices, coils, H, W), zero where it was not measured.
         options: of the preparation; its ``acceleration`` undersamples fully sampled data.
+        maps: own coil maps; None to compute them.
 
     Raises:
-        UsageError: no usable k-space: wrong axes, not centred, not finite, no ACS lines, or a mask that the
-            data contradict.
+        UsageError: no usable k-space: wrong axes, not centred, not finite, no ACS lines, a mask that the
+            data contradict, or maps of another scan.
     """
 
-    def __init__(self, path: Path, options: Options) -> None:
+    def __init__(self, path: Path, options: Options, maps: CoilMaps | None = None) -> None:
         self.name = path.stem
         self._path = path
         self._array = None if path.suffix in {".h5", ".hdf5"} else read_array(path)
@@ -56,6 +59,8 @@ class ScanSource(Source):
                 self._pipeline = Pipeline.plan(self._scan, options, read, references=self._scan.mask is None)
             except UsageError as error:
                 raise UsageError(_named(path, str(error))) from error
+        if maps is not None:
+            self._pipeline = replace(self._pipeline, own_maps=self._chosen(maps))
         self.labels = [f"slice {s}" for s in self._pipeline.slices]
         self.shape = (1, *self._pipeline.shape[1:])
         self.voxel = voxel_of(dict(self._scan.whitelist()))
@@ -79,6 +84,16 @@ class ScanSource(Source):
                         yield Batch(list(at), data, part.scale[some], part.mismatch[some], reference)
             except UsageError as error:
                 raise UsageError(_named(self._path, str(error))) from error
+
+    def _chosen(self, maps: CoilMaps) -> Callable[[slice], Tensor]:
+        """Maps of the pipeline's slices."""
+        coils, *image = self._pipeline.shape
+        size = (image[0], image[1])
+        if coils != self._scan.coils:
+            raise UsageError("--maps are of all coils; leave out --virtual-coils")
+        maps.require(coils, [size, (self._scan.height, self._scan.width)])
+        rows = maps.choose(self._pipeline.slices, self._scan.slices)
+        return lambda positions: maps.read(rows[positions], size)
 
     def _check_mask(self, probe: Tensor, options: Options) -> None:
         if self._scan.mask is not None:
