@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mrigen import hdf5
 from mrigen.errors import UsageError
 
 from . import ismrmrd
@@ -124,7 +125,7 @@ def _open(path: Path) -> Iterator[h5py.File]:
     if not path.is_file():
         raise UsageError(f"{path}: no such file; give fastMRI HDF5 files or folders of them")
     try:
-        file = h5py.File(path, "r", locking=False)
+        file = hdf5.reader(path)
     except OSError as error:
         raise UsageError(f"{path}: not a readable HDF5 file ({error}); copy the file again") from error
     with file:

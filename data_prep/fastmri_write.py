@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-import h5py
 import numpy as np
 from torch import Tensor
 
-from mrigen.files import atomic
+from mrigen import hdf5
 from mrigen.operators import fourier
 
 from .ismrmrd import Header, write
@@ -44,7 +43,7 @@ def write_volume(
     """
     slices, coils, *matrix = shape
     target = np.empty((slices, *recon_shape), np.float32)
-    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+    with hdf5.writer(path) as file:
         stored = (slices, *matrix) if coils == 1 else shape
         kspace = file.create_dataset("kspace", stored, np.complex64)
         first = 0

@@ -17,7 +17,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Create ``folder``, lock it for this process and remove what a killed run left half-written.
+    """Create ``folder``, lock it for this process and remove what killed processes left half-written.
 
     A folder that was created here and is still empty at the end is removed again.
 
@@ -34,7 +34,10 @@ def exclusive(folder: Path) -> Iterator[None]:
     try:
         with locked(folder):
             remove_scratch(folder)
-            yield
+            try:
+                yield
+            finally:
+                remove_scratch(folder)
     finally:
         if not existed:
             with suppress(OSError):

@@ -21,14 +21,15 @@ from mrigen.operators.corruption import make_corruption
 from mrigen.operators.noise import Noise
 from mrigen.progress import bar
 
-from . import pool
 from .folder import exclusive, explain_full_disk, refuse_other_parameters
 from .image_options import ImageOptions
 from .image_set import ImageSet, Item
 from .image_shard import Shape, Task, fixed_image, prepare
 from .image_sources import open_set
 from .pixels import ImageError
+from .pool import Work, Workers
 from .split import require_parts
+from .workers import choose
 
 SHARD_BYTES = 1 << 26
 ESTIMATED_FROM = 1000
@@ -65,6 +66,7 @@ def run(
     *,
     references: Path | Literal["beside"] | None = "beside",
     jobs: int | None = None,
+    dask_scheduler: str | None = None,
 ) -> ImageReport:
     """Prepare a set of images.
 
@@ -75,10 +77,12 @@ def run(
         references: folder for the clean images, which only evaluation may open; ``beside`` is
             ``OUT-reference``, None is none. Measured images have none.
         jobs: processes; by default as many as the amount of data is worth.
+        dask_scheduler: see ``workers.choose``.
 
     Raises:
         UsageError: the source, the options or the folder will not do, or no image can be prepared.
     """
+    workers = choose(jobs, dask_scheduler)
     images = open_set(source, labels=options.labels)
     images = images.select(options.positions(len(images)))
     shape = _shape(images, options)
@@ -87,14 +91,17 @@ def run(
     clean = None if options.measured else beside
     parameters = {**options.model_dump(mode="json"), "source": images.source.name}
     parts = _parts(images, options)
+    folders = [out.absolute()] if clean is None else [out.absolute(), clean.absolute()]
     with ExitStack() as stack:
-        for folder in [out] if clean is None else [out, clean]:
+        for folder in folders:
             stack.enter_context(exclusive(folder))
             _refuse_others(folder, parameters)
         stack.enter_context(explain_full_disk(out))
-        tasks = list(_tasks(images, parts, options, parameters, shape, out, clean))
-        shards, skipped = _prepare(tasks, jobs, len(images))
-        for folder in [out] if clean is None else [out, clean]:
+        tasks = list(_tasks(images, parts, options, parameters, shape, folders))
+        total = 4 * len(images) * int(np.prod(shape))
+        work = Work(prepare, tasks, total, folders, lambda task: task.file)
+        shards, skipped = _prepare(workers, work, len(images))
+        for folder in folders:
             _remove_stale(folder, {shard.file for shard in shards})
         manifest = _manifest(images, options, parameters, shape, shards)
         if options.hides_noise:
@@ -160,11 +167,11 @@ def _tasks(
     options: ImageOptions,
     parameters: dict[str, Any],
     shape: Shape,
-    out: Path,
-    references: Path | None,
+    folders: list[Path],
 ) -> list[Task]:
     size = max(1, SHARD_BYTES // (4 * int(np.prod(shape))))
     classes = _classes(images.items)
+    out, references = folders[0], folders[1] if len(folders) > 1 else None
     tasks = []
     for part, positions in parts.items():
         for number, first in enumerate(range(0, len(positions), size)):
@@ -174,12 +181,10 @@ def _tasks(
     return tasks
 
 
-def _prepare(tasks: list[Task], jobs: int | None, count: int) -> tuple[list[Shard], int]:
+def _prepare(workers: Workers, work: Work, count: int) -> tuple[list[Shard], int]:
     """The shards in the order of their names, and the number of images that were there already."""
-    total = count * 4 * int(np.prod(tasks[0].shape))
-    jobs = pool.processes(len(tasks), total) if jobs is None else jobs
     shards, skipped = [], 0
-    with bar("prepare", count, "img") as advance, closing(pool.run(prepare, tasks, jobs)) as finished:
+    with bar("prepare", count, "img") as advance, closing(workers.run(work)) as finished:
         for task, outcome in finished:
             advance(len(task.images), task.file)
             shards.append(outcome.shard)

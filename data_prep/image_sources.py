@@ -24,9 +24,9 @@ def open_set(source: str, *, labels: bool = False) -> ImageSet:
     Raises:
         UsageError: nothing there, nothing that can be read, or no labels although they are wanted.
     """
-    path = Path(source)
     if source in BUILT_IN:
-        return BUILT_IN[source].open(path, labels=labels)
+        return BUILT_IN[source].open(Path(source), labels=labels)
+    path = Path(source).absolute()
     if not path.exists():
         built_in = ", ".join(sorted(BUILT_IN))
         raise UsageError(f"{source}: no such file or folder; give one, or a built-in set ({built_in})")

@@ -15,11 +15,11 @@ from mrigen.errors import UsageError
 from mrigen.operators.masks import MASKS
 from mrigen.progress import bar
 
-from . import pool
 from .fastmri_read import Scan, inspect
 from .folder import exclusive, explain_full_disk, refuse_other_parameters
 from .options import Options, choose_slices
 from .pipeline import prepared_shape
+from .pool import Work, Workers
 from .sources import (
     discover,
     require_lines,
@@ -28,6 +28,7 @@ from .sources import (
 )
 from .split import require_parts
 from .volume import Task, prepare
+from .workers import choose
 
 LEAK = "coil maps were computed from fully sampled k-space (--maps-from full)"
 
@@ -68,6 +69,7 @@ def run(
     *,
     references: Path | Literal["beside"] | None = "beside",
     jobs: int | None = None,
+    dask_scheduler: str | None = None,
     strict: bool = False,
 ) -> Report:
     """Prepare files and folders of fastMRI volumes.
@@ -79,11 +81,13 @@ def run(
         references: folder for fully sampled images, which only evaluation may open; ``beside`` is
             ``OUT-reference`` where the data are fully sampled, None is none.
         jobs: processes; by default as many as the amount of data is worth.
+        dask_scheduler: see ``workers.choose``.
         strict: stop at the first file that cannot be prepared.
 
     Raises:
         UsageError: a mistake that concerns more than one file, or any with ``strict``.
     """
+    workers = choose(jobs, dask_scheduler)
     beside = out.with_name(f"{out.resolve().name}-reference") if references == "beside" else references
     files = discover(sources, [out] if beside is None else [out, beside])
     report = Report()
@@ -104,11 +108,12 @@ def run(
             require_lines(scans, options)
         names = [s.path.stem for s in scans] + [Path(v.file).stem for v in there[0]]
         require_parts(options.split, map(options.part, names), "volumes")
-        tasks = [Task(scan.path, options, out, report.references) for scan in scans]
-        if jobs is None:
-            jobs = pool.processes(len(tasks), sum(scan.slices * scan.slice_bytes for scan in scans))
+        store, clean = out.absolute(), report.references and report.references.absolute()
+        tasks = [Task(scan.path, options, store, clean) for scan in scans]
+        total = sum(scan.slices * scan.slice_bytes for scan in scans)
+        work = Work(prepare, tasks, total, [folder.absolute() for folder in folders], lambda task: task.name)
         slices = {scan.path: len(choose_slices(options.slices, scan.slices)) for scan in scans}
-        prepared = _prepare(tasks, slices, jobs, report, strict=strict)
+        prepared = _prepare(workers, work, slices, report, strict=strict)
         law = _measured_law(there[0] + prepared) if own_masks else options.law
         for folder, kept in zip(folders, there, strict=True):
             manifest = _manifest(folder == out, options, law, kept + prepared, fresh=not own_masks)
@@ -153,12 +158,12 @@ def _there(folder: Path, names: set[str], parameters: dict[str, Any]) -> list[Vo
 
 
 def _prepare(
-    tasks: list[Task], slices: dict[Path, int], jobs: int, report: Report, *, strict: bool
+    workers: Workers, work: Work, slices: dict[Path, int], report: Report, *, strict: bool
 ) -> list[Volume]:
     volumes = []
     with (
         bar("prepare", sum(slices.values()), "slice") as advance,
-        closing(pool.run(prepare, tasks, jobs)) as finished,
+        closing(workers.run(work)) as finished,
     ):
         for task, outcome in finished:
             advance(slices[task.source], task.name)

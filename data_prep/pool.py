@@ -1,4 +1,7 @@
-"""Tasks on several processes, one thread each, with the same results whatever their number."""
+"""Tasks on several processes, one thread each, with the same results whatever their number and place.
+
+``Processes`` of this machine and ``cluster.DaskCluster`` are the two kinds of ``Workers``.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,10 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -19,6 +24,50 @@ from mrigen.errors import UsageError
 T = TypeVar("T")
 R = TypeVar("R")
 BYTES_PER_PROCESS = 128 << 20
+
+
+@dataclass(frozen=True)
+class Work:
+    """One function on many tasks.
+
+    Attributes:
+        function: of a module's top level, so that another process can import it. It may be called for
+            the same task again, here or elsewhere, because a process was lost.
+        tasks: picklable, with absolute paths.
+        total_bytes: of the data, which say how many processes are worth starting.
+        folders: where the function writes.
+        label: what a task is called in messages.
+    """
+
+    function: Callable[[Any], Any]
+    tasks: Sequence[Any]
+    total_bytes: int
+    folders: Sequence[Path]
+    label: Callable[[Any], str]
+
+
+class Workers(Protocol):
+    """Where tasks run."""
+
+    def run(self, work: Work) -> Generator[tuple[Any, Any]]:
+        """Yield every task with its result, in the order in which they finish."""
+        ...
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Processes of this machine.
+
+    Attributes:
+        jobs: their number; by default as many as the amount of data is worth.
+    """
+
+    jobs: int | None = None
+
+    def run(self, work: Work) -> Generator[tuple[Any, Any]]:
+        """Yield every task with its result, in the order in which they finish."""
+        tasks, jobs = work.tasks, self.jobs
+        return run(work.function, tasks, processes(len(tasks), work.total_bytes) if jobs is None else jobs)
 
 
 def processes(tasks: int, total_bytes: int) -> int:

@@ -9,8 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import h5py
-
+from mrigen import hdf5
 from mrigen.errors import UsageError
 from mrigen.progress import bar
 
@@ -131,7 +130,7 @@ def _finished(task: Task) -> bool:
     if not task.path.exists():
         return False
     try:
-        with h5py.File(task.path, "r") as file:
+        with hdf5.reader(task.path) as file:
             written = ismrmrd.user_parameter(bytes(file["ismrmrd_header"][()]), PARAMETER)
     except (OSError, KeyError, TypeError, ismrmrd.HeaderError) as error:
         raise UsageError(

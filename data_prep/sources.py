@@ -17,13 +17,13 @@ from .sampling import after_crop, between
 
 
 def discover(sources: Iterable[Path], outputs: Iterable[Path]) -> list[Path]:
-    """Files of the given files and folders, by name, none of them in an output folder.
+    """Absolute paths of files and of the files of folders, by name, none of them in an output folder.
 
     Raises:
         UsageError: nothing there, two files of one name, or a source among the outputs.
     """
     found: list[Path] = []
-    for source in sources:
+    for source in map(Path.absolute, sources):
         if source.is_dir():
             inside = sorted(p for p in source.glob("*.h5") if not p.name.startswith("."))
             if not inside:

@@ -107,6 +107,14 @@ def prep_fastmri(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes; by default as many as are worth starting.")
     ] = None,
+    dask_scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Use the workers of a Dask cluster, `tcp://HOST:8786`, which see the same folders; `local` "
+            "starts one here. Needs mrigen[dask].",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Masks depend on seed, file name and slice alone.")] = 0,
 ) -> None:
     """Turn raw fastMRI k-space into a measurement store: measured lines, masks, coil maps, scale.
@@ -162,7 +170,9 @@ def prep_fastmri(
     except ValidationError as error:
         raise UsageError(f"mrigen prep-fastmri: {describe(error)}") from error
     beside = None if no_references else references or "beside"
-    report = job.run(sources, out, options, references=beside, jobs=jobs, strict=strict)
+    report = job.run(
+        sources, out, options, references=beside, jobs=jobs, dask_scheduler=dask_scheduler, strict=strict
+    )
     summary.show(report, out, Console(markup=False))
     if report.manifest is not None:
         typer.echo(f"look at {preview.draw(out)}")

@@ -115,6 +115,14 @@ def prep_images(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes; by default as many as are worth starting.")
     ] = None,
+    dask_scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Use the workers of a Dask cluster, `tcp://HOST:8786`, which see the same folders; `local` "
+            "starts one here. Needs mrigen[dask].",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Corruption and split depend on seed and image name alone.")] = 0,
 ) -> None:
     """Turn images into a measurement store: cropped, resized, and corrupted once.
@@ -158,7 +166,7 @@ def prep_images(
     }
     options = _options(given, operator, noise)
     beside = None if no_references else references or "beside"
-    report = image_job.run(source, out, options, references=beside, jobs=jobs)
+    report = image_job.run(source, out, options, references=beside, jobs=jobs, dask_scheduler=dask_scheduler)
     image_summary.show(report, out, Console(markup=False))
     typer.echo(f"look at {image_summary.draw(out)}")
     if edm_zip is not None:

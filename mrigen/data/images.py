@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mrigen import hdf5
 from mrigen.data.picture_files import array_pool, open_folder, open_npz, open_zip
 from mrigen.data.pool import BATCH, Pool
 from mrigen.errors import UsageError
-from mrigen.files import atomic
 
 FOLDED = "images.h5"  # name of the images in a folder of scans
 
 
 def write_images(path: Path, seeds: list[int], batches: Iterable[Tensor]) -> None:
     """Write batches of images (B, C, H, W) as they come, with their ``seeds``; holds one batch at a time."""
-    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+    with hdf5.writer(path) as file:
         done = 0
         for batch in batches:
             rows = batch.cpu().numpy()
@@ -57,13 +56,13 @@ def count_images(path: Path) -> int:
 
 def _open_hdf5(path: Path) -> Pool:
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with hdf5.reader(path) as file:
             shape, dtype = file["images"].shape, file["images"].dtype
     except (OSError, KeyError, AttributeError) as error:
         raise UsageError(f"{path}: no images here ({error}); give a file written by mrigen sample") from error
 
     def take(first: int, last: int) -> NDArray[np.generic]:
-        with h5py.File(path, "r", locking=False) as file:
+        with hdf5.reader(path) as file:
             found: NDArray[np.generic] = file["images"][first:last]
         return found
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 import h5py
 import numpy as np
 
+from mrigen import hdf5
 from mrigen.registry import Params
 
 DATASET = "record"
@@ -38,7 +39,7 @@ def write_record(file: h5py.File, record: Record) -> None:
 def read_record(path: Path, kind: type[R]) -> R | None:
     """How a file was made; None where it does not say, because something else wrote it."""
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with hdf5.reader(path) as file:
             return kind.model_validate_json(bytes(file[DATASET][()]))
     except (OSError, KeyError, TypeError, ValueError):
         return None

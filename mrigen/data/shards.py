@@ -27,10 +27,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from mrigen import hdf5
 from mrigen.data.image_manifest import ShardRecord
 from mrigen.data.records import DATASET, write_record
 from mrigen.errors import UsageError
-from mrigen.files import atomic
 
 Array = NDArray[np.generic]
 OPERATOR = "operator"
@@ -38,7 +38,7 @@ OPERATOR = "operator"
 
 def write_shard(path: Path, arrays: Mapping[str, Array], record: ShardRecord) -> None:
     """Write a shard atomically; arrays whose rows are all equal become one row."""
-    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+    with hdf5.writer(path) as file:
         for name, array in arrays.items():
             file[name] = array[:1] if len(array) > 1 and _constant(name, array) else array
         write_record(file, record)
@@ -51,7 +51,7 @@ def map_shard(path: Path) -> dict[str, Array]:
         UsageError: the file is missing, damaged or no shard.
     """
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with hdf5.reader(path) as file:
             found: dict[str, h5py.Dataset] = {}
             file.visititems(lambda name, item: _note(found, name, item))
             where = {name: (d.dtype, d.shape, _offset(path, d)) for name, d in found.items()}

@@ -15,11 +15,14 @@ dataset         dtype       shape                           content
 ``record``      string      ()                              JSON: how it was made, ``VolumeRecord``
 ==============  ==========  ==============================  =============================================
 
-Equal arrays and records give equal bytes.
+Equal arrays and records give equal bytes. Files are read without locks and never change once they are
+there (``mrigen.hdf5``): any number of processes read a store at a time, while another one prepares more of
+it, from read-only and network file systems too.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,16 +35,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mrigen import hdf5
 from mrigen.data.mri_manifest import MRIManifest, VolumeRecord
 from mrigen.data.records import write_record
-from mrigen.data.volume_file import open_volume
+from mrigen.data.volume_file import OpenVolumes
 from mrigen.errors import UsageError
-from mrigen.files import atomic
+from mrigen.memory import available
 from mrigen.operators.base import Measurements
 from mrigen.operators.masks import MASKS
 from mrigen.operators.mri import MRICorruption, MultiCoilMRI
 
 Array = NDArray[np.generic]
+CACHE_BYTES = 4 << 30
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ class ArrayWriter:
 @contextmanager
 def new_volume(path: Path, slices: int) -> Iterator[ArrayWriter]:
     """Write a volume file a few slices at a time; it appears, complete, when the block ends."""
-    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+    with hdf5.writer(path) as file:
         yield ArrayWriter(file, slices)
 
 
@@ -132,12 +137,13 @@ def write_volume(path: Path, arrays: VolumeArrays, record: VolumeRecord) -> None
 class MeasurementStore:
     """Slices of one split of a prepared store, by index.
 
-    Small stores are kept in memory, larger ones are read slice by slice.
+    Small stores are kept in memory; of larger ones a batch reads its own slices and nothing is kept.
 
     Args:
         folder: folder with ``manifest.json``.
         split: part of the data; ``"train"`` by default, None for all of it.
-        cache_bytes: keep the store in memory if its arrays need no more than this.
+        cache_bytes: keep the store in memory if its files are no larger than this; by default 4 GiB, or
+            an eighth of the memory that is available.
 
     Raises:
         UsageError: no store, a reference folder (training must not see clean images), a missing or
@@ -147,7 +153,9 @@ class MeasurementStore:
     complex_valued = True
     classes = 0
 
-    def __init__(self, folder: str | Path, split: str | None = "train", cache_bytes: int = 4 << 30) -> None:
+    def __init__(
+        self, folder: str | Path, split: str | None = "train", cache_bytes: int | None = None
+    ) -> None:
         self.folder = Path(folder)
         self.manifest = MRIManifest.load(self.folder)
         if self.manifest.kind != "measurements":
@@ -156,11 +164,7 @@ class MeasurementStore:
         if not volumes:
             have = ", ".join(sorted({v.split for v in self.manifest.volumes})) or "none"
             raise UsageError(f"{folder}: no volume in split {split!r} (there are: {have})")
-        self._volumes = volumes
-        self._files = [self.folder / v.file for v in volumes]
-        for path in self._files:
-            if not path.is_file():
-                raise UsageError(f"{path}: missing although the manifest lists it; prepare the data again")
+        bytes_needed = sum(_size(self.folder / v.file) for v in volumes)
         self._where = [(f, s) for f, v in enumerate(volumes) for s in range(len(v.slices))]
         self._noise = torch.tensor([s.noise or 0.0 for v in volumes for s in v.slices])
         shapes = sorted({v.shape for v in volumes})
@@ -169,13 +173,12 @@ class MeasurementStore:
                 f"{folder}: volumes of different shapes (coils, H, W) {shapes}; prepare with --crop"
             )
         self.shape = shapes[0]
-        self._open: dict[int, h5py.File] = {}
-        bytes_needed = sum(path.stat().st_size for path in self._files)
+        self._open = OpenVolumes(self.folder, volumes)
+        self._reading = threading.Lock()
         self._cache = None
-        if bytes_needed <= cache_bytes:
+        if bytes_needed <= (min(CACHE_BYTES, available() // 8) if cache_bytes is None else cache_bytes):
             self._cache = self._read(range(len(self)))
-            while self._open:
-                self._open.popitem()[1].close()
+            self._open.close()
 
     def __len__(self) -> int:
         return len(self._where)
@@ -255,11 +258,23 @@ class MeasurementStore:
         rows: dict[str, list[Array]] = {name: [] for name in VolumeArrays.__dataclass_fields__}
         for index in indices:
             number, position = self._where[index]
-            if number not in self._open:
-                self._open[number] = open_volume(self._files[number], self._volumes[number])
-            for name, found in rows.items():
-                if name in self._open[number]:
-                    found.append(self._open[number][name][position])
+            with self._reading:
+                file = self._open[number]
+                for name, found in rows.items():
+                    if name in file:
+                        found.append(file[name][position])
         points = max(row.shape[-1] for row in rows["samples"])
         rows["samples"] = [np.pad(r, ((0, 0), (0, points - r.shape[-1]))) for r in rows["samples"]]
         return VolumeArrays(**{name: np.stack(found) if found else None for name, found in rows.items()})  # type: ignore[arg-type]
+
+
+def _size(path: Path) -> int:
+    """Bytes of a volume file.
+
+    Raises:
+        UsageError: it is missing.
+    """
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise UsageError(f"{path}: missing although the manifest lists it; prepare the data again") from error

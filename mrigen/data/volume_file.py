@@ -1,26 +1,72 @@
-"""A volume file that has what its manifest says, before anything of it is used."""
+"""Volume files that have what their manifest says, before anything of them is used."""
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from mrigen import hdf5
 from mrigen.data.mri_manifest import Volume
 from mrigen.errors import UsageError
 
+MAX_OPEN = 256
 
-def open_volume(path: Path, volume: Volume) -> h5py.File:
-    """Open a volume file for reading.
 
-    Raises:
-        UsageError: damaged, or its datasets are linked from elsewhere, missing, of another shape or kind.
+class OpenVolumes:
+    """The volume files of a store, of which the most recently used ones are kept open.
+
+    A process may open so many files only, and a store has any number of them.
+
+    Args:
+        folder: folder of the store.
+        volumes: its volumes.
+        limit: files that are open at a time; by default 256, or a quarter of what the process may open.
     """
+
+    def __init__(self, folder: Path, volumes: Sequence[Volume], limit: int | None = None) -> None:
+        self._folder, self._volumes = folder, volumes
+        self._limit = limit or _affordable()
+        self._open: dict[int, h5py.File] = {}
+        self._checked: set[int] = set()
+
+    def __getitem__(self, number: int) -> h5py.File:
+        """A volume's file, open until others have been asked for.
+
+        Raises:
+            UsageError: damaged, or its datasets are linked from elsewhere, missing, of another shape or kind.
+        """
+        file = self._open.pop(number, None)
+        if file is None:
+            while len(self._open) >= self._limit:
+                self._open.pop(next(iter(self._open))).close()
+            volume = self._volumes[number]
+            file = _open(self._folder / volume.file, None if number in self._checked else volume)
+            self._checked.add(number)
+        self._open[number] = file
+        return file
+
+    def close(self) -> None:
+        """Close all files; they are opened again when they are asked for."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+
+def _affordable() -> int:
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MAX_OPEN if soft == resource.RLIM_INFINITY else max(1, min(MAX_OPEN, soft // 4))
+
+
+def _open(path: Path, volume: Volume | None) -> h5py.File:
+    """Open a volume file, and see whether it is what the manifest says where ``volume`` is given."""
     try:
-        file = h5py.File(path, "r", locking=False)
+        file = hdf5.reader(path)
         try:
-            _check(file, volume)
+            if volume is not None:
+                _check(file, volume)
         except BaseException:
             file.close()
             raise

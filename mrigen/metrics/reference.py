@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
 
+from mrigen import hdf5
 from mrigen.data import image_manifest
 from mrigen.data.image_manifest import ImageManifest, Shard
 from mrigen.data.manifest import data_kind
@@ -167,7 +167,7 @@ class ReferenceStore:
             file, position = self._where[index]
             by_file.setdefault(file, []).append((row, position))
         for name, wanted in by_file.items():
-            with h5py.File(self.folder / name, "r", locking=False) as file:
+            with hdf5.reader(self.folder / name) as file:
                 for row, position in wanted:
                     images[row, 0] = file[REFERENCE][position]
         return torch.from_numpy(images)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrigen import __version__
+from mrigen import __version__, hdf5
 from mrigen.errors import UsageError
 from mrigen.files import atomic, write_json
 from mrigen.metrics.pictures import magnitude_window
@@ -155,7 +155,7 @@ class Results:
 @contextmanager
 def open_results(out: Path, source: Source, samples: int) -> Iterator[Results]:
     """Results in a folder; ``reconstruction.h5`` appears, complete, when the block ends."""
-    with atomic(out / "reconstruction.h5") as temporary, h5py.File(temporary, "w") as file:
+    with hdf5.writer(out / "reconstruction.h5") as file:
         yield Results(out, source, samples, file)
 
 
