@@ -55,21 +55,23 @@ class Header:
         """First and one past the last phase-encode line that were not zero-padded.
 
         fastMRI's ``padding_left = enc_y // 2 - center`` and ``padding_right = padding_left + maximum
-        + 1``, clipped to the k-space; None where the header does not describe a k-space that is
+        + 1``, clipped to the k-space; None where the header does not describe lines of a k-space that is
         ``width`` lines wide.
         """
         if self.encoded_matrix is None or self.centre is None or self.maximum is None:
             return None
         if self.encoded_matrix[1] != width:
             return None
-        left = width // 2 - self.centre
-        return max(left, 0), min(left + self.maximum + 1, width)
+        first = width // 2 - self.centre
+        left, right = max(first, 0), min(first + self.maximum + 1, width)
+        return (left, right) if left < right else None
 
     def readout_oversampling(self) -> float:
         """Encoded over reconstructed field of view along the readout; 1 where the header does not say."""
         if self.encoded_fov is None or self.recon_fov is None or self.recon_fov[0] <= 0:
             return 1.0
-        return max(self.encoded_fov[0] / self.recon_fov[0], 1.0)
+        ratio = self.encoded_fov[0] / self.recon_fov[0]
+        return max(ratio, 1.0) if math.isfinite(ratio) else 1.0
 
     def whitelist(self) -> dict[str, float | list[int] | list[float]]:
         """What may be copied into a store: numbers that describe the acquisition."""
@@ -169,7 +171,9 @@ def _leaves(xml: bytes) -> dict[str, str]:
     parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = data, refuse
     try:
         parser.Parse(xml, True)
-    except expat.ExpatError as error:
+    except HeaderError:
+        raise
+    except (expat.ExpatError, LookupError, ValueError) as error:  # the last two: encodings that are none
         raise HeaderError(f"not well-formed XML ({error})") from error
     return {where: text.strip() for where, text in found.items()}
 

@@ -191,6 +191,11 @@ def prepared_shape(scan: Scan, options: Options) -> tuple[int, int, int]:
     oversampling = scan.header.readout_oversampling() if options.remove_oversampling else 1.0
     height = crop_height or round(scan.height / oversampling)
     width = width or scan.width
+    if not height:
+        raise UsageError(
+            f"{path}: the header's fields of view leave nothing of {scan.height} readout samples; say "
+            "--keep-oversampling"
+        )
     if height > scan.height or width > scan.width:
         raise UsageError(
             f"{path}: k-space of {scan.height}x{scan.width} is smaller than --crop {height} {width}; "

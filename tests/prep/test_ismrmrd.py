@@ -81,3 +81,21 @@ def test_missing_and_senseless_values_are_none():
 def test_malformed_and_dangerous_xml_is_refused(xml, message):
     with pytest.raises(HeaderError, match=message):
         parse(xml)
+
+
+@pytest.mark.parametrize("name", ["uutf-8", "zlib", "utf-7", "rot13", "idna", "shift_jis"])
+def test_encodings_that_cannot_be_are_refused(name):
+    with pytest.raises(HeaderError, match="not well-formed"):
+        parse(f"<?xml version='1.0' encoding='{name}'?><a>\u00e9</a>".encode("latin-1"))
+
+
+@pytest.mark.parametrize(("centre", "maximum"), [(1000, 23), (-1000, 23), (12, -500)])
+def test_limits_outside_the_kspace_say_nothing(centre, maximum):
+    found = Header(encoded_matrix=(48, 24, 1), centre=centre, maximum=maximum)
+    assert found.acquired_lines(24) is None
+
+
+@pytest.mark.parametrize(("encoded", "reconstructed", "ratio"), [(440, 220, 2), (440, 1e-320, 1), (1, 2, 1)])
+def test_readout_oversampling(encoded, reconstructed, ratio):
+    found = Header(encoded_fov=(encoded, 1, 1), recon_fov=(reconstructed, 1, 1))
+    assert found.readout_oversampling() == ratio
