@@ -43,6 +43,19 @@ def exact(cov):
     return denoiser
 
 
+def lbfgs(loss, parameters, **options):
+    """Minimise ``loss()`` by one call of L-BFGS with line search."""
+    optimizer = torch.optim.LBFGS(parameters, line_search_fn="strong_wolfe", **options)
+
+    def closure():
+        optimizer.zero_grad()
+        value = loss()
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+
+
 def second_moment(images):
     """E[x xᵀ] of flattened images."""
     flat = images.flatten(1).double()

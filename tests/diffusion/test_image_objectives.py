@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from gaussians import covariance, denoising, exact, fixed_mask, gain, objective, sample
+from gaussians import covariance, denoising, exact, fixed_mask, gain, lbfgs, objective, sample
 
 from mrigen.diffusion.noise import LogNormal
 from mrigen.errors import UsageError
@@ -33,15 +33,7 @@ def trained(form, corruption, samples=100_000):
     generator = torch.Generator().manual_seed(0)
     batch = corruption.measure(sample(COV, samples, SHAPE, generator), generator)
     model = Linear()
-    optimizer = torch.optim.LBFGS([model.W], max_iter=30, line_search_fn="strong_wolfe")
-
-    def closure():
-        optimizer.zero_grad()
-        loss = form(model, batch, torch.Generator().manual_seed(1)).mean()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
+    lbfgs(lambda: form(model, batch, torch.Generator().manual_seed(1)).mean(), [model.W], max_iter=30)
     return model.W.detach()
 
 

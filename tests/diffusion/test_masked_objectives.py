@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from gaussians import covariance, gain, objective, sample
+from gaussians import covariance, gain, lbfgs, objective, sample
 
 from mrigen.operators.corruption import make_corruption
 from mrigen.operators.noise import Noise
@@ -37,15 +37,7 @@ def trained(name, noise, *, naive=False, samples=150_000):
     if naive:
         batch = replace(batch, further=batch.operator)
     model = LinearPerMask()
-    optimizer = torch.optim.LBFGS([model.W], max_iter=60, line_search_fn="strong_wolfe")
-
-    def closure():
-        optimizer.zero_grad()
-        loss = form(model, batch, torch.Generator().manual_seed(1)).mean()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
+    lbfgs(lambda: form(model, batch, torch.Generator().manual_seed(1)).mean(), [model.W], max_iter=60)
     return model.W.detach()
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from gaussians import lbfgs
 
 from mrigen.metrics.frechet import Statistics, frechet_distance
 
@@ -33,21 +34,7 @@ def minimise(loss, parameters, rounds=6):
     for parameter in parameters:
         parameter.requires_grad_()
     for _ in range(rounds):
-        optimizer = torch.optim.LBFGS(
-            parameters,
-            max_iter=200,
-            tolerance_grad=1e-12,
-            tolerance_change=1e-16,
-            line_search_fn="strong_wolfe",
-        )
-
-        def closure(optimizer=optimizer):
-            optimizer.zero_grad()
-            value = loss()
-            value.backward()
-            return value
-
-        optimizer.step(closure)
+        lbfgs(loss, parameters, max_iter=200, tolerance_grad=1e-12, tolerance_change=1e-16)
     return float(loss().detach())
 
 
