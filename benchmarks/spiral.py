@@ -18,7 +18,8 @@ from typing import Any
 from rich.console import Console
 
 from mrigen import recipe as recipes
-from mrigen.data.image_manifest import ImageManifest, SigmaEstimate
+from mrigen.data.estimate import NoiseEstimate
+from mrigen.data.image_manifest import ImageManifest
 from mrigen.data.images import read_images
 from mrigen.data.manifest import NAME
 from mrigen.data.stores import open_store
@@ -45,7 +46,7 @@ def told(store: Path, sigma: float, count: int, out: Path) -> Path:
     manifest = ImageManifest.load(store)
     if not (out / NAME).exists():
         shutil.copytree(store, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns(NAME))
-        estimate = SigmaEstimate(sigma=sigma, low=sigma, high=sigma, images=count)
+        estimate = NoiseEstimate(sigma=sigma, low=sigma, high=sigma, images=count)
         manifest.model_copy(update={"estimate": estimate}).save(out)
     return out
 

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 
 import mrigen
-from mrigen.data.estimate import estimate_sigma
-from mrigen.data.image_manifest import ImageManifest, Shard, ShardRecord, SigmaEstimate, Source
+from mrigen.data.estimate import NoiseEstimate, estimate_sigma
+from mrigen.data.image_manifest import ImageManifest, Shard, ShardRecord, Source
 from mrigen.data.manifest import NAME
 from mrigen.data.records import read_record
 from mrigen.data.shards import map_shard, rows
@@ -227,7 +227,7 @@ def _manifest(
     )
 
 
-def _estimate(out: Path, shards: list[Shard]) -> SigmaEstimate:
+def _estimate(out: Path, shards: list[Shard]) -> NoiseEstimate:
     """σ of the training part, from some of its measurements."""
     used = [shard for shard in shards if shard.split == shards[0].split]
     total = sum(shard.images for shard in used)
@@ -236,5 +236,4 @@ def _estimate(out: Path, shards: list[Shard]) -> SigmaEstimate:
         wanted = max(1, ESTIMATED_FROM * shard.images // total)
         step = max(1, shard.images // wanted)
         images += list(rows(map_shard(out / shard.file)["y"], list(range(0, shard.images, step))))
-    found = estimate_sigma(images)
-    return SigmaEstimate(**found.model_dump())
+    return estimate_sigma(images)

@@ -24,7 +24,7 @@ class NoiseEstimate(Params):
     """A noise level and how far it would be off with other images.
 
     Attributes:
-        sigma: median of the estimator's law.
+        sigma: median of the estimator's law, which training uses.
         low: its quantile at 2.5 %.
         high: its quantile at 97.5 %.
         images: number of images that told something.

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from mrigen.data.estimate import NoiseEstimate
 from mrigen.data.manifest import FileName, Manifest
 from mrigen.data.records import Record
 from mrigen.operators.noise import Noise
@@ -59,22 +60,6 @@ class ShardRecord(Record):
     shard: Shard
 
 
-class SigmaEstimate(Params):
-    """σ of noisy data whose noise level nobody told.
-
-    Attributes:
-        sigma: the estimate that training uses.
-        low: lower end of its interval.
-        high: upper end.
-        images: number of images that it was made from.
-    """
-
-    sigma: float
-    low: float
-    high: float
-    images: int
-
-
 class ImageManifest(Manifest):
     """Everything about a store of images except the arrays.
 
@@ -94,7 +79,7 @@ class ImageManifest(Manifest):
     shape: tuple[Size, Size, Size]
     operator: dict[str, Any]
     noise: Noise = Noise()
-    estimate: SigmaEstimate | None = None
+    estimate: NoiseEstimate | None = None
     classes: int = 0
     source: Source
     shards: list[Shard]
