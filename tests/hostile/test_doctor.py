@@ -7,64 +7,24 @@ from importlib.metadata import version
 import h5py
 import pytest
 import torch
-from PIL import Image
 
-from mrigen.checkpoints.description import ModelDescription
-from mrigen.checkpoints.folder import save_model
 from mrigen.cli.main import run
-from mrigen.conventions import Conventions
 from mrigen.engine.states import save_state
-from mrigen.networks import NETWORKS, PRECONDITIONERS
 from mrigen.recipe import health
 
-NETWORK = {
-    "name": "song-unet",
-    "resolution": 8,
-    "in_channels": 1,
-    "out_channels": 1,
-    "model_channels": 8,
-    "channel_mult": [1],
-    "num_blocks": 1,
-    "attn_resolutions": [],
-}
-
-
-def write_pictures(folder):
-    folder.mkdir()
-    for index in range(4):
-        Image.new("L", (8, 8), 60 * index).save(folder / f"{index}.png")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    """A run folder: stores of both kinds, their references, a model, two states."""
-    root = tmp_path_factory.mktemp("doctor")
-    out, raw = root / "run", root / "raw"
-    assert (
-        run(["simulate", "--out", str(raw), "--volumes", "1", "--slices", "2", "--matrix", "16", "16"]) == 0
-    )
-    prep = ["prep-fastmri", str(raw), "--out", str(out / "mri"), "--acceleration", "2", "--acs-lines", "4"]
-    assert run([*prep, "--kernel-width", "3", "--no-noise-whitening", "--jobs", "1"]) == 0
-    pictures = write_pictures(root / "pictures")
-    prep = ["prep-images", str(pictures), "--operator", "inpainting:missing=0.5", "--size", "8"]
-    assert run([*prep, "--out", str(out / "images"), "--jobs", "1"]) == 0
-    model = PRECONDITIONERS.build({"name": "edm"}, network=NETWORKS.build(NETWORK))
-    description = ModelDescription(
-        network=NETWORK,
-        preconditioner={"name": "edm"},
-        conventions=Conventions(image="real", image_channels=1, mask_channels=0, ones_channel=False),
-        image_shape=(1, 8, 8),
-    )
-    save_model(out / "teacher" / "model", model, description)
-    for images in (8, 16):
-        save_state(out / "teacher", images, {"value": torch.ones(3)}, keep=2)
-    return out
+STORES = ("images", "images-reference", "mri", "mri-reference")
 
 
 @pytest.fixture
-def folder(written, tmp_path):
-    return shutil.copytree(written, tmp_path / "run")
+def folder(stores, model, tmp_path):
+    """A run folder: stores of both kinds, their references, a model, two states."""
+    out = tmp_path / "run"
+    for name in STORES:
+        shutil.copytree(stores / name, out / name)
+    shutil.copytree(model, out / "teacher" / "model")
+    for images in (8, 16):
+        save_state(out / "teacher", images, {"value": torch.ones(3)}, keep=2)
+    return out
 
 
 def flip(path, at):
@@ -77,8 +37,7 @@ def flip(path, at):
 def test_everything_that_was_written_is_sound(folder, capsys):
     assert run(["doctor", str(folder)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    names = ["images", "images-reference", "mri", "mri-reference", "teacher", "teacher/model"]
-    assert lines == [f"{folder / name}: sound" for name in names]
+    assert lines == [f"{folder / name}: sound" for name in (*STORES, "teacher", "teacher/model")]
 
 
 DAMAGE = {
