@@ -99,10 +99,10 @@ class Reconstructions:
         """What a model of these images was trained on."""
         return {"reconstruction": self._solver}
 
-    def corruption(self, *, fresh: bool | None = None, described: Any = None) -> Corruption:
+    def corruption(self, *, described: Any = None) -> Corruption:
         """That of the measurements; a model of the images never looks through it."""
         del described
-        return self._measured.corruption(fresh=fresh)
+        return self._measured.corruption()
 
 
 class ReconstructedStudy(Study):

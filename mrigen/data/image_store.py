@@ -15,7 +15,7 @@ from mrigen.data.shards import OPERATOR, Array, map_shard, rows
 from mrigen.data.tensors import tensors_of, varying, with_tensors
 from mrigen.errors import UsageError
 from mrigen.operators.base import Measurements, Operator
-from mrigen.operators.corruption import Corruption, ImageCorruption, make_corruption
+from mrigen.operators.corruption import ImageCorruption, make_corruption
 from mrigen.operators.noise import Noise, parse_noise
 from mrigen.seeds import generator
 
@@ -101,14 +101,10 @@ class ImageStore:
         noise = self.manifest.known_noise.model_dump(mode="json")
         return {"operator": self.manifest.operator, "sigma": noise}
 
-    def corruption(
-        self, *, fresh: bool | None = None, described: Mapping[str, Any] | None = None
-    ) -> Corruption:
+    def corruption(self, *, described: Mapping[str, Any] | None = None) -> ImageCorruption:
         """The corruption of this data.
 
         Args:
-            fresh: draw operators from the law (the default), or take those of random images of the
-                store.
             described: the corruption that a model was trained under, as ``described`` gives it;
                 None for the store's own.
 
@@ -117,7 +113,7 @@ class ImageStore:
         """
         if described is not None and dict(described) != self.described():
             return described_corruption(described, self.image_shape)
-        return StoredCorruption(self, self._law) if fresh is False else self._law
+        return self._law
 
     def _take(self, dataset: str, indices: list[int]) -> Any:
         """Rows of a dataset, gathered from the shards that hold them."""
@@ -165,23 +161,6 @@ class ImageStore:
                 f"{path}: lacks {', '.join(wrong)} of {shard.images} images; prepare the data again"
             )
         return arrays
-
-
-class StoredCorruption(Corruption):
-    """Operators of random images of a store; the further corruption is that of the law."""
-
-    def __init__(self, store: ImageStore, law: ImageCorruption) -> None:
-        self._store, self._law = store, law
-        self.noise, self.reason = law.noise, law.reason
-
-    def draw(self, batch: int, generator: torch.Generator) -> Operator:
-        """Operators of ``batch`` images, drawn with replacement."""
-        index: Tensor = torch.randint(len(self._store), (batch,), generator=generator)
-        return self._store.operators(index.tolist())
-
-    def further(self, operator: Operator, generator: torch.Generator) -> Operator:
-        """As the law has it."""
-        return self._law.further(operator, generator)
 
 
 def described_corruption(described: Mapping[str, Any] | None, shape: tuple[int, int, int]) -> ImageCorruption:

@@ -226,14 +226,12 @@ class MeasurementStore:
         """The corruption in words, for a model's description."""
         return {"mask": self.manifest.mask, "fresh_masks": self.manifest.fresh_masks}
 
-    def corruption(
-        self, *, fresh: bool | None = None, described: Mapping[str, Any] | None = None
-    ) -> MRICorruption:
+    def corruption(self, *, described: Mapping[str, Any] | None = None) -> MRICorruption:
         """The corruption of this data: its maps with masks drawn from its law.
 
+        Of data that were undersampled at the scanner, maps and masks are taken together from the store.
+
         Args:
-            fresh: draw masks anew (the default where the data were undersampled retrospectively),
-                or take maps and masks together from the store.
             described: the corruption that a model was trained under, such as an imported teacher; where
                 its ``mask`` is another law than the data's, masks are drawn anew from it.
 
@@ -243,7 +241,7 @@ class MeasurementStore:
         mask = (described or {}).get("mask")
         if mask is None or mask == self.manifest.mask:
             law = MASKS.build(self.manifest.mask or {})
-            return MRICorruption(self, law, fresh=self.manifest.fresh_masks if fresh is None else fresh)
+            return MRICorruption(self, law, fresh=self.manifest.fresh_masks)
         law = MASKS.build(mask)
         law.check(self.bank([0])[2][0])
         return MRICorruption(self, law)

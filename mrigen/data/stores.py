@@ -52,9 +52,7 @@ class Store(Protocol):
         """The corruption in words, for a model's description."""
         ...
 
-    def corruption(
-        self, *, fresh: bool | None = None, described: Mapping[str, Any] | None = None
-    ) -> Corruption:
+    def corruption(self, *, described: Mapping[str, Any] | None = None) -> Corruption:
         """The corruption of this data, or the described one on images like these."""
         ...
 

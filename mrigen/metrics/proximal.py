@@ -28,7 +28,7 @@ class AsMeasured(Corruption):
     """
 
     def __init__(self, store: Store) -> None:
-        law = store.corruption(fresh=False)
+        law = store.corruption()
         self._store, self._law = store, law
         self.noise, self.reason = law.noise, law.reason
 

@@ -14,7 +14,7 @@ from mrigen.engine.distillation import Score
 from mrigen.engine.params import DistillParams
 from mrigen.engine.sampling import StudentSampler
 from mrigen.metrics.features import extractor
-from mrigen.metrics.proximal import ProximalDistance
+from mrigen.metrics.proximal import AsMeasured, ProximalDistance
 
 
 def selection_score(
@@ -29,10 +29,8 @@ def selection_score(
     count = min(params.selection.samples, len(store))
     chosen = torch.linspace(0, len(store) - 1, count).round().int().tolist()
     batch = store.measurements(chosen)
-    corruption = store.corruption(fresh=False)
-    distance = ProximalDistance(
-        batch.operator.as_image(batch.y), corruption, extractor(features), count, seed
-    )
+    seen = batch.operator.as_image(batch.y)
+    distance = ProximalDistance(seen, AsMeasured(store), extractor(features), count, seed)
     sampled = objective.corruption if params.generator_input == "sampled" else None
 
     def score(generator: Generator) -> float:

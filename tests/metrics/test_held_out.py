@@ -77,8 +77,7 @@ class Scans:
     def noise_levels(self, indices):
         return self.sigma[indices]
 
-    def corruption(self, *, fresh):
-        assert not fresh
+    def corruption(self):
         return MRICorruption(self, type("Law", (), {"reason": "none"})(), fresh=False)
 
 

@@ -10,6 +10,7 @@ from mrigen.data.mri_manifest import MRIManifest
 from mrigen.data.store import MeasurementStore
 from mrigen.errors import UsageError
 from mrigen.operators.masks import MASKS
+from mrigen.operators.mri import MRICorruption
 
 from .scans import arguments, dense, header, write_scan
 
@@ -64,7 +65,7 @@ def test_only_the_further_corruption_is_drawn(lines, prep, generator):
     assert (further.sum((1, 2, 3)) < operator.mask.sum((1, 2, 3))).all()
     assert further[..., 13:21].all()
     with pytest.raises(UsageError, match="undersampled at the scanner"):
-        store.corruption(fresh=True).draw(1, generator)
+        MRICorruption(store, corruption.law).draw(1, generator)
 
 
 def test_an_unmeasured_line_of_the_mask_is_not_called_measured(prep, tmp_path, lines):
