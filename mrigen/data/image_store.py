@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from mrigen.data.image_manifest import ImageManifest, Shard
-from mrigen.data.shards import OPERATOR, Array, map_shard, rows
+from mrigen.data.manifest import in_split
+from mrigen.data.shards import OPERATOR, Array, ShardIndex, map_shard, rows
 from mrigen.data.tensors import tensors_of, varying, with_tensors
 from mrigen.errors import UsageError
 from mrigen.operators.base import Measurements, Operator
@@ -39,13 +40,9 @@ class ImageStore:
     def __init__(self, folder: str | Path, split: str | None = "train") -> None:
         self.folder = Path(folder)
         self.manifest = ImageManifest.load(self.folder)
-        if self.manifest.kind != "measurements":
-            raise UsageError(f"{folder}: holds reference images for evaluation; give the measurement store")
-        shards = [s for s in self.manifest.shards if split is None or s.split == split]
-        if not shards:
-            have = ", ".join(sorted({s.split for s in self.manifest.shards})) or "none"
-            raise UsageError(f"{folder}: no image in split {split!r} (there are: {have})")
-        self._starts = np.cumsum([0, *(s.images for s in shards)])
+        self.manifest.require("measurements", self.folder)
+        shards = in_split(self.folder, self.manifest.shards, split)
+        self._index = ShardIndex(shard.images for shard in shards)
         self._law = make_corruption(self.manifest.operator, self.image_shape, self.manifest.known_noise)
         self._template = self._law.draw(PROBE, generator(0, "template"))
         self._stored = varying(self._template, PROBE)
@@ -53,7 +50,7 @@ class ImageStore:
         self._shards = [self._mapped(shard) for shard in shards]
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return len(self._index)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -117,11 +114,9 @@ class ImageStore:
 
     def _take(self, dataset: str, indices: list[int]) -> Any:
         """Rows of a dataset, gathered from the shards that hold them."""
-        numbers = np.searchsorted(self._starts, indices, side="right") - 1
         found: Array | None = None
-        for number in np.unique(numbers).tolist():
-            at = np.flatnonzero(numbers == number)
-            part = rows(self._shards[number][dataset], [indices[i] - self._starts[number] for i in at])
+        for number, at, inside in self._index.located(indices):
+            part = rows(self._shards[number][dataset], inside)
             if found is None:
                 found = np.empty((len(indices), *part.shape[1:]), part.dtype)
             found[at] = part

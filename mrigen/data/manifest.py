@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -15,6 +16,10 @@ from mrigen.files import sha256, write_json
 from mrigen.registry import Params, describe
 
 NAME = "manifest.json"
+OTHERS = {
+    "measurements": "holds reference images for evaluation; give the measurement store",
+    "reference": "holds measurements, not references; give the folder OUT-reference",
+}
 
 FileName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
 """Name of a file beside the manifest, never a path that leads elsewhere."""
@@ -91,6 +96,15 @@ class Manifest(Params):
                 faults.append(f"{folder / name}: not what was written (checksum)")
         return faults
 
+    def require(self, kind: Literal["measurements", "reference"], folder: Path) -> None:
+        """Refuse references where measurements are wanted, and the other way round.
+
+        Raises:
+            UsageError: the folder holds the others.
+        """
+        if self.kind != kind:
+            raise UsageError(f"{folder}: {OTHERS[kind]}")
+
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read ``folder/manifest.json``.
@@ -108,6 +122,31 @@ class Manifest(Params):
         except (ValidationError, TypeError) as error:
             reason = describe(error) if isinstance(error, ValidationError) else str(error)
             raise UsageError(f"{folder / NAME}: {reason}; prepare the data again") from error
+
+
+class Part(Protocol):
+    """One of a store's files as the manifest lists it: a volume or a shard."""
+
+    @property
+    def split(self) -> str:
+        """The part of the data that it belongs to."""
+        ...
+
+
+P = TypeVar("P", bound=Part)
+
+
+def in_split(folder: Path, files: Sequence[P], split: str | None) -> list[P]:
+    """The files of one part of the data, or all of them where ``split`` is None.
+
+    Raises:
+        UsageError: there are none.
+    """
+    found = [file for file in files if split is None or file.split == split]
+    if not found:
+        have = ", ".join(sorted({file.split for file in files})) or "none"
+        raise UsageError(f"{folder}: nothing in split {split!r} (there are: {have})")
+    return found
 
 
 def data_kind(folder: Path) -> str:

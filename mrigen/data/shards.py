@@ -20,7 +20,7 @@ memory need nothing special. Equal arrays and records give equal bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import h5py
@@ -34,6 +34,27 @@ from mrigen.errors import UsageError
 
 Array = NDArray[np.generic]
 OPERATOR = "operator"
+
+
+class ShardIndex:
+    """Which shard holds an image, and where.
+
+    Args:
+        counts: number of images of each shard, in order.
+    """
+
+    def __init__(self, counts: Iterable[int]) -> None:
+        self._starts = np.cumsum([0, *counts])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def located(self, indices: list[int]) -> Iterator[tuple[int, NDArray[np.intp], list[int]]]:
+        """Each shard that holds some of the images: its number, their places in ``indices``, their rows."""
+        numbers = np.searchsorted(self._starts, indices, side="right") - 1
+        for number in np.unique(numbers).tolist():
+            at = np.flatnonzero(numbers == number)
+            yield number, at, (np.asarray(indices)[at] - self._starts[number]).tolist()
 
 
 def write_shard(path: Path, arrays: Mapping[str, Array], record: ShardRecord) -> None:

@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mrigen import hdf5
+from mrigen.data.manifest import in_split
 from mrigen.data.mri_manifest import MRIManifest, VolumeRecord
 from mrigen.data.records import write_record
 from mrigen.data.volume_file import OpenVolumes
@@ -158,12 +159,8 @@ class MeasurementStore:
     ) -> None:
         self.folder = Path(folder)
         self.manifest = MRIManifest.load(self.folder)
-        if self.manifest.kind != "measurements":
-            raise UsageError(f"{folder}: holds reference images for evaluation; give the measurement store")
-        volumes = [v for v in self.manifest.volumes if split is None or v.split == split]
-        if not volumes:
-            have = ", ".join(sorted({v.split for v in self.manifest.volumes})) or "none"
-            raise UsageError(f"{folder}: no volume in split {split!r} (there are: {have})")
+        self.manifest.require("measurements", self.folder)
+        volumes = in_split(self.folder, self.manifest.volumes, split)
         bytes_needed = sum(_size(self.folder / v.file) for v in volumes)
         self._where = [(f, s) for f, v in enumerate(volumes) for s in range(len(v.slices))]
         self._noise = torch.tensor([s.noise or 0.0 for v in volumes for s in v.slices])

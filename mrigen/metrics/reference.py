@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mrigen import hdf5
 from mrigen.data import image_manifest
 from mrigen.data.image_manifest import ImageManifest, Shard
-from mrigen.data.manifest import data_kind
+from mrigen.data.manifest import data_kind, in_split
 from mrigen.data.mri_manifest import REFERENCE, MRIManifest
-from mrigen.data.shards import Array, map_shard, rows
+from mrigen.data.shards import Array, ShardIndex, map_shard, rows
 from mrigen.errors import UsageError
 
 
@@ -71,14 +72,13 @@ class ImageReferences:
     def __init__(self, folder: str | Path, split: str | None = None) -> None:
         self.folder = Path(folder)
         self.manifest = ImageManifest.load(self.folder)
-        _require_references(self.folder, self.manifest.kind)
-        shards = [s for s in self.manifest.shards if split is None or s.split == split]
-        _require_some(self.folder, bool(shards), split, self.parts)
+        self.manifest.require("reference", self.folder)
+        shards = in_split(self.folder, self.manifest.shards, split)
         self._images = [self._mapped(shard) for shard in shards]
-        self._starts = np.cumsum([0, *(s.images for s in shards)])
+        self._index = ShardIndex(shard.images for shard in shards)
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return len(self._index)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -93,10 +93,9 @@ class ImageReferences:
     def images(self, indices: list[int]) -> Tensor:
         """Images float32 (n, C, H, W) in [-1, 1]."""
         images = np.empty((len(indices), *self.image_shape), np.float32)
-        for row, index in enumerate(indices):
-            number = int(np.searchsorted(self._starts, index, side="right")) - 1
-            found = rows(self._images[number], [index - int(self._starts[number])])[0]
-            images[row] = found / np.float32(127.5) - 1 if found.dtype == np.uint8 else found
+        for number, at, inside in self._index.located(indices):
+            found: NDArray[Any] = rows(self._images[number], inside)
+            images[at] = found / np.float32(127.5) - 1 if found.dtype == np.uint8 else found
         return torch.from_numpy(images)
 
     def _mapped(self, shard: Shard) -> Array:
@@ -104,17 +103,6 @@ class ImageReferences:
         if images is None or images.shape != (shard.images, *self.manifest.shape):
             raise UsageError(f"{self.folder / shard.file}: lacks images; prepare the data again")
         return images
-
-
-def _require_references(folder: Path, kind: str) -> None:
-    if kind != "reference":
-        raise UsageError(f"{folder}: holds measurements, not references; give the folder OUT-reference")
-
-
-def _require_some(folder: Path, found: bool, split: str | None, splits: set[str]) -> None:
-    if not found:
-        have = ", ".join(sorted(splits)) or "none"
-        raise UsageError(f"{folder}: nothing in split {split!r} (there are: {have})")
 
 
 class ReferenceStore:
@@ -134,9 +122,8 @@ class ReferenceStore:
     def __init__(self, folder: str | Path, split: str | None = None) -> None:
         self.folder = Path(folder)
         self.manifest = MRIManifest.load(self.folder)
-        _require_references(self.folder, self.manifest.kind)
-        volumes = [v for v in self.manifest.volumes if split is None or v.split == split]
-        _require_some(self.folder, bool(volumes), split, self.parts)
+        self.manifest.require("reference", self.folder)
+        volumes = in_split(self.folder, self.manifest.volumes, split)
         for volume in volumes:
             if not (self.folder / volume.file).is_file():
                 raise UsageError(f"{self.folder / volume.file}: missing although the manifest lists it")
