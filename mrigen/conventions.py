@@ -1,6 +1,9 @@
-"""From images to network channels and back: the only place that knows how a network sees an image."""
+"""What a denoiser is, and how a network becomes one: from images to its channels and back.
 
-from typing import Annotated, Literal
+Nothing else knows how a network sees an image.
+"""
+
+from typing import Annotated, Literal, Protocol
 
 import torch
 from pydantic import Field
@@ -39,6 +42,29 @@ def to_complex(channels: Tensor) -> Tensor:
     """Inverse of ``to_channels`` for complex images."""
     real, imaginary = channels.chunk(2, 1)
     return torch.complex(real, imaginary)
+
+
+class Denoiser(Protocol):
+    """Estimate E[x | what is seen of x + σ ε] for a batch of images."""
+
+    def __call__(
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        conditioning: Tensor | None = None,
+        labels: Tensor | None = None,
+        augment: Tensor | None = None,
+    ) -> Tensor:
+        """Denoise x (B, C, H, W), real or complex, at noise levels σ (B,).
+
+        Args:
+            x: what is seen of the noisy images.
+            sigma: noise levels.
+            conditioning: channels that say what is seen, or None where everything is.
+            labels: class labels (B, classes), or None.
+            augment: augmentation labels (B, 9), or None for images as they are.
+        """
+        ...
 
 
 class NetworkDenoiser(nn.Module):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from mrigen import seeds
+from mrigen.conventions import Denoiser
 from mrigen.data.stores import Store
 from mrigen.operators.base import Measurements, linear, randn_like
 from mrigen.operators.corruption import Corruption
@@ -17,22 +17,8 @@ LEVELS = (0.1, 0.5, 2.0)
 BATCH = 64
 
 
-class Denoise(Protocol):
-    """A denoiser that is told what it sees."""
-
-    def __call__(
-        self,
-        x: Tensor,
-        sigma: Tensor,
-        conditioning: Tensor | None = None,
-        labels: Tensor | None = None,
-    ) -> Tensor:
-        """Estimate the image from Ñ(x + σ ε), at levels σ (B,)."""
-        ...
-
-
 def held_out_errors(
-    denoise: Denoise,
+    denoise: Denoiser,
     batches: Iterable[Measurements],
     corruption: Corruption,
     seed: int,
@@ -45,7 +31,7 @@ def held_out_errors(
     the lowest such error. Masks and noise depend on the seed alone, the same for every denoiser.
 
     Args:
-        denoise: the denoiser.
+        denoise: a denoiser that is told what it sees.
         batches: held-out measurements.
         corruption: their corruption, whose further corruption hides.
         seed: key of Ã and of the noise.
