@@ -8,16 +8,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from rich.console import Console
-from rich.table import Table
 
 from mrigen.data.image_manifest import ImageManifest
 from mrigen.data.image_store import ImageStore
-from mrigen.errors import one_line
 from mrigen.files import atomic
 from mrigen.operators.corruption import CHECKSUMS
 
 from .edm_zip import to_bytes
 from .image_job import ImageReport
+from .tables import show_failures, show_notes, show_store
 
 NAME = "preview.png"
 SHOWN, COLUMNS = 32, 8
@@ -27,26 +26,14 @@ LISTED = 20
 
 def show(report: ImageReport, out: Path, console: Console) -> None:
     """Print what was prepared, what was left out and why."""
-    manifest = report.manifest
-    table = Table(title=f"measurement store {out}", show_header=False, title_justify="left")
     counts = f"{report.prepared} prepared, {report.skipped} skipped (already there)"
-    table.add_row("images", f"{counts}, {len(report.left_out)} left out")
-    for row in _rows(manifest, out):
-        table.add_row(*row)
-    if report.references is not None:
-        table.add_row("references", f"{report.references} (for evaluation only)")
-    console.print(table)
-    if report.left_out:
-        failures = Table(title="left out", title_justify="left", title_style="red")
-        failures.add_column("image", overflow="fold", max_width=40)
-        failures.add_column("reason", overflow="fold")
-        for name, reason in list(report.left_out.items())[:LISTED]:
-            failures.add_row(one_line(name), one_line(reason))
-        if len(report.left_out) > LISTED:
-            failures.add_row("...", f"{len(report.left_out) - LISTED} more; the manifest lists all")
-        console.print(failures)
-    for note in _notes(report):
-        console.print(f"note: {note}", style="yellow", highlight=False)
+    counts += f", {len(report.left_out)} left out"
+    show_store(console, out, [("images", counts), *_rows(report.manifest, out)], report.references)
+    first = dict(list(report.left_out.items())[:LISTED])
+    if len(report.left_out) > LISTED:
+        first["..."] = f"{len(report.left_out) - LISTED} more; the manifest lists all"
+    show_failures(console, "left out", "image", first)
+    show_notes(console, _notes(report))
 
 
 def draw(folder: Path) -> Path:

@@ -7,12 +7,11 @@ from pathlib import Path
 from statistics import median
 
 from rich.console import Console
-from rich.table import Table
 
 from mrigen.data.mri_manifest import MRIManifest
-from mrigen.errors import one_line
 
 from .job import Report
+from .tables import show_failures, show_notes, show_store
 
 
 def show(report: Report, out: Path, console: Console) -> None:
@@ -23,26 +22,15 @@ def show(report: Report, out: Path, console: Console) -> None:
         out: folder of the store.
         console: where to print.
     """
-    table = Table(title=f"measurement store {out}", show_header=False, title_justify="left")
-    parts = (
+    counts = (
         f"{report.prepared} prepared, {report.skipped} skipped (already there), {len(report.failed)} failed"
     )
-    table.add_row("volumes", parts + (f", {report.left_out} of another size" if report.left_out else ""))
-    if report.manifest is not None:
-        for row in _rows(report.manifest, out):
-            table.add_row(*row)
-    if report.references is not None:
-        table.add_row("references", f"{report.references} (for evaluation only)")
-    console.print(table)
-    if report.failed:
-        failures = Table(title="not prepared", title_justify="left", title_style="red")
-        failures.add_column("file", overflow="fold", max_width=30)
-        failures.add_column("reason", overflow="fold")
-        for path, reason in report.failed.items():
-            failures.add_row(one_line(path.name), one_line(reason))
-        console.print(failures)
-    for note in report.notes:
-        console.print(f"note: {note}", style="yellow", highlight=False)
+    counts += f", {report.left_out} of another size" if report.left_out else ""
+    held = [] if report.manifest is None else _rows(report.manifest, out)
+    show_store(console, out, [("volumes", counts), *held], report.references)
+    failed = {path.name: reason for path, reason in report.failed.items()}
+    show_failures(console, "not prepared", "file", failed)
+    show_notes(console, report.notes)
 
 
 def _rows(manifest: MRIManifest, out: Path) -> list[tuple[str, str]]:
