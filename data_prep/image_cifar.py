@@ -126,11 +126,11 @@ def _batches(source: Path) -> Iterator[tuple[str, bytes]]:
             name = PurePosixPath(member.name).name
             if name not in BATCHES:
                 continue
-            file = archive.extractfile(member) if member.isreg() else None
-            if file is None or name in found:
+            inside = archive.extractfile(member) if member.isreg() else None
+            if inside is None or name in found:
                 raise ImageError(f"{name} is a link or is there twice")
             found.add(name)
-            yield name, read_limited(file, member.size)
+            yield name, read_limited(inside, member.size)
 
 
 def _batch(content: bytes) -> tuple[NDArray[np.uint8], list[int]]:
@@ -143,7 +143,7 @@ def _batch(content: bytes) -> tuple[NDArray[np.uint8], list[int]]:
     values = getattr(data, "values", None) if isinstance(data, _Array) else None
     if values is None or values.shape[1:] != (PIXELS,):
         raise MalformedError("has no rows of 3072 bytes")
-    fine = isinstance(labels, list) and len(labels) == len(values)
-    if not fine or not all(type(label) is int and 0 <= label < CLASSES for label in labels):
+    told: list[Any] = labels if isinstance(labels, list) and len(labels) == len(values) else [None]
+    if not all(type(label) is int and 0 <= label < CLASSES for label in told):
         raise MalformedError("has no label from 0 to 9 for each image")
-    return values.reshape(-1, COLOURS, SIDE, SIDE).transpose(0, 2, 3, 1).copy(), list(labels)
+    return values.reshape(-1, COLOURS, SIDE, SIDE).transpose(0, 2, 3, 1).copy(), told

@@ -114,7 +114,8 @@ class ArraySet(ImageSet):
 
     def raw(self, position: int) -> bytes:
         """The pixels, row by row."""
-        return self.pixels[position].tobytes()
+        content: bytes = self.pixels[position].tobytes()
+        return content
 
     def picture(self, position: int) -> Picture:
         """The pixels."""

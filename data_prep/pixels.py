@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mrigen.pickles.plain import printable
 
@@ -71,7 +71,7 @@ def decode(data: bytes) -> Picture:
                 return _plain(ImageOps.exif_transpose(image))
     except ImageError:
         raise
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise ImageError("is no image of a known format") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"declares more than {MAX_PIXELS >> 20} million pixels") from error

@@ -29,7 +29,7 @@ def draw(folder: Path) -> Path:
     store = MeasurementStore(folder, split=None, cache_bytes=0)
     indices = _spread([len(volume.slices) for volume in store.manifest.volumes])
     batch = store.measurements(indices)
-    images = batch.operator.adjoint(batch.y)[:, 0].abs().numpy()
+    images = batch.operator.as_image(batch.y)[:, 0].abs().numpy()
     maps, masks, _ = store.bank(indices)
     columns = {
         "|Aᴴ k|": images / np.quantile(images, 0.995, axis=(1, 2), keepdims=True),
