@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mrigen.coils.mixing import covariance, mix_coils
+from mrigen.coils.mixing import covariance
 from mrigen.errors import UsageError
 
 
@@ -38,16 +38,3 @@ def compression_matrix(calibration: Tensor, virtual_coils: int) -> Tensor:
     largest = vectors.gather(-2, vectors.abs().argmax(-2, keepdim=True))
     matrix: Tensor = (vectors * largest.sgn().conj()).mH
     return matrix.to(torch.complex64)
-
-
-def compress(kspace: Tensor, matrix: Tensor) -> Tensor:
-    """Virtual coils (..., virtual, H, W) of k-space (..., coils, H, W) or of coil images."""
-    return mix_coils(matrix, kspace)
-
-
-def kept_energy(calibration: Tensor, matrix: Tensor) -> Tensor:
-    """Fraction of the energy of (..., coils, points) that (..., virtual, coils) keeps, float64 (...)."""
-    energy = covariance(calibration)
-    rows = matrix.to(energy.dtype)
-    kept: Tensor = (rows @ energy * rows.conj()).real.sum((-2, -1))
-    return kept / energy.diagonal(dim1=-2, dim2=-1).real.sum(-1)

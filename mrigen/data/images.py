@@ -49,11 +49,6 @@ def read_images(path: Path, batch: int = BATCH) -> Iterator[Tensor]:
     return open_images(path).read(batch)
 
 
-def count_images(path: Path) -> int:
-    """Number of images of a file or folder; see ``open_images``."""
-    return len(open_images(path))
-
-
 def _open_hdf5(path: Path) -> Pool:
     try:
         with hdf5.reader(path) as file:
