@@ -31,6 +31,6 @@ def histogram(sets: Mapping[str, Sequence[float]], path: Path, title: str, axis:
         axes.hist(values, edges.tolist(), weights=[1 / len(values)] * len(values), alpha=0.6, label=name)
     axes.set_xlabel(axis)
     axes.set_ylabel("fraction")
-    axes.legend()
+    figure.legend(loc="outside right upper")
     figure.suptitle(title, fontsize=12)
     save(figure, path)
