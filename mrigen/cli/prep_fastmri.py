@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-MASK, COILS, MAPS, DATA = "Masks", "Coil maps", "Image", "Data"
+from mrigen.cli.preparing import DATA, DaskScheduler, Jobs, NoReferences, chosen_references
+
+MASK, COILS, MAPS = "Masks", "Coil maps", "Image"
 
 
 def prep_fastmri(
@@ -100,21 +102,10 @@ def prep_fastmri(
             rich_help_panel=DATA,
         ),
     ] = None,
-    no_references: Annotated[
-        bool, typer.Option("--no-references", help="Write none.", rich_help_panel=DATA)
-    ] = False,
+    no_references: NoReferences = False,
     strict: Annotated[bool, typer.Option(help="Stop at the first file that cannot be prepared.")] = False,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="Processes; by default as many as are worth starting.")
-    ] = None,
-    dask_scheduler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Use the workers of a Dask cluster, `tcp://HOST:8786`, which see the same folders; `local` "
-            "starts one here. Needs mrigen[dask].",
-        ),
-    ] = None,
+    jobs: Jobs = None,
+    dask_scheduler: DaskScheduler = None,
     seed: Annotated[int, typer.Option(help="Masks depend on seed, file name and slice alone.")] = 0,
 ) -> None:
     """Turn raw fastMRI k-space into a measurement store: measured lines, masks, coil maps, scale.
@@ -144,8 +135,6 @@ def prep_fastmri(
     from mrigen.errors import UsageError
     from mrigen.registry import describe
 
-    if no_references and references is not None:
-        raise UsageError("give --references or --no-references, not both")
     try:
         options = Options(
             acceleration=acceleration,
@@ -169,7 +158,7 @@ def prep_fastmri(
         )
     except ValidationError as error:
         raise UsageError(f"mrigen prep-fastmri: {describe(error)}") from error
-    beside = None if no_references else references or "beside"
+    beside = chosen_references(references, none=no_references)
     report = job.run(
         sources, out, options, references=beside, jobs=jobs, dask_scheduler=dask_scheduler, strict=strict
     )

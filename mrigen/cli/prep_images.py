@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mrigen.cli.preparing import DATA, DaskScheduler, Jobs, NoReferences, chosen_references
+
 if TYPE_CHECKING:
     from mrigen.data_prep.image_options import ImageOptions
 
-IMAGE, CORRUPTION, DATA = "Image", "Corruption", "Data"
+IMAGE, CORRUPTION = "Image", "Corruption"
 
 
 def prep_images(
@@ -103,26 +105,15 @@ def prep_images(
             rich_help_panel=DATA,
         ),
     ] = None,
-    no_references: Annotated[
-        bool, typer.Option("--no-references", help="Write none.", rich_help_panel=DATA)
-    ] = False,
+    no_references: NoReferences = False,
     edm_zip: Annotated[
         Path | None,
         typer.Option(
             help="Also write the training measurements as an 8-bit zip of EDM's layout.", rich_help_panel=DATA
         ),
     ] = None,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="Processes; by default as many as are worth starting.")
-    ] = None,
-    dask_scheduler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Use the workers of a Dask cluster, `tcp://HOST:8786`, which see the same folders; `local` "
-            "starts one here. Needs mrigen[dask].",
-        ),
-    ] = None,
+    jobs: Jobs = None,
+    dask_scheduler: DaskScheduler = None,
     seed: Annotated[int, typer.Option(help="Corruption and split depend on seed and image name alone.")] = 0,
 ) -> None:
     """Turn images into a measurement store: cropped, resized, and corrupted once.
@@ -148,10 +139,7 @@ def prep_images(
     from mrigen.data.image_store import ImageStore
     from mrigen.data_prep import edm_zip as archive
     from mrigen.data_prep import image_job, image_summary
-    from mrigen.errors import UsageError
 
-    if no_references and references is not None:
-        raise UsageError("give --references or --no-references, not both")
     given: dict[str, Any] = {
         "size": size,
         "crop": crop,
@@ -165,7 +153,7 @@ def prep_images(
         "seed": seed,
     }
     options = _options(given, operator, noise)
-    beside = None if no_references else references or "beside"
+    beside = chosen_references(references, none=no_references)
     report = image_job.run(source, out, options, references=beside, jobs=jobs, dask_scheduler=dask_scheduler)
     image_summary.show(report, out, Console(markup=False))
     typer.echo(f"look at {image_summary.draw(out)}")

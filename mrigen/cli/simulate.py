@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mrigen.cli.preparing import Jobs
+
 
 def simulate(
     out: Annotated[Path, typer.Option(help="Folder for the volumes; a second run continues it.")],
@@ -44,9 +46,7 @@ def simulate(
         ),
     ] = None,
     slice_thickness: Annotated[float, typer.Option(help="Slice thickness in mm.")] = 3.0,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="Processes; by default as many as are worth starting.")
-    ] = None,
+    jobs: Jobs = None,
 ) -> None:
     """Simulate fastMRI volumes of a real head: try mrigen without signing a data-use agreement.
 
