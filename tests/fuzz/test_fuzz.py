@@ -29,10 +29,11 @@ def test_mutations_of_valid_files(name):
 @pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is not installed")
 @pytest.mark.parametrize("name", TARGETS)
 def test_inputs_that_atheris_finds(name, tmp_path):
-    """As many again, led by the branches that they reach."""
+    """Half as many again, led by the branches that they reach."""
+    runs = TARGETS[name] // 2
     script = Path(__file__).with_name("explore.py")
-    command = [sys.executable, str(script), name, f"-runs={TARGETS[name]}", "-seed=1", "-max_len=4096"]
+    command = [sys.executable, str(script), name, f"-runs={runs}", "-seed=1", "-max_len=4096"]
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    assert f"Done {TARGETS[name]}" in done.stderr
+    assert f"Done {runs} runs" in done.stderr
