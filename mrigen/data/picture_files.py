@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +21,8 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 GREY = {"1", "L"}
 DEEP = {"I;16", "I;16B", "I;16L", "I", "F"}
 KEYS = ("images", "arr_0")
+MAX_BYTES = 1 << 28  # of one picture's file
+DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)  # the last: encrypted, unknown compression
 Bytes = NDArray[np.uint8]
 
 
@@ -42,12 +45,15 @@ def open_zip(path: Path) -> Pool:
     try:
         with zipfile.ZipFile(path) as archive:
             names = sorted(n for n in archive.namelist() if Path(n).suffix.lower() in SUFFIXES)
-    except (zipfile.BadZipFile, OSError) as error:
+    except (*DAMAGE, OSError) as error:
         raise UsageError(f"{path}: no zip archive ({error}); write the samples again") from error
 
     def raw(name: str) -> bytes:
-        with zipfile.ZipFile(path) as archive:
-            return archive.read(name)
+        with zipfile.ZipFile(path) as archive, archive.open(name) as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise ValueError(f"more than {MAX_BYTES >> 20} MiB")
+        return content
 
     return _pool(path, names, raw)
 
@@ -61,8 +67,8 @@ def open_npz(path: Path) -> Pool:
     try:
         with np.load(path, allow_pickle=False) as file:
             key = next(k for k in KEYS if k in file.files)
-            array = file[key]
-    except (OSError, ValueError, StopIteration, zipfile.BadZipFile) as error:
+            array = np.asanyarray(file[key])  # bytes where it is no array
+    except (OSError, ValueError, StopIteration, MemoryError, *DAMAGE) as error:
         raise UsageError(f"{path}: needs an array {' or '.join(KEYS)} of images ({error})") from error
     if key == "arr_0" and array.ndim == 4:
         array = array.transpose(0, 3, 1, 2)
@@ -124,7 +130,7 @@ def _decoded(path: Path, name: str, raw: Callable[[str], bytes]) -> Bytes:
         with Image.open(BytesIO(raw(name))) as file:
             mode = file.mode
             array = np.asarray(file.convert("L" if mode in GREY else "RGB"))
-    except (OSError, ValueError, zipfile.BadZipFile, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, *DAMAGE, Image.DecompressionBombError) as error:
         raise UsageError(f"{path}/{name}: cannot be read ({error})") from error
     if mode in DEEP:
         raise UsageError(f"{path}/{name}: has more than 8 bits; write bytes, or HDF5 for MR images")

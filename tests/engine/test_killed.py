@@ -1,7 +1,8 @@
-"""SIGKILL at random moments of training and distillation: the continued weights are bit-identical."""
+"""Killed at random moments of training and distillation: the continued weights are bit-identical."""
 
 import os
 import random
+import select
 import signal
 import time
 
@@ -26,27 +27,61 @@ def in_child(action):
     return child
 
 
-def kill(child, after):
+def kill(child, after, number=signal.SIGKILL):
+    """Send a signal and wait for the end, 30 s at most: what a cluster grants a preempted job."""
     time.sleep(after)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    os.kill(child, number)
+    end = time.monotonic() + 30
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        assert time.monotonic() < end, "did not end"
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("make", [teacher_job, distill_job])
 def test_killed_at_random_moments(tmp_path, make):
-    """Three kills each, wherever they hit; a state is written after every step."""
+    """Six kills each, wherever they hit; a state is written after every step."""
     whole = make(snapshot_images=4)
     start = time.monotonic()
     drive(whole, tmp_path / "whole", fabric(), "whole")
     length = time.monotonic() - start
-    for _ in range(3):
+    for number in [signal.SIGKILL, signal.SIGTERM] * 3:
         child = in_child(lambda: drive(make(snapshot_images=4), tmp_path / "parts", fabric(), "parts"))
-        kill(child, random.uniform(0, length))
+        kill(child, random.uniform(0, length), number)
     continued = make(snapshot_images=4)
     drive(continued, tmp_path / "parts", fabric(), "parts")
     assert torch.equal(weights(whole), weights(continued))
     left = {path.suffix for path in (tmp_path / "parts").iterdir()}
     assert left == {".pt", ".json", ".jsonl"}
+
+
+@pytest.mark.parametrize("make", [teacher_job, distill_job])
+def test_a_preempted_run_has_lost_no_step(tmp_path, make):
+    """SIGTERM between two snapshots: the state of the last step is there."""
+    read, write = os.pipe()
+
+    def action():
+        job = make(snapshot_images=1000, images=400)
+        step = job.step
+
+        def told(number):
+            logs = step(number)
+            os.write(write, bytes([number]))
+            return logs
+
+        job.step = told
+        drive(job, tmp_path, fabric(), "run")
+
+    child = in_child(action)
+    done = b""
+    while len(done) < 3:
+        done += os.read(read, 1)
+    kill(child, 0, signal.SIGTERM)
+    done += os.read(read, 1000) if _waiting(read) else b""
+    assert load_state(tmp_path)["images"] == 4 * (done[-1] + 1)
+
+
+def _waiting(handle):
+    return bool(select.select([handle], [], [], 0)[0])
 
 
 @pytest.mark.parametrize("moment", ["fsync", "rename"])

@@ -62,6 +62,30 @@ def declared(shape):
     return make
 
 
+def field_of_view(reconstructed):
+    """A header whose reconstructed readout is so many millimetres, of 440."""
+    spaces = "".join(
+        f"<{tag}><fieldOfView_mm><x>{x}</x><y>1</y><z>1</z></fieldOfView_mm></{tag}>"
+        for tag, x in (("encodedSpace", 440), ("reconSpace", reconstructed))
+    )
+    return header(HEADER % f"<encoding>{spaces}</encoding>".encode())
+
+
+def virtual_mask(path):
+    write(path)
+    layout = h5py.VirtualLayout((20,), np.float64)
+    layout[:] = h5py.VirtualSource("/etc/passwd", "mask", (20,))
+    with h5py.File(path, "r+") as file:
+        file.create_virtual_dataset("mask", layout)
+
+
+def circle_of_groups(path):
+    """A group that is its own member, and k-space that leads through it for ever."""
+    with h5py.File(path, "w") as file:
+        file["a"] = file["/"]
+        file["kspace"] = h5py.SoftLink("/a/a/a/a/kspace")
+
+
 def masked(mask):
     return lambda path: write(path, GOOD, mask=mask)
 
@@ -91,6 +115,8 @@ SCANS = {
     "virtual": virtual,
     "raw file": raw,
     "circle": circle,
+    "circle of groups": circle_of_groups,
+    "virtual mask": virtual_mask,
     "linked header": linked_header,
     "zero coils": lambda p: write(p, GOOD[:, :0]),
     "zero height": lambda p: write(p, GOOD[:, :, :0]),
@@ -112,6 +138,9 @@ SCANS = {
     "not UTF-8": header(b"<a>\xff\xfe</a>"),
     "10^5 nested tags": header(b"<a>" * 100_000 + b"</a>" * 100_000),
     "header of 2^24 letters": header(b"<a>" + b"x" * (1 << 24) + b"</a>"),
+    "encoding that is none": header(b"<?xml version='1.0' encoding='uutf-8'?><a/>"),
+    "encoding that is no text's": header(b"<?xml version='1.0' encoding='zlib'?><a/>"),
+    "readout of nothing": field_of_view("1e-3"),
     "mask of zeros": masked(np.zeros(20)),
     "mask of NaN": masked(np.full(20, np.nan)),
     "mask of three dimensions": masked(np.ones((2, 24, 20))),
