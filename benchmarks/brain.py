@@ -32,8 +32,7 @@ from mrigen.inverse import SOLVERS, Task
 from mrigen.operators.base import Measurements
 from mrigen.operators.corruption import Corruption
 from mrigen.operators.identity import Identity
-from mrigen.progress import bar
-from mrigen.recipe.sampling import counted
+from mrigen.progress import bar, counted
 from mrigen.recipe.stages import Stage
 from mrigen.recipe.study import Study
 

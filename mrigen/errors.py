@@ -1,4 +1,4 @@
-"""The two ways in which mrigen stops on purpose."""
+"""The ways in which mrigen stops on purpose."""
 
 
 class UsageError(Exception):
@@ -10,6 +10,10 @@ class UsageError(Exception):
 
 class NonFiniteLossError(RuntimeError):
     """A training step produced a loss that is NaN or infinite; the state was saved before raising."""
+
+
+class LostProcessError(RuntimeError):
+    """Another process of the same run has ended, so that this one cannot go on."""
 
 
 def one_line(text: str) -> str:

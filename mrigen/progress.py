@@ -1,6 +1,6 @@
 """Progress bars with rate and time left, on stderr; plain lines where there is no terminal."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
@@ -17,9 +17,11 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from mrigen import ranks
 from mrigen.errors import one_line
 
 T = TypeVar("T")
+B = TypeVar("B", bound=Sized)
 
 
 class Advance(Protocol):
@@ -45,8 +47,12 @@ class _Rate(ProgressColumn):
 def bar(description: str, total: int, unit: str = "it", done: int = 0) -> Iterator[Advance]:
     """Progress bar over ``total`` units of which ``done`` were finished before (a resumed job).
 
-    Without a terminal one line is printed at the start and one at every tenth of the way.
+    Without a terminal one line is printed at the start and one at every tenth of the way. Of several
+    processes the first one shows it.
     """
+    if ranks.rank():
+        yield _nothing
+        return
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _lines(console, description, total, unit, done)
@@ -76,6 +82,17 @@ def track(items: Iterable[T], description: str, total: int, unit: str = "it") ->
         for item in items:
             yield item
             advance()
+
+
+def counted(batches: Iterable[B], advance: Advance) -> Iterator[B]:
+    """Pass batches on and report their sizes."""
+    for batch in batches:
+        yield batch
+        advance(len(batch))
+
+
+def _nothing(units: int = 1, note: str = "") -> None:
+    """What another process than the first tells of its progress."""
 
 
 def _lines(console: Console, description: str, total: int, unit: str, done: int) -> Advance:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +10,9 @@ from typing import Annotated, Any
 import typer
 
 SET, WEIGHTS, NOCLEAN = "Distances", "Weights", "Without clean data"
+
+
+Rows = list[dict[str, Any]]
 
 
 class FidMode(StrEnum):
@@ -95,7 +99,8 @@ def evaluate(
     """How close generated images are to held-out references, or to the corrupted training data.
 
     The default features (r64) are a random VGG16 with 64 outputs: no download, and no FID either; compare
-    their numbers only with each other, at the same number of samples.
+    their numbers only with each other, at the same number of samples. Under torchrun the first process
+    measures, and the others wait.
 
     Examples:
 
@@ -113,7 +118,7 @@ def evaluate(
             raise _usage(
                 "--held-out ranks teachers alone: leave out --reference, --data, --metrics, --proximal"
             )
-        rows = _rank(samples, held_out, split, seed, device)
+        rows = _by_the_first(lambda: _rank(samples, held_out, split, seed, device), device)
         _finish(rows, {"held_out": str(held_out), "split": split}, out, title="Error on what was hidden")
         return
     from mrigen.metrics.cache import default_folder
@@ -142,9 +147,18 @@ def evaluate(
         cache=cache if cache is not None else default_folder(),
         device=device,
     )
-    rows = compare(samples, settings)
+    rows = _by_the_first(lambda: compare(samples, settings), device)
     head = {"features": features, "fid_mode": str(fid_mode), "split": split, "seed": seed}
     _finish(rows, head, out, title=f"In {features} features")
+
+
+def _by_the_first(measure: Callable[[], Rows], device: str) -> Rows:
+    """Measure in the first process; features take minutes, and those of references are kept."""
+    from mrigen.engine.launch import open_device
+    from mrigen.engine.processes import alone
+
+    open_device(device)
+    return alone(measure)
 
 
 def _names(metrics: str | None, reference: Path | None, *, proximal: bool) -> tuple[str, ...]:
@@ -164,9 +178,12 @@ def _finish(rows: list[dict[str, Any]], head: dict[str, Any], out: Path | None, 
     """Show the rows as a table, their warnings below, and write them."""
     from rich.console import Console
 
+    from mrigen import ranks
     from mrigen.files import write_json
     from mrigen.report.tables import rows_table
 
+    if ranks.rank():
+        return
     Console().print(rows_table(rows, title))
     for row in rows:
         for warning in row.get("warnings", []):

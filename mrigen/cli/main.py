@@ -6,8 +6,10 @@ from typing import Any
 
 import typer
 
-from mrigen import __version__
-from mrigen.errors import UsageError, one_line
+from mrigen import __version__, ranks
+from mrigen.errors import LostProcessError, UsageError, one_line
+
+TOGETHER = ("train", "distill", "run", "sample", "evaluate")
 
 app = typer.Typer(
     name="mrigen",
@@ -35,6 +37,9 @@ def root(
 ) -> None:
     """Options that every command shares."""
     del version
+    name = context.invoked_subcommand
+    if ranks.world_size() > 1 and name not in TOGETHER:
+        raise UsageError(f"mrigen {name}: works in one process; start it without torchrun")
     context.obj = {"debug": debug}
 
 
@@ -53,10 +58,10 @@ def run(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
     try:
         result = command.main(args=arguments, prog_name="mrigen", standalone_mode=False)
-    except UsageError as error:
+    except (UsageError, LostProcessError) as error:
         if debug:
             raise
-        return _fail(str(error), 2)
+        return _fail(str(error), 2 if isinstance(error, UsageError) else 1)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted; run the same command again to continue", 130)
     except Exception as error:
@@ -90,7 +95,10 @@ def _system_fault(error: Exception) -> str | None:
 
 
 def _fail(message: str, code: int) -> int:
-    typer.secho(f"mrigen: {one_line(message)}", err=True, fg=typer.colors.RED)
+    """Say why; of several processes each says what went wrong in it, and one per node what the user did."""
+    if code == 1 or ranks.local_rank() == 0:
+        who = f" (process {ranks.rank()})" if ranks.rank() else ""
+        typer.secho(f"mrigen{who}: {one_line(message)}", err=True, fg=typer.colors.RED)
     return code
 
 

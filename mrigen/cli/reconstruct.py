@@ -120,8 +120,8 @@ def reconstruct(
     from pydantic import ValidationError
 
     from mrigen.data_prep.options import Options
+    from mrigen.engine.launch import open_device
     from mrigen.errors import UsageError
-    from mrigen.recipe.sampling import open_device
     from mrigen.reconstruction import job
     from mrigen.registry import describe
 

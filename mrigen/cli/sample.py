@@ -28,6 +28,7 @@ def sample(
     """Make images from seeds: in one step or a few by a generator, in many by a teacher.
 
     The same seed gives the same image, whatever the batch. An interrupted command continues where it stopped.
+    Under torchrun the processes share the seeds.
 
     Examples:
 
@@ -37,7 +38,10 @@ def sample(
 
     - `mrigen sample runs/demo/brain/teacher/model --maps runs/demo/brain/store --out teacher.h5`
     """
+    from mrigen import ranks
     from mrigen.recipe.sampling import sample_model
 
-    for kind, path in sample_model(checkpoint, out, seeds, maps, steps, batch, device).items():
-        typer.echo(f"{kind}: {path}")
+    written = sample_model(checkpoint, out, seeds, maps, steps, batch, device)
+    if ranks.rank() == 0:
+        for kind, path in written.items():
+            typer.echo(f"{kind}: {path}")

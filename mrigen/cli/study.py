@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,6 +49,23 @@ TensorBoard = Annotated[
 ]
 
 
+class Strategy(StrEnum):
+    """How several processes train one network."""
+
+    ddp = "ddp"
+    fsdp = "fsdp"
+
+
+Spread = Annotated[
+    Strategy,
+    typer.Option(
+        "--strategy",
+        help="Under torchrun: every process has the whole network (ddp), or a part of its weights, gradients "
+        "and moments (fsdp), for networks too large for one device.",
+    ),
+]
+
+
 def run(
     recipe: Recipe,
     out: Out = None,
@@ -56,6 +74,7 @@ def run(
     set_: Set = None,
     seed: Seed = None,
     device: Device = "auto",
+    strategy: Spread = Strategy.ddp,
     smoke: Smoke = False,
     tensorboard: TensorBoard = False,
 ) -> None:
@@ -71,9 +90,14 @@ def run(
 
     - images, prepared as the recipe says: `mrigen run celeba/deblur-s20 --data celeba.zip`
 
+    - eight GPUs: `torchrun --nproc-per-node 8 -m mrigen run fastmri/brain-r4 --data prepared --set
+      teacher.micro_batch=1 --set distill.micro_batch=3`
+
     - a trial in seconds before days on a cluster: `mrigen run celeba/deblur-s20 --smoke`
     """
-    _study(recipe, out, data, reference, set_, seed, device, smoke=smoke, tensorboard=tensorboard).run()
+    _study(
+        recipe, out, data, reference, set_, seed, device, strategy, smoke=smoke, tensorboard=tensorboard
+    ).run()
 
 
 def train(
@@ -83,6 +107,7 @@ def train(
     set_: Set = None,
     seed: Seed = None,
     device: Device = "auto",
+    strategy: Spread = Strategy.ddp,
     smoke: Smoke = False,
     tensorboard: TensorBoard = False,
 ) -> None:
@@ -96,7 +121,9 @@ def train(
 
     - a smaller batch: `mrigen train fastmri/brain-r4 --data prepared --set teacher.batch=4`
     """
-    study = _study(recipe, out, data, None, set_, seed, device, smoke=smoke, tensorboard=tensorboard)
+    study = _study(
+        recipe, out, data, None, set_, seed, device, strategy, smoke=smoke, tensorboard=tensorboard
+    )
     study.prepare()
     study.train()
     study.console.print(f"teacher: {study.teacher_folder}", highlight=False)
@@ -119,6 +146,7 @@ def distill(
     set_: Set = None,
     seed: Seed = None,
     device: Device = "auto",
+    strategy: Spread = Strategy.ddp,
     smoke: Smoke = False,
     tensorboard: TensorBoard = False,
 ) -> None:
@@ -130,7 +158,9 @@ def distill(
 
     - a released teacher: `mrigen distill fastmri/brain-r4 --teacher imported --maps prepared`
     """
-    study = _study(recipe, out, data, None, set_, seed, device, teacher, smoke=smoke, tensorboard=tensorboard)
+    study = _study(
+        recipe, out, data, None, set_, seed, device, strategy, teacher, smoke=smoke, tensorboard=tensorboard
+    )
     study.prepare()
     study.train()
     study.distill()
@@ -148,6 +178,7 @@ def _study(
     overrides: list[str] | None,
     seed: int | None,
     device: str,
+    strategy: Strategy,
     teacher: Path | None = None,
     *,
     smoke: bool,
@@ -155,6 +186,7 @@ def _study(
 ) -> Study:
     from rich.console import Console
 
+    from mrigen import ranks
     from mrigen import recipe as recipes
     from mrigen.recipe import smoke as small
     from mrigen.recipe.study import Study
@@ -167,4 +199,5 @@ def _study(
     if smoke:
         loaded, name = small.smoke(loaded), f"{name}-smoke"
     folder = out if out is not None else Path("runs") / name
-    return Study(loaded, folder, Console(), device, teacher, reference, tensorboard=tensorboard)
+    console = Console(quiet=ranks.rank() > 0)
+    return Study(loaded, folder, console, device, teacher, reference, strategy.value, tensorboard=tensorboard)

@@ -11,6 +11,7 @@ from torch import nn
 
 from mrigen.engine.ema import EMA
 from mrigen.engine.params import SelectionParams
+from mrigen.engine.processes import alone, first
 from mrigen.engine.states import State
 
 Score = Callable[[nn.Module], float]
@@ -22,6 +23,8 @@ Keep = Callable[[int, float, nn.Module], None]
 
 class Averages:
     """Averages one run with several half-lives, measures each, keeps the best, says when to stop.
+
+    Every process has the averages; the first one measures and tells the others.
 
     Args:
         module: the network, not yet set up for training.
@@ -56,9 +59,9 @@ class Averages:
         return {"selection": self._measure(images, self.score)}
 
     def _measure(self, images: int, score: Score) -> float:
-        values = [_finite(score, average.module) for average in self.averages]
+        values = alone(lambda: [_finite(score, average.module) for average in self.averages])
         best = min(values)
-        if self._keep is not None:
+        if self._keep is not None and first():
             for average, value in zip(self.averages, values, strict=True):
                 if math.isfinite(value):
                     self._keep(images, average.halflife, average.module)

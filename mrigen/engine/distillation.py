@@ -16,9 +16,10 @@ from mrigen.distill.base import latent
 from mrigen.engine.averages import Averages, Keep
 from mrigen.engine.labels import classes, random_labels
 from mrigen.engine.loop import Job
-from mrigen.engine.optimizers import Optimizer
+from mrigen.engine.optimizers import Optimizer, fix_augmentation
 from mrigen.engine.pairs import Pairs
 from mrigen.engine.params import DistillParams, Start
+from mrigen.engine.shares import Share, Shares
 from mrigen.engine.states import State
 from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
@@ -53,6 +54,9 @@ class DistillJob(Job):
         score: selection metric, or None to keep the last generator.
         fresh: where random starts come from; only needed for them.
         keep: told of every averaged generator that was measured.
+
+    Raises:
+        UsageError: fewer micro-batches than processes.
     """
 
     def __init__(
@@ -69,23 +73,27 @@ class DistillJob(Job):
         keep: Keep | None = None,
     ) -> None:
         self.params = params
+        self.shares = Shares("distill", params, fabric)
         self.distill = params
         self.loss, self.corruption, self.image_shape = loss, corruption, image_shape
         self.fabric, self.seed = fabric, seed
         self.conventions = teacher.conventions
         self.classes = classes(teacher)
         network = teacher.network.to(fabric.device).train().requires_grad_(True)
-        self.fake = self._start("fake", network, fresh) if loss.uses_fake else None
-        self.student = self._start("generator", network, fresh)
-        self.teacher = NetworkDenoiser(network.requires_grad_(False), self.conventions)
-        self.generator = self._generator(self.student.module)
+        start = self._start("generator", network, fresh)
         self.averages = Averages(
-            self.student.module.module,
+            start,
             params.halflives,
             params.selection,
             None if score is None else lambda module: score(self._generator(module)),
             keep,
         )
+        self.fake: Optimizer | None = None
+        if loss.uses_fake:
+            self.fake = Optimizer(self._start("fake", network, fresh), params.fake, params.images, fabric)
+        self.student = Optimizer(start, params.generator, params.images, fabric)
+        self.teacher = NetworkDenoiser(network.requires_grad_(False), self.conventions)
+        self.generator = self._generator(self.student.module)
         self.pairs: Pairs | None = None
         if loss.regression is not None:
             size = params.batch // params.micro_batches
@@ -93,15 +101,15 @@ class DistillJob(Job):
                 loss.regression.params, self.teacher, loss.objective, corruption, image_shape, seed, size
             )
 
-    def _start(self, name: str, teacher: nn.Module, fresh: Fresh | None) -> Optimizer:
-        optimizer = self.distill.fake if name == "fake" else self.distill.generator
+    def _start(self, name: str, teacher: nn.Module, fresh: Fresh | None) -> nn.Module:
         start: Start = self.distill.fake_init if name == "fake" else self.distill.init
         network = copy.deepcopy(teacher)
         if start == "random":
             if fresh is None:
                 raise ValueError("a random start needs fresh")
             network = fresh(seeds.key(self.seed, name, "init")).network.to(self.fabric.device).train()
-        return Optimizer(network, optimizer, self.params.images, self.fabric)
+        fix_augmentation(network)
+        return network
 
     def _generator(self, network: nn.Module) -> Generator:
         denoiser = NetworkDenoiser(network, self.conventions)
@@ -109,40 +117,47 @@ class DistillJob(Job):
 
     def step(self, number: int) -> dict[str, float]:
         """Train the fake score, then the generator; measure the selection metric when it is due."""
-        micro = range(self.fabric.global_rank, self.params.micro_batches, self.fabric.world_size)
         images = self.images + self.params.batch
         logs = {}
         if self.fake is not None:
-            logs["fake"] = self._train_fake(self.fake, number, micro, images)
-        student = [self._student(number, index, len(micro)) for index in micro]
-        self.student.step(student, images)
-        logs["generator"] = float(torch.stack(student).mean())
-        logs |= self.averages.update(self.student.module.module, images, self.params.batch)
+            logs["fake"] = self._train_fake(self.fake, number, images)
+        losses = [(share, self._student(number, share)) for share in self.shares]
+        logs["generator"] = self.student.step(losses, images)
+        logs |= self.averages.update(self.student.module, images, self.params.batch)
         self.done = self.averages.over
         return logs
 
-    def _train_fake(self, fake: Optimizer, number: int, micro: range, images: int) -> float:
+    def _train_fake(self, fake: Optimizer, number: int, images: int) -> float:
         """``fake_steps`` updates of the fake score; the mean loss of the last one."""
         fake.module.requires_grad_(True)
         for repeat in range(self.distill.fake_steps):
-            losses = [self._fake(fake, number, repeat, index, len(micro)) for index in micro]
-            fake.step(losses, images)
+            losses = [(share, self._fake(fake, number, repeat, share)) for share in self.shares]
+            mean = fake.step(losses, images)
         fake.module.requires_grad_(False)
-        return float(torch.stack(losses).mean())
+        return mean
 
-    def _fake(self, fake: Optimizer, number: int, repeat: int, index: int, share: int) -> Tensor:
-        generator = seeds.generator(self.seed, "fake", number, repeat, index)
-        with seeds.dropout_seed(self.seed, "fake-dropout", number, repeat, index):
+    def _fake(self, fake: Optimizer, number: int, repeat: int, share: Share) -> Tensor:
+        place = (number, repeat, share.index)
+        generator = seeds.generator(self.seed, "fake", *place)
+        with (
+            self.shares.collect(share, fake.module),
+            seeds.dropout_seed(self.seed, "fake-dropout", *place),
+        ):
             with torch.no_grad():
                 x_g, labels = self._generate(generator)
             score = NetworkDenoiser(fake.module, self.conventions)
             loss = self.loss.fake_score(score, x_g, self.corruption, generator, labels).mean()
-            self.fabric.backward(loss / share)
+            self.fabric.backward(share.weight * loss)
         return loss.detach()
 
-    def _student(self, number: int, index: int, share: int) -> Tensor:
-        generator = seeds.generator(self.seed, "generator", number, index)
-        with seeds.dropout_seed(self.seed, "generator-dropout", number, index):
+    def _student(self, number: int, share: Share) -> Tensor:
+        place = (number, share.index)
+        generator = seeds.generator(self.seed, "generator", *place)
+        through = () if self.fake is None else (self.fake.module,)
+        with (
+            self.shares.collect(share, self.student.module, *through),
+            seeds.dropout_seed(self.seed, "generator-dropout", *place),
+        ):
             x_g, labels = self._generate(generator)
             fake = self.teacher
             if self.fake is not None:
@@ -150,7 +165,7 @@ class DistillJob(Job):
             loss = self.loss.generator(self.teacher, fake, x_g, self.corruption, generator, labels).mean()
             if self.pairs is not None:
                 loss = loss + self._regress(self.pairs, generator)
-            self.fabric.backward(loss / share)
+            self.fabric.backward(share.weight * loss)
         return loss.detach()
 
     def _regress(self, pairs: Pairs, generator: torch.Generator) -> Tensor:

@@ -7,16 +7,18 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from mrigen.engine.sharding import whole
+
 RAMP = 0.05
 
 
 class EMA:
-    """A running average of a module's parameters; its buffers are copied.
+    """A running average of a module's parameters, whole in every process; its buffers are copied.
 
     The half-life is at most 5 % of the images seen so far, so that the start is forgotten (EDM).
 
     Args:
-        module: module to average.
+        module: module to average, not yet set up for training.
         halflife: in images.
     """
 
@@ -29,6 +31,6 @@ class EMA:
         """Average in the weights after a step that brought the count to ``images``."""
         weight = 1 - 0.5 ** (batch / max(min(self.halflife, RAMP * images), 1e-8))
         mine: list[Tensor] = list(self.module.parameters())
-        torch._foreach_lerp_(mine, list(module.parameters()), weight)
+        torch._foreach_lerp_(mine, [whole(p) for p in module.parameters()], weight)
         for old, new in zip(self.module.buffers(), module.buffers(), strict=True):
             old.copy_(new)

@@ -14,7 +14,8 @@ from lightning_fabric import Fabric
 
 from mrigen.engine.logs import Log, OpenLog, open_logs
 from mrigen.engine.params import RunParams
-from mrigen.engine.states import State, load_state, remove_remains, save_state
+from mrigen.engine.processes import alone, any_of, watched
+from mrigen.engine.states import State, newest_state, read_state, remove_remains, save_state
 from mrigen.errors import NonFiniteLossError
 from mrigen.files import locked
 from mrigen.progress import bar
@@ -54,20 +55,22 @@ def drive(job: Job, folder: Path, fabric: Fabric, title: str, log: OpenLog | Non
     """Run a job to its end, from the newest saved state on.
 
     States are written every ``snapshot_images``, at the end, on Ctrl-C and on SIGTERM. Losses go to
-    ``folder/log.jsonl``, and to ``log`` where there is one.
+    ``folder/log.jsonl``, and to ``log`` where there is one. Several processes read the state of the first
+    one, which alone writes; a signal to any of them stops all after the same step.
 
     Raises:
         NonFiniteLossError: the state before the offending step is saved.
         Interrupted: after the state was saved.
-        UsageError: another process is writing to ``folder``.
+        UsageError: another mrigen is writing to ``folder``.
+        LostProcessError: another process of this run has ended.
     """
-    with locked(folder) if fabric.is_global_zero else nullcontext():
+    with locked(folder) if fabric.is_global_zero else nullcontext(), watched():
         _drive(job, folder, fabric, title, log)
 
 
 def _drive(job: Job, folder: Path, fabric: Fabric, title: str, log: OpenLog | None) -> None:
     params = job.params
-    continued = _resume(job, folder, fabric)
+    continued = _resume(job, folder)
     with (
         open_logs(folder, job.images, log) if fabric.is_global_zero else nullcontext(Log()) as logs,
         _stop_requested() as stopped,
@@ -80,8 +83,8 @@ def _drive(job: Job, folder: Path, fabric: Fabric, title: str, log: OpenLog | No
             last = job.images
             if not stopping:
                 logs.snapshot(last)
-            if fabric.is_global_zero:
-                save_state(folder, job.images, {"images": job.images, "job": job.state()}, params.keep)
+            state = {"images": job.images, "job": job.state()}
+            alone(lambda: save_state(folder, job.images, state, params.keep))
 
         while job.images < params.images and not job.done:
             try:
@@ -92,7 +95,7 @@ def _drive(job: Job, folder: Path, fabric: Fabric, title: str, log: OpenLog | No
             job.images += params.batch
             advance(params.batch, "  ".join(f"{k} {v:.4g}" for k, v in numbers.items()))
             logs.step(job.images, numbers)
-            if stopped():
+            if any_of(stopped()):
                 save(stopping=True)
                 raise Interrupted
             if job.images - last >= params.snapshot_images:
@@ -101,15 +104,21 @@ def _drive(job: Job, folder: Path, fabric: Fabric, title: str, log: OpenLog | No
             save()
 
 
-def _resume(job: Job, folder: Path, fabric: Fabric) -> bool:
+def _resume(job: Job, folder: Path) -> bool:
     """Continue from the newest state, if there is one."""
-    if fabric.is_global_zero:
-        remove_remains(folder)
-    saved = load_state(folder)
-    if saved is not None:
-        job.images = saved["images"]
-        job.load(saved["job"])
-    return saved is not None
+    newest = alone(lambda: _newest(folder))
+    if newest is None:
+        return False
+    saved = read_state(newest)
+    job.images = saved["images"]
+    job.load(saved["job"])
+    return True
+
+
+def _newest(folder: Path) -> Path | None:
+    """The newest whole state of a run, after tidying up what a killed process left."""
+    remove_remains(folder)
+    return newest_state(folder)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from mrigen.errors import UsageError
 from mrigen.files import atomic, remove_scratch, sha256, write_json
 
 State = dict[str, Any]
@@ -33,12 +34,29 @@ def save_state(folder: Path, images: int, state: State, keep: int) -> None:
 
 def load_state(folder: Path, device: torch.device | str = "cpu") -> State | None:
     """The newest state that is whole, or None; a damaged one is passed over with a warning."""
+    path = newest_state(folder)
+    return None if path is None else read_state(path, device)
+
+
+def newest_state(folder: Path) -> Path | None:
+    """File of the newest state that is whole, or None; a damaged one is passed over with a warning."""
     for path in reversed(_states(folder)):
         if _whole(path):
-            state: State = torch.load(path, map_location=device, weights_only=True)
-            return state
+            return path
         warnings.warn(f"{path}: damaged, falling back to the state before", stacklevel=2)
     return None
+
+
+def read_state(path: Path, device: torch.device | str = "cpu") -> State:
+    """A state that is known to be whole.
+
+    Raises:
+        UsageError: it is not here: each node has a run folder of its own.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: not on this node; put --out on a file system that all nodes share")
+    state: State = torch.load(path, map_location=device, weights_only=True)
+    return state
 
 
 def remove_remains(folder: Path) -> None:

@@ -14,8 +14,9 @@ from mrigen.diffusion.objectives import Objective
 from mrigen.engine.ema import EMA
 from mrigen.engine.labels import classes
 from mrigen.engine.loop import Job
-from mrigen.engine.optimizers import Optimizer
+from mrigen.engine.optimizers import Optimizer, fix_augmentation
 from mrigen.engine.params import TeacherParams
+from mrigen.engine.shares import Share, Shares
 from mrigen.engine.states import State
 from mrigen.errors import UsageError
 from mrigen.operators.base import Measurements
@@ -50,7 +51,8 @@ class TeacherJob(Job):
         seed: key of all randomness.
 
     Raises:
-        UsageError: fixed further masks for an objective that hides nothing.
+        UsageError: fixed further masks for an objective that hides nothing, or fewer micro-batches than
+            processes.
     """
 
     def __init__(
@@ -65,34 +67,36 @@ class TeacherJob(Job):
         if params.fixed_further and not objective.shows_mask:
             raise UsageError(f"objective {params.objective['name']} hides nothing: leave out fixed_further")
         self.params = params
+        self.shares = Shares("teacher", params, fabric)
         self.teacher = params
         self.fabric, self.store, self.objective, self.seed = fabric, store, objective, seed
         self.augmentation = Augmentation(params.augment) if params.augment else None
         self.classes = classes(denoiser)
-        denoiser.network.train()
-        self.optimizer = Optimizer(denoiser.network, params.optimizer, params.images, fabric)
+        network = denoiser.network.to(fabric.device).train()
+        if self.augmentation is None:
+            fix_augmentation(network)
+        self.ema = EMA(network, params.ema_halflife)
+        self.optimizer = Optimizer(network, params.optimizer, params.images, fabric)
         self.denoiser = NetworkDenoiser(self.optimizer.module, denoiser.conventions)
-        self.ema = EMA(denoiser.network, params.ema_halflife)
 
     def step(self, number: int) -> dict[str, float]:
         """One step: the loss of every micro-batch of this process, then the update."""
-        losses = [self._micro(number, index) for index in self._mine()]
-        self.optimizer.step(losses, self.images + self.params.batch)
+        losses = [(share, self._micro(number, share)) for share in self.shares]
+        loss = self.optimizer.step(losses, self.images + self.params.batch)
         self.ema.update(self.optimizer.module, self.images + self.params.batch, self.params.batch)
-        return {"loss": float(torch.stack(losses).mean())}
+        return {"loss": loss}
 
-    def _mine(self) -> range:
-        return range(self.fabric.global_rank, self.params.micro_batches, self.fabric.world_size)
-
-    def _micro(self, number: int, index: int) -> Tensor:
+    def _micro(self, number: int, share: Share) -> Tensor:
+        index = share.index
         size = self.params.batch // self.params.micro_batches
         first = number * self.params.batch + index * size
         indices = sample_indices(len(self.store), self.seed, first, size)
         batch = self._batch(indices, seeds.generator(self.seed, "augment", number, index))
         generator = seeds.generator(self.seed, "teacher", number, index)
-        with seeds.dropout_seed(self.seed, "teacher-dropout", number, index):
-            loss = self.objective(self.denoiser, batch, generator).mean()
-        self.fabric.backward(loss / len(self._mine()))
+        with self.shares.collect(share, self.optimizer.module):
+            with seeds.dropout_seed(self.seed, "teacher-dropout", number, index):
+                loss = self.objective(self.denoiser, batch, generator).mean()
+            self.fabric.backward(share.weight * loss)
         return loss.detach()
 
     def _batch(self, indices: list[int], generator: torch.Generator) -> Measurements:

@@ -12,6 +12,7 @@ from mrigen.data.images import open_images
 from mrigen.data.manifest import NAME as MANIFEST
 from mrigen.data.pool import Pool
 from mrigen.data.stores import open_store
+from mrigen.engine.launch import open_device
 from mrigen.errors import UsageError
 from mrigen.files import write_json
 from mrigen.metrics.correlation import Nearest, Training
@@ -27,7 +28,6 @@ from mrigen.metrics.memorisation import (
 from mrigen.metrics.pictures import Rendering, magnitude_window
 from mrigen.progress import bar
 from mrigen.recipe.comparison import require_alike
-from mrigen.recipe.sampling import open_device
 from mrigen.report.figures import comparison
 from mrigen.report.histogram import histogram
 

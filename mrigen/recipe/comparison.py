@@ -13,6 +13,7 @@ from mrigen.data.images import open_images
 from mrigen.data.manifest import NAME as MANIFEST
 from mrigen.data.pool import Pool
 from mrigen.data.stores import open_store
+from mrigen.engine.launch import open_device
 from mrigen.errors import UsageError
 from mrigen.metrics.cache import Cache
 from mrigen.metrics.distance import Reference, reference_of
@@ -20,8 +21,7 @@ from mrigen.metrics.features import R64, Extractor, extractor, network_of
 from mrigen.metrics.proximal import AsMeasured, observations, observed
 from mrigen.metrics.reference import open_reference
 from mrigen.metrics.scores import FEW, METRICS, Compared, Metric, chosen
-from mrigen.progress import bar
-from mrigen.recipe.sampling import counted, open_device
+from mrigen.progress import bar, counted
 
 PROXIMAL = "proximal"
 PAPER_SAMPLES = 100

@@ -15,6 +15,7 @@ from mrigen.engine import build
 from mrigen.engine.distillation import DistillJob
 from mrigen.engine.logs import OpenLog
 from mrigen.engine.loop import drive
+from mrigen.engine.processes import alone
 from mrigen.engine.sampling import StudentSampler
 from mrigen.errors import NonFiniteLossError, UsageError
 from mrigen.files import write_json
@@ -76,10 +77,14 @@ def distill(study: Study) -> None:
 
     ended = _driven(job, folder, study, study.board(sampler))
     halflife, images = job.averages.chosen
-    write_json(folder / "selection.json", {**job.averages.described(), "ended": ended})
     chosen = student(job.images if images is None else images, halflife)
-    save_model(folder / "last", job.averages.last, chosen)
-    save_model(study.student_folder, job.result, chosen)
+
+    def write() -> None:
+        write_json(folder / "selection.json", {**job.averages.described(), "ended": ended})
+        save_model(folder / "last", job.averages.last, chosen)
+        save_model(study.student_folder, job.result, chosen)
+
+    alone(write)
 
 
 def measured_folder(folder: Path, images: float, halflife: float) -> Path:

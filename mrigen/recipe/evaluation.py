@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from mrigen.data.images import read_images, write_images
+from mrigen.engine.parts import Parts, forget
+from mrigen.engine.processes import alone, total
 from mrigen.engine.sampling import StudentSampler, TeacherSampler
 from mrigen.errors import UsageError
 from mrigen.files import write_json
@@ -20,8 +22,7 @@ from mrigen.metrics.distance import Reference
 from mrigen.metrics.features import extractor
 from mrigen.metrics.nearest import closeness
 from mrigen.metrics.reference import References, open_reference
-from mrigen.progress import bar
-from mrigen.recipe.sampling import counted, sampler_of
+from mrigen.recipe.sampling import sampler_of
 from mrigen.recipe.stages import Stage
 from mrigen.report.tables import summary_table
 from mrigen.report.views import view_of
@@ -33,27 +34,38 @@ BATCH = 250
 
 
 def evaluate(study: Study) -> dict[str, Any]:
-    """Sample, measure, draw and write ``summary.json``; what was sampled before is not sampled again."""
+    """Sample, measure, draw and write ``summary.json``; what was sampled before is not sampled again.
+
+    Several processes sample together; the first one measures, which is little beside sampling.
+    """
     params = study.recipe.evaluate
     references = open_reference(study.reference_folder, params.split)
     images = references.images(spread(len(references), params.samples))
     count = min(params.samples, len(images), len(study.store))
     if count < 2:
         raise UsageError(f"{study.reference_folder}: too few references to evaluate with ({count})")
+    sampled = {name: _sample(study, name, sampler, count) for name, sampler in _samplers(study).items()}
+    return alone(lambda: _measured(study, references, images, count, sampled))
+
+
+def _measured(
+    study: Study, references: References, images: Tensor, count: int, sampled: dict[str, _Sampled]
+) -> dict[str, Any]:
+    """The summary of observations, sampled images and references; written, drawn and shown."""
+    params = study.recipe.evaluate
     measure = _Measure(Reference.of(images, extractor(params.features)), references, params.radius)
     batch = study.store.measurements(spread(len(study.store), count))
     observed = batch.operator.as_image(batch.y)
     shown = {"reference": images, "zero-filled" if images.is_complex() else "observation": observed}
     view = view_of(references.image_shape)
     rows: dict[str, Any] = {"observation": measure([observed])}
-    for name, sampler in _samplers(study).items():
-        path, seconds = _sample(study, name, sampler, count)
+    for name, found in sampled.items():
         rows[name] = {
-            **measure(list(read_images(path))),
-            "seconds_per_1000": 1000 * seconds / count,
-            "evaluations": sampler.evaluations,
+            **measure(list(read_images(found.path))),
+            "seconds_per_1000": 1000 * found.seconds / count,
+            "evaluations": found.evaluations,
         }
-        shown[name] = next(read_images(path, view.compared))
+        shown[name] = next(read_images(found.path, view.compared))
     others = _other_references(study, references, count)
     if others is not None:
         rows["floor"] = measure([others])
@@ -125,22 +137,39 @@ def _samplers(study: Study) -> dict[str, TeacherSampler | StudentSampler]:
     return samplers
 
 
-def _sample(
-    study: Study, name: str, sampler: TeacherSampler | StudentSampler, count: int
-) -> tuple[Path, float]:
-    """Images of seeds 0 ... count - 1 in a stage of their own; the file and the seconds that it took."""
+@dataclass(frozen=True)
+class _Sampled:
+    """A file of images, the seconds that it took (of all processes together), evaluations per image."""
+
+    path: Path
+    seconds: float
+    evaluations: int
+
+
+def _sample(study: Study, name: str, sampler: TeacherSampler | StudentSampler, count: int) -> _Sampled:
+    """Images of seeds 0 ... count - 1 in a stage of their own."""
     folder = study.out / "samples" / name
     path, timing = folder / "images.h5", folder / "seconds.json"
 
     def work() -> None:
+        alone(lambda: forget(path))
         start = time.perf_counter()
-        with bar(f"sampling {name}", count, "img") as advance:
-            write_images(path, list(range(count)), counted(sampler(list(range(count))), advance))
-        write_json(timing, time.perf_counter() - start)
+        complex_valued = sampler.complex_valued
+        parts = Parts(path, settings, wanted, BATCH, sampler.shape, complex_valued=complex_valued)
+        parts.make(sampler, f"sampling {name}")
+        seconds = total([time.perf_counter() - start])[0]
 
+        def collect() -> None:
+            write_images(path, wanted, parts.read())
+            write_json(timing, seconds)
+            forget(path)
+
+        alone(collect)
+
+    wanted = list(range(count))
     reverse = study.recipe.evaluate.teachers.get(name)
     settings = {"model": study.fingerprint("student" if reverse is None else "teacher"), "count": count}
     if reverse is not None:
         settings["sampler"] = reverse
     Stage(f"samples of the {name}", folder, settings).run(work, study.console)
-    return path, float(json.loads(timing.read_text(encoding="utf-8")))
+    return _Sampled(path, float(json.loads(timing.read_text(encoding="utf-8"))), sampler.evaluations)

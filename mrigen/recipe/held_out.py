@@ -9,10 +9,10 @@ import torch
 
 from mrigen.data.stores import open_store
 from mrigen.engine import build
+from mrigen.engine.launch import open_device
 from mrigen.errors import UsageError
 from mrigen.metrics.held_out import batches_of, held_out_errors
 from mrigen.progress import track
-from mrigen.recipe.sampling import open_device
 
 
 @torch.inference_mode()

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-from lightning_fabric import Fabric
-from torch import Tensor
 
 from mrigen.checkpoints.description import read_description
 from mrigen.data.sample_files import write_nifti, writer_of
-from mrigen.data.spool import Spool
 from mrigen.data.stores import open_store
 from mrigen.diffusion.samplers import SAMPLERS
 from mrigen.engine import build
+from mrigen.engine.launch import open_device
+from mrigen.engine.parts import Parts, forget
+from mrigen.engine.processes import alone, gathered
 from mrigen.engine.sampling import StudentSampler, TeacherSampler
 from mrigen.errors import UsageError
 from mrigen.metrics.pictures import magnitude_window
-from mrigen.progress import Advance, bar
 from mrigen.report.views import view_of
 
 MOST = 10_000_000
@@ -39,21 +35,6 @@ def parse_seeds(text: str) -> list[int]:
             raise UsageError(f"--seeds {text}: write 0-49999 or 3,5,8")
         found.extend(range(low, high + 1))
     return found
-
-
-def open_device(device: str, precision: str = "32-true") -> Fabric:
-    """Lightning Fabric on one device.
-
-    Raises:
-        UsageError: there is no such device here.
-    """
-    try:
-        fabric = Fabric(accelerator=device, devices=1, precision=precision)
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"--device {device}: not available here ({reason}); try --device cpu") from error
-    fabric.launch()
-    return fabric
 
 
 def sampler_of(
@@ -83,20 +64,13 @@ def sampler_of(
     return TeacherSampler(build.load_teacher(folder)[0], objective, corruption, reverse, shape, batch)
 
 
-def counted(batches: Iterable[Tensor], advance: Advance) -> Iterator[Tensor]:
-    """Pass batches on and report their sizes."""
-    for batch in batches:
-        yield batch
-        advance(len(batch))
-
-
 def sample_model(
     folder: Path, out: Path, seeds: str, maps: Path | None, steps: int, batch: int, device: str
 ) -> dict[str, Path]:
     """Images of a model folder into a file or folder, with a picture of the first ones.
 
     Images are collected beside the result, so that the same command continues after an interruption; the
-    result is complete or absent.
+    result is complete or absent. Several processes share the seeds, and the first one writes the result.
 
     Args:
         folder: generator or teacher.
@@ -123,22 +97,24 @@ def sample_model(
     write = writer_of(out, sampler.shape, complex_valued=complex_valued)
     settings = {
         "model": read_description(folder).weights_sha256,
-        "seeds": hashlib.sha256(repr(wanted).encode()).hexdigest(),
         "sampler": spec if isinstance(sampler, TeacherSampler) else None,
         "maps": None if maps is None else str(maps.resolve()),
     }
-    spool = Spool(out, settings, sampler.shape, complex_valued=complex_valued)
-    if len(spool) < len(wanted):
-        sampler.to(open_device(device).device)
-    with bar("sampling", len(wanted), "img", len(spool)) as advance:
-        spool.extend(counted(sampler(wanted[len(spool) :]), advance))
-    write(out, wanted, spool.read)
-    written = {"images": out, "picture": out.with_suffix(".png")}
-    if complex_valued and out.is_file():
-        written["magnitudes"] = out.with_suffix(".nii")
-        write_nifti(written["magnitudes"], len(wanted), spool.read)
-    view = view_of(sampler.shape)
-    first = next(spool.read(view.shown))
-    view.several(first, magnitude_window(first) if complex_valued else None, written["picture"])
-    spool.remove()
-    return written
+    sampler.to(open_device(device).device)
+    parts = Parts(out, settings, wanted, batch, sampler.shape, complex_valued=complex_valued)
+    parts.make(sampler, "sampling")
+
+    def collect() -> dict[str, Path]:
+        write(out, wanted, parts.read)
+        written = {"images": out, "picture": out.with_suffix(".png")}
+        if complex_valued and out.is_file():
+            written["magnitudes"] = out.with_suffix(".nii")
+            write_nifti(written["magnitudes"], len(wanted), parts.read)
+        view = view_of(sampler.shape)
+        some = next(parts.read(view.shown))
+        view.several(some, magnitude_window(some) if complex_valued else None, written["picture"])
+        forget(out)
+        return written
+
+    gathered(len(wanted))
+    return alone(collect)

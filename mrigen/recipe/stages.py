@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from mrigen.engine.processes import alone, first
 from mrigen.errors import UsageError
 from mrigen.files import write_json
 
@@ -40,10 +41,26 @@ class Stage:
     def run(self, action: Callable[[], None], console: Console) -> bool:
         """Do the stage unless it is finished; returns whether anything was done.
 
+        Several processes do it together; the first one keeps the record.
+
         Raises:
             UsageError: the folder holds results of other settings, or what ``action`` raises; if it did
                 nothing yet, the folder is removed again.
         """
+        finished, new = alone(lambda: self._begin(console))
+        if finished:
+            return False
+        try:
+            action()
+        except UsageError:
+            if new and first():
+                self._withdraw()
+            raise
+        alone(lambda: write_json(self.folder / NAME, {"finished": True, "settings": dict(self.settings)}))
+        return True
+
+    def _begin(self, console: Console) -> tuple[bool, bool]:
+        """Check and write the record; whether the stage is finished, and whether it is new."""
         record = self._record()
         if record is not None and record["settings"] != json.loads(json.dumps(self.settings)):
             raise UsageError(
@@ -55,16 +72,9 @@ class Stage:
             console.print(
                 f"{self.name}: finished before, skipped ({self.folder})", highlight=False, markup=False
             )
-            return False
+            return True, False
         write_json(self.folder / NAME, {"finished": False, "settings": dict(self.settings)})
-        try:
-            action()
-        except UsageError:
-            if record is None:
-                self._withdraw()
-            raise
-        write_json(self.folder / NAME, {"finished": True, "settings": dict(self.settings)})
-        return True
+        return False, record is None
 
     def _withdraw(self) -> None:
         """Forget a stage that a mistake ended before it had anything: the corrected command is another."""

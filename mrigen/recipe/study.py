@@ -20,15 +20,16 @@ from mrigen.data.stores import Store, open_store
 from mrigen.diffusion.denoiser import NetworkDenoiser
 from mrigen.diffusion.samplers import SAMPLERS
 from mrigen.engine import build
+from mrigen.engine.launch import Spread, open_device
 from mrigen.engine.logs import OpenLog
 from mrigen.engine.loop import drive
+from mrigen.engine.processes import alone, first
 from mrigen.engine.sampling import TeacherSampler
 from mrigen.engine.teacher import TeacherJob
 from mrigen.errors import UsageError
 from mrigen.files import write_text
 from mrigen.recipe.board import NewSampler, board, require_tensorboard
 from mrigen.recipe.prepare import prepare
-from mrigen.recipe.sampling import open_device
 from mrigen.recipe.schema import Recipe
 from mrigen.recipe.stages import Stage
 
@@ -45,6 +46,7 @@ class Study:
         device: ``auto``, ``cpu``, ``cuda`` ...
         teacher: folder of a given teacher, instead of training one.
         reference: folder of references for evaluation, instead of the one beside the store.
+        strategy: how several processes train one network, ``ddp`` or ``fsdp``.
         tensorboard: log the trainings for TensorBoard too, beside their states.
 
     Raises:
@@ -59,6 +61,7 @@ class Study:
         device: str = "auto",
         teacher: Path | None = None,
         reference: Path | None = None,
+        strategy: Spread = "ddp",
         *,
         tensorboard: bool = False,
     ) -> None:
@@ -66,15 +69,15 @@ class Study:
             require_tensorboard()
         self._tensorboard = tensorboard
         self.recipe, self.out, self.console = recipe, out, console
-        self._device = device
+        self._device, self._strategy = device, strategy
         self._given_teacher = teacher
         self._given_store = recipe.data.store
         self._given_reference = reference if reference is not None else recipe.data.reference
 
     @cached_property
     def fabric(self) -> Fabric:
-        """Lightning Fabric on the chosen device."""
-        return open_device(self._device, self.recipe.precision)
+        """Lightning Fabric on the chosen device; several processes meet when it is first asked for."""
+        return open_device(self._device, self.recipe.precision, self._strategy)
 
     @property
     def store_folder(self) -> Path:
@@ -123,21 +126,23 @@ class Study:
         """Run a stage; a run folder that a mistake left without any stage is removed again."""
 
         def begin() -> None:
-            self._write_recipe()
+            alone(self._write_recipe)
             action()
 
+        self.fabric  # noqa: B018
         try:
             stage.run(begin, self.console)
         except UsageError:
-            if self.out.is_dir() and [path.name for path in self.out.iterdir()] == [RECIPE]:
+            if first() and self.out.is_dir() and [path.name for path in self.out.iterdir()] == [RECIPE]:
                 shutil.rmtree(self.out)
             raise
 
     def prepare(self) -> None:
-        """Simulate and prepare the data, unless a store was given."""
+        """Simulate and prepare the data, unless a store was given; of several processes the first does it."""
         if self._given_store is None:
             stage = Stage("data", self.out / "data", {"data": self._data_settings()})
-            self._run(stage, lambda: prepare(self.recipe.data, self.out, self.store_folder, self.console))
+            data = self.recipe.data
+            self._run(stage, lambda: alone(lambda: prepare(data, self.out, self.store_folder, self.console)))
 
     def _teacher_stage(self) -> Stage:
         settings = {
@@ -188,7 +193,7 @@ class Study:
             return TeacherSampler(average, objective, corruption, reverse, self.store.image_shape, size)
 
         drive(job, self.out / "teacher", self.fabric, "teacher", self.board(sampler))
-        save_model(self.teacher_folder, job.result, description)
+        alone(lambda: save_model(self.teacher_folder, job.result, description))
 
     def distill(self) -> None:
         """Distil the teacher into a generator of one or a few steps."""
@@ -200,7 +205,8 @@ class Study:
         """Compare observations, teacher and student with the references; figure and summary.json."""
         from mrigen.recipe.evaluation import evaluate
 
-        self._write_recipe()
+        self.fabric  # noqa: B018
+        alone(self._write_recipe)
         return evaluate(self)
 
     def run(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from tiny_jobs import StopAfter, distill_job, fabric, teacher_job, weights
 
 from mrigen.engine.loop import Interrupted, Job, drive
 from mrigen.engine.params import OptimizerParams, RunParams
+from mrigen.engine.shares import Share
 from mrigen.engine.states import load_state, save_state
 from mrigen.engine.teacher import sample_indices
 from mrigen.errors import NonFiniteLossError
@@ -47,7 +48,7 @@ def test_micro_batches_accumulate_to_the_mean_gradient(tmp_path):
     parts = []
     for index in range(2):
         single = teacher_job(**params)
-        single._micro(0, index)
+        single._micro(0, Share(index, 0.5, last=True))
         parts.append([p.grad.clone() for p in single.optimizer.module.parameters()])
     grads = []
     job.optimizer.adam.step = lambda: grads.extend(p.grad.clone() for p in job.optimizer.module.parameters())

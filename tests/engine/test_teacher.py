@@ -12,6 +12,7 @@ from mrigen.engine.ema import EMA
 from mrigen.engine.loop import drive
 from mrigen.engine.optimizers import Optimizer
 from mrigen.engine.params import OptimizerParams, TeacherParams
+from mrigen.engine.shares import Share
 from mrigen.engine.teacher import TeacherJob
 from mrigen.errors import UsageError
 from mrigen.networks import NETWORKS, PRECONDITIONERS
@@ -19,6 +20,7 @@ from mrigen.operators import Measurements
 from mrigen.operators.identity import Identity
 
 SHAPE = (1, 4, 4)
+ALL = Share(0, 1.0, last=True)
 LEFT = torch.tensor([1.0, 0.5, 0.0, -0.5]).expand(1, 4, 4)
 
 
@@ -160,7 +162,7 @@ def test_learning_rate_follows_the_images(params, rates):
     for number, rate in enumerate(rates):
         loss = optimizer.module(torch.ones(1, 2)).square().sum()
         loss.backward()
-        optimizer.step([loss.detach()], 100 * (number + 1))
+        optimizer.step([(ALL, loss.detach())], 100 * (number + 1))
         assert optimizer.adam.param_groups[0]["lr"] == pytest.approx(1e-2 * rate)
 
 
@@ -176,6 +178,6 @@ def test_gradients_are_clipped_to_the_norm():
     for scale in (1e3, 1e-3):
         loss = scale * optimizer.module(torch.ones(1, 2)).sum()
         loss.backward()
-        optimizer.step([loss.detach()], 1)
+        optimizer.step([(ALL, loss.detach())], 1)
     assert norms[0] == pytest.approx(1.0, rel=1e-3)
     assert norms[1] < 0.01

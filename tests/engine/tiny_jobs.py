@@ -1,12 +1,12 @@
 """Jobs of a second: a store in memory, a small network, teacher and distillation."""
 
 import torch
-from lightning_fabric import Fabric
 
 from mrigen.conventions import Conventions, NetworkDenoiser
 from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.distill import LOSSES
 from mrigen.engine.distillation import DistillJob
+from mrigen.engine.launch import open_device
 from mrigen.engine.params import DistillParams, TeacherParams
 from mrigen.engine.teacher import TeacherJob
 from mrigen.networks import NETWORKS, PRECONDITIONERS
@@ -63,20 +63,21 @@ def tiny_denoiser(seed=0):
     return NetworkDenoiser(model, Conventions())
 
 
-def fabric():
-    return Fabric(accelerator="cpu", devices=1)
+def fabric(strategy="ddp"):
+    """One CPU process, or one of several under torchrun."""
+    return open_device("cpu", strategy=strategy)
 
 
-def teacher_job(**params):
+def teacher_job(*, strategy="ddp", **params):
     store = TinyStore()
     objective = OBJECTIVES.build({"name": "ambient"}, corruption=MRICorruption(store, store.law))
     settings = TeacherParams(
         **{"images": 48, "batch": 4, "snapshot_images": 16, "ema_halflife": 20, **params}
     )
-    return TeacherJob(settings, tiny_denoiser(), objective, store, fabric(), seed=7)
+    return TeacherJob(settings, tiny_denoiser(), objective, store, fabric(strategy), seed=7)
 
 
-def distill_job(score=None, **params):
+def distill_job(score=None, *, strategy="ddp", **params):
     store = TinyStore()
     corruption = MRICorruption(store, store.law)
     objective = OBJECTIVES.build({"name": "ambient"}, corruption=corruption)
@@ -99,7 +100,7 @@ def distill_job(score=None, **params):
         loss,
         corruption,
         (1, 8, 8),
-        fabric(),
+        fabric(strategy),
         seed=7,
         score=score,
         fresh=tiny_denoiser,

@@ -17,9 +17,8 @@ from mrigen.conventions import Conventions
 from mrigen.data.images import open_images
 from mrigen.data.sample_files import to_bytes, write_nifti, writer_of
 from mrigen.data.spool import Spool
-from mrigen.engine import build
+from mrigen.engine import build, parts
 from mrigen.errors import UsageError
-from mrigen.recipe import sampling
 
 SHAPE = (3, 4, 6)
 
@@ -189,7 +188,7 @@ def sample(model, out, *more):
 def test_interrupted_sampling_continues(model, tmp_path, monkeypatch):
     """Killed in the middle, the second call makes only what is missing, and the file is the same."""
     assert sample(model, tmp_path / "whole.npz", "--seeds", "0-9", "--batch", "2") == 0
-    real, made = sampling.counted, []
+    real, made = parts.counted, []
 
     def dies(batches, advance):
         for batch in real(batches, advance):
@@ -198,12 +197,10 @@ def test_interrupted_sampling_continues(model, tmp_path, monkeypatch):
             made.append(len(batch))
             yield batch
 
-    monkeypatch.setattr(sampling, "counted", dies)
+    monkeypatch.setattr(parts, "counted", dies)
     assert sample(model, tmp_path / "parts.npz", "--seeds", "0-9", "--batch", "2") == 130
     assert not (tmp_path / "parts.npz").exists()
-    monkeypatch.setattr(
-        sampling, "counted", lambda batches, advance: map(count(made), real(batches, advance))
-    )
+    monkeypatch.setattr(parts, "counted", lambda batches, advance: map(count(made), real(batches, advance)))
     assert sample(model, tmp_path / "parts.npz", "--seeds", "0-9", "--batch", "2") == 0
     assert made == [2] * 5
     assert (tmp_path / "parts.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()

@@ -1,0 +1,62 @@
+"""Lightning Fabric on one device, or on one device per process under ``torchrun``."""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal
+
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+
+from mrigen import ranks
+from mrigen.engine.sharding import shard
+from mrigen.errors import UsageError
+
+Spread = Literal["ddp", "fsdp"]
+
+
+def open_device(device: str, precision: str = "32-true", strategy: Spread = "ddp") -> Fabric:
+    """Lightning Fabric, launched: this process on a device of its own.
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda``, ``mps``.
+        precision: of the networks.
+        strategy: how several processes train one network: ``ddp``, everyone has all of it, or ``fsdp``,
+            everyone has a part of its weights, gradients and moments.
+
+    Raises:
+        UsageError: there is no such device here, fewer devices than processes, or nobody to share with.
+    """
+    together = ranks.world_size() > 1
+    if strategy == "fsdp" and not together:
+        raise UsageError(
+            "--strategy fsdp: spreads a network over processes; start it with torchrun --nproc-per-node N"
+        )
+    count = ranks.local_world_size() if together else 1
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    logging.getLogger("lightning_utilities").setLevel(logging.WARNING)
+    try:
+        fabric = Fabric(
+            accelerator=device,
+            devices=count,
+            num_nodes=ranks.world_size() // count,
+            precision=precision,
+            strategy=_strategy(strategy) if together else "auto",
+            plugins=[TorchElasticEnvironment() if together else LightningEnvironment()],
+        )
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        many = f" for {count} processes per node" if together else ""
+        raise UsageError(
+            f"--device {device}: not available here{many} ({reason}); try --device cpu"
+        ) from error
+    fabric.launch()
+    return fabric
+
+
+def _strategy(name: Spread) -> Strategy:
+    if name == "fsdp":
+        return ModelParallelStrategy(shard, data_parallel_size=ranks.world_size(), tensor_parallel_size=1)
+    # Buffers are constants here; broadcasting them would make every forward pass a meeting.
+    return DDPStrategy(broadcast_buffers=False)

@@ -1,0 +1,99 @@
+"""What the processes of a run tell each other beside gradients: flags, losses, small objects.
+
+Everything here goes through the CPU (gloo), waits as long as it takes (the first process may prepare data
+for hours while NCCL's watchdog sleeps), and is nothing at all in a run of one process. Every process has to
+make the same calls in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import cache
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import distributed
+
+from mrigen import ranks
+from mrigen.errors import LostProcessError
+
+T = TypeVar("T")
+
+PATIENCE = timedelta(days=30)
+LOST = ("closed by peer", "reset by peer", "broken pipe", "socket closed", "connection refused", "nccl")
+
+
+def first() -> bool:
+    """Whether this process is the one that writes files and talks to the user."""
+    return ranks.rank() == 0
+
+
+def total(values: list[float]) -> list[float]:
+    """Sums over all processes."""
+    if not _together():
+        return values
+    sums = torch.tensor(values, dtype=torch.float64)
+    with watched():
+        distributed.all_reduce(sums, group=_group())
+    return cast("list[float]", sums.tolist())
+
+
+def any_of(flag: bool) -> bool:
+    """Whether the flag is set in one process at least."""
+    return total([float(flag)])[0] > 0
+
+
+def told(value: T) -> T:
+    """The first process's value."""
+    box = [value]
+    if _together():
+        with watched():
+            distributed.broadcast_object_list(box, group=_group())
+    return box[0]
+
+
+def gathered(value: T) -> list[T]:
+    """Every process's value, in order."""
+    if not _together():
+        return [value]
+    values: list[Any] = [None] * ranks.world_size()
+    with watched():
+        distributed.all_gather_object(values, value, group=_group())
+    return values
+
+
+def alone(action: Callable[[], T]) -> T:
+    """What the first process gets from an action, while the others wait for it.
+
+    When the action fails, the first process ends with its error, and the others with ``LostProcessError``.
+    """
+    return told(action() if first() else cast("T", None))
+
+
+@contextmanager
+def watched() -> Iterator[None]:
+    """Turn the failed communication with a process that has ended into one line.
+
+    Raises:
+        LostProcessError: another process has ended.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if _together() and any(words in str(error).lower() for words in LOST):
+            raise LostProcessError(
+                "another process of this run has ended, see what it says; what was saved is whole, and the "
+                "same command continues it"
+            ) from error
+        raise
+
+
+def _together() -> bool:
+    return ranks.world_size() > 1
+
+
+@cache
+def _group() -> Any:
+    return distributed.new_group(backend="gloo", timeout=PATIENCE)

@@ -1,0 +1,105 @@
+"""What each process of ``test_spread.py`` does under torchrun: ``spread_worker.py TASK FOLDER``."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from tiny_jobs import StopAfter, distill_job, teacher_job, weights
+
+from mrigen.engine.loop import Interrupted, drive
+from mrigen.engine.processes import first, gathered
+
+MAKE = {"teacher": teacher_job, "student": distill_job}
+SIZES = {"batch": 6, "micro_batch": 2, "images": 36, "snapshot_images": 12}
+
+
+def norm(generator):
+    """A selection metric without randomness."""
+    return float(sum(p.square().sum() for p in generator.parameters()))
+
+
+def job(name, strategy):
+    """Three micro-batches a step: one process has two of them, the other one."""
+    if name == "teacher":
+        return teacher_job(strategy=strategy, **SIZES)
+    chosen = {"every_images": 12, "samples": 4}
+    return distill_job(norm, strategy=strategy, selection=chosen, fake_steps=2, **SIZES)
+
+
+def traced(some, folder):
+    """Run a job; its logs step by step."""
+    real, logs = some.step, []
+    some.step = lambda number: logs.append(real(number)) or logs[-1]
+    drive(some, folder, some.fabric, folder.name)
+    return logs
+
+
+def compare(folder, strategy):
+    """Whole runs, and the same with a break after four steps, which loses two of them."""
+    found = {}
+    for name in MAKE:
+        whole, broken, continued = (job(name, strategy) for _ in range(3))
+        found[name] = traced(whole, folder / f"{name}-whole")
+        StopAfter(broken, 3)
+        try:
+            drive(broken, folder / f"{name}-parts", broken.fabric, name)
+        except MemoryError:
+            drive(continued, folder / f"{name}-parts", continued.fabric, name)
+        vectors = gathered([weights(whole), weights(continued)])
+        found[f"{name}-identical"] = all(
+            torch.equal(one, other) for one in vectors[0] for vector in vectors for other in vector
+        )
+        if first():
+            torch.save(weights(whole), folder / f"{name}.pt")
+    return found
+
+
+def at_step(some, step, action):
+    """Do something in the second process before a step."""
+    real = some.step
+
+    def stepped(number):
+        if number == step and not first():
+            action()
+        return real(number)
+
+    some.step = stepped
+
+
+def stop(folder):
+    """SIGTERM to the second process alone, then SIGKILL."""
+    some = job("teacher", "ddp")
+    at_step(some, 2, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    try:
+        drive(some, folder / "stopped", some.fabric, "teacher")
+    except Interrupted:
+        where = gathered(some.images)
+        if first():
+            (folder / "stopped.json").write_text(json.dumps(where))
+    some = job("teacher", "ddp")
+    at_step(some, 4, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    drive(some, folder / "stopped", some.fabric, "teacher")
+
+
+def go_on(folder):
+    """Finish what died."""
+    some = job("teacher", "ddp")
+    drive(some, folder / "stopped", some.fabric, "teacher")
+    if first():
+        torch.save(weights(some), folder / "continued.pt")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    task, folder = sys.argv[1], Path(sys.argv[2])
+    if task == "continue":
+        go_on(folder)
+    else:
+        for strategy in ("ddp", "fsdp"):
+            found = compare(folder / strategy, strategy)
+            if first():
+                (folder / f"{strategy}.json").write_text(json.dumps(found))
+        stop(folder)

@@ -1,0 +1,118 @@
+"""Two processes under torchrun against one: losses, weights, exact continuation, stops and deaths."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from spread_worker import MAKE, job, traced
+
+from mrigen.engine.params import TeacherParams
+from mrigen.engine.shares import Shares
+from mrigen.errors import UsageError
+
+HERE = Path(__file__).parent
+
+
+def torchrun(*arguments, processes=2):
+    """Run a script in several processes, as users do."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return subprocess.run(
+        [*command, "--nproc-per-node", str(processes), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=900,
+    )
+
+
+@pytest.fixture(scope="module")
+def spread(tmp_path_factory):
+    """Everything that two processes do until the second one is killed."""
+    folder = tmp_path_factory.mktemp("spread")
+    return folder, torchrun(HERE / "spread_worker.py", "compare", folder)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """Loss curves and weights of one process."""
+    folder, found = tmp_path_factory.mktemp("alone"), {}
+    for name in MAKE:
+        some = job(name, "ddp")
+        found[name] = traced(some, folder / name), torch.cat([p.flatten() for p in some.result.parameters()])
+    return found
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("name", MAKE)
+def test_two_processes_give_the_curve_of_one(spread, alone, name, strategy):
+    """Three micro-batches shared by two: losses and averaged weights, with the selection metric's logs."""
+    folder, run = spread
+    assert (folder / f"{strategy}.json").is_file(), run.stderr
+    found = json.loads((folder / f"{strategy}.json").read_text())[name]
+    curve, weights = alone[name]
+    assert [sorted(logs) for logs in found] == [sorted(logs) for logs in curve]
+    for mine, theirs in zip(curve, found, strict=True):
+        assert theirs == pytest.approx(mine, rel=1e-4, abs=1e-4)
+    torch.testing.assert_close(torch.load(folder / strategy / f"{name}.pt"), weights, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("name", MAKE)
+def test_continued_run_is_bit_identical(spread, name, strategy):
+    folder, run = spread
+    assert (folder / f"{strategy}.json").is_file(), run.stderr
+    assert json.loads((folder / f"{strategy}.json").read_text())[f"{name}-identical"]
+
+
+def test_a_signal_to_one_stops_all_and_a_death_ends_all(spread):
+    """Both stop after the same step; a later death is told in one line, and the state goes on."""
+    folder, run = spread
+    assert json.loads((folder / "stopped.json").read_text()) == [18, 18]
+    assert run.returncode != 0
+    assert "another process of this run has ended" in run.stderr
+    again = torchrun(HERE / "spread_worker.py", "continue", folder)
+    assert again.returncode == 0, again.stderr
+    continued, whole = torch.load(folder / "continued.pt"), torch.load(folder / "ddp" / "teacher.pt")
+    assert torch.equal(continued, whole)
+
+
+@pytest.mark.parametrize(("micro_batches", "processes"), [(1, 1), (4, 2), (5, 2), (5, 3), (7, 7), (8, 3)])
+def test_gradients_average_to_the_mean_over_micro_batches(micro_batches, processes):
+    """Every process has as many shares; weighted, each micro-batch counts once in the average."""
+    params = TeacherParams(images=1, batch=2 * micro_batches, micro_batch=2)
+    every = [list(Shares("teacher", params, Rank(rank, processes))) for rank in range(processes)]
+    assert len({len(shares) for shares in every}) == 1
+    weight = torch.zeros(micro_batches, dtype=torch.float64)
+    for shares in every:
+        assert [share.last for share in shares] == [False] * (len(shares) - 1) + [True]
+        for share in shares:
+            weight[share.index] += share.weight / processes
+    torch.testing.assert_close(weight, torch.full_like(weight, 1 / micro_batches))
+
+
+class Rank:
+    def __init__(self, rank, size):
+        self.global_rank, self.world_size = rank, size
+
+
+@pytest.mark.parametrize(
+    ("batch", "micro", "processes", "advice"),
+    [
+        (64, None, 8, "--set distill.micro_batch=8 gives"),
+        (24, 12, 5, "--set distill.micro_batch=4 gives"),
+        (4, None, 8, "start at most 4"),
+    ],
+)
+def test_too_few_micro_batches_are_refused_with_the_setting_that_works(batch, micro, processes, advice):
+    params = TeacherParams(images=1, batch=batch, micro_batch=micro)
+    with pytest.raises(UsageError, match=advice):
+        Shares("distill", params, Rank(0, processes))
+    better = advice.partition("=")[2].partition(" ")[0]
+    if better:
+        fixed = params.model_copy(update={"micro_batch": int(better)})
+        assert len(list(Shares("distill", fixed, Rank(0, processes)))) > 0
