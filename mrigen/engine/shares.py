@@ -48,8 +48,8 @@ class Shares:
         count, processes = params.micro_batches, fabric.world_size
         if count < processes:
             raise UsageError(
-                f"{section}.micro_batch: {processes} processes cannot share {count} micro-batches of "
-                f"{params.batch // count} images; {_remedy(section, params.batch, processes)}"
+                f"{section}: {count} micro-batch{'es' * (count > 1)} of {params.batch // count} images, "
+                f"too few for {processes} processes; {_remedy(section, params.batch, processes)}"
             )
         self._count, self._rank, self._processes, self._fabric = count, fabric.global_rank, processes, fabric
 

@@ -22,11 +22,15 @@ def norm(generator):
 
 
 def job(name, strategy):
-    """Three micro-batches a step: one process has two of them, the other one."""
+    """Three micro-batches a step: one process has two of them, the other one.
+
+    The student's loss has every part: a fake score, a teacher, and a second look at the generator.
+    """
     if name == "teacher":
         return teacher_job(strategy=strategy, **SIZES)
     chosen = {"every_images": 12, "samples": 4}
-    return distill_job(norm, strategy=strategy, selection=chosen, fake_steps=2, **SIZES)
+    loss = {"name": "dmd", "regression": {"pairs": 3, "sampler": {"name": "heun", "steps": 2}}}
+    return distill_job(norm, strategy=strategy, selection=chosen, fake_steps=2, loss=loss, **SIZES)
 
 
 def traced(some, folder):

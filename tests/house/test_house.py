@@ -68,7 +68,11 @@ def test_wheel_holds_every_module_recipe_and_asset(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = {str(p.relative_to(ROOT)) for p in (ROOT / "mrigen").rglob("*.py")}
     for folder in ("data_prep", "recipes"):
-        found = [*(ROOT / folder).rglob("*.py"), *(ROOT / folder).rglob("*.yaml")]
+        found = [
+            *(ROOT / folder).rglob("*.py"),
+            *(ROOT / folder).rglob("*.yaml"),
+            *(ROOT / folder).rglob("*.sbatch"),
+        ]
         expected |= {f"mrigen/{p.relative_to(ROOT)}" for p in found}
     expected |= {"mrigen/assets/colin27_t1_1mm.npz", "mrigen/assets/NOTICE", "mrigen/py.typed"}
     assert expected <= names
