@@ -77,10 +77,7 @@ def test_samples_are_those_of_one_process_and_the_first_one_evaluates(alone, tmp
     made, one, two = alone / "run", tmp_path / "one", tmp_path / "two"
     two.mkdir()
     assert [run(arguments) for arguments in commands(made, one)] == [0, 0, 0]
-    refused = [
-        ["recipes", "list"],
-        ["train", *STUDY, "--data", str(made / "store"), "--out", str(two / "run")],
-    ]
+    wrong = ["train", *STUDY, "--data", str(made / "store"), "--out", str(two / "run")]
     (tmp_path / "asked.json").write_text(json.dumps([*commands(made, two), ["recipes", "list"], wrong]))
     done = torchrun(HERE / "commands_worker.py", tmp_path / "asked.json")
     assert done.returncode == 0, done.stderr
