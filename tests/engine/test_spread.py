@@ -50,7 +50,10 @@ def alone(tmp_path_factory):
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 @pytest.mark.parametrize("name", MAKE)
 def test_two_processes_give_the_curve_of_one(spread, alone, name, strategy):
-    """Three micro-batches shared by two: losses and averaged weights, with the selection metric's logs."""
+    """Three micro-batches shared by two: losses, selection metric and averaged weights.
+
+    Weights are compared as a whole: Adam makes steps of the learning rate of gradients that are rounding.
+    """
     folder, run = spread
     assert (folder / f"{strategy}.json").is_file(), run.stderr
     found = json.loads((folder / f"{strategy}.json").read_text())[name]
@@ -58,7 +61,8 @@ def test_two_processes_give_the_curve_of_one(spread, alone, name, strategy):
     assert [sorted(logs) for logs in found] == [sorted(logs) for logs in curve]
     for mine, theirs in zip(curve, found, strict=True):
         assert theirs == pytest.approx(mine, rel=1e-4, abs=1e-4)
-    torch.testing.assert_close(torch.load(folder / strategy / f"{name}.pt"), weights, rtol=1e-4, atol=1e-5)
+    found = torch.load(folder / strategy / f"{name}.pt")
+    assert (found - weights).norm() < 1e-4 * weights.norm()
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
