@@ -86,8 +86,8 @@ def test_samples_are_those_of_one_process_and_the_first_one_evaluates(alone, tmp
     for name in ("student.npz", "student.png", "t.h5", "t.nii"):
         assert (one / name).read_bytes() == (two / name).read_bytes()
     found, expected = (json.loads((f / "n.json").read_text())["results"][0] for f in (two, one))
-    assert found.pop("samples") != expected.pop("samples")
-    assert found == pytest.approx(expected)
+    assert found["fd"] == pytest.approx(expected["fd"])
+    assert found["n"] == 10
     assert done.stdout.count("images: ") == 2
     assert done.stderr.count("mrigen recipes: works in one process; start it without torchrun") == 1
     advice = "teacher: 1 micro-batch of 8 images, too few for 2 processes; --set teacher.micro_batch=4"
