@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mrigen.errors import UsageError
 from mrigen.files import write_json
 
 ROWS, RECORD = "rows.bin", "record.json"
@@ -31,12 +32,17 @@ class Spool:
         settings: everything that decides the images, JSON values only.
         shape: (C, H, W) of one image.
         complex_valued: complex64, or float32.
+
+    Raises:
+        UsageError: the folder is a link, which may lead to what is somebody else's.
     """
 
     def __init__(
         self, out: Path, settings: Mapping[str, Any], shape: tuple[int, int, int], *, complex_valued: bool
     ) -> None:
         self.folder = out.with_name(f".{out.name}.partial")
+        if self.folder.is_symlink():
+            raise UsageError(f"{self.folder}: is a link; remove it or choose another --out")
         self.shape, self._dtype = shape, DTYPES[complex_valued]
         self._bytes = int(np.prod(shape)) * self._dtype.itemsize
         wanted = json.loads(json.dumps({**settings, "shape": shape, "dtype": str(self._dtype)}))

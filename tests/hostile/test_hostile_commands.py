@@ -172,6 +172,12 @@ def test_outputs_that_cannot_be(refused, writing, tmp_path, tmp_path_factory, mo
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_collected_images_do_not_go_where_a_link_leads(refused, tmp_path, model):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / ".out.h5.partial").symlink_to(tmp_path / "mine")
+    refused("sample", model, "--out", tmp_path / "out.h5", "--seeds", "0-1", "--device", "cpu")
+
+
 @pytest.mark.parametrize("command", WRITERS)
 def test_a_full_disk(writing, tmp_path, monkeypatch, capsys, command):
     """The disk is full when the first file is flushed: one line, and no half-written file."""
