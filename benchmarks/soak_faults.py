@@ -21,6 +21,7 @@ import torch
 import mrigen.data_prep.image_job
 import mrigen.data_prep.job
 import mrigen.recipe.comparison
+import mrigen.recipe.distillation
 import mrigen.recipe.evaluation
 import mrigen.recipe.prepare
 import mrigen.recipe.study  # noqa: F401
