@@ -30,12 +30,12 @@ import torch
 from benchmarks.espirit import machine
 from benchmarks.process_tree import Cost, measure
 
-from mrigen.data_prep import job
+from mrigen.data_prep import anatomy, job
 from mrigen.data_prep.options import Options
 from mrigen.data_prep.simulate import Simulation
 from mrigen.data_prep.simulate_job import simulate
 
-ACCELERATION, ACS_LINES = 4, 24
+ACCELERATION = 4
 FUNCTIONS = {
     "read": "reading the raw k-space",
     "sha256": "checksums of the raw files and of the store",
@@ -72,15 +72,15 @@ def forget(folder: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def commands(raw: dict[int, Path], jobs: list[int], virtual_coils: int) -> dict[tuple[str, int], list[str]]:
+def commands(raw: dict[int, Path], options: argparse.Namespace) -> dict[tuple[str, int], list[str]]:
     """Every program with the number of volumes that it prepares; OUT is to be added."""
-    shared = ["--acceleration", str(ACCELERATION), "--acs-lines", str(ACS_LINES)]
-    shared += ["--virtual-coils", str(virtual_coils)]
+    shared = ["--acceleration", str(ACCELERATION), "--acs-lines", str(options.acs_lines)]
+    shared += ["--virtual-coils", str(options.virtual_coils)]
     fewest = min(raw)
     loop = [sys.executable, "-m", "benchmarks.sigpy_loop", str(raw[fewest]), *shared]
     found = {("sigpy loop", fewest): loop}
     for number, folder in raw.items():
-        for count in jobs:
+        for count in options.jobs:
             ours = [sys.executable, "-m", "mrigen", "prep-fastmri", str(folder), *shared, "--no-references"]
             found[f"mrigen --jobs {count}", number] = [*ours, "--jobs", str(count)]
     return found
@@ -93,7 +93,7 @@ def compare(
     costs: dict[tuple[str, int], list[Cost]] = defaultdict(list)
     scales: dict[str, np.ndarray] = {}
     for _ in range(options.rounds):
-        for (name, number), command in commands(raw, options.jobs, options.virtual_coils).items():
+        for (name, number), command in commands(raw, options).items():
             out = scratch / "out"
             threads = str(max(options.jobs)) if name == "sigpy loop" else "1"
             if options.cold:
@@ -132,9 +132,9 @@ def rows(costs: dict[tuple[str, int], list[Cost]], slices: int) -> list[dict[str
     return found
 
 
-def profile(raw: Path, virtual_coils: int, scratch: Path) -> dict[str, float]:
+def profile(raw: Path, given: argparse.Namespace, scratch: Path) -> dict[str, float]:
     """Cumulative seconds of the functions named in FUNCTIONS, and of the whole."""
-    options = Options(acceleration=ACCELERATION, acs_lines=ACS_LINES, virtual_coils=virtual_coils)
+    options = Options(acceleration=ACCELERATION, acs_lines=given.acs_lines, virtual_coils=given.virtual_coils)
     profiler = cProfile.Profile()
     profiler.runcall(job.run, [raw], scratch / "profiled", options, references=None, jobs=1)
     found = dict.fromkeys(("run", *FUNCTIONS), 0.0)
@@ -152,6 +152,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--coils", type=int, default=16)
     parser.add_argument("--virtual-coils", type=int, default=4)
+    parser.add_argument("--acs-lines", type=int, default=24)
     parser.add_argument("--matrix", type=int, nargs=2, default=(320, 320))
     parser.add_argument("--slices", type=int, default=8)
     parser.add_argument("--volumes", type=_numbers, default=[1, 4])
@@ -163,7 +164,11 @@ def main() -> None:
     options = parser.parse_args()
     height, width = options.matrix
     simulation = Simulation(
-        coils=options.coils, slices=options.slices, matrix=(height, width), oversampling=2
+        anatomy=anatomy.digest(None),
+        coils=options.coils,
+        slices=options.slices,
+        matrix=(height, width),
+        oversampling=2,
     )
     result: dict[str, object] = {
         "machine": machine(max(options.jobs)),
@@ -190,7 +195,7 @@ def main() -> None:
             )
         print(f"scales of the slices differ by {deviation:.1e} at most")
         if options.profile:
-            result["profile_s"] = found = profile(raw[min(raw)], options.virtual_coils, scratch)
+            result["profile_s"] = found = profile(raw[min(raw)], options, scratch)
             print(f"{found['run']:8.2f} s in all, one process")
             for name, what in FUNCTIONS.items():
                 print(f"{found[name]:8.2f} s  {what}")
