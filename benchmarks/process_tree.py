@@ -48,7 +48,8 @@ def measure(command: Sequence[str], environment: Mapping[str, str]) -> Cost:
     watch = threading.Thread(target=_watch, args=(process.pid, ended, peaks))
     watch.start()
     assert process.stderr is not None
-    said = process.stderr.read()
+    with process.stderr as stream:
+        said = stream.read()
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)

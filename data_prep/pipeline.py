@@ -27,6 +27,7 @@ from mrigen.seeds import generator
 from . import sampling, steps
 from .fastmri_read import ReadSlices, Scan
 from .options import Options, choose_slices
+from .overlap import ahead
 from .sampling import Sampling
 
 CHUNK_BYTES = 64 << 20
@@ -114,11 +115,12 @@ class Pipeline:
         return cls(scan, options, slices, shape, masks, required, whitening, noise, references)
 
     def run(self, read: ReadSlices) -> Iterator[PreparedSlices]:
-        """Prepare the selected slices, a few at a time."""
+        """Prepare the selected slices, a few at a time; the next ones are read meanwhile."""
         at_once = max(1, CHUNK_BYTES // self.scan.slice_bytes)
-        for first in range(0, len(self.slices), at_once):
-            positions = slice(first, min(first + at_once, len(self.slices)))
-            yield self._prepare(read(self.slices[positions]), positions)
+        firsts = range(0, len(self.slices), at_once)
+        parts = [slice(first, min(first + at_once, len(self.slices))) for first in firsts]
+        for positions, kspace in zip(parts, ahead(read(self.slices[part]) for part in parts), strict=True):
+            yield self._prepare(kspace, positions)
 
     def _prepare(self, kspace: Tensor, positions: slice) -> PreparedSlices:
         self._require_data(kspace, positions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from mrigen.files import sha256
 from .fastmri_read import inspect, open_slices
 from .folder import FULL
 from .options import Options
+from .overlap import behind
 from .pipeline import Pipeline, PreparedSlices
 
 
@@ -67,9 +69,10 @@ def prepare(task: Task) -> Outcome:
     A fault of this one file is an outcome; a full disk is not.
     """
     try:
-        checksum = sha256(task.source)
-        done = _finished(task, checksum)
-        return Outcome(done, skipped=True) if done else Outcome(_prepare(task, checksum))
+        with ThreadPoolExecutor(1) as thread:
+            checksum = thread.submit(sha256, task.source)
+            done = _finished(task, checksum)
+            return Outcome(done, skipped=True) if done else Outcome(_prepare(task, checksum))
     except UsageError as error:
         return Outcome(failure=_named(task.source, str(error)))
     except OSError as error:
@@ -78,7 +81,7 @@ def prepare(task: Task) -> Outcome:
         return Outcome(failure=_named(task.source, str(error)))
 
 
-def _prepare(task: Task, checksum: str) -> Volume:
+def _prepare(task: Task, checksum: Future[str]) -> Volume:
     scan = inspect(task.source)
     statistics: list[SliceStatistics] = []
     with open_slices(scan) as read:
@@ -93,15 +96,20 @@ def _prepare(task: Task, checksum: str) -> Volume:
             if task.references is None
             else new_volume(task.references / task.name, count) as other,
         ):
-            for part in pipeline.run(read):
+
+            def write(part: PreparedSlices) -> None:
                 store.append(_stored(pipeline, part, points))
                 if other is not None and part.reference is not None:
                     other.append({REFERENCE: part.reference.numpy()})
-                statistics += _statistics(pipeline, part)
+
+            with behind() as later:
+                for part in pipeline.run(read):
+                    later(write, part)
+                    statistics += _statistics(pipeline, part)
             volume = Volume(
                 file=task.name,
                 source=task.source.name,
-                source_sha256=checksum,
+                source_sha256=checksum.result(),
                 split=task.options.part(task.source.stem),
                 shape=pipeline.shape,
                 acs_lines=pipeline.sampling.acs_lines,
@@ -150,18 +158,13 @@ def _statistics(pipeline: Pipeline, part: PreparedSlices) -> list[SliceStatistic
     ]
 
 
-def _finished(task: Task, checksum: str) -> Volume | None:
+def _finished(task: Task, checksum: Future[str]) -> Volume | None:
     folders = [("measurements", task.out)]
     if task.references is not None:
         folders.append(("reference", task.references))
     records = [(kind, read_record(folder / task.name, VolumeRecord)) for kind, folder in folders]
-    good = all(
-        r is not None
-        and r.kind == kind
-        and r.parameters == task.parameters
-        and r.volume.source_sha256 == checksum
-        for kind, r in records
-    )
+    good = all(r is not None and r.kind == kind and r.parameters == task.parameters for kind, r in records)
+    good = good and all(r.volume.source_sha256 == checksum.result() for _, r in records if r is not None)
     return records[0][1].volume if good and records[0][1] else None
 
 
