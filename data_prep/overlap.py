@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -16,12 +17,15 @@ T = TypeVar("T")
 def ahead(items: Iterable[T]) -> Iterator[T]:
     """The same items; the next one is made in another thread while the caller works on one."""
     source = iter(items)
-    end = object()
+
+    def take() -> list[T]:
+        return list(islice(source, 1))
+
     with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(next, source, end)
-        while (item := coming.result()) is not end:
-            coming = thread.submit(next, source, end)
-            yield item
+        coming = thread.submit(take)
+        while item := coming.result():
+            coming = thread.submit(take)
+            yield item[0]
 
 
 @contextmanager

@@ -55,8 +55,8 @@ def mismatch(kspace: Tensor, operator: MultiCoilMRI) -> Tensor:
     Returns:
         How far the data are from the model, (n,), float32: noise, motion and what the maps miss.
     """
-    x = torch.zeros_like(operator.adjoint(kspace))
     residual = operator.adjoint(kspace)
+    x = torch.zeros_like(residual)
     direction, power = residual, _square(residual)
     for _ in range(CG_STEPS):
         curved = operator.normal(direction)
