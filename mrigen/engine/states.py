@@ -19,7 +19,7 @@ def save_state(folder: Path, images: int, state: State, keep: int) -> None:
     """Write the state reached after ``images`` images and forget all but the last ``keep``.
 
     The checksum file is written last: a state without one was interrupted and does not count. States of
-    more images are those that ``load_state`` passed over; they go too.
+    more images are those that ``newest_state`` passed over; they go too.
     """
     path = folder / f"state-{images:012d}.pt"
     with atomic(path) as temporary:
@@ -30,12 +30,6 @@ def save_state(folder: Path, images: int, state: State, keep: int) -> None:
     for old in states[: max(0, here - keep)] + states[here:]:
         old.with_suffix(".json").unlink()
         old.unlink(missing_ok=True)
-
-
-def load_state(folder: Path, device: torch.device | str = "cpu") -> State | None:
-    """The newest state that is whole, or None; a damaged one is passed over with a warning."""
-    path = newest_state(folder)
-    return None if path is None else read_state(path, device)
 
 
 def newest_state(folder: Path) -> Path | None:

@@ -8,10 +8,10 @@ import time
 
 import pytest
 import torch
-from tiny_jobs import distill_job, fabric, teacher_job, weights
+from tiny_jobs import distill_job, fabric, newest, teacher_job, weights
 
 from mrigen.engine.loop import drive
-from mrigen.engine.states import load_state, save_state
+from mrigen.engine.states import save_state
 from mrigen.errors import UsageError
 from mrigen.files import locked
 
@@ -77,7 +77,7 @@ def test_a_preempted_run_has_lost_no_step(tmp_path, make):
         done += os.read(read, 1)
     kill(child, 0, signal.SIGTERM)
     done += os.read(read, 1000) if _waiting(read) else b""
-    assert load_state(tmp_path)["images"] == 4 * (done[-1] + 1)
+    assert newest(tmp_path)["images"] == 4 * (done[-1] + 1)
 
 
 def _waiting(handle):
@@ -107,7 +107,7 @@ def test_killed_inside_a_write(tmp_path, monkeypatch, moment):
 
     os.waitpid(in_child(action), 0)
     assert list((tmp_path / "parts").glob(".state-*.tmp"))
-    assert load_state(tmp_path / "parts")["images"] == 16
+    assert newest(tmp_path / "parts")["images"] == 16
     continued = teacher_job()
     drive(continued, tmp_path / "parts", fabric(), "parts")
     assert torch.equal(weights(job), weights(continued))
@@ -119,7 +119,7 @@ def test_a_damaged_state_does_not_outlive_what_follows_it(tmp_path):
     save_state(tmp_path, 20, {"value": torch.tensor(2)}, keep=1)
     (tmp_path / "state-000000000020.pt").write_bytes(b"torn")
     save_state(tmp_path, 10, {"value": torch.tensor(1)}, keep=1)
-    assert int(load_state(tmp_path)["value"]) == 1
+    assert int(newest(tmp_path)["value"]) == 1
 
 
 def test_two_processes_do_not_write_one_run(tmp_path):

@@ -6,12 +6,12 @@ import signal
 
 import pytest
 import torch
-from tiny_jobs import StopAfter, distill_job, fabric, teacher_job, weights
+from tiny_jobs import StopAfter, distill_job, fabric, newest, teacher_job, weights
 
 from mrigen.engine.loop import Interrupted, Job, drive
 from mrigen.engine.params import OptimizerParams, RunParams
 from mrigen.engine.shares import Share
-from mrigen.engine.states import load_state, save_state
+from mrigen.engine.states import save_state
 from mrigen.engine.teacher import sample_indices
 from mrigen.errors import NonFiniteLossError
 
@@ -64,14 +64,14 @@ def test_damaged_state_falls_back_to_the_one_before(tmp_path):
     save_state(tmp_path, 20, {"value": torch.tensor(2)}, keep=2)
     (tmp_path / "state-000000000020.pt").write_bytes(b"torn")
     with pytest.warns(UserWarning, match="damaged"):
-        assert int(load_state(tmp_path)["value"]) == 1
+        assert int(newest(tmp_path)["value"]) == 1
 
 
 def test_states_without_a_checksum_do_not_count(tmp_path):
     save_state(tmp_path, 10, {"value": torch.tensor(1)}, keep=2)
     (tmp_path / "state-000000000020.pt").write_bytes(b"half written")
-    assert int(load_state(tmp_path)["value"]) == 1
-    assert load_state(tmp_path / "nothing") is None
+    assert int(newest(tmp_path)["value"]) == 1
+    assert newest(tmp_path / "nothing") is None
 
 
 def test_only_the_last_states_are_kept(tmp_path):
@@ -96,7 +96,7 @@ def test_non_finite_loss_stops_with_the_state_saved(tmp_path, make):
     )
     with pytest.raises(NonFiniteLossError, match="lower the learning rate"):
         drive(bad, tmp_path, fabric(), "run")
-    saved = load_state(tmp_path)
+    saved = newest(tmp_path)
     assert saved["images"] == bad.images
     assert all(v.isfinite().all() for v in bad.result.parameters())
 
@@ -118,7 +118,7 @@ def test_stop_signal_saves_and_ends(tmp_path):
     job.step = step
     with pytest.raises(Interrupted):
         drive(job, tmp_path, fabric(), "run")
-    assert load_state(tmp_path)["images"] == 24
+    assert newest(tmp_path)["images"] == 24
 
 
 def test_log_is_json_lines(tmp_path):

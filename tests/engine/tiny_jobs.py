@@ -8,6 +8,7 @@ from mrigen.distill import LOSSES
 from mrigen.engine.distillation import DistillJob
 from mrigen.engine.launch import open_device
 from mrigen.engine.params import DistillParams, TeacherParams
+from mrigen.engine.states import newest_state, read_state
 from mrigen.engine.teacher import TeacherJob
 from mrigen.networks import NETWORKS, PRECONDITIONERS
 from mrigen.operators import Measurements, MultiCoilMRI
@@ -105,6 +106,12 @@ def distill_job(score=None, *, strategy="ddp", **params):
         score=score,
         fresh=tiny_denoiser,
     )
+
+
+def newest(folder):
+    """The newest whole state of a run, or None."""
+    path = newest_state(folder)
+    return None if path is None else read_state(path)
 
 
 def weights(job):
