@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from spread_worker import MAKE, job, traced
+from tiny_jobs import weights
 
 from mrigen.engine.params import TeacherParams
 from mrigen.engine.shares import Shares
@@ -43,7 +45,7 @@ def alone(tmp_path_factory):
     folder, found = tmp_path_factory.mktemp("alone"), {}
     for name in MAKE:
         some = job(name, "ddp")
-        found[name] = traced(some, folder / name), torch.cat([p.flatten() for p in some.result.parameters()])
+        found[name] = traced(some, folder / name), weights(some)
     return found
 
 
@@ -57,12 +59,12 @@ def test_two_processes_give_the_curve_of_one(spread, alone, name, strategy):
     folder, run = spread
     assert (folder / f"{strategy}.json").is_file(), run.stderr
     found = json.loads((folder / f"{strategy}.json").read_text())[name]
-    curve, weights = alone[name]
+    curve, expected = alone[name]
     assert [sorted(logs) for logs in found] == [sorted(logs) for logs in curve]
     for mine, theirs in zip(curve, found, strict=True):
         assert theirs == pytest.approx(mine, rel=1e-4, abs=1e-4)
     found = torch.load(folder / strategy / f"{name}.pt")
-    assert (found - weights).norm() < 1e-4 * weights.norm()
+    assert (found - expected).norm() < 1e-4 * expected.norm()
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
@@ -71,6 +73,20 @@ def test_continued_run_is_bit_identical(spread, name, strategy):
     folder, run = spread
     assert (folder / f"{strategy}.json").is_file(), run.stderr
     assert json.loads((folder / f"{strategy}.json").read_text())[f"{name}-identical"]
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_one_process_continues_what_two_had_in_parts(spread, alone, tmp_path, name):
+    """States are whole whatever the strategy and the number of processes."""
+    folder, run = spread
+    saved = list((folder / "fsdp" / f"{name}-whole").glob("state-000000000024.*"))
+    assert len(saved) == 2, run.stderr
+    for path in saved:
+        shutil.copy(path, tmp_path)
+    some = job(name, "ddp")
+    assert len(traced(some, tmp_path)) == 2
+    _, expected = alone[name]
+    assert (weights(some) - expected).norm() < 1e-4 * expected.norm()
 
 
 def test_a_signal_to_one_stops_all_and_a_death_ends_all(spread):
