@@ -39,7 +39,12 @@ def reconstruct(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    batch: Annotated[int, typer.Option(min=1, help="Images at once; less needs less memory.")] = 4,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Images at once; by default 4 small ones or fewer large ones, to save memory."
+        ),
+    ] = None,
     split: Annotated[str, typer.Option(help="Part of a store; `all` for all of it.")] = "test",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     acceleration: Annotated[
@@ -104,7 +109,7 @@ def reconstruct(
     `figure.png` and, where the truth is known, `metrics.json`. The NIfTI file knows the voxel size where
     the header gives it, and not the patient's orientation.
 
-    Solvers with a teacher: `pnp`, `dds`, `ambient-one-step`, `dps`, `ambient-dps`, `langevin`; with a
+    Solvers with a teacher: `pnp`, `dds`, `mmps`, `ambient-one-step`, `dps`, `ambient-dps`, `langevin`; with a
     one-step generator: `latent`, `pnp`; without a model: `zero-filled`, `rss`, `cg-sense`, `l1-wavelet`,
     `total-variation`.
 

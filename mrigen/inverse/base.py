@@ -72,11 +72,12 @@ class Solver(ABC, Generic[S]):
 
     Attributes:
         needs: kinds of models of which it needs one: ``teacher``, ``generator``; empty for none.
-        evaluations_per_step: network evaluations of one step, for one image.
+        differentiates: whether it needs gradients of the network, which take far more memory.
     """
 
     Params: ClassVar[type[SolverParams]] = SolverParams
     needs: ClassVar[frozenset[str]] = frozenset()
+    differentiates: ClassVar[bool] = False
 
     def __init__(self, params: SolverParams) -> None:
         self.params = params

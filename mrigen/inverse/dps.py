@@ -35,6 +35,7 @@ class DPS(AnnealedSolver):
 
     Params: ClassVar[type[SolverParams]] = DPSParams
     params: DPSParams
+    differentiates: ClassVar[bool] = True
 
     def guided(self, task: Task, state: AnnealedState, sigma: float, number: int) -> tuple[Tensor, Tensor]:
         """The teacher's estimate, and the gradient step."""

@@ -74,6 +74,7 @@ class Latent(Solver[LatentState]):
     Params: ClassVar[type[SolverParams]] = LatentParams
     params: LatentParams
     needs: ClassVar[frozenset[str]] = frozenset({"generator"})
+    differentiates: ClassVar[bool] = True
 
     @property
     def steps(self) -> int:

@@ -40,10 +40,7 @@ class TiledDenoiser(nn.Module):
             UsageError: the denoiser would be shown the mask of the whole image.
         """
         if conditioning is not None:
-            raise UsageError(
-                "the scan is larger than the model's images, and a mask has no tiles: show the teacher "
-                "everything, with solver dps, or with hide=nothing for dds, langevin and pnp"
-            )
+            raise UsageError("the scan is larger than the model's images, and a mask has no tiles")
         (height, width), total = self.size, torch.zeros_like(x)
         weights = torch.zeros_like(x.real[:1, :1])
         window = ramp(height)[:, None] * ramp(width)

@@ -27,6 +27,7 @@ from mrigen.reconstruction.scans import ScanSource
 from mrigen.reconstruction.sources import Batch, Source
 from mrigen.registry import Params
 
+MOST, PIXELS = 4, 2 * 384 * 320
 KSPACE = {".h5", ".hdf5", ".npy", ".npz"}
 
 
@@ -40,7 +41,7 @@ class Request(Params):
         sigma: noise level of the data in their own units; None for what is known of it, 0 to meet the
             data exactly.
         seed: of everything random.
-        batch: images that are reconstructed at once.
+        batch: images that are reconstructed at once; None for as many as their size allows.
         split: part of a store.
         prep: preparation of raw k-space, and the slices.
         maps: coil maps instead of the store's, or of those that ESPIRiT finds in the ACS lines.
@@ -54,7 +55,7 @@ class Request(Params):
     samples: int = 1
     sigma: float | None = None
     seed: int = 0
-    batch: int = 4
+    batch: int | None = None
     split: str | None = "test"
     prep: Options = Options()
     maps: Path | None = None
@@ -74,6 +75,8 @@ def reconstruct(
     solver: Solver[Any] = SOLVERS.build(SOLVERS.parse(request.solver))
     source = open_source(given, request)
     model = _model(solver, source, request, device)
+    if request.batch is None:
+        request = request.model_copy(update={"batch": at_once(solver, source)})
     summary: dict[str, Any] = {
         "solver": request.solver,
         "model": "" if model is None else model.description.weights_sha256,
@@ -81,7 +84,7 @@ def reconstruct(
         "samples": request.samples,
         "notes": [] if model is None else model.notes,
     }
-    size = max(1, request.batch // request.samples)
+    size = max(1, (request.batch or 1) // request.samples)
     start = time.perf_counter()
     total = len(source) * request.samples * solver.steps
     with (
@@ -113,8 +116,9 @@ def solve_batch(
     count, samples = len(batch.positions), request.samples
     pairs = [(row, sample) for row in range(count) for sample in range(samples)]
     images, steps, misfits = [], [], []
-    for first in range(0, len(pairs), request.batch):
-        some = pairs[first : first + request.batch]
+    size = request.batch or len(pairs)
+    for first in range(0, len(pairs), size):
+        some = pairs[first : first + size]
         keys = [seeds.key(request.seed, "reconstruct", batch.positions[r], s) for r, s in some]
         data = _rows(batch.data, [r for r, _ in some]).to(device=device)
 
@@ -127,6 +131,13 @@ def solve_batch(
         misfits.append(found.misfit.cpu())
     image = torch.cat(images).unflatten(0, (count, samples))
     return image, torch.cat(steps).view(count, samples), torch.cat(misfits).view(count, samples)
+
+
+def at_once(solver: Solver[Any], source: Source) -> int:
+    """Images at once: few large ones, fewer for gradients, to keep a volume of 384 x 320 below 6 GiB."""
+    _, height, width = source.shape
+    pixels = PIXELS // 2 if solver.differentiates else PIXELS
+    return max(1, min(MOST, pixels // (height * width)))
 
 
 def _rows(data: Measurements, rows: list[int]) -> Measurements:
@@ -201,4 +212,10 @@ def _model(solver: Solver[Any], source: Source, request: Request, device: torch.
     role = read_description(request.model).role
     if role not in solver.needs:
         raise UsageError(f"{request.model}: is a {role}, and solver {request.solver} needs a {wanted}")
-    return load_prior(request.model, source.shape, complex_valued=source.complex_valued, device=device)
+    return load_prior(
+        request.model,
+        source.shape,
+        complex_valued=source.complex_valued,
+        device=device,
+        differentiated=solver.differentiates,
+    )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mrigen.checkpoints.description import ModelDescription, read_description
 from mrigen.data.image_store import described_corruption
@@ -17,6 +17,7 @@ from mrigen.errors import UsageError
 from mrigen.inverse import GeneratorPrior, Prior, TeacherPrior
 from mrigen.inverse.prior import FurtherMasks, frozen
 from mrigen.inverse.tiling import TiledDenoiser
+from mrigen.networks.recompute import recomputed
 from mrigen.operators import MultiCoilMRI
 from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
@@ -24,6 +25,7 @@ from mrigen.operators.masks import MASKS
 from mrigen.operators.mri import MRICorruption
 
 Shape = tuple[int, int, int]
+LARGE = 128 * 128  # pixels from which on gradients keep little and compute the rest again
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +62,9 @@ class OneSlice:
         return maps.expand(count, -1, -1, -1), mask.expand(count, -1, -1, -1), acquired
 
 
-def load_prior(folder: Path, shape: Shape, *, complex_valued: bool, device: torch.device) -> Model:
+def load_prior(
+    folder: Path, shape: Shape, *, complex_valued: bool, device: torch.device, differentiated: bool = False
+) -> Model:
     """A model as a prior of images.
 
     Args:
@@ -68,6 +72,7 @@ def load_prior(folder: Path, shape: Shape, *, complex_valued: bool, device: torc
         shape: (C, H, W) of the images to reconstruct.
         complex_valued: whether they are complex.
         device: where it works.
+        differentiated: whether gradients of a teacher are wanted; those of a generator always are.
 
     Raises:
         UsageError: no model folder, or a model of another kind or size of images.
@@ -85,13 +90,22 @@ def load_prior(folder: Path, shape: Shape, *, complex_valued: bool, device: torc
         _require_same_size(description, shape, folder)
         generator = build.load_generator(folder)[0].to(device)
         frozen(generator)
+        _spare(generator, description)
         sampled = masks if description.generator_input == "sampled" else None
         return Model(GeneratorPrior(generator, sampled, len(generator.sigmas)), description, folder, [])
     teacher = build.load_teacher(folder)[0].to(device)
     frozen(teacher)
+    if differentiated:
+        _spare(teacher, description)
     denoiser: Denoiser = teacher
     notes = _notes(description, objective)
     if shape != description.image_shape:
+        if objective.shows_mask:
+            raise UsageError(
+                f"{folder}: was trained behind masks on whole images of {_size(description.image_shape)}, "
+                f"and the scan's are {_size(shape)}: a tile has no mask and another scale, and what came of "
+                "it would be stripes; train on this size, or tile a teacher with objective standard"
+            )
         denoiser = _tiled(denoiser, description, shape, folder)
         notes.append(
             f"the model's images of {_size(description.image_shape)} tile the scan's {_size(shape)}: it was "
@@ -99,6 +113,13 @@ def load_prior(folder: Path, shape: Shape, *, complex_valued: bool, device: torc
         )
     prior = TeacherPrior(denoiser, objective, lambda operator: _corruption(description, operator))
     return Model(prior, description, folder, notes)
+
+
+def _spare(network: nn.Module, description: ModelDescription) -> None:
+    """Save memory of gradients where images are large."""
+    _, height, width = description.image_shape
+    if height * width >= LARGE:
+        recomputed(network)
 
 
 def _objective(description: ModelDescription, folder: Path) -> Objective:

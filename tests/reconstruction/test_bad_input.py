@@ -95,8 +95,8 @@ def test_undersampled_data_keep_their_mask(reconstruct, tmp_path):
 def test_models_that_do_not_fit(reconstruct, tmp_path, teacher, generator):
     path = tmp_path / "scan.npy"
     np.save(path, GOOD * LINES)
-    large = phantoms.write_model(tmp_path / "large", size=32)
     small = phantoms.write_model(tmp_path / "small", role="generator", size=16)
+    large = phantoms.write_model(tmp_path / "large", size=32, objective="standard")
     tile = phantoms.write_model(tmp_path / "tile", size=16)
     grey = phantoms.write_model(tmp_path / "grey", complex_valued=False, objective="standard")
     cases = [
@@ -105,7 +105,7 @@ def test_models_that_do_not_fit(reconstruct, tmp_path, teacher, generator):
         ("dps", ["--model", generator], "is a generator, and solver dps needs a teacher"),
         ("pnp", ["--model", large], "cannot be tiled"),
         ("latent", ["--model", small], "a generator has one size"),
-        ("pnp", ["--model", tile], "a mask has no tiles"),
+        ("pnp", ["--model", tile], "a tile has no mask and another scale"),
         ("pnp", ["--model", grey], "a model of real images cannot be the prior of complex"),
         ("pnp", ["--model", tmp_path], "not a model folder"),
         ("latnet", [], "did you mean 'latent'"),
