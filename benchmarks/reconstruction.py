@@ -8,10 +8,11 @@ Make a model first, then reconstruct slices that neither it nor anyone has seen:
 
 Volumes are simulated anew with a seed that no training used, undersampled with random lines, and
 prepared as training data are: coil maps and scale come from the ACS lines alone. Errors are those of
-magnitudes, slice by slice, with their standard error. σ is what explains how far the measurement is from
-its maps. The weights of the baselines are tuned here for each acceleration on separate slices (the best
-PSNR of a short list), so that they are as good as they can be; the learned solvers run with their
-defaults, except where the last column says otherwise. Times are those of one slice on one core.
+magnitudes, slice by slice, with their standard error; LPIPS, in grey windows of the reference, where its
+weights are. σ is what explains how far the measurement is from its maps. The weights of the baselines are
+tuned here for each acceleration on separate slices (the best PSNR of a short list), so that they are as good
+as they can be; the learned solvers run with their defaults, except where the last column says otherwise.
+Times are those of one slice on one core.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks.perception import Distance, perception
 from torch import Tensor
 
 from mrigen.cli.main import run
@@ -38,6 +40,13 @@ from mrigen.reconstruction.scans import ScanSource
 from mrigen.reconstruction.sources import Batch
 
 SEED = 20_000
+SAMPLED = {
+    "DDS": "dds:steps=30",
+    "DDS, no floor": "dds:steps=30,spread=0",
+    "moment matching": "mmps:steps=30",
+    "Langevin": "langevin",
+    "ambient DPS": "ambient-dps:steps=30",
+}
 BASELINES = {
     "zero-filled": ["zero-filled"],
     "RSS": ["rss"],
@@ -49,6 +58,7 @@ LEARNED = {
     "ambient one-step": ("teacher", "ambient-one-step"),
     "plug-and-play, teacher": ("teacher", "pnp"),
     "DDS": ("teacher", "dds:steps=30"),
+    "moment matching": ("teacher", "mmps:steps=30"),
     "DPS": ("teacher", "dps:steps=100"),
     "ambient DPS": ("teacher", "ambient-dps:steps=100"),
     "Langevin": ("teacher", "langevin"),
@@ -57,6 +67,9 @@ LEARNED = {
     "latent, pivotal tuning": ("generator", "latent:steps=500,tuning_steps=100"),
     "plug-and-play, generator": ("generator", "pnp"),
 }
+
+
+DIGITS = {"psnr": 2, "ssim": 3, "nrmse": 3, "lpips": 3}
 
 
 def silent(units: int = 1, note: str = "") -> None:
@@ -85,7 +98,9 @@ def batches(paths: list[Path], acceleration: float, acs: int, options: argparse.
     return [next(ScanSource(path, prep).batches(1)).with_sigma(None) for path in paths]
 
 
-def measure(words: str, some: list[Batch], prior: Any, samples: int = 1) -> dict[str, Any]:
+def measure(
+    words: str, some: list[Batch], prior: Any, distance: Distance | None = None, samples: int = 1
+) -> dict[str, Any]:
     """Mean errors, their standard errors, and seconds of a slice."""
     solver = SOLVERS.build(SOLVERS.parse(words))
     request = Request(solver=words, samples=samples, batch=samples)
@@ -96,8 +111,10 @@ def measure(words: str, some: list[Batch], prior: Any, samples: int = 1) -> dict
         seconds += time.perf_counter() - start
         assert batch.reference is not None
         rows.append(volume_errors(images.mean(1), batch.reference).row())
+        if distance is not None:
+            rows[-1]["lpips"] = distance(images.mean(1), batch.reference)[0]
     row: dict[str, Any] = {"solver": words, "seconds": seconds / len(some), "slices": len(some)}
-    for name in ("psnr", "ssim", "nrmse"):
+    for name in DIGITS.keys() & rows[0].keys():
         values = np.array([r[name] for r in rows])
         row[name] = float(values.mean())
         row[f"{name}_error"] = float(values.std(ddof=min(1, len(values) - 1)) / math.sqrt(len(values)))
@@ -111,8 +128,12 @@ def tuned(candidates: list[str], some: list[Batch]) -> str:
     return max(candidates, key=lambda words: measure(words, some, None)["psnr"])
 
 
-def calibration(words: str, some: list[Batch], prior: Any, samples: int) -> dict[str, list[float]]:
-    """Root mean square error of pixels against their predicted standard deviation, in ten equal groups."""
+def calibration(words: str, some: list[Batch], prior: Any, samples: int) -> dict[str, Any]:
+    """Root mean square error of pixels against their predicted standard deviation, in ten equal groups.
+
+    The ratio over all pixels is 1 for samples of the posterior: the mean of n such samples errs by a factor
+    of √(1 + 1/n) more than their standard deviation says, which is taken out.
+    """
     solver = SOLVERS.build(SOLVERS.parse(words))
     request = Request(solver=words, samples=samples, batch=samples)
     errors: list[Tensor] = []
@@ -125,13 +146,15 @@ def calibration(words: str, some: list[Batch], prior: Any, samples: int) -> dict
         errors.append((mean[:, 0] - batch.reference).abs().flatten())
     error, spread = torch.cat(errors), torch.cat(spreads)
     groups = spread.argsort().chunk(10)
+    excess = (1 + 1 / samples) ** 0.5
     return {
+        "ratio": float((error.square().mean() / spread.square().mean()).sqrt() / excess),
         "predicted": [float(spread[g].square().mean().sqrt()) for g in groups],
         "error": [float(error[g].square().mean().sqrt()) for g in groups],
     }
 
 
-def draw(curves: dict[str, dict[str, list[float]]], path: Path) -> None:
+def draw(curves: dict[str, dict[str, Any]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     from mrigen.report.figures import save
@@ -140,7 +163,9 @@ def draw(curves: dict[str, dict[str, list[float]]], path: Path) -> None:
     axis = figure.subplots()
     for name, curve in curves.items():
         axis.loglog(curve["predicted"], curve["error"], "o-", label=name)
-    low, high = (f(v for c in curves.values() for side in c.values() for v in side) for f in (min, max))
+    low, high = (
+        f(v for c in curves.values() for side in ("predicted", "error") for v in c[side]) for f in (min, max)
+    )
     axis.plot([low, high], [low, high], "k--", label="calibrated")
     axis.set_xlabel("predicted standard deviation")
     axis.set_ylabel("root mean square error")
@@ -149,12 +174,11 @@ def draw(curves: dict[str, dict[str, list[float]]], path: Path) -> None:
 
 
 def show(title: str, rows: dict[str, dict[str, Any]]) -> None:
-    print(
-        f"\n{title}\n\n| | PSNR (dB) | SSIM | NRMSE | s per slice | parameters |\n|---|---|---|---|---|---|"
-    )
+    known = [name for name in DIGITS if all(name in row for row in rows.values())]
+    head = " | ".join(name.upper().replace("PSNR", "PSNR (dB)") for name in known)
+    print(f"\n{title}\n\n| | {head} | s per slice | parameters |\n{'|---' * (len(known) + 3)}|")
     for name, row in rows.items():
-        digits = {"psnr": 2, "ssim": 3, "nrmse": 3}
-        cells = [f"{row[m]:.{d}f} ± {row[m + '_error']:.{d}f}" for m, d in digits.items()]
+        cells = [f"{row[m]:.{DIGITS[m]}f} ± {row[m + '_error']:.{DIGITS[m]}f}" for m in known]
         print(f"| {name} | {' | '.join(cells)} | {row['seconds']:.3g} | `{row['solver']}` |", flush=True)
 
 
@@ -171,6 +195,7 @@ def main() -> None:
     parser.add_argument("--tuning", type=int, default=6, help="further slices, to tune the baselines on")
     parser.add_argument("--samples", type=int, default=8, help="posterior samples for means and calibration")
     parser.add_argument("--only", nargs="+", help="names of learned solvers; all by default")
+    parser.add_argument("--download", action="store_true", help="fetch the weights of LPIPS")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--figure", type=Path, help="calibration plot")
     options = parser.parse_args()
@@ -182,25 +207,31 @@ def main() -> None:
         for role, folder in folders.items()
         if folder is not None
     }
+    distance = perception(shape[1:], download=options.download)
     result: dict[str, Any] = {}
-    curves: dict[str, dict[str, list[float]]] = {}
+    curves: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         paths = simulate(Path(folder) / "raw", options)
         for acceleration, acs in zip(options.accelerations, options.acs_lines, strict=True):
             test = batches(paths[options.tuning :], acceleration, acs, options)
             tuning = batches(paths[: options.tuning], acceleration, acs, options)
-            rows = {name: measure(tuned(words, tuning), test, None) for name, words in BASELINES.items()}
+            rows = {
+                name: measure(tuned(words, tuning), test, None, distance) for name, words in BASELINES.items()
+            }
             for name, (role, words) in LEARNED.items():
                 if role in priors and (options.only is None or name in options.only):
-                    rows[name] = measure(words, test, priors[role])
-            for name, words in {"DDS": "dds:steps=30", "ambient DPS": "ambient-dps:steps=30"}.items():
+                    rows[name] = measure(words, test, priors[role], distance)
+            for name, words in SAMPLED.items():
                 if "teacher" in priors and (options.only is None or name in options.only):
                     label = f"{name}, mean of {options.samples}"
-                    rows[label] = measure(words, test, priors["teacher"], options.samples)
+                    rows[label] = measure(words, test, priors["teacher"], distance, options.samples)
                     curve = calibration(words, test[:4], priors["teacher"], options.samples)
                     curves[f"{name}, R = {acceleration:g}"] = curve
             title = f"R = {acceleration:g}, {acs} ACS lines, {len(test)} slices of {shape[1]}x{shape[2]}"
             show(title, rows)
+            for name, curve in curves.items():
+                if name.endswith(f"R = {acceleration:g}"):
+                    print(f"{name}: error over predicted standard deviation {curve['ratio']:.2f}")
             result[f"{acceleration:g}"] = rows
     if options.figure and curves:
         draw(curves, options.figure)

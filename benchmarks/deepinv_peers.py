@@ -1,0 +1,78 @@
+"""DDRM and DiffPIR as deepinv has them, for missing pixels, with a denoiser of ours.
+
+deepinv's images are in [0, 1] and its noise levels half as large as ours. Its DDRM takes one mask, so that
+images are restored one after the other; both call the denoiser once for each noise level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+SIGMA_MIN = 0.002
+NOISELESS = 1e-3
+
+
+class UnitDenoiser(nn.Module):
+    """Our denoiser of images in [-1, 1] as deepinv calls it, at the lowest noise level or above."""
+
+    def __init__(self, denoiser: nn.Module) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+
+    def forward(self, x: Tensor, sigma: Any, **others: Any) -> Tensor:
+        """The estimate of images in [0, 1] with noise σ."""
+        del others
+        level = (
+            torch.as_tensor(2 * sigma, dtype=torch.float32).clamp(min=SIGMA_MIN).reshape(-1).expand(len(x))
+        )
+        found: Tensor = (self.denoiser(2 * x - 1, level) + 1) / 2
+        return found
+
+
+def installed() -> bool:
+    """Whether deepinv can be imported."""
+    return find_spec("deepinv") is not None
+
+
+def ddrm(denoiser: nn.Module, y: Tensor, mask: Tensor, sigma: float, steps: int) -> Tensor:
+    """DDRM (Kawar et al. 2022) over levels from 1 to 0, evenly, as deepinv's default."""
+    from deepinv.sampling import DDRM
+
+    model = DDRM(UnitDenoiser(denoiser), sigmas=np.linspace(1, 0, steps))
+    return _each(model, y, mask, sigma)
+
+
+def diffpir(denoiser: nn.Module, y: Tensor, mask: Tensor, sigma: float, steps: int) -> Tensor:
+    """DiffPIR (Zhu et al. 2023) with deepinv's ζ and λ; it divides by σ and is told 0.001 for none."""
+    from deepinv.optim.data_fidelity import L2
+    from deepinv.sampling import DiffPIR
+
+    told = max(sigma, NOISELESS)
+    model = DiffPIR(UnitDenoiser(denoiser), L2(), sigma=told / 2, max_iter=steps)
+    return _each(model, y, mask, told)
+
+
+def _each(model: nn.Module, y: Tensor, mask: Tensor, sigma: float) -> Tensor:
+    """Every image with its own mask and a seed of its own."""
+    from deepinv.physics import GaussianNoise, Inpainting
+
+    found = []
+    for number, (one, seen) in enumerate(zip(y, mask, strict=True)):
+        shown = seen.expand(one.shape).float()
+        physics = Inpainting(img_size=tuple(one.shape), mask=shown, noise_model=GaussianNoise(sigma / 2))
+        measured = ((one + 1) / 2 * shown).unsqueeze(0)
+        with torch.no_grad():
+            found.append(2 * model(measured, physics, seed=number + 1) - 1)
+    return torch.cat(found)
+
+
+PEERS: dict[str, Callable[[nn.Module, Tensor, Tensor, float, int], Tensor]] = {
+    "DDRM": ddrm,
+    "DiffPIR": diffpir,
+}
