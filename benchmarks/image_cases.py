@@ -132,7 +132,7 @@ def compare(title: str, kind: Kind, changes: list[str], options: argparse.Namesp
         strengths = np.geomspace(0.01, 0.5, 12)
         methods["Noise2Self, total variation"] = noise2self("denoise_tv_chambolle", {"weight": strengths})
         methods["Noise2Self, wavelets"] = noise2self("denoise_wavelet", {"sigma": strengths})
-        methods["ambient teacher, E[x | y]"] = posterior_mean(teacher)
+        methods["Tweedie teacher, E[x | y]"] = posterior_mean(teacher)
     methods |= latent(student, steps, 0.05 if noisy else 0.1)
     distance = perception(shape[1:], download=options.download)
     return [{"case": title, "method": n, **measure(data, truth, m, distance)} for n, m in methods.items()]
