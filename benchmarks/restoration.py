@@ -158,11 +158,11 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def restore(kind: Kind, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Train both teachers, restore the held-out images, and return a row for each method and case."""
-    studies = {n: kind.study(changes, options.out / n, tiny=options.tiny) for n, changes in TRAINED.items()}
+    studies = {n: kind.study(TRAINED[n], options.out / n, tiny=options.tiny) for n in options.teachers}
     for study in studies.values():
         study.prepare()
         study.train()
-    truth = kind.held_out(studies["clean"], 8 if options.tiny else options.count)
+    truth = kind.held_out(studies[options.teachers[0]], 8 if options.tiny else options.count)
     shape = (truth.shape[1], truth.shape[2], truth.shape[3])
     priors = {}
     for name, study in studies.items():
@@ -189,6 +189,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/restoration"))
     parser.add_argument("--count", type=int, default=64, help="held-out images")
     parser.add_argument("--steps", type=int, default=100, help="noise levels of DPS, DDRM and DiffPIR")
+    parser.add_argument("--teachers", nargs="+", choices=TRAINED, default=list(TRAINED))
     parser.add_argument("--tiny", action="store_true", help="a trial in seconds")
     parser.add_argument("--download", action="store_true", help="fetch the weights of LPIPS")
     parser.add_argument("--json", type=Path)

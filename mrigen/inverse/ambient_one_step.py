@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -21,11 +22,13 @@ class AmbientOneStepParams(SolverParams):
     Attributes:
         masks: 0 shows all that was measured, as Ambient Diffusion does; n averages over n further masks
             Ã ~ p(Ã | A), which hide a little of it as in training.
-        sigma: noise level that the teacher is told where the data have none.
+        sigma: lowest noise level that the teacher is shown; noise is added to data with less. None for
+            e^(P_mean − P_std) of its training, where it learned to fill in what is missing: at lower levels
+            a preconditioned network gives back what it sees, missing pixels as zeros.
     """
 
     masks: Annotated[int, Field(ge=0)] = 0
-    sigma: Positive = 0.002
+    sigma: Positive | None = None
 
 
 @SOLVERS.register("ambient-one-step")
@@ -33,8 +36,7 @@ class AmbientOneStep(Solver[State]):
     """E[x₀ | Ã(x₀ + σ ε), Ã] with the measurement in the place of Ã(x₀ + σ ε): one network evaluation.
 
     Ambient Diffusion (Daras et al. 2023), section 5.1. The network sees Aᴴ y and the mask of A, at the
-    measurement's own noise level; a tiny noise is added where that is zero, so that the network is
-    never called at a level that it was not trained for.
+    measurement's own noise level, or at the lowest one that it was trained for enough.
     """
 
     Params: ClassVar[type[SolverParams]] = AmbientOneStepParams
@@ -65,8 +67,14 @@ class AmbientOneStep(Solver[State]):
     def _look(self, task: Task, teacher: TeacherPrior, mask: int | None) -> Tensor:
         A = task.linear
         further = A if mask is None else linear(teacher.hide(A, task.seeds, mask))
-        noiseless = task.data.sigma == 0
-        sigma = task.data.sigma.where(~noiseless, self.params.sigma)
-        added = per_sample(sigma * noiseless) * task.noise("look")
+        sigma = task.data.sigma.clamp(min=self.params.sigma or _lowest(teacher))
+        missing = (sigma**2 - task.data.sigma**2).sqrt()
+        added = per_sample(missing) * task.noise("look")
         seen = further.adjoint(task.data.y) + further.normal(added)
         return teacher.denoiser(seen, sigma, further.conditioning())
+
+
+def _lowest(teacher: TeacherPrior) -> float:
+    """A standard deviation below the median of the noise levels of the training."""
+    noise = teacher.objective.params.noise
+    return math.exp(noise.p_mean - noise.p_std)

@@ -1,5 +1,7 @@
 """Solvers on Gaussian images: what they should find is known in closed form."""
 
+import math
+from dataclasses import replace
 from itertools import pairwise
 
 import gaussians
@@ -215,6 +217,23 @@ def test_ambient_one_step_of_noiseless_data_keeps_what_was_measured():
     found = solve(problem, "ambient-one-step", sigma=1e-3)[0]
     seen = torch.tensor(SEEN)
     torch.testing.assert_close(found[seen], x.double().flatten()[seen], atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("own", "told", "shown"), [(0.0, None, math.exp(-2.4)), (0.05, 0.3, 0.3), (0.5, 0.3, 0.5)]
+)
+def test_ambient_one_step_is_shown_no_less_noise_than_it_was_trained_for(own, told, shown):
+    """Data without signal: what the network sees on measured pixels is the noise that was added."""
+    problem, _ = masked_task(own, images=500)
+    seen = []
+    problem.prior.denoiser = lambda x, sigma, *_: seen.append((x, sigma)) or x
+    blank = Task(replace(problem.data, y=torch.zeros(500, *PIXELS)), problem.seeds, problem.prior)
+    solve(blank, "ambient-one-step", sigma=told)
+    ((x, sigma),) = seen
+    torch.testing.assert_close(sigma, torch.full((500,), shown))
+    measured = x.flatten(1)[:, torch.tensor(SEEN)]
+    assert (x.flatten(1)[:, ~torch.tensor(SEEN)] == 0).all()
+    assert abs(measured.std() - (shown**2 - own**2) ** 0.5) < 0.03 * shown
 
 
 def test_ambient_dps_looks_through_its_own_mask():
