@@ -115,7 +115,8 @@ class ReconstructedStudy(Study):
     """
 
     def __init__(self, base: Study, solver: str, out: Path, device: str) -> None:
-        teacher = base.recipe.teacher.model_copy(update={"objective": {"name": "standard"}})
+        whole = {"objective": {"name": "standard"}, "preconditioning": {"name": "edm"}}
+        teacher = base.recipe.teacher.model_copy(update=whole)
         data = base.recipe.data.given(base.store_folder)
         recipe = base.recipe.model_copy(update={"data": data, "teacher": teacher})
         super().__init__(recipe, out, base.console, device, reference=base.reference_folder)
