@@ -14,7 +14,7 @@ from mrigen.coils.mixing import covariance, mix_coils
 from mrigen.errors import UsageError
 from mrigen.operators import fourier
 
-ROUNDING = 1e-6  # noise below this fraction of the largest pixel is rounding of float32 transforms
+ROUNDING = 1e-5  # noise below this fraction of the image's root mean square is rounding of float32 transforms
 SINGULAR = 1e-6  # smallest part of a coil's noise variance that the coils before it may leave unexplained
 
 
@@ -37,10 +37,10 @@ def corner_noise(kspace: Tensor, size: int = 30) -> Tensor:
     """
     if size < 1:
         raise UsageError(f"the noise corner must have at least 1 pixel a side, not {size}")
-    images = fourier.ifft(kspace)
     height, width = (min(size, max(1, side // 8)) for side in kspace.shape[-2:])
-    corner = images[..., :height, :width].movedim(-3, 0).flatten(1)
-    if corner.abs().square().mean().sqrt() < ROUNDING * images.abs().amax():
+    images = fourier.ifft_first(fourier.ifft_first(kspace, height, -2), width, -1)
+    corner = images.movedim(-3, 0).flatten(1)
+    if corner.abs().square().mean() < ROUNDING**2 * kspace.abs().square().mean():
         raise UsageError("the image corner holds no noise: leave out whitening, noiseless data need none")
     return corner
 

@@ -45,6 +45,8 @@ def test_noise_around_an_object(generator: torch.Generator) -> None:
     samples = corner_noise(kspace)
     assert samples.shape == (4, 5 * 16 * 12)  # an eighth of either side
     assert corner_noise(kspace, 7).shape == (4, 5 * 49)
+    corner = fourier.ifft(kspace)[..., :16, :12].movedim(1, 0).flatten(1)
+    assert torch.allclose(samples, corner, atol=1e-5 * 500)
     assert torch.allclose(noise_covariance(samples).to(torch.complex64), covariance, rtol=0.15, atol=1.0)
     white = fourier.ifft(whiten(kspace, whitening_matrix(samples)))
     far = noise_covariance(white[..., -20:, :].movedim(1, 0).flatten(1))
