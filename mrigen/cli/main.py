@@ -5,14 +5,30 @@ import sys
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from mrigen import __version__, ranks
 from mrigen.errors import LostProcessError, UsageError, one_line
 
 TOGETHER = ("train", "distill", "run", "sample", "evaluate")
 
+
+class Index(TyperGroup):
+    """The list of commands, laid out in plain text: what lays out whole pages takes longer to load."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{**settings, "rich_markup_mode": None})
+
+    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:
+        """Every command with the whole first sentence of its help."""
+        rows = [(name, command.get_short_help_str(limit=1000)) for name, command in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
 app = typer.Typer(
     name="mrigen",
+    cls=Index,
     help="Learn one-step generators of clean images from corrupted measurements only, MRI first.",
     no_args_is_help=True,
     rich_markup_mode="markdown",

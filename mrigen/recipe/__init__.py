@@ -7,9 +7,6 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-from pydantic import ValidationError
-
 from mrigen.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,15 +16,6 @@ if TYPE_CHECKING:
 
 LIMIT = 1 << 20
 SUFFIXES = (".yaml", ".yml")
-
-
-class _Loader(yaml.SafeLoader):
-    """Plain YAML: no tags beyond the standard ones, no aliases (which can grow without bound)."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            raise yaml.YAMLError("aliases are not allowed in recipes")
-        return super().compose_node(parent, index)
 
 
 def names() -> list[str]:
@@ -82,10 +70,12 @@ def resolved(name: str, below: tuple[str, ...] = ()) -> dict[str, Any]:
     """
     if name in below:
         raise UsageError(f"{name}: extends itself, by way of {' and '.join(below)}")
+    from mrigen.recipe.plain_yaml import parse
+
     try:
-        tree = yaml.load(text(name), _Loader)  # noqa: S506
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"{name}: not a valid recipe: {' '.join(str(error).split())}") from error
+        tree = parse(text(name))
+    except ValueError as error:
+        raise UsageError(f"{name}: not a valid recipe: {error}") from error
     if not isinstance(tree, dict):
         raise UsageError(f"{name}: not a valid recipe: the top level must be a mapping")
     if "extends" not in tree:
@@ -120,6 +110,8 @@ def load(name: str, overrides: list[str] | None = None) -> Recipe:
     Raises:
         UsageError: no such recipe, no valid YAML, an unknown key or a value of the wrong kind.
     """
+    from pydantic import ValidationError
+
     from mrigen.recipe.schema import Recipe
     from mrigen.registry import describe
 
@@ -136,6 +128,8 @@ def load(name: str, overrides: list[str] | None = None) -> Recipe:
 
 def _set(tree: dict[str, Any], override: str) -> None:
     """Apply ``a.b.c=value``; the value is read as YAML, and the schema checks both."""
+    from mrigen.recipe.plain_yaml import parse
+
     path, equals, value = override.partition("=")
     if not equals or not path:
         raise UsageError(f"--set {override}: write key=value, for example --set teacher.batch=32")
@@ -147,8 +141,8 @@ def _set(tree: dict[str, Any], override: str) -> None:
             raise UsageError(f"--set {override}: {parent} is a value, not a section")
         node = child
     try:
-        node[last] = yaml.load(value, _Loader)  # noqa: S506
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        node[last] = parse(value)
+    except ValueError as error:
         raise UsageError(f"--set {override}: not a valid value") from error
 
 

@@ -1,0 +1,100 @@
+"""How long the command takes before it does anything, and which imports that is.
+
+    python -m benchmarks.startup --json startup.json
+
+Every command runs in a fresh process, one warm-up and then ``--runs`` times; medians of wall and processor
+seconds are shown beside the bare interpreter. The imports are those of ``python -X importtime``, by the
+milliseconds that each module takes itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from mrigen.files import write_json
+
+COMMANDS = {
+    "python -c pass": (["-c", "pass"], None),
+    "mrigen --help": (["-m", "mrigen", "--help"], 0.3),
+    "mrigen recipes list": (["-m", "mrigen", "recipes", "list"], 0.5),
+}
+LINE = re.compile(r"import time:\s*(\d+) \|\s*(\d+) \|\s*(\S+)")
+
+
+def once(arguments: list[str]) -> tuple[float, float]:
+    """Wall and processor seconds of one process."""
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(arguments)}: exit code {process.returncode}")
+    return seconds, usage.ru_utime + usage.ru_stime
+
+
+def imports(arguments: list[str], most: int) -> list[tuple[str, float]]:
+    """The modules that take longest themselves, and their milliseconds."""
+    command = [sys.executable, "-X", "importtime", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = [(m[3], int(m[1]) / 1000) for m in map(LINE.match, done.stderr.splitlines()) if m]
+    return sorted(found, key=lambda row: -row[1])[:most]
+
+
+def measure(runs: int, most: int) -> list[dict[str, Any]]:
+    """One row per command."""
+    rows = []
+    for name, (arguments, target) in COMMANDS.items():
+        once(arguments)
+        wall, processor = zip(*(once(arguments) for _ in range(runs)), strict=True)
+        rows.append(
+            {
+                "command": name,
+                "seconds": statistics.median(wall),
+                "processor_seconds": statistics.median(processor),
+                "target": target,
+                "imports": imports(arguments, most),
+            }
+        )
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Times, then imports."""
+    lines = ["| command | seconds | processor seconds | target |", "|---" * 4 + "|"]
+    for row in rows:
+        target = "" if row["target"] is None else f"{row['target']:g}"
+        lines.append(
+            f"| {row['command']} | {row['seconds']:.2f} | {row['processor_seconds']:.2f} | {target} |"
+        )
+    for row in rows[1:]:
+        lines.append(
+            f"{row['command']}, ms in imports: " + ", ".join(f"{m} {t:.1f}" for m, t in row["imports"])
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--imports", type=int, default=10, help="modules to name")
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    rows = measure(given.runs, given.imports)
+    print(table(rows))
+    if given.json:
+        write_json(given.json, rows)
+
+
+if __name__ == "__main__":
+    main()
