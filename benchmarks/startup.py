@@ -72,13 +72,10 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = ["| command | seconds | processor seconds | target |", "|---" * 4 + "|"]
     for row in rows:
         target = "" if row["target"] is None else f"{row['target']:g}"
-        lines.append(
-            f"| {row['command']} | {row['seconds']:.2f} | {row['processor_seconds']:.2f} | {target} |"
-        )
-    for row in rows[1:]:
-        lines.append(
-            f"{row['command']}, ms in imports: " + ", ".join(f"{m} {t:.1f}" for m, t in row["imports"])
-        )
+        seconds = f"{row['seconds']:.2f} | {row['processor_seconds']:.2f}"
+        lines.append(f"| {row['command']} | {seconds} | {target} |")
+    named = {row["command"]: ", ".join(f"{m} {t:.1f}" for m, t in row["imports"]) for row in rows[1:]}
+    lines.extend(f"{command}, ms in imports: {words}" for command, words in named.items())
     return "\n".join(lines)
 
 

@@ -21,6 +21,7 @@ class Index(TyperGroup):
 
     def format_commands(self, ctx: typer.Context, formatter: Any) -> None:
         """Every command with the whole first sentence of its help."""
+        del ctx
         rows = [(name, command.get_short_help_str(limit=1000)) for name, command in self.commands.items()]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
