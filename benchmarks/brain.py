@@ -79,6 +79,10 @@ class Reconstructions:
         """Of the measurements."""
         return self._measured.manifest
 
+    def packed(self, indices: list[int], *, fixed_further: bool = False) -> Measurements:
+        """The same as ``measurements``."""
+        return self.measurements(indices, fixed_further=fixed_further)
+
     def measurements(self, indices: list[int], *, fixed_further: bool = False) -> Measurements:
         """The images themselves, under the identity.
 

@@ -78,6 +78,10 @@ class ImageStore:
         y = torch.from_numpy(self._take("y", indices))
         return Measurements(y, self.operators(indices), self.noise_levels(indices), labels)
 
+    def packed(self, indices: list[int], *, fixed_further: bool = False) -> Measurements:
+        """The same as ``measurements``: images are stored as they are used."""
+        return self.measurements(indices, fixed_further=fixed_further)
+
     def noise_levels(self, indices: list[int]) -> Tensor:
         """σ (n,) of some images' noise: as it was drawn, or the estimate where nobody knows it."""
         if self.manifest.estimate is not None:

@@ -42,7 +42,7 @@ from mrigen.data.records import write_record
 from mrigen.data.volume_file import OpenVolumes
 from mrigen.errors import UsageError
 from mrigen.memory import available
-from mrigen.operators.base import Measurements
+from mrigen.operators.base import Measurements, TensorRecord
 from mrigen.operators.masks import MASKS
 from mrigen.operators.mri import MRICorruption, MultiCoilMRI
 
@@ -84,6 +84,30 @@ def unpack(samples: Tensor, mask: Tensor, height: int) -> Tensor:
     position = (full.cumsum(-1) - 1).clamp(min=0).expand(-1, coils, -1)
     dense = samples.gather(-1, position.clamp(max=points - 1)) * full
     return dense.view(batch, coils, height, -1)
+
+
+@dataclass(frozen=True, eq=False)
+class PackedSlices(TensorRecord):
+    """Measured points of some slices, a fraction of their k-space.
+
+    Attributes:
+        samples: k-space at the points of the masks (B, coils, points), see ``pack``.
+        maps: coil sensitivities (B, coils, H, W).
+        mask: bool (B, 1, 1 or H, W).
+        further: further masks like ``mask``, or None.
+    """
+
+    samples: Tensor
+    maps: Tensor
+    mask: Tensor
+    further: Tensor | None = None
+
+    def unpack(self) -> Measurements:
+        """Measurements on the device where the tensors are."""
+        operator = MultiCoilMRI(self.maps, self.mask)
+        further = None if self.further is None else operator.with_mask(self.further)
+        y = unpack(self.samples, self.mask, self.maps.shape[-2])
+        return Measurements(y, operator, torch.zeros(len(y), device=y.device), further=further)
 
 
 class ArrayWriter:
@@ -195,16 +219,20 @@ class MeasurementStore:
         Raises:
             UsageError: ``fixed_further`` although the store has none.
         """
+        return self.packed(indices, fixed_further=fixed_further).unpack()
+
+    def packed(self, indices: list[int], *, fixed_further: bool = False) -> PackedSlices:
+        """A batch as it is stored, for ``measurements`` on another device; arguments and errors as there."""
         arrays = self._take(indices)
-        maps, mask = torch.from_numpy(arrays.maps), torch.from_numpy(arrays.mask)[:, None]
-        y = unpack(torch.from_numpy(arrays.samples), mask, self.shape[1])
-        operator = MultiCoilMRI(maps, mask)
-        further = None
-        if fixed_further:
-            if arrays.further is None:
-                raise UsageError(f"{self.folder}: has no fixed further masks; prepare with --fixed-further")
-            further = operator.with_mask(torch.from_numpy(arrays.further)[:, None])
-        return Measurements(y, operator, torch.zeros(len(indices)), further=further)
+        if fixed_further and arrays.further is None:
+            raise UsageError(f"{self.folder}: has no fixed further masks; prepare with --fixed-further")
+        further = arrays.further if fixed_further else None
+        return PackedSlices(
+            torch.from_numpy(arrays.samples),
+            torch.from_numpy(arrays.maps),
+            torch.from_numpy(arrays.mask)[:, None],
+            None if further is None else torch.from_numpy(further)[:, None],
+        )
 
     def noise_levels(self, indices: list[int]) -> Tensor:
         """σ (n,) of the scanner's noise per real component of some slices' k-space; 0 where unknown."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
+import torch
 from torch import Tensor
 
 from mrigen.data.image_manifest import ImageManifest
@@ -15,6 +16,22 @@ from mrigen.data.mri_manifest import MRIManifest
 from mrigen.data.store import MeasurementStore
 from mrigen.operators.base import Measurements
 from mrigen.operators.corruption import Corruption
+
+
+class Packed(Protocol):
+    """A batch as it is stored, in tensors."""
+
+    def to(self, *, device: torch.device, non_blocking: bool = False) -> Self:
+        """The same on a device; ``non_blocking`` for pinned memory and work that is queued on the device."""
+        ...
+
+    def pin_memory(self) -> Self:
+        """The same in memory that a GPU can fetch from on its own."""
+        ...
+
+    def unpack(self) -> Measurements:
+        """The measurements, on the device of the tensors."""
+        ...
 
 
 class Store(Protocol):
@@ -42,6 +59,10 @@ class Store(Protocol):
 
     def measurements(self, indices: list[int], *, fixed_further: bool = False) -> Measurements:
         """A batch of measurements with their operators."""
+        ...
+
+    def packed(self, indices: list[int], *, fixed_further: bool = False) -> Packed:
+        """A batch as it is stored, from which its measurements can be put together on a device."""
         ...
 
     def noise_levels(self, indices: list[int]) -> Tensor:

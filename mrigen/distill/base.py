@@ -16,7 +16,7 @@ from mrigen.diffusion.denoiser import Denoiser
 from mrigen.diffusion.noise import Karras, KarrasUniform
 from mrigen.diffusion.objectives import Objective
 from mrigen.distill.noisy_signal import NoisySignal
-from mrigen.operators.base import Operator, randn_like
+from mrigen.operators.base import Operator, randn_like, sent
 from mrigen.operators.corruption import Corruption
 from mrigen.registry import Params, Registry
 
@@ -179,11 +179,11 @@ class DistillLoss(ABC):
 
         Operators, noise level and noise are drawn for ``at``.
         """
-        A = corruption.draw(len(x_g), generator).to(device=x_g.device)
+        A = corruption.draw(len(x_g), generator).sent(x_g.device)
         further = self.objective.further(A, corruption, generator)
-        data = corruption.noise.draw(len(x_g), generator).to(x_g.device)
+        data = sent(corruption.noise.draw(len(x_g), generator), x_g.device)
         signal = self.objective.signal(x_g, A, data, generator)
-        sigma = self.params.noise.draw(len(x_g), generator).to(x_g.device)
+        sigma = sent(self.params.noise.draw(len(x_g), generator), x_g.device)
         noise = randn_like(signal, generator)
         return self.at(teacher, fake, NoisySignal(signal, A, further, sigma, noise, labels))
 

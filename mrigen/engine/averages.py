@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from mrigen.engine.ema import EMA
+from mrigen.engine.guard import Guard
 from mrigen.engine.params import SelectionParams
 from mrigen.engine.processes import alone, first
 from mrigen.engine.states import State
@@ -49,10 +50,12 @@ class Averages:
         self._best = None if self.score is None else copy.deepcopy(self.averages[0].module)
         self.history: list[list[float]] = []
 
-    def update(self, module: nn.Module, images: int, batch: int) -> dict[str, float]:
+    def update(
+        self, module: nn.Module, images: int, batch: int, guard: Guard | None = None
+    ) -> dict[str, float]:
         """Average the weights in and measure when it is due; what to log."""
         for average in self.averages:
-            average.update(module, images, batch)
+            average.update(module, images, batch, guard)
         every = self.params.every_images
         if self.score is None or every is None or images // every == (images - batch) // every:
             return {}

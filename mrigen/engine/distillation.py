@@ -14,14 +14,17 @@ from mrigen.diffusion.denoiser import NetworkDenoiser
 from mrigen.distill import DistillLoss, Generator
 from mrigen.distill.base import latent
 from mrigen.engine.averages import Averages, Keep
+from mrigen.engine.compiling import compile_network
+from mrigen.engine.guard import Guard
 from mrigen.engine.labels import classes, random_labels
 from mrigen.engine.loop import Job
 from mrigen.engine.optimizers import Optimizer, fix_augmentation
 from mrigen.engine.pairs import Pairs
 from mrigen.engine.params import DistillParams, Start
+from mrigen.engine.precision import Frozen
 from mrigen.engine.shares import Share, Shares
 from mrigen.engine.states import State
-from mrigen.operators.base import Operator
+from mrigen.operators.base import Operator, sent
 from mrigen.operators.corruption import Corruption
 
 Score = Callable[[Generator], float]
@@ -54,6 +57,7 @@ class DistillJob(Job):
         score: selection metric, or None to keep the last generator.
         fresh: where random starts come from; only needed for them.
         keep: told of every averaged generator that was measured.
+        compiled: compile the networks.
 
     Raises:
         UsageError: fewer micro-batches than processes.
@@ -71,8 +75,11 @@ class DistillJob(Job):
         score: Score | None = None,
         fresh: Fresh | None = None,
         keep: Keep | None = None,
+        *,
+        compiled: bool = False,
     ) -> None:
         self.params = params
+        self.guard = Guard(fabric.device)
         self.shares = Shares("distill", params, fabric)
         self.distill = params
         self.loss, self.corruption, self.image_shape = loss, corruption, image_shape
@@ -88,11 +95,17 @@ class DistillJob(Job):
             None if score is None else lambda module: score(self._generator(module)),
             keep,
         )
+        fake = self._start("fake", network, fresh) if loss.uses_fake else None
+        if compiled:
+            for each in (start, fake, network):
+                if each is not None:
+                    compile_network(each, fabric.device)
         self.fake: Optimizer | None = None
-        if loss.uses_fake:
-            self.fake = Optimizer(self._start("fake", network, fresh), params.fake, params.images, fabric)
-        self.student = Optimizer(start, params.generator, params.images, fabric)
-        self.teacher = NetworkDenoiser(network.requires_grad_(False), self.conventions)
+        if fake is not None:
+            self.fake = Optimizer(fake, params.fake, params.images, fabric, self.guard)
+        self.student = Optimizer(start, params.generator, params.images, fabric, self.guard)
+        frozen = Frozen(network.requires_grad_(False), fabric)
+        self.teacher = NetworkDenoiser(frozen, self.conventions)
         self.generator = self._generator(self.student.module)
         self.pairs: Pairs | None = None
         if loss.regression is not None:
@@ -115,19 +128,20 @@ class DistillJob(Job):
         denoiser = NetworkDenoiser(network, self.conventions)
         return Generator(denoiser, self.distill.sigma_init, self.distill.later_sigmas)
 
-    def step(self, number: int) -> dict[str, float]:
+    def step(self, number: int) -> dict[str, float | Tensor]:
         """Train the fake score, then the generator; measure the selection metric when it is due."""
         images = self.images + self.params.batch
-        logs = {}
+        logs: dict[str, float | Tensor] = {}
         if self.fake is not None:
             logs["fake"] = self._train_fake(self.fake, number, images)
         losses = [(share, self._student(number, share)) for share in self.shares]
         logs["generator"] = self.student.step(losses, images)
-        logs |= self.averages.update(self.student.module, images, self.params.batch)
+        logs |= self.averages.update(self.student.module, images, self.params.batch, self.guard)
+        self.guard.finish_step()
         self.done = self.averages.over
         return logs
 
-    def _train_fake(self, fake: Optimizer, number: int, images: int) -> float:
+    def _train_fake(self, fake: Optimizer, number: int, images: int) -> Tensor:
         """``fake_steps`` updates of the fake score; the mean loss of the last one."""
         fake.module.requires_grad_(True)
         for repeat in range(self.distill.fake_steps):
@@ -184,14 +198,14 @@ class DistillJob(Job):
             int(torch.randint(self.distill.steps, (), generator=generator)) if self.distill.steps > 1 else 0
         )
         latents = [
-            latent(size, self.image_shape, self.conventions, generator).to(device) for _ in range(last + 1)
+            sent(latent(size, self.image_shape, self.conventions, generator), device) for _ in range(last + 1)
         ]
         drawn = random_labels(self.classes, size, generator)
-        labels = None if drawn is None else drawn.to(device)
+        labels = None if drawn is None else sent(drawn, device)
         objective, further = None, None
         if self.distill.generator_input == "sampled":
             objective = self.loss.objective
-            operator: Operator = self.corruption.draw(size, generator).to(device=device)
+            operator: Operator = self.corruption.draw(size, generator).sent(device)
             further = objective.further(operator, self.corruption, generator)
         image = None
         if last:

@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from mrigen.engine.guard import Guard
 from mrigen.engine.sharding import whole
 
 RAMP = 0.05
@@ -27,10 +28,22 @@ class EMA:
         self.halflife = halflife
 
     @torch.no_grad()
-    def update(self, module: nn.Module, images: int, batch: int) -> None:
-        """Average in the weights after a step that brought the count to ``images``."""
+    def update(self, module: nn.Module, images: int, batch: int, guard: Guard | None = None) -> None:
+        """Average in the weights after a step that brought the count to ``images``.
+
+        Args:
+            module: the weights.
+            images: count.
+            batch: images of the step.
+            guard: nothing is averaged any more once its flag is up.
+        """
         weight = 1 - 0.5 ** (batch / max(min(self.halflife, RAMP * images), 1e-8))
         mine: list[Tensor] = list(self.module.parameters())
-        torch._foreach_lerp_(mine, [whole(p) for p in module.parameters()], weight)
+        theirs = [whole(p) for p in module.parameters()]
+        if guard is None or guard.immediate:
+            torch._foreach_lerp_(mine, theirs, weight)
+        else:
+            shown = weight * (1 - guard.failed)
+            torch._foreach_lerp_(mine, theirs, [shown.expand_as(p) for p in mine])
         for old, new in zip(self.module.buffers(), module.buffers(), strict=True):
             old.copy_(new)

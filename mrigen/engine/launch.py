@@ -10,6 +10,7 @@ from lightning_fabric.plugins.environments import LightningEnvironment, TorchEla
 from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
 from mrigen import ranks
+from mrigen.engine.precision import use_network_precision
 from mrigen.engine.sharding import shard
 from mrigen.errors import UsageError
 
@@ -51,6 +52,7 @@ def open_device(device: str, precision: str = "32-true", strategy: Spread = "ddp
         raise UsageError(
             f"--device {device}: not available here{many} ({reason}); try --device cpu"
         ) from error
+    use_network_precision(fabric)
     fabric.launch()
     return fabric
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -11,14 +12,19 @@ from types import FrameType
 from typing import Any
 
 from lightning_fabric import Fabric
+from torch import Tensor
 
+from mrigen.engine.guard import Guard
 from mrigen.engine.logs import Log, OpenLog, open_logs
+from mrigen.engine.memory import keep_freed
 from mrigen.engine.params import RunParams
-from mrigen.engine.processes import alone, any_of, watched
+from mrigen.engine.processes import alone, any_of_each, watched
 from mrigen.engine.states import State, newest_state, read_state, remove_remains, save_state
 from mrigen.errors import NonFiniteLossError
 from mrigen.files import locked
 from mrigen.progress import bar
+
+LOOK_SECONDS = 1.0
 
 
 class Interrupted(KeyboardInterrupt):
@@ -32,15 +38,17 @@ class Job(ABC):
         params: length, batch, snapshots.
         images: images seen so far.
         done: set to end the run early.
+        guard: what its steps tell of their losses.
     """
 
     params: RunParams
+    guard: Guard
     images: int = 0
     done: bool = False
 
     @abstractmethod
-    def step(self, number: int) -> dict[str, float]:
-        """One optimiser step on ``params.batch`` images; returns what to log."""
+    def step(self, number: int) -> dict[str, float | Tensor]:
+        """One optimiser step on ``params.batch`` images; returns what to log, on the device or here."""
 
     @abstractmethod
     def state(self) -> State:
@@ -64,6 +72,8 @@ def drive(job: Job, folder: Path, fabric: Fabric, title: str, log: OpenLog | Non
         UsageError: another mrigen is writing to ``folder``.
         LostProcessError: another process of this run has ended.
     """
+    if fabric.device.type == "cpu":
+        keep_freed()
     with locked(folder) if fabric.is_global_zero else nullcontext(), watched():
         _drive(job, folder, fabric, title, log)
 
@@ -77,6 +87,7 @@ def _drive(job: Job, folder: Path, fabric: Fabric, title: str, log: OpenLog | No
         bar(title, params.images, "img", job.images) as advance,
     ):
         last = job.images
+        looks = _Looks(job)
 
         def save(*, stopping: bool = False) -> None:
             nonlocal last
@@ -89,19 +100,54 @@ def _drive(job: Job, folder: Path, fabric: Fabric, title: str, log: OpenLog | No
         while job.images < params.images and not job.done:
             try:
                 numbers = job.step(job.images // params.batch)
+                job.images += params.batch
+                full = job.images - last >= params.snapshot_images
+                stop, due = any_of_each([stopped(), full or looks.due(numbers)])
+                told = looks.take(numbers) if stop or due else {}
             except NonFiniteLossError:
                 save(stopping=True)
                 raise
-            job.images += params.batch
-            advance(params.batch, "  ".join(f"{k} {v:.4g}" for k, v in numbers.items()))
-            logs.step(job.images, numbers)
-            if any_of(stopped()):
+            if told:
+                logs.step(job.images, told)
+            advance(params.batch, looks.note)
+            if stop:
                 save(stopping=True)
                 raise Interrupted
-            if job.images - last >= params.snapshot_images:
+            if full:
                 save()
         if last != job.images or not continued:
             save()
+
+
+class _Looks:
+    """Reads what steps leave on the device: always where that costs nothing, otherwise every second.
+
+    A number that is here already, such as a measured metric, is not to be missed.
+
+    Attributes:
+        note: the numbers that were read last, for a progress bar.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job, self._images, self._latest = job, job.images, -LOOK_SECONDS
+        self.note = ""
+
+    def due(self, numbers: dict[str, float | Tensor]) -> bool:
+        job = self._job
+        here = any(not isinstance(value, Tensor) for value in numbers.values())
+        ends = job.done or job.images >= job.params.images
+        late = time.monotonic() - self._latest >= LOOK_SECONDS
+        return job.guard.immediate or here or ends or late
+
+    def take(self, numbers: dict[str, float | Tensor]) -> dict[str, float]:
+        """The numbers of the last step; raises if a loss since the last look was none."""
+        job = self._job
+        self._latest = time.monotonic()
+        self._images = job.images = self._images + job.params.batch * job.guard.look()
+        job.guard.check()
+        told = {name: float(value) for name, value in numbers.items()}
+        self.note = "  ".join(f"{name} {value:.4g}" for name, value in told.items())
+        return told
 
 
 def _resume(job: Job, folder: Path) -> bool:

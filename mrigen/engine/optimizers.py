@@ -1,17 +1,16 @@
-"""Optimisers, learning-rate schedules and the check for non-finite losses."""
+"""Optimisers and learning-rate schedules."""
 
 from __future__ import annotations
 
-import math
 from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from mrigen.engine.guard import Guard
 from mrigen.engine.params import OptimizerParams
-from mrigen.engine.processes import any_of, total
-from mrigen.engine.sharding import spread_like, whole_state
+from mrigen.engine.sharding import is_sharded, spread_like, whole, whole_state
 from mrigen.engine.shares import Share
 from mrigen.errors import NonFiniteLossError
 
@@ -35,39 +34,63 @@ class Optimizer:
         params: constants.
         total: images of the run, for the decay.
         fabric: launches and synchronises.
+        guard: watches the losses of the whole job; by default one of this optimiser's own.
     """
 
-    def __init__(self, module: nn.Module, params: OptimizerParams, total: int, fabric: Fabric) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        params: OptimizerParams,
+        total: int,
+        fabric: Fabric,
+        guard: Guard | None = None,
+    ) -> None:
         self.module = fabric.setup_module(module)
-        adam = torch.optim.Adam(module.parameters(), lr=params.lr, betas=params.betas, eps=params.eps)
+        self.guard = Guard(fabric.device) if guard is None else guard
+        self._scaled = fabric.strategy.precision.precision == "16-mixed"  # its own check of every step
+        fused = fabric.device.type in {"cpu", "cuda"} and not self._scaled and not is_sharded(module)
+        adam = torch.optim.Adam(
+            module.parameters(), lr=params.lr, betas=params.betas, eps=params.eps, fused=fused
+        )
         self.adam = fabric.setup_optimizers(adam)
+        if fused:
+            adam.found_inf = self.guard.failed  # type: ignore[attr-defined]  # the flag that fused Adam obeys
+        else:
+            self.guard.immediate = True
         self._params, self._total, self._fabric = params, total, fabric
 
-    def step(self, losses: list[tuple[Share, Tensor]], images: int) -> float:
+    def step(self, losses: list[tuple[Share, Tensor]], images: int) -> Tensor:
         """Update after the losses of this process's micro-batches were back-propagated.
 
         Returns:
-            Mean loss of all micro-batches, the same in every process.
+            Mean loss of all micro-batches, the same in every process, on the device.
 
         Raises:
-            NonFiniteLossError: a loss of any process is NaN or infinite; the weights are left as they were.
+            NonFiniteLossError: a loss of any process is NaN or infinite (see ``Guard`` for when); the weights
+                are left as they were.
         """
-        values = [float(loss) for _, loss in losses]
-        if any_of(not all(map(math.isfinite, values))):
-            self.adam.zero_grad()
-            raise NonFiniteLossError(
-                f"the loss became {[round(v, 4) for v in values]} after {images} images; "
-                "the state before this step is saved: lower the learning rate or set max_grad_norm"
-            )
+        mine = torch.stack([share.weight * loss for share, loss in losses]).sum()
+        mean = cast("Tensor", self._fabric.all_reduce(mine, reduce_op="mean"))
         for group in self.adam.param_groups:
             group["lr"] = self._rate(images)
-        if self._params.max_grad_norm is not None:
-            self._fabric.clip_gradients(self.module, self.adam, max_norm=self._params.max_grad_norm)
+        try:
+            self.guard.watch(mean)
+            self._clip()
+        except NonFiniteLossError:
+            self.adam.zero_grad()
+            raise
         self.adam.step()
         self.adam.zero_grad()
-        mine = sum(share.weight * value for (share, _), value in zip(losses, values, strict=True))
-        mean: float = total([mine])[0] / self._fabric.world_size
         return mean
+
+    def _clip(self) -> None:
+        if self._params.max_grad_norm is None:
+            return
+        norm = self._fabric.clip_gradients(
+            self.module, self.adam, max_norm=self._params.max_grad_norm, error_if_nonfinite=False
+        )
+        if norm is not None and not self._scaled:
+            self.guard.watch(whole(norm))
 
     def _rate(self, images: int) -> float:
         rate = self._params.lr
@@ -91,4 +114,6 @@ class Optimizer:
             index: {k: spread_like(parameters[index], v) for k, v in moment.items()}
             for index, moment in adam["state"].items()
         }
-        self.adam.load_state_dict({**adam, "state": moments})
+        groups = zip(adam["param_groups"], self.adam.param_groups, strict=True)
+        settings = [{**saved, "fused": here["fused"]} for saved, here in groups]
+        self.adam.load_state_dict({"state": moments, "param_groups": settings})

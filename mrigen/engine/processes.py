@@ -42,7 +42,12 @@ def total(values: list[float]) -> list[float]:
 
 def any_of(flag: bool) -> bool:
     """Whether the flag is set in one process at least."""
-    return total([float(flag)])[0] > 0
+    return any_of_each([flag])[0]
+
+
+def any_of_each(flags: list[bool]) -> list[bool]:
+    """Which of the flags are set in one process at least."""
+    return [count > 0 for count in total([float(flag) for flag in flags])]
 
 
 def told(value: T) -> T:

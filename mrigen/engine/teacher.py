@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import dropwhile, islice
+
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from mrigen import seeds
-from mrigen.data.stores import Store
+from mrigen.data.stores import Packed, Store
 from mrigen.diffusion.augment import Augmentation
 from mrigen.diffusion.denoiser import NetworkDenoiser
 from mrigen.diffusion.objectives import Objective
+from mrigen.engine.ahead import Ahead
+from mrigen.engine.compiling import compile_network
 from mrigen.engine.ema import EMA
+from mrigen.engine.guard import Guard
 from mrigen.engine.labels import classes
 from mrigen.engine.loop import Job
 from mrigen.engine.optimizers import Optimizer, fix_augmentation
@@ -20,6 +27,11 @@ from mrigen.engine.shares import Share, Shares
 from mrigen.engine.states import State
 from mrigen.errors import UsageError
 from mrigen.operators.base import Measurements
+
+Place = tuple[int, int]
+"""A micro-batch: number of the step, index in it."""
+
+AHEAD = 2  # micro-batches that are read while one is computed
 
 
 def sample_indices(count: int, seed: int, first: int, batch: int) -> list[int]:
@@ -31,11 +43,12 @@ def sample_indices(count: int, seed: int, first: int, batch: int) -> list[int]:
     for position in range(first, first + batch):
         epoch, offset = divmod(position, count)
         indices.append((epoch, offset))
-    orders = {
-        epoch: torch.randperm(count, generator=seeds.generator(seed, "order", epoch))
-        for epoch in {e for e, _ in indices}
-    }
-    return [int(orders[epoch][offset]) for epoch, offset in indices]
+    return [int(_order(count, seed, epoch)[offset]) for epoch, offset in indices]
+
+
+@lru_cache(maxsize=2)
+def _order(count: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(count, generator=seeds.generator(seed, "order", epoch))
 
 
 class TeacherJob(Job):
@@ -49,6 +62,7 @@ class TeacherJob(Job):
         store: training data.
         fabric: device, precision and processes.
         seed: key of all randomness.
+        compiled: compile the network.
 
     Raises:
         UsageError: fixed further masks for an objective that hides nothing, or fewer micro-batches than
@@ -63,6 +77,8 @@ class TeacherJob(Job):
         store: Store,
         fabric: Fabric,
         seed: int,
+        *,
+        compiled: bool = False,
     ) -> None:
         if params.fixed_further and not objective.shows_mask:
             raise UsageError(f"objective {params.objective['name']} hides nothing: leave out fixed_further")
@@ -76,22 +92,25 @@ class TeacherJob(Job):
         if self.augmentation is None:
             fix_augmentation(network)
         self.ema = EMA(network, params.ema_halflife)
-        self.optimizer = Optimizer(network, params.optimizer, params.images, fabric)
+        if compiled:
+            compile_network(network, fabric.device)
+        self.guard = Guard(fabric.device)
+        self.optimizer = Optimizer(network, params.optimizer, params.images, fabric, self.guard)
         self.denoiser = NetworkDenoiser(self.optimizer.module, denoiser.conventions)
+        self._ahead = Ahead(self._read)
 
-    def step(self, number: int) -> dict[str, float]:
+    def step(self, number: int) -> dict[str, float | Tensor]:
         """One step: the loss of every micro-batch of this process, then the update."""
         losses = [(share, self._micro(number, share)) for share in self.shares]
         loss = self.optimizer.step(losses, self.images + self.params.batch)
-        self.ema.update(self.optimizer.module, self.images + self.params.batch, self.params.batch)
+        self.ema.update(self.optimizer.module, self.images + self.params.batch, self.params.batch, self.guard)
+        self.guard.finish_step()
         return {"loss": loss}
 
     def _micro(self, number: int, share: Share) -> Tensor:
         index = share.index
-        size = self.params.batch // self.params.micro_batches
-        first = number * self.params.batch + index * size
-        indices = sample_indices(len(self.store), self.seed, first, size)
-        batch = self._batch(indices, seeds.generator(self.seed, "augment", number, index))
+        packed = self._ahead.take((number, index), self._following(number, index))
+        batch = self._batch(packed, seeds.generator(self.seed, "augment", number, index))
         generator = seeds.generator(self.seed, "teacher", number, index)
         with self.shares.collect(share, self.optimizer.module):
             with seeds.dropout_seed(self.seed, "teacher-dropout", number, index):
@@ -99,19 +118,38 @@ class TeacherJob(Job):
             self.fabric.backward(share.weight * loss)
         return loss.detach()
 
-    def _batch(self, indices: list[int], generator: torch.Generator) -> Measurements:
-        """Measurements on the device, augmented if the recipe says so.
+    def _following(self, number: int, index: int) -> Iterator[Place]:
+        """The places of this process's next micro-batches, up to the end of the run."""
+        places = (
+            (step, share.index)
+            for step in (number, number + 1)
+            for share in self.shares
+            if step * self.params.batch < self.params.images
+        )
+        later = dropwhile(lambda place: place != (number, index), places)
+        return islice(later, 1, 1 + AHEAD)
+
+    def _read(self, place: Place) -> Packed:
+        """What is stored of a micro-batch, in memory that the device can fetch it from."""
+        number, index = place
+        size = self.params.batch // self.params.micro_batches
+        first = number * self.params.batch + index * size
+        indices = sample_indices(len(self.store), self.seed, first, size)
+        packed = self.store.packed(indices, fixed_further=self.teacher.fixed_further)
+        return packed.pin_memory() if self.fabric.device.type == "cuda" else packed
+
+    def _batch(self, packed: Packed, generator: torch.Generator) -> Measurements:
+        """Measurements, put together on the device and augmented if the recipe says so.
 
         Raises:
             UsageError: the network wants class labels that the data do not have.
         """
-        batch = self.store.measurements(indices, fixed_further=self.teacher.fixed_further)
+        batch = packed.to(device=self.fabric.device, non_blocking=True).unpack()
         have = 0 if batch.labels is None else batch.labels.shape[1]
         if self.classes not in {0, have}:
             raise UsageError(
                 f"network.label_dim is {self.classes}, but the data have {have} classes: set it to {have}"
             )
-        batch = batch.to(device=self.fabric.device)
         if self.augmentation is None:
             return batch
         return self.objective.augment(batch, self.augmentation, generator)

@@ -134,6 +134,6 @@ class UNetBlock(nn.Module):
     def _attend(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
         qkv = self.qkv(x).reshape(batch, self.heads, channels // self.heads, 3, height * width)
-        query, key, value = (part.transpose(-1, -2) for part in qkv.unbind(3))
+        query, key, value = (part.transpose(-1, -2).contiguous() for part in qkv.unbind(3))
         mixed = functional.scaled_dot_product_attention(query, key, value)
         return self.proj(mixed.transpose(-1, -2).reshape(x.shape))  # type: ignore[no-any-return]

@@ -159,3 +159,14 @@ class GroupNorm(nn.GroupNorm):
                 f"{channels} channels cannot be split into {groups} groups: make them a multiple of 32"
             )
         super().__init__(groups, channels, eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised x in the precision of x; sums are float32 in any case.
+
+        Autocast would return float32 and let everything up to the next convolution run in it.
+        """
+        if x.dtype not in {torch.bfloat16, torch.float16}:
+            return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+            return functional.group_norm(x, self.num_groups, weight, bias, self.eps)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
@@ -19,25 +19,47 @@ COMPLEX_OF = {torch.float32: torch.complex64, torch.float64: torch.complex128}
 class TensorRecord:
     """Mixin for frozen dataclasses of tensors: move or cast every tensor at once."""
 
-    def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+    def to(
+        self,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        non_blocking: bool = False,
+    ) -> Self:
         """Copy on ``device`` and in the precision of ``dtype``; complex tensors stay complex.
 
         Args:
             device: target device.
             dtype: real dtype, ``torch.float32`` or ``torch.float64``; masks and indices keep theirs.
+            non_blocking: do not wait for copies from pinned memory.
         """
 
-        def move(value: object) -> object:
-            if isinstance(value, TensorRecord):
-                return value.to(device=device, dtype=dtype)
-            if not isinstance(value, Tensor):
-                return value
+        def move(value: Tensor) -> Tensor:
             if dtype is None or not (value.is_floating_point() or value.is_complex()):
-                return value.to(device=device)
-            return value.to(device=device, dtype=COMPLEX_OF[dtype] if value.is_complex() else dtype)
+                return value.to(device=device, non_blocking=non_blocking)
+            kind = COMPLEX_OF[dtype] if value.is_complex() else dtype
+            return value.to(device=device, dtype=kind, non_blocking=non_blocking)
+
+        return self.each(move)
+
+    def sent(self, device: torch.device) -> Self:
+        """Copy on a device, see ``sent``."""
+        return self.each(lambda value: sent(value, device))
+
+    def pin_memory(self) -> Self:
+        """Copy in memory that a GPU can fetch from on its own."""
+        return self.each(lambda value: value.contiguous().pin_memory())
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """Copy with every tensor changed, those of records in it too."""
+
+        def changed(value: object) -> object:
+            if isinstance(value, TensorRecord):
+                return value.each(change)
+            return change(value) if isinstance(value, Tensor) else value
 
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
-        return dataclasses.replace(self, **{f.name: move(getattr(self, f.name)) for f in fields})  # type: ignore[type-var]
+        return dataclasses.replace(self, **{f.name: changed(getattr(self, f.name)) for f in fields})  # type: ignore[type-var]
 
     @classmethod
     def join(cls, records: Sequence[Self], sizes: Sequence[int]) -> Self:
@@ -194,7 +216,17 @@ def randn_like(x: Tensor, generator: torch.Generator) -> Tensor:
     Complex noise has variance 1 in each of its components (torch.randn gives 1 in all).
     """
     noise = torch.randn(x.shape, dtype=x.dtype, device=generator.device, generator=generator)
-    return noise.to(x.device) * (2**0.5 if x.is_complex() else 1.0)
+    return sent(noise, x.device) * (2**0.5 if x.is_complex() else 1.0)
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device, without waiting for what the device still has to do.
+
+    Only memory that a GPU can fetch from on its own is copied like that.
+    """
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.contiguous().pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def mirrored(x: Tensor, which: Tensor, axis: int) -> Tensor:
@@ -225,3 +257,7 @@ class Measurements(TensorRecord):
 
     def __len__(self) -> int:
         return len(self.y)
+
+    def unpack(self) -> Measurements:
+        """These: nothing is packed."""
+        return self

@@ -18,7 +18,7 @@ from mrigen import seeds
 from mrigen.errors import UsageError
 from mrigen.files import sha256
 from mrigen.operators import user
-from mrigen.operators.base import Measurements, Operator
+from mrigen.operators.base import Measurements, Operator, sent
 from mrigen.operators.checks import check
 from mrigen.operators.noise import Noise
 from mrigen.registry import Params, Registry
@@ -63,8 +63,8 @@ class Corruption(ABC):
 
     def measure(self, x: Tensor, generator: torch.Generator) -> Measurements:
         """Corrupt clean images as the data are: y = A x + σ ε with a fresh A and σ per sample."""
-        operator = self.draw(len(x), generator).to(device=x.device)
-        sigma = self.noise.draw(len(x), generator).to(x.device)
+        operator = self.draw(len(x), generator).sent(x.device)
+        sigma = sent(self.noise.draw(len(x), generator), x.device)
         y = operator.forward(x)
         if bool(self.noise):
             y = y + operator.noise(y, sigma, generator)

@@ -67,7 +67,19 @@ def distill(study: Study) -> None:
         save_model(measured_folder(folder, images, halflife), module, student(images, halflife))
 
     kept = keep if params.selection.keep else None
-    job = DistillJob(params, teacher, loss, corruption, shape, study.fabric, recipe.seed, score, fresh, kept)
+    job = DistillJob(
+        params,
+        teacher,
+        loss,
+        corruption,
+        shape,
+        study.fabric,
+        recipe.seed,
+        score,
+        fresh,
+        kept,
+        compiled=recipe.compile,
+    )
 
     def sampler() -> StudentSampler:
         averaged = NetworkDenoiser(job.result, description.conventions)

@@ -129,7 +129,10 @@ class Recipe(Params):
         name: the recipe's name; also the name of its folder under ``runs``.
         title: one line.
         seed: key of all randomness.
-        precision: Lightning Fabric's precision of the networks; physics stays in complex64.
+        precision: Lightning Fabric's precision of the networks; physics stays in complex64. ``bf16-mixed``
+            is for GPUs and for processors with AVX512-BF16 or AMX; others emulate it slowly.
+        compile: compile the networks with torch.compile while they are trained; the first steps take
+            minutes. Results differ by rounding.
         data: raw data and their preparation.
         teacher: training of the teacher.
         distill: distillation.
@@ -141,6 +144,7 @@ class Recipe(Params):
     title: str = ""
     seed: int = 0
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    compile: bool = False
     data: DataParams = DataParams()
     teacher: TeacherParams
     distill: DistillParams

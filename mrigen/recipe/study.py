@@ -183,7 +183,15 @@ class Study:
         description = build.describe_teacher(recipe.teacher, self.store, provenance)
         denoiser = build.new_denoiser(description, recipe.seed)
         objective = build.objective_of(description, self.store.corruption(), self.teacher_folder)
-        job = TeacherJob(recipe.teacher, denoiser, objective, self.store, self.fabric, recipe.seed)
+        job = TeacherJob(
+            recipe.teacher,
+            denoiser,
+            objective,
+            self.store,
+            self.fabric,
+            recipe.seed,
+            compiled=recipe.compile,
+        )
         size = recipe.teacher.batch // recipe.teacher.micro_batches
 
         def sampler() -> TeacherSampler:

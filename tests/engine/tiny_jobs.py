@@ -43,6 +43,8 @@ class TinyStore:
         operator = MultiCoilMRI(self.maps[indices], self.masks[indices])
         return Measurements(self.y[indices], operator, torch.zeros(len(indices)))
 
+    packed = measurements
+
 
 def tiny_denoiser(seed=0):
     with torch.random.fork_rng(devices=[]):
@@ -64,21 +66,22 @@ def tiny_denoiser(seed=0):
     return NetworkDenoiser(model, Conventions())
 
 
-def fabric(strategy="ddp"):
+def fabric(strategy="ddp", precision="32-true"):
     """One CPU process, or one of several under torchrun."""
-    return open_device("cpu", strategy=strategy)
+    return open_device("cpu", precision, strategy)
 
 
-def teacher_job(*, strategy="ddp", **params):
+def teacher_job(*, strategy="ddp", precision="32-true", compiled=False, **params):
     store = TinyStore()
     objective = OBJECTIVES.build({"name": "ambient"}, corruption=MRICorruption(store, store.law))
     settings = TeacherParams(
         **{"images": 48, "batch": 4, "snapshot_images": 16, "ema_halflife": 20, **params}
     )
-    return TeacherJob(settings, tiny_denoiser(), objective, store, fabric(strategy), seed=7)
+    use = fabric(strategy, precision)
+    return TeacherJob(settings, tiny_denoiser(), objective, store, use, seed=7, compiled=compiled)
 
 
-def distill_job(score=None, *, strategy="ddp", **params):
+def distill_job(score=None, *, strategy="ddp", precision="32-true", **params):
     store = TinyStore()
     corruption = MRICorruption(store, store.law)
     objective = OBJECTIVES.build({"name": "ambient"}, corruption=corruption)
@@ -101,7 +104,7 @@ def distill_job(score=None, *, strategy="ddp", **params):
         loss,
         corruption,
         (1, 8, 8),
-        fabric(strategy),
+        fabric(strategy, precision),
         seed=7,
         score=score,
         fresh=tiny_denoiser,

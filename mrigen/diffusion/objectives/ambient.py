@@ -10,7 +10,7 @@ from mrigen.diffusion.denoiser import Denoiser
 from mrigen.diffusion.noise import per_sample
 from mrigen.diffusion.objectives.base import OBJECTIVES, Objective, ObjectiveParams, squared_error
 from mrigen.errors import UsageError
-from mrigen.operators.base import LinearOperator, Measurements, Operator, linear, randn_like
+from mrigen.operators.base import LinearOperator, Measurements, Operator, linear, randn_like, sent
 from mrigen.operators.corruption import Corruption
 
 
@@ -98,7 +98,7 @@ class Ambient(MaskedObjective):
         """Loss per sample on measurements."""
         A, further = self.operators(batch, generator)
         target = A.adjoint(batch.y)
-        sigma = self.params.noise.draw(len(batch), generator).to(batch.y.device)
+        sigma = sent(self.params.noise.draw(len(batch), generator), batch.y.device)
         noise = per_sample(sigma) * randn_like(target, generator)
         seen = further.adjoint(batch.y) + further.normal(noise)
         estimate = denoiser(seen, sigma, further.conditioning(), batch.labels, batch.augment)

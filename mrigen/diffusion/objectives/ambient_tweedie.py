@@ -11,7 +11,7 @@ from mrigen.diffusion.noise import per_sample
 from mrigen.diffusion.objectives.ambient import MaskedObjective
 from mrigen.diffusion.objectives.base import OBJECTIVES, ObjectiveParams, squared_error
 from mrigen.errors import UsageError
-from mrigen.operators.base import Measurements, linear, randn_like
+from mrigen.operators.base import Measurements, linear, randn_like, sent
 from mrigen.operators.corruption import Corruption
 
 
@@ -49,7 +49,7 @@ class AmbientTweedie(MaskedObjective):
     def __call__(self, denoiser: Denoiser, batch: Measurements, generator: torch.Generator) -> Tensor:
         """Loss per sample on noisy measurements."""
         A, further = self.operators(batch, generator)
-        drawn = self.params.noise.draw(len(batch), generator).to(batch.y.device)
+        drawn = sent(self.params.noise.draw(len(batch), generator), batch.y.device)
         sigma = drawn.maximum(batch.sigma)
         added = (sigma**2 - batch.sigma**2).sqrt()
         seen = further.adjoint(batch.y + further.noise(batch.y, added, generator))

@@ -9,7 +9,7 @@ from mrigen.diffusion.denoiser import Denoiser
 from mrigen.diffusion.noise import per_sample
 from mrigen.diffusion.objectives.base import OBJECTIVES, squared_error
 from mrigen.diffusion.objectives.image import ImageObjective
-from mrigen.operators.base import Measurements, Operator, randn_like
+from mrigen.operators.base import Measurements, Operator, randn_like, sent
 
 
 @OBJECTIVES.register("standard")
@@ -25,7 +25,7 @@ class Standard(ImageObjective):
     def __call__(self, denoiser: Denoiser, batch: Measurements, generator: torch.Generator) -> Tensor:
         """Loss per sample, on the measurements as images."""
         y, _ = self.images(batch, generator)
-        sigma = self.params.noise.draw(len(batch), generator).to(y.device)
+        sigma = sent(self.params.noise.draw(len(batch), generator), y.device)
         noise = per_sample(sigma) * randn_like(y, generator)
         estimate = denoiser(y + noise, sigma, None, batch.labels, batch.augment)
         return self.weight(sigma) * squared_error(estimate - y)

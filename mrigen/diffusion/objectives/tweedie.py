@@ -14,7 +14,7 @@ from mrigen.diffusion.noise import per_sample
 from mrigen.diffusion.objectives.base import OBJECTIVES, ObjectiveParams, squared_error
 from mrigen.diffusion.objectives.image import ImageObjective
 from mrigen.errors import UsageError
-from mrigen.operators.base import Measurements, Operator, randn_like
+from mrigen.operators.base import Measurements, Operator, randn_like, sent
 from mrigen.operators.corruption import Corruption
 
 
@@ -59,7 +59,7 @@ class Tweedie(ImageObjective):
     def __call__(self, denoiser: Denoiser, batch: Measurements, generator: torch.Generator) -> Tensor:
         """Loss per sample, on the measurements as images."""
         y, data = self.images(batch, generator)
-        sigma = self.params.noise.draw(len(batch), generator).to(y.device).maximum(data)
+        sigma = sent(self.params.noise.draw(len(batch), generator), y.device).maximum(data)
         noisy = y + per_sample((sigma**2 - data**2).sqrt()) * randn_like(y, generator)
         estimate = denoiser(noisy, sigma, None, batch.labels, batch.augment)
         share = per_sample((data / sigma) ** 2)

@@ -1,0 +1,331 @@
+"""Steps of teacher training and of distillation beside a plain loop over the same network, in one run.
+
+    python -m benchmarks.training --recipe demo/brain --set data.simulate.volumes=8
+    python -m benchmarks.training --recipe celeba/denoise-s20 --device cuda --variants bf16 bf16-compiled
+
+The plain loop does what the public code of EDM and SiD does, eagerly and in float32: data read when they are
+needed, channels first, features and gate of a gated convolution one after the other, Adam and average tensor
+by tensor, the loss read at every step, memory given back to the system. Both start from the same weights and
+see the same images and noise, so that their losses can be compared. Rounds of both alternate, and medians are
+shown. ``--profile`` shows where the time of our steps goes; on a GPU the share of its peak is shown
+(``--peak``, TFLOP/s).
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import ctypes
+import functools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from benchmarks.machine import machine
+from rich.console import Console
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from mrigen import recipe as recipes
+from mrigen import seeds
+from mrigen.conventions import NetworkDenoiser
+from mrigen.data.stores import Store
+from mrigen.diffusion.augment import Augmentation
+from mrigen.distill import LOSSES, Generator
+from mrigen.distill.base import latent
+from mrigen.engine import build
+from mrigen.engine.distillation import DistillJob
+from mrigen.engine.ema import RAMP
+from mrigen.engine.launch import open_device
+from mrigen.engine.loop import Job
+from mrigen.engine.memory import MMAP_THRESHOLD, TRIM_THRESHOLD, keep_freed
+from mrigen.engine.teacher import TeacherJob, sample_indices
+from mrigen.files import write_json
+from mrigen.networks.layers import Conv2d
+from mrigen.recipe.schema import Recipe
+from mrigen.recipe.study import Study
+
+VARIANTS = {
+    "float32": ("32-true", False),
+    "float32-compiled": ("32-true", True),
+    "bf16": ("bf16-mixed", False),
+    "bf16-compiled": ("bf16-mixed", True),
+}
+PEAKS = {"H200": 989.0, "H100": 989.0, "A100": 312.0}  # dense bfloat16, TFLOP/s, by the makers
+Step = Callable[[int], float]
+SEED = 0
+
+
+def apart(module: Conv2d, x: Tensor, pad: int) -> Tensor:
+    """A gated convolution as two."""
+    features, gate = module.weight.chunk(2)
+    gate = functional.conv2d(x, gate, padding=pad).sigmoid().sigmoid()
+    return functional.conv2d(x, features, padding=pad) * gate + module.bias[:, None, None]
+
+
+def plain_network(network: nn.Module) -> nn.Module:
+    """A copy as the public code has it."""
+    copied = copy.deepcopy(network).to(memory_format=torch.contiguous_format).train()
+    for module in copied.modules():
+        if isinstance(module, Conv2d) and module.gated:
+            module._convolve = functools.partial(apart, module)  # noqa: SLF001
+    return copied
+
+
+class Trained:
+    """A network with its optimiser, the plain way."""
+
+    def __init__(self, network: nn.Module, settings: Any) -> None:
+        self.network, self._settings = network, settings
+        self.adam = torch.optim.Adam(
+            network.parameters(), lr=settings.lr, betas=settings.betas, eps=settings.eps, foreach=False
+        )
+
+    def step(self, loss: Tensor, images: int) -> float:
+        """Update by a loss; its value."""
+        self.adam.zero_grad(set_to_none=True)
+        loss.backward()
+        ramp = self._settings.ramp_images
+        for group in self.adam.param_groups:
+            group["lr"] = self._settings.lr * (min(1.0, images / ramp) if ramp else 1.0)
+        for parameter in self.network.parameters():
+            if parameter.grad is not None:
+                torch.nan_to_num(parameter.grad, nan=0, posinf=1e5, neginf=-1e5, out=parameter.grad)
+        if self._settings.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self._settings.max_grad_norm, foreach=False)
+        self.adam.step()
+        return loss.item()
+
+
+def average(into: nn.Module, network: nn.Module, images: int, batch: int, halflife: float) -> None:
+    beta = 0.5 ** (batch / max(min(halflife, images * RAMP), 1e-8))
+    for mine, theirs in zip(into.parameters(), network.parameters(), strict=True):
+        mine.copy_(theirs.detach().lerp(mine, beta))
+
+
+def plain_teacher(recipe: Recipe, store: Store, denoiser: NetworkDenoiser, device: torch.device) -> Step:
+    """Steps of the plain loop; each returns its loss."""
+    params = recipe.teacher
+    objective = objective_of(recipe, store)
+    trained = Trained(plain_network(denoiser.network), params.optimizer)
+    ema = copy.deepcopy(trained.network).eval().requires_grad_(False)
+    model = NetworkDenoiser(trained.network, denoiser.conventions)
+    augmentation = Augmentation(params.augment) if params.augment else None
+
+    def step(number: int) -> float:
+        indices = sample_indices(len(store), SEED, number * params.batch, params.batch)
+        batch = store.measurements(indices).to(device=device)
+        if augmentation is not None:
+            batch = objective.augment(batch, augmentation, seeds.generator(SEED, "augment", number, 0))
+        generator = seeds.generator(SEED, "teacher", number, 0)
+        with seeds.dropout_seed(SEED, "teacher-dropout", number, 0):
+            loss = objective(model, batch, generator).mean()
+            value = trained.step(loss, (number + 1) * params.batch)
+        average(ema, trained.network, (number + 1) * params.batch, params.batch, params.ema_halflife)
+        return value
+
+    return step
+
+
+def plain_distillation(recipe: Recipe, store: Store, denoiser: NetworkDenoiser, device: torch.device) -> Step:
+    """Steps of the plain loop: the fake score, then the generator; the generator's loss."""
+    params, conventions = recipe.distill, denoiser.conventions
+    loss = LOSSES.build(params.loss, objective=objective_of(recipe, store))
+    corruption, shape = store.corruption(), store.image_shape
+    teacher = NetworkDenoiser(plain_network(denoiser.network).requires_grad_(False), conventions)
+    fake, student = (Trained(plain_network(denoiser.network), s) for s in (params.fake, params.generator))
+    ema = copy.deepcopy(student.network).eval().requires_grad_(False)
+    generate = Generator(NetworkDenoiser(student.network, conventions), params.sigma_init)
+    score = NetworkDenoiser(fake.network, conventions)
+
+    def step(number: int) -> float:
+        images = (number + 1) * params.batch
+        generator = seeds.generator(SEED, "fake", number, 0, 0)
+        fake.network.requires_grad_(True)
+        with seeds.dropout_seed(SEED, "fake-dropout", number, 0, 0):
+            with torch.no_grad():
+                x_g = generate(latent(params.batch, shape, conventions, generator).to(device))
+            fake.step(loss.fake_score(score, x_g, corruption, generator).mean(), images)
+        fake.network.requires_grad_(False)
+        generator = seeds.generator(SEED, "generator", number, 0)
+        with seeds.dropout_seed(SEED, "generator-dropout", number, 0):
+            x_g = generate(latent(params.batch, shape, conventions, generator).to(device))
+            value = student.step(loss.generator(teacher, score, x_g, corruption, generator).mean(), images)
+        average(ema, student.network, images, params.batch, params.halflives[0])
+        return value
+
+    return step
+
+
+def objective_of(recipe: Recipe, store: Store) -> Any:
+    description = build.describe_teacher(recipe.teacher, store, {})
+    return build.objective_of(description, store.corruption(), Path("benchmark"))
+
+
+def ours(
+    kind: str, recipe: Recipe, store: Store, denoiser: NetworkDenoiser, device: str, variant: str
+) -> Job:
+    """A job as the commands make it."""
+    precision, compiled = VARIANTS[variant]
+    fabric = open_device(device, precision)
+    made = copy.deepcopy(denoiser)
+    made.network.to(memory_format=torch.channels_last)
+    if kind == "teacher":
+        objective = objective_of(recipe, store)
+        return TeacherJob(recipe.teacher, made, objective, store, fabric, SEED, compiled=compiled)
+    loss = LOSSES.build(recipe.distill.loss, objective=objective_of(recipe, store))
+    corruption, shape = store.corruption(), store.image_shape
+    return DistillJob(recipe.distill, made, loss, corruption, shape, fabric, SEED, compiled=compiled)
+
+
+def stepped(job: Job, kind: str) -> Step:
+    """A job's steps in the loop, which waits for the device when it is asked for a loss only."""
+    name = "loss" if kind == "teacher" else "generator"
+
+    def step(number: int) -> Any:
+        numbers = job.step(number)
+        job.images += job.params.batch
+        return numbers[name]
+
+    return step
+
+
+def race(steps: dict[str, Step], count: int, rounds: int, device: torch.device) -> dict[str, dict[str, Any]]:
+    """Seconds per step of every program, and the losses of all their steps; the first round is not timed."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    losses: dict[str, list[Any]] = {name: [] for name in steps}
+    for round_ in range(rounds + 1):
+        for name, step in steps.items():
+            (usual_memory if name == "plain" else keep_freed)()
+            wait(device)
+            start = time.perf_counter()
+            losses[name] += [step(round_ * count + number) for number in range(count)]
+            wait(device)
+            if round_:
+                seconds[name].append((time.perf_counter() - start) / count)
+    return {
+        name: {"seconds": statistics.median(seconds[name]), "losses": [float(loss) for loss in losses[name]]}
+        for name in steps
+    }
+
+
+def usual_memory() -> None:
+    """What glibc settles on by itself: 32 MiB and more are taken from the system and given back."""
+    if keep_freed():
+        libc = ctypes.CDLL(None)
+        libc.mallopt(MMAP_THRESHOLD, 32 << 20)
+        libc.mallopt(TRIM_THRESHOLD, 64 << 20)
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def flops(job: Job) -> int:
+    """Floating-point operations of one step, convolutions and products of matrices."""
+    with FlopCounterMode(display=False) as counter:
+        job.step(job.images // job.params.batch)
+    job.images += job.params.batch
+    return counter.get_total_flops()
+
+
+def profiled(job: Job, device: torch.device, most: int) -> list[dict[str, Any]]:
+    """The operations that three steps spend most time in themselves, and their shares."""
+    kinds = [torch.profiler.ProfilerActivity.CPU]
+    if device.type == "cuda":
+        kinds.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=kinds) as profile:
+        for _ in range(3):
+            job.step(job.images // job.params.batch)
+            job.images += job.params.batch
+        wait(device)
+    key = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    rows = [(event.key, getattr(event, key), event.count) for event in profile.key_averages()]
+    total = sum(time_ for _, time_, _ in rows)
+    rows.sort(key=lambda row: -row[1])
+    return [{"operation": n, "share": t / total, "calls": c // 3} for n, t, c in rows[:most]]
+
+
+def compare(kind: str, recipe: Recipe, store: Store, given: argparse.Namespace) -> dict[str, Any]:
+    """All numbers of teacher training or distillation."""
+    description = build.describe_teacher(recipe.teacher, store, {})
+    device = open_device(given.device).device
+    denoiser = build.new_denoiser(description, SEED)
+    denoiser.network.to(device)
+    plain = {"teacher": plain_teacher, "distillation": plain_distillation}[kind]
+    jobs = {v: ours(kind, recipe, store, denoiser, given.device, v) for v in given.variants}
+    steps: dict[str, Step] = {"plain": plain(recipe, store, denoiser, device)}
+    steps |= {variant: stepped(job, kind) for variant, job in jobs.items()}
+    found = race(steps, given.steps, given.rounds, device)
+    batch = recipe.teacher.batch if kind == "teacher" else recipe.distill.batch
+    work = flops(ours(kind, recipe, store, denoiser, given.device, "float32"))
+    peak = given.peak or next((p for name, p in PEAKS.items() if name in device_name(device)), None)
+    for row in found.values():
+        row["images_per_second"] = batch / row["seconds"]
+        row["speedup"] = found["plain"]["seconds"] / row["seconds"]
+        row["final_loss"] = statistics.mean(row["losses"][-max(1, len(row["losses"]) // 4) :])
+        row["tflops"] = work / row["seconds"] / 1e12
+        row["utilisation"] = None if peak is None else row["tflops"] / peak
+    result = {"kind": kind, "recipe": recipe.name, "batch": batch, "flops": work, "programs": found}
+    if given.profile:
+        result["profile"] = profiled(jobs[given.variants[0]], device, given.profile)
+    return result
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+
+
+def table(found: dict[str, Any]) -> str:
+    """One line per program, then the profile."""
+    work = f"{found['flops'] / 1e9:.1f} GFLOP a step"
+    lines = [
+        f"{found['recipe']}, {found['kind']}, batch {found['batch']}, {work}",
+        "| loop | images/s | compared with plain | mean loss of the last quarter | TFLOP/s | of the peak |",
+        "|---" * 6 + "|",
+    ]
+    for name, row in found["programs"].items():
+        share = "" if row["utilisation"] is None else f"{row['utilisation']:.1%}"
+        speed = f"{row['images_per_second']:.1f} | {row['speedup']:.2f} x"
+        lines.append(f"| {name} | {speed} | {row['final_loss']:.4g} | {row['tflops']:.3f} | {share} |")
+    profile = found.get("profile", [])
+    return "\n".join([*lines, *(f"{r['share']:7.1%} {r['calls']:5d} x  {r['operation']}" for r in profile)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--recipe", default="demo/brain")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
+    parser.add_argument("--data", type=Path, help="a store, or what the recipe prepares one from")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["float32"])
+    parser.add_argument("--kinds", nargs="+", choices=["teacher", "distillation"])
+    parser.add_argument("--steps", type=int, default=5, help="steps of a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--profile", type=int, default=0, metavar="LINES")
+    parser.add_argument("--peak", type=float, help="TFLOP/s of the device; known for H200, H100, A100")
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    recipe = recipes.load(given.recipe, given.changes)
+    if given.data is not None:
+        recipe = recipe.model_copy(update={"data": recipe.data.given(given.data)})
+    with tempfile.TemporaryDirectory() as folder:
+        study = Study(recipe, Path(folder), Console(stderr=True), given.device)
+        study.prepare()
+        found = [compare(k, recipe, study.store, given) for k in given.kinds or ("teacher", "distillation")]
+    print(machine())
+    print("\n".join(map(table, found)))
+    if given.json:
+        write_json(given.json, {"machine": machine(), "results": found})
+
+
+if __name__ == "__main__":
+    main()
