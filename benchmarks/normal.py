@@ -4,7 +4,7 @@
 
 Phase-encode lines are sampled (R = 4); maps are random. In every round each program runs once, so that
 all see the same load; medians are shown. ``torch`` is the textbook form: shift, FFT, shift, mask and back.
-Peers that are not installed are left out (``pip install deepinv mrpro``). ``--growth`` shows how the time
+Peers that are not installed are left out (``pip install 'mrigen[bench]'``). ``--growth`` shows how the time
 grows with coils and matrix.
 """
 

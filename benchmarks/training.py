@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.machine import machine
+from benchmarks.espirit import machine
 from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional
@@ -321,10 +321,11 @@ def main() -> None:
         study = Study(recipe, Path(folder), Console(stderr=True), given.device)
         study.prepare()
         found = [compare(k, recipe, study.store, given) for k in given.kinds or ("teacher", "distillation")]
-    print(machine())
+    about = {**machine(torch.get_num_threads()), "gpu": device_name(torch.device(given.device))}
+    print(about)
     print("\n".join(map(table, found)))
     if given.json:
-        write_json(given.json, {"machine": machine(), "results": found})
+        write_json(given.json, {"machine": about, "results": found})
 
 
 if __name__ == "__main__":

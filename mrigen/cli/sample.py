@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+class Precision(StrEnum):
+    """What a network computes in."""
+
+    single = "32-true"
+    bfloat16 = "bf16-mixed"
 
 
 def sample(
@@ -24,6 +32,9 @@ def sample(
     steps: Annotated[int, typer.Option(min=1, help="Noise levels of a teacher's Heun sampler.")] = 18,
     batch: Annotated[int, typer.Option(min=1, help="Images per network call.")] = 64,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    precision: Annotated[
+        Precision, typer.Option(help="Of the network: float32, or bfloat16 where the device is made for it.")
+    ] = Precision.single,
 ) -> None:
     """Make images from seeds: in one step or a few by a generator, in many by a teacher.
 
@@ -41,7 +52,7 @@ def sample(
     from mrigen import ranks
     from mrigen.recipe.sampling import sample_model
 
-    written = sample_model(checkpoint, out, seeds, maps, steps, batch, device)
+    written = sample_model(checkpoint, out, seeds, maps, steps, batch, device, precision.value)
     if ranks.rank() == 0:
         for kind, path in written.items():
             typer.echo(f"{kind}: {path}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count, islice
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -38,3 +39,19 @@ class Ahead(Generic[K, V]):
             if other not in self._known:
                 self._known[other] = self._thread.submit(self._read, other)
         return self._known.pop(key).result()
+
+
+def begun(items: Iterable[V]) -> Iterator[V]:
+    """The same items, the next two made in a thread while one is used."""
+    iterator = iter(items)
+
+    def following(number: int) -> list[V]:
+        del number
+        return list(islice(iterator, 1))
+
+    ahead = Ahead(following)
+    for number in count():
+        found = ahead.take(number, [number + 1, number + 2])
+        if not found:
+            return
+        yield from found

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mrigen import ranks
 from mrigen.data.spool import Spool
+from mrigen.engine.ahead import begun
 from mrigen.engine.sampling import Shape, chunks
 from mrigen.progress import bar, counted
 
@@ -61,9 +62,13 @@ class Parts:
         self._own = spool(ranks.rank())
 
     def make(self, sample: Sample, title: str) -> None:
-        """Make what is missing of this process's part; the bar shows the part of the first process."""
+        """Make what is missing of this process's part; the bar shows the part of the first process.
+
+        Images are written while the next ones are computed; no more than a few batches are held.
+        """
         with bar(title, len(self._mine), "img", len(self._own)) as advance:
-            self._own.extend(counted(sample(self._mine[len(self._own) :]), advance))
+            images = (batch.cpu() for batch in sample(self._mine[len(self._own) :]))
+            self._own.extend(counted(begun(images), advance))
 
     def read(self, batch: int = 64) -> Iterator[Tensor]:
         """Batches of all images, in order; for the first process, when all are done."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor
 
 from mrigen import seeds
@@ -12,9 +13,11 @@ from mrigen.diffusion.denoiser import NetworkDenoiser
 from mrigen.diffusion.objectives import Objective
 from mrigen.diffusion.samplers import Predict, Sampler
 from mrigen.distill import Generator
+from mrigen.engine.ahead import Ahead
 from mrigen.engine.labels import classes, seeded_labels
+from mrigen.engine.precision import Frozen
 from mrigen.errors import UsageError
-from mrigen.operators.base import Operator, concatenate
+from mrigen.operators.base import Operator, concatenate, sent
 from mrigen.operators.corruption import Corruption
 
 Shape = tuple[int, int, int]
@@ -72,23 +75,34 @@ class StudentSampler:
 
     def to(self, device: torch.device) -> None:
         """Move the network."""
-        self._generator.to(device)
+        self._generator.to(device=device, memory_format=torch.channels_last)
+
+    def use(self, fabric: Fabric) -> None:
+        """Move the network to Fabric's device and call it in Fabric's precision."""
+        self._generator.denoiser.network = Frozen(self._generator.denoiser.network, fabric)
+        self.to(fabric.device)
+
+    def _latents(self, some: tuple[int, ...]) -> list[Tensor]:
+        """Noise of every step for some seeds, drawn here."""
+        return [
+            seeds.seeded_noise(
+                list(some),
+                self.shape,
+                *(("latent", number) if number else ()),
+                complex_valued=self.complex_valued,
+            )
+            for number in range(self.evaluations)
+        ]
 
     @torch.inference_mode()
     def __call__(self, wanted: list[int]) -> Iterator[Tensor]:
-        """Batches of images, one per seed."""
+        """Batches of images, one per seed; the noise of the next batches is drawn while one is computed."""
         device = next(self._generator.parameters()).device
-        for some in chunks(wanted, self._batch):
-            latents = [
-                seeds.seeded_noise(
-                    some,
-                    self.shape,
-                    *(("latent", number) if number else ()),
-                    complex_valued=self.complex_valued,
-                    device=device,
-                )
-                for number in range(self.evaluations)
-            ]
+        ahead = Ahead(self._latents)
+        batches = list(map(tuple, chunks(wanted, self._batch)))
+        for number, keys in enumerate(batches):
+            some = list(keys)
+            latents = [sent(z, device) for z in ahead.take(keys, batches[number + 1 : number + 3])]
             further = None
             if self._objective is not None and self._corruption is not None:
                 further = further_operators(self._objective, self._corruption, some).to(device=device)
@@ -134,7 +148,12 @@ class TeacherSampler:
 
     def to(self, device: torch.device) -> None:
         """Move the network."""
-        self._denoiser.to(device)
+        self._denoiser.to(device=device, memory_format=torch.channels_last)
+
+    def use(self, fabric: Fabric) -> None:
+        """Move the network to Fabric's device and call it in Fabric's precision."""
+        self._denoiser.network = Frozen(self._denoiser.network, fabric)
+        self.to(fabric.device)
 
     @torch.no_grad()
     def __call__(self, wanted: list[int]) -> Iterator[Tensor]:

@@ -65,7 +65,14 @@ def sampler_of(
 
 
 def sample_model(
-    folder: Path, out: Path, seeds: str, maps: Path | None, steps: int, batch: int, device: str
+    folder: Path,
+    out: Path,
+    seeds: str,
+    maps: Path | None,
+    steps: int,
+    batch: int,
+    device: str,
+    precision: str = "32-true",
 ) -> dict[str, Path]:
     """Images of a model folder into a file or folder, with a picture of the first ones.
 
@@ -81,6 +88,7 @@ def sample_model(
         steps: noise levels of a teacher's sampler.
         batch: images per network call.
         device: where the network runs.
+        precision: of the network.
 
     Returns:
         What was written, by what it is.
@@ -99,8 +107,9 @@ def sample_model(
         "model": read_description(folder).weights_sha256,
         "sampler": spec if isinstance(sampler, TeacherSampler) else None,
         "maps": None if maps is None else str(maps.resolve()),
+        "precision": precision,
     }
-    sampler.to(open_device(device).device)
+    sampler.use(open_device(device, precision))
     parts = Parts(out, settings, wanted, batch, sampler.shape, complex_valued=complex_valued)
     parts.make(sampler, "sampling")
 

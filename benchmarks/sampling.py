@@ -1,0 +1,166 @@
+"""Images per second of a one-step generator beside its teacher, and the memory of ``mrigen sample``.
+
+    python -m benchmarks.sampling --recipe demo/brain --set data.simulate.volumes=8
+    python -m benchmarks.sampling --recipe celeba/denoise-s20 --set data.images.source=shapes --device cuda \
+--precision bf16-mixed --batch 500 --images 50000
+
+Generator and teacher are one network with fresh weights, which cost what trained ones do, called in one run
+in turn; the teacher is sampled by 40 steps of Heun's method (79 evaluations). Then ``mrigen sample`` writes
+``--counts`` images in a process of its own each time: its peak memory must not grow with their number.
+``--images`` times the same command for many images, seconds from the first noise to the last byte written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from benchmarks.ablations import one_line
+from benchmarks.espirit import machine
+from rich.console import Console
+
+from mrigen import recipe as recipes
+from mrigen.checkpoints.folder import save_model
+from mrigen.engine import build
+from mrigen.engine.launch import open_device
+from mrigen.files import write_json
+from mrigen.recipe.sampling import sample_model, sampler_of
+from mrigen.recipe.study import Study
+
+STEPS = 40
+
+
+def models(study: Study) -> dict[str, Path]:
+    """Folders of a teacher and of a one-step generator with its weights."""
+    description = build.describe_teacher(study.recipe.teacher, study.store, {})
+    network = build.new_denoiser(description, study.recipe.seed).network
+    params = study.recipe.distill
+    student = {"role": "generator", "sigma_init": params.sigma_init, "generator_input": "full"}
+    folders = {"teacher": study.out / "teacher", "generator": study.out / "generator"}
+    save_model(folders["teacher"], network, description)
+    save_model(folders["generator"], network, description.model_copy(update=student))
+    return folders
+
+
+def speeds(study: Study, folders: dict[str, Path], given: argparse.Namespace) -> dict[str, Any]:
+    """Median images per second of both, and their ratio; rounds alternate."""
+    spec = {"name": "heun", "steps": STEPS}
+    fabric = open_device(given.device, given.precision)
+    samplers = {n: sampler_of(f, study.store_folder, spec, given.batch) for n, f in folders.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in samplers}
+    for sampler in samplers.values():
+        sampler.use(fabric)
+    for round_ in range(given.rounds + 1):
+        for name, sampler in samplers.items():
+            count = given.batch * (1 if name == "teacher" else given.generator_batches)
+            start = time.perf_counter()
+            for images in sampler(list(range(count))):
+                images.cpu()
+            if round_:
+                seconds[name].append((time.perf_counter() - start) / count)
+    rows: dict[str, Any] = {
+        name: {
+            "evaluations": samplers[name].evaluations,
+            "images_per_second": 1 / statistics.median(values),
+        }
+        for name, values in seconds.items()
+    }
+    rate = {name: row["images_per_second"] for name, row in rows.items()}
+    return {"rows": rows, "ratio": rate["generator"] / rate["teacher"]}
+
+
+def peak(folder: Path, count: int, given: argparse.Namespace, out: Path) -> float:
+    """MiB that ``mrigen sample`` needs at most for so many images, the interpreter included."""
+    command = [sys.executable, "-m", "mrigen", "sample", str(folder), "--out", str(out)]
+    command += ["--seeds", f"0-{count - 1}", "--batch", str(given.batch), "--device", given.device]
+    command += ["--precision", given.precision]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}")
+    return usage.ru_maxrss / 1024
+
+
+def many(folder: Path, given: argparse.Namespace, out: Path) -> dict[str, float]:
+    """Seconds that many images take in this process, writing included."""
+    start = time.perf_counter()
+    sample_model(folder, out, f"0-{given.images - 1}", None, 1, given.batch, given.device, given.precision)
+    seconds = time.perf_counter() - start
+    return {"images": given.images, "seconds": seconds, "mib": out.stat().st_size / 2**20}
+
+
+def run(given: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """All numbers."""
+    study = Study(recipes.load(given.recipe, given.changes), work, Console(stderr=True), given.device)
+    study.prepare()
+    folders = models(study)
+    found: dict[str, Any] = {
+        "machine": {
+            **machine(torch.get_num_threads()),
+            "gpu": torch.cuda.get_device_name() if given.device == "cuda" else None,
+        },
+        "recipe": given.recipe,
+        "image": study.store.image_shape,
+        "batch": given.batch,
+        "precision": given.precision,
+        **speeds(study, folders, given),
+    }
+    out = work / f"samples{given.suffix}"
+    found["peaks"] = [{"images": n, "mib": peak(folders["generator"], n, given, out)} for n in given.counts]
+    if given.images:
+        out.unlink(missing_ok=True)
+        found["many"] = many(folders["generator"], given, out)
+    return found
+
+
+def table(found: dict[str, Any]) -> str:
+    """Speeds, then memory."""
+    about = f"{found['image']}, batch {found['batch']}, {found['precision']}"
+    lines = [f"{found['recipe']} {about}; {found['machine']}"]
+    lines += ["| model | evaluations | images/s |", "|---" * 3 + "|"]
+    for name, row in found["rows"].items():
+        lines.append(f"| {name} | {row['evaluations']} | {row['images_per_second']:.4g} |")
+    lines.append(f"generator / teacher: {found['ratio']:.1f} x")
+    lines.extend(f"{p['images']:,} images: peak memory {p['mib']:.0f} MiB" for p in found["peaks"])
+    if "many" in found:
+        row = found["many"]
+        lines.append(
+            f"{row['images']:,} images, {row['mib']:.0f} MiB, in {row['seconds']:.1f} s with writing"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--recipe", default="demo/brain")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="32-true", choices=["32-true", "bf16-mixed"])
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--generator-batches", type=int, default=4, help="of a round, one of the teacher's")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--counts", type=int, nargs="*", default=[1000, 8000])
+    parser.add_argument("--images", type=int, default=0, help="time this many with writing")
+    parser.add_argument("--suffix", default=".h5", choices=[".h5", ".npz", ".zip"])
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = run(given, Path(folder))
+    print(table(found))
+    if given.json:
+        write_json(given.json, found)
+
+
+if __name__ == "__main__":
+    one_line(main)

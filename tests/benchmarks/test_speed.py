@@ -1,0 +1,85 @@
+"""The benchmarks of speed at tiny size: what they compare is the same, and their tables say so."""
+
+import argparse
+
+import pytest
+import torch
+from benchmarks import growth, sampling, startup, training
+
+from mrigen import recipe as recipes
+from mrigen.networks.layers import Conv2d
+from mrigen.recipe.study import Study
+
+NETWORK = {"name": "song-unet", "model_channels": 8, "channel_mult": [1, 1], "num_blocks": 1}
+SMALL = [
+    "data.images.source=shapes",
+    "data.images.size=8",
+    "data.images.limit=32",
+    f"teacher.network={ {**NETWORK, 'attn_resolutions': [], 'gated': True} }",
+    "teacher.augment=0",
+    "teacher.batch=4",
+    "distill.batch=4",
+    "distill.generator.lr=1e-3",
+    "distill.fake.lr=1e-3",
+]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    made = Study(
+        recipes.load("celeba/denoise-s20", SMALL), tmp_path_factory.mktemp("study"), growth.quiet(), "cpu"
+    )
+    made.prepare()
+    return made
+
+
+@pytest.mark.parametrize("kind", ["teacher", "distillation"])
+def test_the_plain_loop_trains_the_same_network_on_the_same_data(study, kind):
+    given = argparse.Namespace(device="cpu", variants=["float32"], steps=2, rounds=1, peak=1.0, profile=3)
+    found = training.compare(kind, study.recipe, study.store, given)
+    plain, ours = (found["programs"][name]["losses"] for name in ("plain", "float32"))
+    assert len(plain) == len(ours) == 4
+    assert ours == pytest.approx(plain, rel=1e-3)
+    assert len({round(loss, 6) for loss in ours}) == 4
+    assert found["flops"] > 0
+    shares = [row["share"] for row in found["profile"]]
+    assert shares == sorted(shares, reverse=True)
+    assert 0 < sum(shares) <= 1
+    words = training.table(found)
+    assert "float32" in words
+    assert "%" in words
+
+
+def test_a_gated_convolution_in_two_is_the_one_that_we_run():
+    torch.manual_seed(0)
+    layer = Conv2d(3, 5, 3, gated=True)
+    x = torch.randn(2, 3, 6, 6)
+    torch.testing.assert_close(training.apart(layer, x, 1), layer(x), rtol=1e-6, atol=1e-6)
+
+
+def test_generator_and_teacher_are_sampled_with_the_same_network(study, tmp_path):
+    folders = sampling.models(study)
+    given = argparse.Namespace(device="cpu", precision="32-true", batch=2, generator_batches=1, rounds=1)
+    found = sampling.speeds(study, folders, given)
+    rows = found["rows"]
+    assert [rows[name]["evaluations"] for name in ("teacher", "generator")] == [79, 1]
+    assert found["ratio"] == pytest.approx(
+        rows["generator"]["images_per_second"] / rows["teacher"]["images_per_second"]
+    )
+    given.images = 5
+    row = sampling.many(folders["generator"], given, tmp_path / "many.npz")
+    assert row["images"] == 5
+    assert row["mib"] > 0
+
+
+def test_exponents_of_known_growth():
+    assert growth.row("a", "b", [1, 2, 4], [3.0, 12.0, 48.0])["exponent"] == pytest.approx(2)
+    assert growth.row("a", "b", [1, 2, 4], [3.0, 3.0, 3.0])["exponent"] == pytest.approx(0)
+    assert "| 2.00 |" in growth.table([growth.row("a", "b", [1, 2], [1.0, 4.0])])
+
+
+def test_start_up_counts_imports_and_processes():
+    wall, processor = startup.once(["-c", "pass"])
+    assert processor > 0
+    assert wall > 0
+    assert "json" in {name for name, _ in startup.imports(["-c", "import json"], 1000)}
