@@ -19,7 +19,7 @@ class Index(TyperGroup):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{**settings, "rich_markup_mode": None})
 
-    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Every command with the whole first sentence of its help."""
         del ctx
         rows = [(name, command.get_short_help_str(limit=1000)) for name, command in self.commands.items()]

@@ -9,7 +9,7 @@ from lightning_fabric.plugins.precision import MixedPrecision
 from torch import nn
 
 
-class NetworkPrecision(MixedPrecision):
+class NetworkPrecision(MixedPrecision):  # type: ignore[misc]
     """Autocast within a network's forward pass; what goes in stays float32.
 
     The preconditioner adds c_skip x to the network's output: x rounded to bfloat16 would have an error of

@@ -75,7 +75,7 @@ class StudentSampler:
 
     def to(self, device: torch.device) -> None:
         """Move the network."""
-        self._generator.to(device=device, memory_format=torch.channels_last)
+        self._generator.to(device).to(memory_format=torch.channels_last)
 
     def use(self, fabric: Fabric) -> None:
         """Move the network to Fabric's device and call it in Fabric's precision."""
@@ -148,7 +148,7 @@ class TeacherSampler:
 
     def to(self, device: torch.device) -> None:
         """Move the network."""
-        self._denoiser.to(device=device, memory_format=torch.channels_last)
+        self._denoiser.to(device).to(memory_format=torch.channels_last)
 
     def use(self, fabric: Fabric) -> None:
         """Move the network to Fabric's device and call it in Fabric's precision."""
