@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarks.ablations import one_line
 from benchmarks.espirit import machine
 from rich.console import Console
 from torch import Tensor, nn
@@ -329,4 +330,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    one_line(main)
