@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mrigen.engine.guard import Guard
 from mrigen.engine.params import OptimizerParams
+from mrigen.engine.processes import mean_of
 from mrigen.engine.sharding import is_sharded, spread_like, whole, whole_state
 from mrigen.engine.shares import Share
 from mrigen.errors import NonFiniteLossError
@@ -69,8 +70,7 @@ class Optimizer:
             NonFiniteLossError: a loss of any process is NaN or infinite (see ``Guard`` for when); the weights
                 are left as they were.
         """
-        mine = torch.stack([share.weight * loss for share, loss in losses]).sum()
-        mean = cast("Tensor", self._fabric.all_reduce(mine, reduce_op="mean"))
+        mean = mean_of(torch.stack([share.weight * loss for share, loss in losses]).sum())
         for group in self.adam.param_groups:
             group["lr"] = self._rate(images)
         try:

@@ -1,6 +1,6 @@
 """What the processes of a run tell each other beside gradients: flags, losses, small objects.
 
-Everything here goes through the CPU (gloo), waits as long as it takes (the first process may prepare data
+Everything here but ``mean_of`` goes through the CPU (gloo), waits as long as it takes (the first process may prepare data
 for hours while NCCL's watchdog sleeps), and is nothing at all in a run of one process. Every process has to
 make the same calls in the same order.
 """
@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any, TypeVar, cast
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed
 
 from mrigen import ranks
 from mrigen.errors import LostProcessError
@@ -38,6 +38,15 @@ def total(values: list[float]) -> list[float]:
     with watched():
         distributed.all_reduce(sums, group=_group())
     return cast("list[float]", sums.tolist())
+
+
+def mean_of(value: Tensor) -> Tensor:
+    """Mean over all processes, on the device, which nobody waits for."""
+    if not _together():
+        return value
+    with watched():
+        distributed.all_reduce(value)
+    return value / ranks.world_size()
 
 
 def any_of(flag: bool) -> bool:
