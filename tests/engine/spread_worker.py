@@ -38,7 +38,7 @@ def traced(some, folder):
     real, logs = some.step, []
     some.step = lambda number: logs.append(real(number)) or logs[-1]
     drive(some, folder, some.fabric, folder.name)
-    return logs
+    return [{name: float(value) for name, value in step.items()} for step in logs]
 
 
 def compare(folder, strategy):
