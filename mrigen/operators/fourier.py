@@ -27,7 +27,8 @@ def ifft(k: Tensor, axes: Axes = PLANE) -> Tensor:
 def ifft_first(k: Tensor, count: int, axis: int) -> Tensor:
     """The first ``count`` pixels along ``axis`` of ``ifft`` along it: a product with so many rows of Fᴴ."""
     rows = ifft(torch.eye(k.shape[axis], dtype=torch.complex128, device=k.device), (0,))[:count]
-    return torch.tensordot(k, rows.to(k.dtype), ([axis], [1])).movedim(-1, axis)
+    pixels: Tensor = torch.tensordot(k, rows.to(k.dtype), ([axis], [1]))
+    return pixels.movedim(-1, axis)
 
 
 def project(x: Tensor, mask: Tensor, axes: Axes = PLANE) -> Tensor:
