@@ -93,11 +93,9 @@ def chosen(found: dict[str, list[str]], only: list[str]) -> dict[str, list[str]]
 def verdict(rows: list[dict[str, Any]]) -> str:
     """In how many rows the student is at most as far as its teacher, and in which not."""
     distances = {row["variation"]: row["fd"] for row in rows}
-    teachers = {
-        name: distances.get(name.replace(": student", ": teacher"), distances["teacher"])
-        for name in distances
-        if name != "observation" and not name.endswith("teacher")
-    }
+    students = [name for name in distances if name != "observation" and not name.endswith("teacher")]
+    own = {name: name.removesuffix(": student") + ": teacher" for name in students}
+    teachers = {name: distances.get(own[name], distances["teacher"]) for name in students}
     worse = [n for n, level in teachers.items() if distances[n] is None or distances[n] > level]
     words = f"student at most its teacher: {len(teachers) - len(worse)} of {len(teachers)} rows"
     return words + (f"; not in: {', '.join(worse)}" if worse else "")
