@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 from test_loop import _grad
-from tiny_jobs import StopAfter, TinyStore, distill_job, fabric, teacher_job, tiny_denoiser, weights
+from tiny_jobs import StopAfter, TinyStore, distill_job, fabric, newest, teacher_job, tiny_denoiser, weights
 from torch import nn
 
 from mrigen.engine import compiling
@@ -20,7 +20,6 @@ from mrigen.engine.memory import keep_freed
 from mrigen.engine.optimizers import Optimizer
 from mrigen.engine.params import OptimizerParams
 from mrigen.engine.shares import Share
-from mrigen.engine.states import load_state
 from mrigen.engine.teacher import sample_indices
 from mrigen.errors import NonFiniteLossError, UsageError
 from mrigen.networks.layers import Conv2d, GroupNorm
@@ -84,7 +83,7 @@ def test_a_late_look_finds_the_state_before_the_offending_step(tmp_path, make):
     poison(bad, after=3)
     with pytest.raises(NonFiniteLossError, match="lower the learning rate"):
         drive(bad, tmp_path / "bad", fabric(), "run")
-    assert bad.images == load_state(tmp_path / "bad")["images"] == 12
+    assert bad.images == newest(tmp_path / "bad")["images"] == 12
     for name, tensor in state_of(bad).items():
         torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0, msg=name)
 

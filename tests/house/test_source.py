@@ -27,7 +27,7 @@ def faults(source):
 
 
 def _faults(node, tree):
-    if isinstance(node, ast.Attribute | ast.Name):
+    if isinstance(node, ast.Attribute | ast.Name) and isinstance(node.ctx, ast.Load):
         name = ast.unparse(node)
         if name in FORBIDDEN:
             yield name
