@@ -90,7 +90,7 @@ def test_one_process_continues_what_two_had_in_parts(spread, alone, tmp_path, na
 
 
 def test_a_signal_to_one_stops_all_and_a_death_ends_all(spread):
-    """Both stop after the same step; a later death is told, by the launcher if it is faster; the state goes on."""
+    """Both stop after the same step; a later death is told, perhaps by the launcher; the state goes on."""
     folder, run = spread
     assert json.loads((folder / "stopped.json").read_text()) == [18, 18]
     assert run.returncode != 0
