@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from lightning_fabric import Fabric
 from torch import Tensor
@@ -20,6 +16,7 @@ from mrigen.engine.memory import keep_freed
 from mrigen.engine.params import RunParams
 from mrigen.engine.processes import alone, any_of_each, watched
 from mrigen.engine.states import State, newest_state, read_state, remove_remains, save_state
+from mrigen.engine.stops import stop_requested
 from mrigen.errors import NonFiniteLossError
 from mrigen.files import locked
 from mrigen.progress import bar
@@ -82,8 +79,8 @@ def _drive(job: Job, folder: Path, fabric: Fabric, title: str, log: OpenLog | No
     params = job.params
     continued = _resume(job, folder)
     with (
+        stop_requested() as stopped,
         open_logs(folder, job.images, log) if fabric.is_global_zero else nullcontext(Log()) as logs,
-        _stop_requested() as stopped,
         bar(title, params.images, "img", job.images) as advance,
     ):
         last = job.images
@@ -165,24 +162,3 @@ def _newest(folder: Path) -> Path | None:
     """The newest whole state of a run, after tidying up what a killed process left."""
     remove_remains(folder)
     return newest_state(folder)
-
-
-@contextmanager
-def _stop_requested() -> Iterator[Any]:
-    """Turn SIGTERM and SIGINT into a flag that is looked at between steps."""
-    flag: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        del frame
-        flag.append(number)
-
-    signals = (signal.SIGTERM, signal.SIGINT)
-    try:
-        before = [signal.signal(number, note) for number in signals]
-    except ValueError:  # not in the main thread: nothing can interrupt here
-        before = []
-    try:
-        yield lambda: bool(flag)
-    finally:
-        for number, handler in zip(signals, before, strict=False):
-            signal.signal(number, handler)

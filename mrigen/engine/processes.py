@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, distributed
 
 from mrigen import ranks
+from mrigen.engine.stops import end_undisturbed
 from mrigen.errors import LostProcessError
 
 T = TypeVar("T")
@@ -90,13 +91,19 @@ def alone(action: Callable[[], T]) -> T:
 def watched() -> Iterator[None]:
     """Turn the failed communication with a process that has ended into one line.
 
+    SIGTERM, which the launcher then sends to those that are left, is ignored from then on.
+
     Raises:
         LostProcessError: another process has ended.
     """
     try:
         yield
+    except LostProcessError:  # told further in, under the signal handlers of a run
+        end_undisturbed()
+        raise
     except RuntimeError as error:
         if _together() and any(words in str(error).lower() for words in LOST):
+            end_undisturbed()
             raise LostProcessError(
                 "another process of this run has ended, see what it says; what was saved is whole, and the "
                 "same command continues it"

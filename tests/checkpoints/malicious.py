@@ -3,10 +3,11 @@
 Every case is bytes. Those that would run code, would make the file named by ``CANARY``.
 """
 
-import io
 import pickle
 import struct
 import zipfile
+
+from zips import archive
 
 CANARY = "canary-of-mrigen"
 TOUCH = f"touch {CANARY}"
@@ -79,14 +80,6 @@ def tensor(shape=(2, 2), strides=(2, 1), offset=0, nested=None):
         call("collections", "OrderedDict"),
     )
     return call("torch._utils", "_rebuild_tensor_v2", *arguments)
-
-
-def archive(members, compression=zipfile.ZIP_STORED):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", compression) as file:
-        for member, data in members.items():
-            file.writestr(member, data)
-    return buffer.getvalue()
 
 
 def persistent(class_name, state):

@@ -6,22 +6,18 @@ import stat
 import struct
 import tarfile
 import zipfile
+from functools import partial
 
 import pytest
+import zips
 from PIL import Image
+
+archive = partial(zips.archive, compression=zipfile.ZIP_DEFLATED)
 
 
 def picture():
     file = io.BytesIO()
     Image.new("L", (8, 8), 7).save(file, "PNG")
-    return file.getvalue()
-
-
-def archive(members, compression=zipfile.ZIP_DEFLATED):
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", compression) as opened:
-        for name, content in members.items():
-            opened.writestr(name, content)
     return file.getvalue()
 
 
@@ -31,34 +27,31 @@ def link():
     return archive({info: "/etc/passwd"})
 
 
-def declared(size):
-    """Both headers of a member say that it has so many bytes."""
+def altered(local, central, form, value):
+    """Both headers of a member say something else, at their places in bytes."""
     content = bytearray(archive({"a.png": picture()}))
-    central = content.index(b"PK\x01\x02")
-    content[22:26] = content[central + 24 : central + 28] = struct.pack("<I", size)
+    directory = content.index(b"PK\x01\x02")
+    for place in (local, directory + central):
+        struct.pack_into(form, content, place, value)
     return bytes(content)
+
+
+def declared(size):
+    return altered(22, 24, "<I", size)
+
+
+def encrypted():
+    return altered(6, 8, "<H", 1)
+
+
+def method(number):
+    return altered(8, 10, "<H", number)
 
 
 def offset(value):
     """The directory says that the member begins elsewhere."""
     content = bytearray(archive({"a.png": picture()}))
-    central = content.index(b"PK\x01\x02")
-    content[central + 42 : central + 46] = struct.pack("<I", value)
-    return bytes(content)
-
-
-def encrypted():
-    content = bytearray(archive({"a.png": picture()}))
-    central = content.index(b"PK\x01\x02")
-    content[6] |= 1
-    content[central + 8] |= 1
-    return bytes(content)
-
-
-def method(number):
-    content = bytearray(archive({"a.png": picture()}))
-    central = content.index(b"PK\x01\x02")
-    content[8:10] = content[central + 10 : central + 12] = struct.pack("<H", number)
+    struct.pack_into("<I", content, content.index(b"PK\x01\x02") + 42, value)
     return bytes(content)
 
 

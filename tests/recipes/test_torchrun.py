@@ -1,12 +1,10 @@
 """Commands under torchrun with two processes give the files of one, and say everything once."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from launcher import torchrun
 
 from mrigen.cli.main import run
 
@@ -14,18 +12,6 @@ HERE = Path(__file__).parent
 CPU = ["--device", "cpu"]
 STUDY = [str(HERE / "tiny.yaml"), *CPU]
 SHARED = ["--set", "teacher.micro_batch=4", "--set", "distill.micro_batch=4"]
-
-
-def torchrun(*arguments):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    return subprocess.run(
-        [*command, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=900,
-    )
 
 
 @pytest.fixture(scope="module")
