@@ -104,7 +104,7 @@ class TeacherParams(RunParams):
     preconditioning: _spec(PRECONDITIONERS) = {"name": "edm"}  # type: ignore[valid-type]
     objective: _spec(OBJECTIVES) = {"name": "ambient"}  # type: ignore[valid-type]
     optimizer: OptimizerParams = OptimizerParams(max_grad_norm=1.0)
-    ema_halflife: Positive = 500_000
+    ema_halflife: Positive = 500_000.0
     fixed_further: bool = False
     augment: Annotated[float, Field(ge=0, le=1)] = 0.0
 
@@ -158,7 +158,7 @@ class DistillParams(RunParams):
     fake_steps: Count = 1
     init: Start = "teacher"
     fake_init: Start = "teacher"
-    ema_halflife: Positive | Annotated[list[Positive], Field(min_length=1)] = 500_000
+    ema_halflife: Positive | Annotated[list[Positive], Field(min_length=1)] = 500_000.0
     sigma_init: Positive = 2.5
     steps: Count = 1
     generator_input: Literal["full", "sampled"] = "full"

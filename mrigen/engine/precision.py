@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision import MixedPrecision
 from torch import nn
+
+from mrigen.networks import Preconditioner
 
 
 class NetworkPrecision(MixedPrecision):  # type: ignore[misc]
@@ -44,6 +46,10 @@ class Frozen(nn.Module):
     def network(self) -> Any:
         """The network that is preconditioned."""
         return self.module.network
+
+    def nearest_level(self, sigma: float) -> float:
+        """The module's noise level nearest to σ."""
+        return cast("Preconditioner", self.module).nearest_level(sigma)
 
     def forward(self, *inputs: Any) -> Any:
         """The module's output."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 from lightning_fabric import Fabric
@@ -17,6 +18,7 @@ from mrigen.engine.ahead import Ahead
 from mrigen.engine.labels import classes, seeded_labels
 from mrigen.engine.precision import Frozen
 from mrigen.errors import UsageError
+from mrigen.networks import Preconditioner
 from mrigen.operators.base import Operator, concatenate, sent
 from mrigen.operators.corruption import Corruption
 
@@ -197,6 +199,10 @@ class SeededTeacher:
     def latent(self) -> Tensor:
         """Where the trajectories start, standard normal."""
         return self._normal()
+
+    def level(self, sigma: float) -> float:
+        """The network's noise level nearest to σ."""
+        return cast("Preconditioner", self._denoiser.network).nearest_level(sigma)
 
     def noise(self, step: int) -> Tensor:
         """Standard normal noise of a step."""

@@ -57,6 +57,11 @@ class Preconditioner(nn.Module):
         """Nearest noise levels that the model was trained at: σ itself where they are continuous."""
         return sigma
 
+    def nearest_level(self, sigma: float) -> float:
+        """The noise level nearest to σ that the model was trained at, between the lowest and the highest."""
+        within = min(max(sigma, self.sigma_min), self.sigma_max)
+        return float(self.round_sigma(torch.tensor(within, dtype=torch.float64)))
+
     def forward(
         self,
         x: Tensor,
@@ -232,10 +237,10 @@ class IDDPM(Preconditioner):
 
     def round_sigma(self, sigma: Tensor) -> Tensor:
         """Nearest of the M + 1 noise levels u_j."""
-        return self.levels[self._nearest(sigma)].to(sigma.dtype)
+        return self.levels.to(sigma.device)[self._nearest(sigma)].to(sigma.dtype)
 
     def _nearest(self, sigma: Tensor) -> Tensor:
-        return (sigma.float()[..., None] - self.levels).abs().argmin(-1)
+        return (sigma.float()[..., None] - self.levels.to(sigma.device)).abs().argmin(-1)
 
 
 def _iddpm_levels(params: IDDPMParams) -> list[float]:

@@ -26,6 +26,9 @@ class ExactTeacher:
         W = gain(COV, torch.tensor([sigma], dtype=torch.float64))[0]
         return self.mean + ((x - self.mean).flatten(1) @ W.mT).view_as(x)
 
+    def level(self, sigma):
+        return sigma
+
     def noise(self, step):
         return normal(self.batch, step + 1)
 

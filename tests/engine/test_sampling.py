@@ -23,7 +23,7 @@ SHAPE = (1, 2, 2)
 COV = covariance(4, seed=8)
 
 
-def denoiser(mask_channels=1, classes=0):
+def denoiser(mask_channels=1, classes=0, preconditioning="edm"):
     conventions = Conventions(image="real", image_channels=1, mask_channels=mask_channels, ones_channel=False)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -32,7 +32,7 @@ def denoiser(mask_channels=1, classes=0):
                 "name": "mlp",
                 "resolution": 2,
                 "in_channels": conventions.network_channels,
-                "out_channels": 1,
+                "out_channels": 2 if preconditioning == "iddpm" else 1,
                 "label_dim": classes,
                 "hidden": 16,
                 "num_blocks": 2,
@@ -40,7 +40,7 @@ def denoiser(mask_channels=1, classes=0):
         )
         for parameter in network.parameters():
             nn.init.normal_(parameter, std=0.3)
-        model = PRECONDITIONERS.build({"name": "edm"}, network=network)
+        model = PRECONDITIONERS.build({"name": preconditioning}, network=network)
     return NetworkDenoiser(model, conventions)
 
 
@@ -51,6 +51,7 @@ class ExactNetwork(nn.Module):
         super().__init__()
         self.network = SimpleNamespace(params=SimpleNamespace(label_dim=0))
         self.dummy = nn.Parameter(torch.zeros(()))
+        self.nearest_level = float
 
     def forward(self, channels, sigma, labels, augment):
         return exact(COV)(channels[:, :1], sigma, channels[:, 1:])
@@ -119,6 +120,22 @@ def test_fixed_mask_sampler_fills_in_the_conditional_mean():
     values, vectors = torch.linalg.eigh(seen)
     root = (vectors * values.sqrt()) @ vectors.mT
     torch.testing.assert_close(images[:, mask], latents @ root, atol=0.03, rtol=0)
+
+
+def test_a_teacher_of_discrete_levels_is_asked_at_those():
+    teacher, corruption = denoiser(preconditioning="iddpm"), inpainting()
+    asked, coefficients = set(), teacher.network.coefficients
+    teacher.network.coefficients = lambda sigma: asked.update(sigma.tolist()) or coefficients(sigma)
+    run = TeacherSampler(
+        teacher,
+        objective("ambient", corruption),
+        corruption,
+        SAMPLERS.build({"name": "heun", "steps": 6, "churn": 3.0}),
+        SHAPE,
+    )
+    assert torch.cat(list(run([0, 1]))).isfinite().all()
+    assert asked
+    assert asked <= set(teacher.network.levels.tolist())
 
 
 def test_guidance_without_masks_is_refused():

@@ -87,6 +87,15 @@ def test_iddpm_rounds_to_its_levels():
     assert iddpm.round_sigma(torch.rand(2, 3)).shape == (2, 3)
 
 
+def test_levels_are_those_of_the_training():
+    """Nearest ones, and none outside; 0, which IDDPM's levels end with, is none."""
+    iddpm, ve = model("iddpm"), model("ve")
+    assert iddpm.nearest_level(float(iddpm.levels[700]) * 1.0001) == float(iddpm.levels[700])
+    assert iddpm.nearest_level(1e-6) == pytest.approx(iddpm.sigma_min, rel=1e-6)
+    assert [ve.nearest_level(sigma) for sigma in (0.01, 0.3, 200.0)] == [0.02, 0.3, 100.0]
+    assert model("edm").nearest_level(1 / 3) == 1 / 3
+
+
 def test_iddpm_uses_the_first_half_of_the_outputs():
     iddpm = model("iddpm")
     x, sigma = torch.randn(2, 4, 8, 8), torch.tensor(1.0)

@@ -36,6 +36,10 @@ class Teacher(Protocol):
         """Estimate of the clean signal from a noisy one (B, C, H, W) at noise level σ."""
         ...
 
+    def level(self, sigma: float) -> float:
+        """The noise level nearest to σ at which the teacher was trained."""
+        ...
+
     def noise(self, step: int) -> Tensor:
         """Standard normal noise like the images, fresh for every step."""
         ...
@@ -74,13 +78,16 @@ class Sampler(ABC):
         """Network evaluations of one trajectory, of a teacher trained down to ``floor``."""
 
     def levels(self, floor: float) -> list[float]:
-        """Noise levels that are visited, the last one 0."""
+        """Noise levels that are wanted, the last one 0."""
         del floor
         return self.params.grid.steps(self.params.steps)
 
     def __call__(self, teacher: Teacher, latent: Tensor) -> Tensor:
-        """Sample from standard normal latents (B, C, H, W), real or complex."""
-        levels = self.levels(teacher.floor)
+        """Sample from standard normal latents (B, C, H, W), real or complex.
+
+        The wanted levels are moved to the nearest ones of the teacher, as in EDM's algorithms.
+        """
+        levels = [teacher.level(sigma) if sigma else 0.0 for sigma in self.levels(teacher.floor)]
         x = latent * levels[0]
         for number, (sigma, sigma_next) in enumerate(pairwise(levels)):
             x = self.step(teacher, x, sigma, sigma_next, number)

@@ -48,7 +48,7 @@ class ChurnSampler(Sampler):
         p = self.params
         bounded = p.churn_max is None or sigma <= p.churn_max
         if p.churn and p.churn_min <= sigma and bounded:
-            raised = sigma * (1 + min(p.churn / p.steps, math.sqrt(2) - 1))
+            raised = teacher.level(sigma * (1 + min(p.churn / p.steps, math.sqrt(2) - 1)))
             x = x + math.sqrt(raised**2 - sigma**2) * p.churn_noise * teacher.noise(number)
             sigma = raised
         return self.descend(teacher, x, sigma, sigma_next)
