@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import statistics
+import struct
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -27,7 +28,7 @@ from rich.console import Console
 from mrigen import recipe as recipes
 from mrigen.coils.espirit import espirit as maps_of
 from mrigen.data.stores import open_store
-from mrigen.data_prep import job
+from mrigen.data_prep import anatomy, job
 from mrigen.data_prep.options import Options
 from mrigen.data_prep.simulate import Simulation
 from mrigen.engine import build
@@ -40,6 +41,7 @@ from mrigen.recipe.study import Study
 COILS = (4, 8, 16, 32)
 SIDES = (128, 256, 384, 512)
 """Beside 256² for coils and 8 coils for sides."""
+HEAD = "| part | along | sizes | seconds | exponent |\n" + "|---" * 5 + "|"
 
 
 def timed(action: Callable[[], object], rounds: int) -> float:
@@ -89,7 +91,9 @@ def products(rounds: int) -> list[dict[str, Any]]:
 
 def volumes(rounds: int, counts: Sequence[int]) -> list[dict[str, Any]]:
     """``prep-fastmri`` along the number of volumes, in this process."""
-    simulation = Simulation(coils=8, slices=4, matrix=(128, 128), oversampling=2)
+    simulation = Simulation(
+        anatomy=anatomy.digest(None), coils=8, slices=4, matrix=(128, 128), oversampling=2
+    )
     options = Options(acceleration=preparation.ACCELERATION, acs_lines=preparation.ACS_LINES)
     seconds = []
     with tempfile.TemporaryDirectory() as folder:
@@ -102,12 +106,23 @@ def volumes(rounds: int, counts: Sequence[int]) -> list[dict[str, Any]]:
     return [row("prep-fastmri", "volumes", counts, seconds)]
 
 
+def random_images(folder: Path, count: int, side: int) -> None:
+    """A data set of so many random grey images, in the IDX format of MNIST."""
+    folder.mkdir()
+    shape = (count, side, side)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    header = struct.pack(">4I", 0x0803, *shape)  # 08: bytes; 03: axes
+    (folder / "train-images-idx3-ubyte").write_bytes(header + pixels.tobytes())
+
+
 def stores(rounds: int, counts: Sequence[int]) -> list[dict[str, Any]]:
     """Opening a store and reading a training batch, along the number of its images."""
     opened, read = [], []
     with tempfile.TemporaryDirectory() as folder:
         for count in counts:
-            changes = ["data.images.source=shapes", f"data.images.limit={count}", "data.images.size=32"]
+            source = Path(folder) / f"images{count}"
+            random_images(source, count, 32)
+            changes = [f"data.images.source={source}", "data.images.size=32"]
             study = Study(recipes.load("celeba/denoise-s20", changes), Path(folder) / str(count), quiet())
             study.prepare()
             opened.append(timed(lambda s=study: open_store(s.store_folder), rounds))
@@ -154,13 +169,13 @@ def quiet() -> Console:
     return Console(quiet=True)
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """One line per part and size."""
-    lines = ["| part | along | sizes | seconds | exponent |", "|---" * 5 + "|"]
+def lines(rows: list[dict[str, Any]]) -> str:
+    """Lines of the table, one for each part and what it was measured along."""
+    written = []
     for r in rows:
         sizes, seconds = ", ".join(f"{s:,}" for s in r["sizes"]), ", ".join(f"{s:.3g}" for s in r["seconds"])
-        lines.append(f"| {r['what']} | {r['along']} | {sizes} | {seconds} | {r['exponent']:.2f} |")
-    return "\n".join(lines)
+        written.append(f"| {r['what']} | {r['along']} | {sizes} | {seconds} | {r['exponent']:.2f} |")
+    return "\n".join(written)
 
 
 def main() -> None:
@@ -173,11 +188,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    rows = [line for part in given.parts for line in PARTS[part](given.rounds)]
     print(espirit.machine(given.threads))
-    print(table(rows))
-    if given.json:
-        write_json(given.json, rows)
+    print(HEAD)
+    rows: list[dict[str, Any]] = []
+    for part in given.parts:
+        found = PARTS[part](given.rounds)
+        print(lines(found), flush=True)
+        rows += found
+        if given.json:
+            write_json(given.json, rows)
 
 
 PARTS: dict[str, Callable[[int], list[dict[str, Any]]]] = {

@@ -36,6 +36,7 @@ from mrigen.data_prep.simulate import Simulation
 from mrigen.data_prep.simulate_job import simulate
 
 ACCELERATION = 4
+ACS_LINES = 24
 FUNCTIONS = {
     "read": "reading the raw k-space",
     "sha256": "checksums of the raw files and of the store",
@@ -152,7 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--coils", type=int, default=16)
     parser.add_argument("--virtual-coils", type=int, default=4)
-    parser.add_argument("--acs-lines", type=int, default=24)
+    parser.add_argument("--acs-lines", type=int, default=ACS_LINES)
     parser.add_argument("--matrix", type=int, nargs=2, default=(320, 320))
     parser.add_argument("--slices", type=int, default=8)
     parser.add_argument("--volumes", type=_numbers, default=[1, 4])

@@ -1,6 +1,8 @@
 """The benchmarks of speed at tiny size: what they compare is the same, and their tables say so."""
 
 import argparse
+import json
+import sys
 
 import pytest
 import torch
@@ -75,7 +77,29 @@ def test_generator_and_teacher_are_sampled_with_the_same_network(study, tmp_path
 def test_exponents_of_known_growth():
     assert growth.row("a", "b", [1, 2, 4], [3.0, 12.0, 48.0])["exponent"] == pytest.approx(2)
     assert growth.row("a", "b", [1, 2, 4], [3.0, 3.0, 3.0])["exponent"] == pytest.approx(0)
-    assert "| 2.00 |" in growth.table([growth.row("a", "b", [1, 2], [1.0, 4.0])])
+    assert "| 2.00 |" in growth.lines([growth.row("a", "b", [1, 2], [1.0, 4.0])])
+
+
+@pytest.mark.parametrize(
+    ("part", "counts"), [(growth.volumes, (1, 2)), (growth.stores, (8, 16)), (growth.steps, (8, 16))]
+)
+def test_growth_is_measured_along_all_sizes(part, counts):
+    rows = part(1, counts)
+    assert [row["sizes"] for row in rows] == [list(counts)] * len(rows)
+    assert all(second > 0 for row in rows for second in row["seconds"])
+
+
+def test_growth_keeps_what_was_measured_before_a_failure(tmp_path, monkeypatch, capsys):
+    def fails(rounds):
+        raise MemoryError
+
+    parts = {"first": lambda rounds: [growth.row("a", "b", [1, 2], [1.0, float(rounds)])], "second": fails}
+    monkeypatch.setattr(growth, "PARTS", parts)
+    monkeypatch.setattr(sys, "argv", ["growth", "--rounds", "2", "--json", str(tmp_path / "growth.json")])
+    with pytest.raises(MemoryError):
+        growth.main()
+    assert [row["what"] for row in json.loads((tmp_path / "growth.json").read_text())] == ["a"]
+    assert "| a | b | 1, 2 | 1, 2 | 1.00 |" in capsys.readouterr().out
 
 
 def test_start_up_counts_imports_and_processes():
