@@ -106,8 +106,8 @@ def reconstruct(
     """Reconstruct images from undersampled k-space or degraded pictures, with or without a learned prior.
 
     Writes `reconstruction.h5` (complex, in the input's units), `magnitude.nii.gz`, `preview.png`,
-    `figure.png` and, where the truth is known, `metrics.json`. The NIfTI file knows the voxel size where
-    the header gives it, and not the patient's orientation.
+    `figure.png` and, where the truth is known, `metrics.json` with errors by slice and by volume. The NIfTI
+    file knows the voxel size where the header gives it, and not the patient's orientation.
 
     Solvers with a teacher: `pnp`, `dds`, `mmps`, `ambient-one-step`, `dps`, `ambient-dps`, `langevin`; with a
     one-step generator: `latent`, `pnp`; without a model: `zero-filled`, `rss`, `cg-sense`, `l1-wavelet`,
@@ -166,6 +166,8 @@ def reconstruct(
     typer.echo(f"{len(found)} images: {out}, {report['seconds_per_slice']:.3g} s each")
     if "mean" in report:
         typer.echo(f"{_row(report['mean'])}; zero-filled: {_row(report['zero_filled'])}")
+    if "volumes" in report:
+        typer.echo(f"by volume, as fastMRI: {_row(report['volumes']['mean'])}")
 
 
 def _row(errors: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
@@ -70,26 +70,11 @@ def image_errors(estimate: Tensor, target: Tensor) -> list[Errors]:
     return [_errors(one, other, 1.0) for one, other in pairs]
 
 
-def by_volume(estimate: Tensor, target: Tensor, volumes: Sequence[str]) -> dict[str, Errors]:
-    """Errors of each volume among slices (n, 1, H, W).
-
-    Args:
-        estimate: reconstructions.
-        target: references.
-        volumes: name of the volume of each slice.
-    """
-    names = np.asarray(volumes)
-    return {
-        name: volume_errors(estimate[names == name], target[names == name]) for name in dict.fromkeys(volumes)
-    }
-
-
-def mean(errors: Mapping[str, Errors] | Sequence[Errors]) -> dict[str, float]:
+def mean(errors: Sequence[Errors]) -> dict[str, float]:
     """Mean and standard deviation over volumes or images: ``psnr``, ``psnr_std`` and so on."""
-    some = list(errors.values() if isinstance(errors, Mapping) else errors)
     row: dict[str, float] = {}
     for field in fields(Errors):
-        values = [getattr(e, field.name) for e in some]
+        values = [getattr(e, field.name) for e in errors]
         row[field.name] = float(np.mean(values))
         row[f"{field.name}_std"] = float(np.std(values))
     return row

@@ -55,6 +55,7 @@ class StoreSource(Source):
             self._mismatch = torch.tensor([s.mismatch for _, s in slices_of])
             self._noise = torch.tensor([s.noise or 0.0 for _, s in slices_of])
             names = [f"{Path(v.file).stem} slice {s.slice}" for v, s in slices_of]
+            self.volumes = [slices_of[i][0].file for i in self._indices]
             self.voxel = voxel_of(volumes[0].header)
         else:
             assert isinstance(store, ImageStore)

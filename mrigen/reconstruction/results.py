@@ -19,6 +19,7 @@ from mrigen.metrics.pictures import magnitude_window
 from mrigen.metrics.reconstruction import Errors, image_errors, volume_errors
 from mrigen.metrics.reconstruction import mean as mean_errors
 from mrigen.reconstruction.sources import Batch, Source
+from mrigen.reconstruction.volumes import VolumeErrors
 from mrigen.report.figures import comparison, grid
 
 SHOWN = 8
@@ -46,6 +47,7 @@ class Results:
         self._errors: list[dict[str, Any]] = []
         self._zero_filled: list[Errors] = []
         self._found: list[Errors] = []
+        self._volumes = VolumeErrors(source.volumes) if source.has_reference and source.volumes else None
         self._squares = torch.zeros(2, dtype=torch.float64)  # of errors and of predicted deviations
 
     def add(self, batch: Batch, images: Tensor, steps: Tensor, misfit: Tensor) -> None:
@@ -108,6 +110,10 @@ class Results:
                 found.extend(volume_errors(one, other) for one, other in pairs)
             else:
                 found.extend(image_errors(estimates, batch.reference))
+        if self._volumes is not None:
+            for row, position in enumerate(batch.positions):
+                images = (batch.scale[row] * some[row] for some in (mean, observed, batch.reference))
+                self._volumes.add(self._source.volumes[position], *images)
         error = (mean - batch.reference).abs().double()
         self._squares += torch.stack([error.square().sum(), deviation.double().square().sum()])
 
@@ -145,6 +151,8 @@ class Results:
         if self._source.has_reference:
             report["mean"] = mean_errors(self._found)
             report["zero_filled"] = mean_errors(self._zero_filled)
+            if self._volumes is not None:
+                report["volumes"] = self._volumes.report()
             if self._samples > 1:
                 error, predicted = self._squares.sqrt().tolist()
                 report["calibration"] = {"error_over_deviation": error / predicted if predicted else None}

@@ -62,6 +62,7 @@ class ScanSource(Source):
         if maps is not None:
             self._pipeline = replace(self._pipeline, own_maps=self._chosen(maps))
         self.labels = [f"slice {s}" for s in self._pipeline.slices]
+        self.volumes = [self.name] * len(self.labels)
         self.shape = (1, *self._pipeline.shape[1:])
         self.voxel = voxel_of(dict(self._scan.whitelist()))
         self.has_reference = self._pipeline.references

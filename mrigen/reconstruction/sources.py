@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -61,6 +61,7 @@ class Source(ABC):
     Attributes:
         name: for titles and messages.
         labels: what each slice is called, a volume's slice number for example.
+        volumes: name of each slice's volume; empty for pictures, which stand alone.
         shape: (C, H, W) of an image.
         complex_valued: whether images are complex.
         voxel: size of a voxel along H, W and the slices in mm; None where nobody says.
@@ -69,6 +70,7 @@ class Source(ABC):
 
     name: str
     labels: list[str]
+    volumes: Sequence[str] = ()
     shape: Shape
     complex_valued: bool = True
     voxel: tuple[float, float, float] | None = None

@@ -7,7 +7,8 @@ from torch_fidelity import sample_similarity_lpips as theirs
 
 from mrigen.errors import UsageError
 from mrigen.metrics import lpips
-from mrigen.metrics.reconstruction import Errors, by_volume, image_errors, mean, volume_errors
+from mrigen.metrics.reconstruction import Errors, image_errors, volume_errors
+from mrigen.reconstruction.volumes import VolumeErrors
 
 
 def volume(generator, slices=3):
@@ -47,13 +48,20 @@ def test_phase_and_common_scale_do_not_count(generator):
 def test_volumes_are_told_apart(generator):
     """Interleaved slices of two volumes; each has its own maximum and norm."""
     target = torch.cat([volume(generator, 2), 7 * volume(generator, 2)])[[0, 2, 1, 3]]
-    estimate = target + 0.1 * volume(generator, 4)
-    found = by_volume(estimate, target, ["a", "b", "a", "b"])
-    assert found["a"] == volume_errors(estimate[::2], target[::2])
-    assert found["b"] == volume_errors(estimate[1::2], target[1::2])
-    row = mean(found)
-    assert row["nmse"] == pytest.approx((found["a"].nmse + found["b"].nmse) / 2)
-    assert row["nmse_std"] == pytest.approx(abs(found["a"].nmse - found["b"].nmse) / 2)
+    estimate, observed = target + 0.1 * volume(generator, 4), 0.5 * target
+    names = ["a", "b", "a", "b"]
+    errors = VolumeErrors(names)
+    for name, *images in zip(names, estimate, observed, target, strict=True):
+        errors.add(name, *images)
+    found = errors.report()
+    a, b = (volume_errors(estimate[i::2], target[i::2]) for i in range(2))
+    assert [(v["name"], v["slices"], v["errors"]) for v in found["each"]] == [
+        ("a", 2, a.row()),
+        ("b", 2, b.row()),
+    ]
+    assert found["mean"]["nmse"] == pytest.approx((a.nmse + b.nmse) / 2)
+    assert found["mean"]["nmse_std"] == pytest.approx(abs(a.nmse - b.nmse) / 2)
+    assert found["zero_filled"]["nrmse"] == pytest.approx(0.5)
 
 
 def test_natural_images_one_by_one():

@@ -8,6 +8,7 @@ import numpy as np
 import phantoms
 import pytest
 import torch
+from fastmri import evaluate
 from PIL import Image
 from sigpy.mri import birdcage_maps
 
@@ -98,6 +99,29 @@ def test_fully_sampled_data_are_their_own_reference(reconstruct, fastmri):
     assert report["mean"]["nrmse"] < report["zero_filled"]["nrmse"]
     assert report["mean"]["psnr"] > report["zero_filled"]["psnr"] > 10
     assert len(report["slices"]) == 3
+
+
+def test_errors_of_a_volume_are_fastmris(reconstruct, fastmri):
+    """Three slices of different brightness, each scaled on its own by the preparation."""
+    with h5py.File(fastmri, "r+") as file:
+        file["kspace"][...] *= np.float32([1, 3, 9])[:, None, None, None]
+        k = file["kspace"][()]
+    size = phantoms.SIZE
+    coils = fourier.ifft(torch.from_numpy(k)).numpy()[..., size // 2 : size // 2 + size, :]
+    target = np.sqrt((np.abs(coils) ** 2).sum(1))
+    arrays, report = reconstruct(
+        fastmri, "l1-wavelet:iterations=30", "--acceleration", 2, "--acs-lines", 8, *ACS
+    )
+    found = np.abs(arrays["image"][:, 0])
+    (volume,) = report["volumes"]["each"]
+    assert (volume["name"], volume["slices"]) == ("fast", 3)
+    errors = volume["errors"]
+    assert errors["psnr"] == pytest.approx(float(evaluate.psnr(target, found)), rel=1e-3)
+    assert errors["ssim"] == pytest.approx(float(evaluate.ssim(target, found)[0]), rel=1e-3)
+    assert errors["nmse"] == pytest.approx(float(evaluate.nmse(target, found)), rel=5e-3)
+    assert errors["nrmse"] == pytest.approx(errors["nmse"] ** 0.5)
+    assert report["volumes"]["mean"]["psnr"] == errors["psnr"] != report["mean"]["psnr"]
+    assert volume["zero_filled"]["nmse"] > errors["nmse"]
 
 
 def test_without_a_header_no_voxel_size_is_claimed(reconstruct, measured, tmp_path):
