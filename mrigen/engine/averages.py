@@ -14,6 +14,7 @@ from mrigen.engine.guard import Guard
 from mrigen.engine.params import SelectionParams
 from mrigen.engine.processes import alone, first
 from mrigen.engine.states import State
+from mrigen.engine.stops import Interrupted, left_at_once
 
 Score = Callable[[nn.Module], float]
 """Distance of a generator's corrupted samples from the corrupted training data, less is better."""
@@ -50,19 +51,28 @@ class Averages:
         self._best = None if self.score is None else copy.deepcopy(self.averages[0].module)
         self.history: list[list[float]] = []
 
-    def update(
-        self, module: nn.Module, images: int, batch: int, guard: Guard | None = None
-    ) -> dict[str, float]:
-        """Average the weights in and measure when it is due; what to log."""
+    def update(self, module: nn.Module, images: int, batch: int, guard: Guard | None = None) -> None:
+        """Average the weights in."""
         for average in self.averages:
             average.update(module, images, batch, guard)
-        every = self.params.every_images
-        if self.score is None or every is None or images // every == (images - batch) // every:
-            return {}
-        return {"selection": self._measure(images, self.score)}
 
-    def _measure(self, images: int, score: Score) -> float:
-        values = alone(lambda: [_finite(score, average.module) for average in self.averages])
+    def due(self, images: int, batch: int) -> bool:
+        """Whether the last ``batch`` of ``images`` images asks for a measurement that was not made yet."""
+        every = self.params.every_images
+        if self.score is None or every is None:
+            return False
+        measured = bool(self.history) and self.history[-1][0] == images
+        return images // every > max(images - batch, 0) // every and not measured
+
+    def measure(self, images: int) -> float:
+        """The metric of the best average; all of them go into the history.
+
+        Raises:
+            Interrupted: in every process, when a signal has come to the first one; nothing has changed.
+        """
+        values = alone(self._values)
+        if values is None:
+            raise Interrupted
         best = min(values)
         if self._keep is not None and first():
             for average, value in zip(self.averages, values, strict=True):
@@ -72,6 +82,15 @@ class Averages:
             self._best.load_state_dict(self.averages[values.index(best)].module.state_dict())
         self.history.append([float(images), *values])
         return best
+
+    def _values(self) -> list[float] | None:
+        """The metric of every average; None if the run is to stop."""
+        assert self.score is not None
+        try:
+            with left_at_once():
+                return [_finite(self.score, average.module) for average in self.averages]
+        except Interrupted:
+            return None
 
     def _lowest(self) -> float:
         return min(min(values) for _, *values in self.history)

@@ -129,17 +129,32 @@ class DistillJob(Job):
         return Generator(denoiser, self.distill.sigma_init, self.distill.later_sigmas)
 
     def step(self, number: int) -> dict[str, float | Tensor]:
-        """Train the fake score, then the generator; measure the selection metric when it is due."""
+        """Train the fake score, then the generator, and average its weights."""
         images = self.images + self.params.batch
         logs: dict[str, float | Tensor] = {}
         if self.fake is not None:
             logs["fake"] = self._train_fake(self.fake, number, images)
         losses = [(share, self._student(number, share)) for share in self.shares]
         logs["generator"] = self.student.step(losses, images)
-        logs |= self.averages.update(self.student.module, images, self.params.batch, self.guard)
+        self.averages.update(self.student.module, images, self.params.batch, self.guard)
         self.guard.finish_step()
-        self.done = self.averages.over
         return logs
+
+    def prepare(self) -> None:
+        """The teacher's images of the pairs."""
+        if self.pairs is not None:
+            self.pairs.prepare()
+
+    @property
+    def measuring(self) -> bool:
+        """Whether the selection metric is due."""
+        return self.averages.due(self.images, self.params.batch)
+
+    def measure(self) -> dict[str, float]:
+        """The selection metric, which may end the run."""
+        value = self.averages.measure(self.images)
+        self.done = self.averages.over
+        return {"selection": value}
 
     def _train_fake(self, fake: Optimizer, number: int, images: int) -> Tensor:
         """``fake_steps`` updates of the fake score; the mean loss of the last one."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from lightning_fabric import Fabric
@@ -16,7 +17,7 @@ from mrigen.engine.memory import keep_freed
 from mrigen.engine.params import RunParams
 from mrigen.engine.processes import alone, any_of_each, watched
 from mrigen.engine.states import State, newest_state, read_state, remove_remains, save_state
-from mrigen.engine.stops import stop_requested
+from mrigen.engine.stops import Interrupted, left_at_once, stop_requested
 from mrigen.errors import NonFiniteLossError
 from mrigen.files import locked
 from mrigen.progress import bar
@@ -24,12 +25,11 @@ from mrigen.progress import bar
 LOOK_SECONDS = 1.0
 
 
-class Interrupted(KeyboardInterrupt):
-    """The run was asked to stop and has saved its state."""
-
-
 class Job(ABC):
     """What the loop drives: a step on one batch, and a state to save.
+
+    What takes long is no part of a step, so that a signal can end it: ``prepare`` and ``measure``, which a
+    continued run does again. Both leave everything as it was until they are through.
 
     Attributes:
         params: length, batch, snapshots.
@@ -47,6 +47,22 @@ class Job(ABC):
     def step(self, number: int) -> dict[str, float | Tensor]:
         """One optimiser step on ``params.batch`` images; returns what to log, on the device or here."""
 
+    def prepare(self) -> None:  # noqa: B027 (most need nothing)
+        """Compute what the steps of a new or continued run need; every process does, for itself."""
+
+    @property
+    def measuring(self) -> bool:
+        """Whether a measurement after the images seen so far has yet to be made."""
+        return False
+
+    def measure(self) -> dict[str, float]:
+        """Make it; returns what to log.
+
+        Raises:
+            Interrupted: in every process, when a signal has come to the first one, which measures.
+        """
+        return {}
+
     @abstractmethod
     def state(self) -> State:
         """Everything that an exact continuation needs, as tensors and plain values."""
@@ -59,13 +75,14 @@ class Job(ABC):
 def drive(job: Job, folder: Path, fabric: Fabric, title: str, log: OpenLog | None = None) -> None:
     """Run a job to its end, from the newest saved state on.
 
-    States are written every ``snapshot_images``, at the end, on Ctrl-C and on SIGTERM. Losses go to
-    ``folder/log.jsonl``, and to ``log`` where there is one. Several processes read the state of the first
-    one, which alone writes; a signal to any of them stops all after the same step.
+    States are written every ``snapshot_images``, at the end, on Ctrl-C and on SIGTERM, which do not wait for
+    a measurement. Losses go to ``folder/log.jsonl``, and to ``log`` where there is one. Several processes
+    read the state of the first one, which alone writes; a signal to any of them stops all after the same
+    step, one to the first also while it measures.
 
     Raises:
         NonFiniteLossError: the state before the offending step is saved.
-        Interrupted: after the state was saved.
+        Interrupted: by a signal; the state of the last step is saved.
         UsageError: another mrigen is writing to ``folder``.
         LostProcessError: another process of this run has ended.
     """
@@ -76,65 +93,95 @@ def drive(job: Job, folder: Path, fabric: Fabric, title: str, log: OpenLog | Non
 
 
 def _drive(job: Job, folder: Path, fabric: Fabric, title: str, log: OpenLog | None) -> None:
-    params = job.params
     continued = _resume(job, folder)
     with (
         stop_requested() as stopped,
         open_logs(folder, job.images, log) if fabric.is_global_zero else nullcontext(Log()) as logs,
-        bar(title, params.images, "img", job.images) as advance,
+        bar(title, job.params.images, "img", job.images) as advance,
     ):
-        last = job.images
-        looks = _Looks(job)
+        course = _Course(job, folder, logs, stopped)
+        course.begin()
+        while not course.over:
+            advance(job.params.batch, course.step())
+        if course.unsaved or not continued:
+            course.save()
 
-        def save(*, stopping: bool = False) -> None:
-            nonlocal last
-            last = job.images
-            if not stopping:
-                logs.snapshot(last)
-            state = {"images": job.images, "job": job.state()}
-            alone(lambda: save_state(folder, job.images, state, params.keep))
 
-        while job.images < params.images and not job.done:
-            try:
-                numbers = job.step(job.images // params.batch)
-                job.images += params.batch
-                full = job.images - last >= params.snapshot_images
-                stop, due = any_of_each([stopped(), full or looks.due(numbers)])
-                told = looks.take(numbers) if stop or due else {}
-            except NonFiniteLossError:
-                save(stopping=True)
-                raise
-            if told:
-                logs.step(job.images, told)
-            advance(params.batch, looks.note)
-            if stop:
-                save(stopping=True)
-                raise Interrupted
-            if full:
-                save()
-        if last != job.images or not continued:
-            save()
+class _Course:
+    """A run from where it is to its end, and what is saved and logged of it.
+
+    Attributes:
+        unsaved: whether something has happened since the last state.
+    """
+
+    def __init__(self, job: Job, folder: Path, logs: Log, stopped: Callable[[], bool]) -> None:
+        self._job, self._folder, self._logs, self._stopped = job, folder, logs, stopped
+        self._looks = _Looks(job)
+        self._saved, self._note = job.images, ""
+        self.unsaved = False
+
+    @property
+    def over(self) -> bool:
+        return self._job.done or self._job.images >= self._job.params.images
+
+    def begin(self) -> None:
+        """Make the measurement before which a run was stopped, and what the first step needs."""
+        if self._job.measuring:
+            self._logs.step(self._job.images, self._job.measure())
+            self.unsaved = True
+        if not self.over:
+            with left_at_once():
+                self._job.prepare()
+
+    def step(self) -> str:
+        """One step, with what is due after it; what a progress bar says then."""
+        job = self._job
+        try:
+            numbers = job.step(job.images // job.params.batch)
+            job.images += job.params.batch
+            self.unsaved = True
+            full = job.images - self._saved >= job.params.snapshot_images
+            stop, due = any_of_each([self._stopped(), full or self._looks.due()])
+            told = self._looks.take(numbers) if stop or due else {}
+            if job.measuring and not stop:
+                told |= job.measure()
+        except (NonFiniteLossError, Interrupted):
+            self.save(stopping=True)
+            raise
+        if told:
+            self._logs.step(job.images, told)
+            self._note = "  ".join(f"{name} {value:.4g}" for name, value in told.items())
+        if stop:
+            self.save(stopping=True)
+            raise Interrupted
+        if full:
+            self.save()
+        return self._note
+
+    def save(self, *, stopping: bool = False) -> None:
+        """Write a state, after a look at the images unless there is no time for it."""
+        job = self._job
+        if not stopping:
+            with suppress(Interrupted), left_at_once():
+                self._logs.snapshot(job.images)
+        state = {"images": job.images, "job": job.state()}
+        alone(lambda: save_state(self._folder, job.images, state, job.params.keep))
+        self._saved, self.unsaved = job.images, False
 
 
 class _Looks:
     """Reads what steps leave on the device: always where that costs nothing, otherwise every second.
 
-    A number that is here already, such as a measured metric, is not to be missed.
-
-    Attributes:
-        note: the numbers that were read last, for a progress bar.
+    Nothing is measured of a network before its losses were looked at.
     """
 
     def __init__(self, job: Job) -> None:
         self._job, self._images, self._latest = job, job.images, -LOOK_SECONDS
-        self.note = ""
 
-    def due(self, numbers: dict[str, float | Tensor]) -> bool:
+    def due(self) -> bool:
         job = self._job
-        here = any(not isinstance(value, Tensor) for value in numbers.values())
-        ends = job.done or job.images >= job.params.images
         late = time.monotonic() - self._latest >= LOOK_SECONDS
-        return job.guard.immediate or here or ends or late
+        return job.guard.immediate or job.measuring or job.images >= job.params.images or late
 
     def take(self, numbers: dict[str, float | Tensor]) -> dict[str, float]:
         """The numbers of the last step; raises if a loss since the last look was none."""
@@ -142,9 +189,7 @@ class _Looks:
         self._latest = time.monotonic()
         self._images = job.images = self._images + job.params.batch * job.guard.look()
         job.guard.check()
-        told = {name: float(value) for name, value in numbers.items()}
-        self.note = "  ".join(f"{name} {value:.4g}" for name, value in told.items())
-        return told
+        return {name: float(value) for name, value in numbers.items()}
 
 
 def _resume(job: Job, folder: Path) -> bool:

@@ -37,7 +37,7 @@ class Pair:
 
 
 class Pairs:
-    """A fixed set of pairs; the teacher is sampled when the first batch is asked for.
+    """A fixed set of pairs; the teacher is sampled when it is prepared, or the first batch is asked for.
 
     Every pair belongs to a seed of its own (none that ``mrigen sample`` uses), so that a continued run has
     the same pairs.
@@ -69,7 +69,7 @@ class Pairs:
 
     def draw(self, count: int, generator: torch.Generator, device: torch.device) -> Pair:
         """Random pairs, with replacement."""
-        targets = self._images()
+        targets = self.prepare()
         index = torch.randint(len(self._seeds), (count,), generator=generator)
         some = [self._seeds[i] for i in index.tolist()]
         labels = seeded_labels(classes(self._teacher), some, None)
@@ -80,7 +80,8 @@ class Pairs:
             None if labels is None else labels.to(device),
         )
 
-    def _images(self) -> Tensor:
+    def prepare(self) -> Tensor:
+        """The teacher's images of all latents."""
         if self._targets is None:
             training = self._teacher.training
             sampler = TeacherSampler(
@@ -92,10 +93,12 @@ class Pairs:
                 self._batch,
             )
             parts = []
-            with bar("teacher's pairs", len(self._seeds), "img") as advance:
-                for images in sampler(self._seeds):
-                    parts.append(images.cpu())
-                    advance(len(images))
-            self._teacher.train(training)
+            try:
+                with bar("teacher's pairs", len(self._seeds), "img") as advance:
+                    for images in sampler(self._seeds):
+                        parts.append(images.cpu())
+                        advance(len(images))
+            finally:
+                self._teacher.train(training)
             self._targets = torch.cat(parts)
         return self._targets

@@ -4,13 +4,15 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import torch
 from tiny_jobs import StopAfter, distill_job, teacher_job, weights
 
-from mrigen.engine.loop import Interrupted, drive
+from mrigen.engine.loop import drive
 from mrigen.engine.processes import first, gathered
+from mrigen.engine.stops import Interrupted
 
 MAKE = {"teacher": teacher_job, "student": distill_job}
 SIZES = {"batch": 6, "micro_batch": 2, "images": 36, "snapshot_images": 12}
@@ -21,7 +23,14 @@ def norm(generator):
     return float(sum(p.square().sum() for p in generator.parameters()))
 
 
-def job(name, strategy):
+def slow(generator):
+    """A metric that takes for ever, and meanwhile the run is asked to stop."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(3600)
+    return norm(generator)
+
+
+def job(name, strategy, score=norm):
     """Three micro-batches a step: one process has two of them, the other one.
 
     The student's loss has every part: a fake score, a teacher, and a second look at the generator.
@@ -30,13 +39,14 @@ def job(name, strategy):
         return teacher_job(strategy=strategy, **SIZES)
     chosen = {"every_images": 12, "samples": 4}
     loss = {"name": "dmd", "regression": {"pairs": 3, "sampler": {"name": "heun", "steps": 2}}}
-    return distill_job(norm, strategy=strategy, selection=chosen, fake_steps=2, loss=loss, **SIZES)
+    return distill_job(score, strategy=strategy, selection=chosen, fake_steps=2, loss=loss, **SIZES)
 
 
 def traced(some, folder):
-    """Run a job; its logs step by step."""
-    real, logs = some.step, []
-    some.step = lambda number: logs.append(real(number)) or logs[-1]
+    """Run a job; its logs step by step, with what was measured after a step."""
+    step, measure, logs = some.step, some.measure, []
+    some.step = lambda number: logs.append(step(number)) or logs[-1]
+    some.measure = lambda: logs[-1].update(measure()) or logs[-1]
     drive(some, folder, some.fabric, folder.name)
     return [{name: float(value) for name, value in step.items()} for step in logs]
 
@@ -74,7 +84,7 @@ def at_step(some, step, action):
 
 
 def stop(folder):
-    """SIGTERM to the second process alone, then SIGKILL."""
+    """SIGTERM to the second process alone, and to the first one while it measures; then SIGKILL."""
     some = job("teacher", "ddp")
     at_step(some, 2, lambda: os.kill(os.getpid(), signal.SIGTERM))
     try:
@@ -83,6 +93,17 @@ def stop(folder):
         where = gathered(some.images)
         if first():
             (folder / "stopped.json").write_text(json.dumps(where))
+    measured = job("student", "ddp", slow)
+    try:
+        drive(measured, folder / "measured", measured.fabric, "student")
+    except Interrupted:
+        where = gathered(measured.images)
+        if first():
+            (folder / "measured.json").write_text(json.dumps(where))
+    measured = job("student", "ddp")
+    drive(measured, folder / "measured", measured.fabric, "student")
+    if first():
+        torch.save(weights(measured), folder / "measured.pt")
     some = job("teacher", "ddp")
     at_step(some, 4, lambda: os.kill(os.getpid(), signal.SIGKILL))
     drive(some, folder / "stopped", some.fabric, "teacher")

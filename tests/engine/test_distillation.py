@@ -136,6 +136,9 @@ def test_averages_of_several_halflives_from_one_run():
     for number, value in enumerate(values, start=10):
         module.value.data.fill_(value)
         chosen.update(module, 100 * number, 100)
+        assert chosen.due(100 * number, 100)
+        chosen.measure(100 * number)
+        assert not chosen.due(100 * number, 100)
         for average in alone:
             average.update(module, 100 * number, 100)
         trace.append([average.module.value.item() for average in alone])
@@ -154,9 +157,9 @@ def test_averages_of_several_halflives_from_one_run():
 def test_a_metric_that_is_no_number_ends_the_run(broken):
     values = iter([2.0, broken])
     averages = Averages(Numbers(0), (1.0,), SelectionParams(every_images=1), lambda _: next(values))
-    averages.update(Numbers(5), 1, 1)
+    averages.measure(1)
     assert not averages.over
-    averages.update(Numbers(6), 2, 1)
+    averages.measure(2)
     assert averages.over
     assert averages.chosen == (1.0, 1.0)
 
@@ -164,6 +167,7 @@ def test_a_metric_that_is_no_number_ends_the_run(broken):
 def test_weights_that_are_no_numbers_are_not_measured():
     averages = Averages(Numbers(0), (1.0,), SelectionParams(every_images=1), norm)
     averages.update(Numbers(math.nan), 1, 1)
+    averages.measure(1)
     assert averages.over
 
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 from tiny_jobs import StopAfter, distill_job, fabric, newest, teacher_job, weights
 
-from mrigen.engine.loop import Interrupted, Job, drive
+from mrigen.engine.loop import Job, drive
 from mrigen.engine.params import OptimizerParams, RunParams
 from mrigen.engine.shares import Share
 from mrigen.engine.states import save_state
+from mrigen.engine.stops import Interrupted
 from mrigen.engine.teacher import sample_indices
 from mrigen.errors import NonFiniteLossError
 

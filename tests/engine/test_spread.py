@@ -86,6 +86,15 @@ def test_a_signal_to_one_stops_all_and_a_death_ends_all(spread):
     assert torch.equal(continued, whole)
 
 
+def test_a_signal_to_the_one_that_measures_stops_all(spread):
+    """Both save the step before the measurement, which the continued run makes; its choice is the same."""
+    folder, run = spread
+    assert (folder / "measured.pt").is_file(), run.stderr
+    assert json.loads((folder / "measured.json").read_text()) == [12, 12]
+    measured, whole = torch.load(folder / "measured.pt"), torch.load(folder / "ddp" / "student.pt")
+    assert torch.equal(measured, whole)
+
+
 @pytest.mark.parametrize(("micro_batches", "processes"), [(1, 1), (4, 2), (5, 2), (5, 3), (7, 7), (8, 3)])
 def test_gradients_average_to_the_mean_over_micro_batches(micro_batches, processes):
     """Every process has as many shares; weighted, each micro-batch counts once in the average."""
