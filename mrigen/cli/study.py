@@ -152,16 +152,23 @@ def distill(
 ) -> None:
     """Distil a teacher into a one-step generator under the same corruption.
 
+    A given teacher of natural images needs no data where nothing is selected
+    (`distill.selection.every_images=null`); one of MRI takes coil maps and masks from a store, no k-space.
+
     Examples:
 
     - after `mrigen train`: `mrigen distill fastmri/brain-r4 --maps prepared --out runs/r4`
 
     - a released teacher: `mrigen distill fastmri/brain-r4 --teacher imported --maps prepared`
+
+    - one of natural images, without data: `mrigen distill celeba/denoise-s20 --teacher imported --set
+      distill.selection.every_images=null`
     """
     study = _study(
         recipe, out, data, None, set_, seed, device, strategy, teacher, smoke=smoke, tensorboard=tensorboard
     )
-    study.prepare()
+    if not study.data_free:
+        study.prepare()
     study.train()
     study.distill()
     study.console.print(f"generator: {study.student_folder}", highlight=False)

@@ -176,7 +176,7 @@ class DistillJob(Job):
                 x_g, labels = self._generate(generator)
             score = NetworkDenoiser(fake.module, self.conventions)
             loss = self.loss.fake_score(score, x_g, self.corruption, generator, labels).mean()
-            self.fabric.backward(share.weight * loss)
+            self.fabric.backward(self.distill.fake_loss_scale * share.weight * loss)
         return loss.detach()
 
     def _student(self, number: int, share: Share) -> Tensor:
@@ -194,7 +194,7 @@ class DistillJob(Job):
             loss = self.loss.generator(self.teacher, fake, x_g, self.corruption, generator, labels).mean()
             if self.pairs is not None:
                 loss = loss + self._regress(self.pairs, generator)
-            self.fabric.backward(share.weight * loss)
+            self.fabric.backward(self.distill.loss_scale * share.weight * loss)
         return loss.detach()
 
     def _regress(self, pairs: Pairs, generator: torch.Generator) -> Tensor:

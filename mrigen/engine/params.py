@@ -149,6 +149,10 @@ class DistillParams(RunParams):
             ``sampled`` masks it as the teacher's input is masked (the released MRI code).
         corruption: what to change of the teacher's corruption on purpose, in the words of its model
             folder: ``{sigma: 0.25}``, ``{mask: {acceleration: 6}}`` (DCD, fig. 6).
+        loss_scale: the generator's gradients are those of its loss times this (``lsg`` of SiD's code, 100
+            there). Adam's steps do not change, as long as gradients are large beside its ``eps``; they do
+            where ``max_grad_norm`` clips, and 16-bit gradients of a small loss do not vanish.
+        fake_loss_scale: the same for the fake score (``ls`` of SiD's code, 1 there).
         selection: choice of the best generator on the way.
     """
 
@@ -163,6 +167,8 @@ class DistillParams(RunParams):
     steps: Count = 1
     generator_input: Literal["full", "sampled"] = "full"
     corruption: dict[str, Any] = {}
+    loss_scale: Positive = 1.0
+    fake_loss_scale: Positive = 1.0
     selection: SelectionParams = SelectionParams()
 
     @property
@@ -187,10 +193,10 @@ class DistillParams(RunParams):
             raise ValueError("selection.keep needs selection.every_images")
         if self.steps > 1 and self.loss.get("regression") is not None:
             raise ValueError("loss.regression pairs latents with images of one step; set steps: 1")
-        if not LOSSES[self.loss["name"]].uses_fake and (self.fake_steps, self.fake_init) != (1, "teacher"):
-            raise ValueError(
-                f"loss {self.loss['name']} has no fake score: leave out fake_steps and fake_init"
-            )
+        of_fake = ("fake_steps", "fake_init", "fake_loss_scale")
+        changed = [k for k in of_fake if getattr(self, k) != DistillParams.model_fields[k].default]
+        if changed and not LOSSES[self.loss["name"]].uses_fake:
+            raise ValueError(f"loss {self.loss['name']} has no fake score: leave out {' and '.join(changed)}")
         return self
 
 

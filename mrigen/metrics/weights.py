@@ -60,7 +60,11 @@ class Published:
         return self.stored
 
     def _by_hand(self) -> str:
-        return f"give the file by {self.option} FILE" if self.option else f"put the file at {self.stored}"
+        return (
+            f"give the file by {self.option} FILE (in a recipe evaluate.weights)"
+            if self.option
+            else f"put the file at {self.stored}"
+        )
 
     def _download(self) -> None:
         try:

@@ -41,11 +41,14 @@ def distill(study: Study) -> None:
     teacher, description = build.load_teacher(study.teacher_folder)
     words = assumed_corruption(description, params.corruption)
     assumed = description.model_copy(update={"corruption": words})
-    corruption = build.corruption_of(assumed, study.store, study.teacher_folder)
+    store = None if study.data_free else study.store
+    corruption = build.corruption_of(assumed, store, study.teacher_folder)
     objective = build.objective_of(assumed, corruption, study.teacher_folder)
     loss = LOSSES.build(params.loss, objective=objective)
-    score = selection_score(params, study.store, recipe.evaluate.features, recipe.seed, objective)
-    shape = study.store.image_shape
+    shape = description.image_shape if store is None else store.image_shape
+    score = None
+    if store is not None and params.selection.every_images is not None:
+        score = selection_score(params, store, study.extractor, recipe.seed, objective)
     fresh = partial(build.new_denoiser, description)
     folder = study.out / "student"
 

@@ -19,7 +19,6 @@ from mrigen.engine.sampling import StudentSampler, TeacherSampler
 from mrigen.errors import UsageError
 from mrigen.files import write_json
 from mrigen.metrics.distance import Reference
-from mrigen.metrics.features import extractor
 from mrigen.metrics.nearest import closeness
 from mrigen.metrics.reference import References, open_reference
 from mrigen.recipe.sampling import sampler_of
@@ -53,7 +52,7 @@ def _measured(
 ) -> dict[str, Any]:
     """The summary of observations, sampled images and references; written, drawn and shown."""
     params = study.recipe.evaluate
-    measure = _Measure(Reference.of(images, extractor(params.features)), references, params.radius)
+    measure = _Measure(Reference.of(images, study.extractor), references, params.radius)
     batch = study.store.measurements(spread(len(study.store), count))
     observed = batch.operator.as_image(batch.y)
     shown = {"reference": images, "zero-filled" if images.is_complex() else "observation": observed}

@@ -103,6 +103,8 @@ class EvaluateParams(SamplerSpec):
     Attributes:
         samples: images of each kind.
         features: feature extractor of the Fréchet distance.
+        weights: file of its published weights, for ``inception`` and ``dinov2``; None to take those that were
+            downloaded before.
         split: part of the reference folder to compare with.
         samplers: the teacher once more by other samplers; ``{full: ...}`` is the row ``teacher-full``.
         radius: for data so small that distances between images mean something, points of the plane: also
@@ -112,6 +114,7 @@ class EvaluateParams(SamplerSpec):
 
     samples: Count = 1000
     features: str = R64
+    weights: Path | None = None
     split: str = "test"
     samplers: dict[Annotated[str, Field(pattern="^[a-z0-9-]+$")], SamplerChoice] = {}
     radius: Annotated[float, Field(gt=0)] | None = None

@@ -13,24 +13,22 @@ from mrigen.distill import Generator
 from mrigen.engine.distillation import Score
 from mrigen.engine.params import DistillParams
 from mrigen.engine.sampling import StudentSampler
-from mrigen.metrics.features import extractor
+from mrigen.metrics.features import Extractor
 from mrigen.metrics.proximal import AsMeasured, ProximalDistance
 
 
 def selection_score(
-    params: DistillParams, store: Store, features: str, seed: int, objective: Objective
-) -> Score | None:
-    """Proximal distance of a generator from the training data, or None when nothing is selected.
+    params: DistillParams, store: Store, extractor: Extractor, seed: int, objective: Objective
+) -> Score:
+    """Proximal distance of a generator from the training data.
 
     A generator whose images are no numbers is infinitely far.
     """
-    if params.selection.every_images is None:
-        return None
     count = min(params.selection.samples, len(store))
     chosen = torch.linspace(0, len(store) - 1, count).round().int().tolist()
     batch = store.measurements(chosen)
     seen = batch.operator.as_image(batch.y)
-    distance = ProximalDistance(seen, AsMeasured(store), extractor(features), count, seed)
+    distance = ProximalDistance(seen, AsMeasured(store), extractor, count, seed)
     sampled = objective.corruption if params.generator_input == "sampled" else None
 
     def score(generator: Generator) -> float:

@@ -28,6 +28,7 @@ from mrigen.engine.sampling import TeacherSampler
 from mrigen.engine.teacher import TeacherJob
 from mrigen.errors import UsageError
 from mrigen.files import write_text
+from mrigen.metrics.features import Extractor, extractor
 from mrigen.recipe.board import NewSampler, board, require_tensorboard
 from mrigen.recipe.prepare import prepare
 from mrigen.recipe.schema import Recipe
@@ -106,7 +107,27 @@ class Study:
         """The training part of the measurement store."""
         return open_store(self.store_folder)
 
+    @cached_property
+    def data_free(self) -> bool:
+        """Whether distillation needs no measurement at all.
+
+        A given teacher of natural images knows shape and corruption; MRI takes coil maps and masks from a
+        store, and the selection metric compares with one.
+        """
+        if self._given_teacher is None or self._given_store is not None:
+            return False
+        kind = read_description(self._given_teacher).conventions.image
+        return kind == "real" and self.recipe.distill.selection.every_images is None
+
+    @cached_property
+    def extractor(self) -> Extractor:
+        """The network behind Fréchet distances, on the chosen device."""
+        chosen = self.recipe.evaluate
+        return extractor(chosen.features, chosen.weights).to(self.fabric.device)
+
     def _data_settings(self) -> dict[str, Any]:
+        if self.data_free:
+            return {}
         if self._given_store is None:
             return self.recipe.data.model_dump(mode="json")
         manifest = self._given_store / MANIFEST
@@ -204,7 +225,7 @@ class Study:
         alone(lambda: save_model(self.teacher_folder, job.result, description))
 
     def distill(self) -> None:
-        """Distil the teacher into a generator of one or a few steps."""
+        """Distil the teacher into a generator of one or a few steps; ``data_free`` ones need no data."""
         from mrigen.recipe.distillation import distill
 
         self._run(self._student_stage(), lambda: distill(self))

@@ -70,6 +70,37 @@ def test_the_fake_score_is_trained_so_many_times_per_step():
     assert {int(state["step"]) for state in job.student.adam.state.values()} == {1}
 
 
+def first_step(**params):
+    """Gradients, logged losses and movement of the first step of both networks."""
+    job = distill_job(**params)
+    start = flat(tiny_denoiser().network)
+    found = {}
+    for name, optimizer in (("fake", job.fake), ("generator", job.student)):
+
+        def step(losses, images, name=name, optimizer=optimizer, real=optimizer.step):
+            grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in optimizer.module.parameters()]
+            gradient = torch.cat([g.flatten() for g in grads])
+            mean = real(losses, images)
+            found[name] = gradient, mean, flat(optimizer.module).detach() - start
+            return mean
+
+        optimizer.step = step
+    job.step(0)
+    return found
+
+
+@pytest.mark.parametrize(("name", "setting"), [("fake", "fake_loss_scale"), ("generator", "loss_scale")])
+def test_loss_scale_multiplies_gradients_and_leaves_adams_first_step(name, setting):
+    """The step is lr g / (|g| + eps): a scale is seen by gradients alone that are small beside eps."""
+    (g, loss, moved), (scaled, same, other) = (first_step(**{setting: c})[name] for c in (1, 100))
+    torch.testing.assert_close(scaled, 100 * g, rtol=1e-4, atol=1e-4 * float(scaled.abs().max()))
+    torch.testing.assert_close(same, loss)
+    large = g.abs() > 1e-2 * g.abs().max()
+    assert large.sum() > 50
+    torch.testing.assert_close(other[large], moved[large], rtol=1e-3, atol=1e-6)
+    assert moved[large].abs().min() > 0.99e-3
+
+
 def test_sds_has_no_fake_score():
     job = distill_job(loss={"name": "sds"})
     assert job.fake is None
@@ -256,6 +287,8 @@ def heun(steps):
         ({"steps": 2, "loss": {"name": "dmd", "regression": {}}}, "set steps: 1"),
         ({"loss": {"name": "sds"}, "fake_steps": 2}, "sds has no fake score"),
         ({"loss": {"name": "sds"}, "fake_init": "random"}, "sds has no fake score"),
+        ({"loss": {"name": "sds"}, "fake_loss_scale": 2}, "leave out fake_loss_scale"),
+        ({"loss_scale": 0}, "loss_scale"),
     ],
 )
 def test_settings_that_would_be_ignored_are_refused(params, message):

@@ -19,7 +19,6 @@ from mrigen.engine import build
 from mrigen.engine.build import load_generator
 from mrigen.engine.distillation import DistillJob
 from mrigen.errors import UsageError
-from mrigen.metrics.features import R64
 from mrigen.recipe.distillation import assumed_corruption, measured_folder
 from mrigen.recipe.selection import selection_score
 from mrigen.recipe.study import Study
@@ -148,7 +147,7 @@ def test_images_that_are_no_numbers_are_no_distance(taught):
     teacher, words = build.load_teacher(study.teacher_folder)
     corruption = build.corruption_of(words, study.store, study.teacher_folder)
     objective = build.objective_of(words, corruption, study.teacher_folder)
-    score = selection_score(study.recipe.distill, study.store, R64, 0, objective)
+    score = selection_score(study.recipe.distill, study.store, study.extractor, 0, objective)
     assert math.isfinite(score(Generator(teacher)))
     assert score(Generator(teacher, math.inf)) == math.inf
 

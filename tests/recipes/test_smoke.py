@@ -38,6 +38,20 @@ def test_every_recipe_runs_from_data_to_numbers(name, tmp_path):
         assert student.corruption["operator"] == shipped.data.images.operator
 
 
+def test_a_teacher_of_noisy_masked_images_is_distilled(tmp_path):
+    """As the recipe's header has it: Ambient Tweedie behind masks, then SiD under masks and noise."""
+    settings = ("teacher.objective.name=ambient-tweedie", "evaluate.sampler.name=heun")
+    words = [word for setting in settings for word in ("--set", setting)]
+    assert trial("celeba/inpaint-p60-s20", tmp_path, *words) == 0
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    student, teacher = (read_description(tmp_path / name / "model") for name in ("student", "teacher"))
+    assert student.objective["name"] == "ambient-tweedie"
+    assert student.conventions.mask_channels == 1
+    assert student.corruption["sigma"]["low"] == 0.2
+    assert student.weights_sha256 != teacher.weights_sha256
+    assert math.isfinite(summary["student"]["fd"])
+
+
 def test_smoke_keeps_what_a_recipe_is_about():
     full = recipe.load("celeba/inpaint-p90-s0", ["teacher.objective.noise.p_mean=-1"])
     small = smoke(full)
