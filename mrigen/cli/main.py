@@ -14,10 +14,17 @@ TOGETHER = ("train", "distill", "run", "sample", "evaluate")
 
 
 class Index(TyperGroup):
-    """The list of commands, laid out in plain text: what lays out whole pages takes longer to load."""
+    """The commands; their list is plain text, because what lays out whole pages takes longer to load."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{**settings, "rich_markup_mode": None})
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; typer would end silently at Ctrl-C."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise typer.Abort from error
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Every command with the whole first sentence of its help."""

@@ -185,7 +185,7 @@ def sample(model, out, *more):
     return run(["sample", str(model), "--out", str(out), "--device", "cpu", *more])
 
 
-def test_interrupted_sampling_continues(model, tmp_path, monkeypatch):
+def test_interrupted_sampling_continues(model, tmp_path, monkeypatch, capsys):
     """Killed in the middle, the second call makes only what is missing, and the file is the same."""
     assert sample(model, tmp_path / "whole.npz", "--seeds", "0-9", "--batch", "2") == 0
     real, made = parts.counted, []
@@ -199,6 +199,7 @@ def test_interrupted_sampling_continues(model, tmp_path, monkeypatch):
 
     monkeypatch.setattr(parts, "counted", dies)
     assert sample(model, tmp_path / "parts.npz", "--seeds", "0-9", "--batch", "2") == 130
+    assert capsys.readouterr().err.endswith("mrigen: interrupted; run the same command again to continue\n")
     assert not (tmp_path / "parts.npz").exists()
     monkeypatch.setattr(parts, "counted", lambda batches, advance: map(count(made), real(batches, advance)))
     assert sample(model, tmp_path / "parts.npz", "--seeds", "0-9", "--batch", "2") == 0
