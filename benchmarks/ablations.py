@@ -75,6 +75,13 @@ def mismatches(corruption: dict[str, Any]) -> dict[str, list[str]]:
     return found
 
 
+def floors(corruption: dict[str, Any]) -> dict[str, list[str]]:
+    """The generator's loss at no less noise than (half of) the data have: a teacher learned nothing below."""
+    sigma = (corruption.get("sigma") or {}).get("low")
+    levels = [round(factor * sigma, 4) for factor in (0.5, 1)] if sigma else []
+    return {f"σ floor {level:g}": [f"distill.loss.noise.floor={level}"] for level in levels}
+
+
 def variations(recipe: Recipe, corruption: dict[str, Any], own: list[str]) -> dict[str, list[str]]:
     """Settings of each variation, by its name; only what makes a difference for this teacher."""
     masked = OBJECTIVES[recipe.teacher.objective["name"]].shows_mask
@@ -84,6 +91,7 @@ def variations(recipe: Recipe, corruption: dict[str, Any], own: list[str]) -> di
         **LOSSES,
         **STARTS,
         **TIME_SCALES,
+        **floors(corruption),
         **mismatches(corruption),
         **{text: text.split() for text in own},
     }
@@ -177,6 +185,7 @@ class Ablations:
             reference=self.base.reference_folder,
             split=params.split,
             features=params.features,
+            weights=params.weights,
             resamples=0,
             device=self.device,
         )

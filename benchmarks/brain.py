@@ -5,12 +5,14 @@
 Every acceleration simulates the same volumes from one real head; the references are held-out volumes, other
 transforms of that head. L1-EDM is a diffusion model of l1-wavelet reconstructions (sigpy), of the teacher's
 size and training. Fréchet distance, precision, recall, and seconds for 1,000 images. The same command
-continues what was interrupted; ``--set`` changes the recipe for all.
+continues what was interrupted; ``--set`` changes the recipe for all, ``--seeds`` repeats everything with
+other volumes, masks and networks.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any
 
 import torch
 from benchmarks.ablations import Ablations, one_line, parser
+from benchmarks.demo_seeds import data_seeds
 from torch import Tensor
 
 from mrigen import recipe as recipes
@@ -169,32 +172,45 @@ def rows_of(work: Ablations, solver: str, device: str) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]], features: str) -> str:
-    """A line per acceleration and model; then where the student is no better than its teacher."""
+    """A line per acceleration and model, over all seeds; then where the student is worse than its teacher."""
     lines = [
         f"features {features}, n = {rows[0]['n']}",
         "| R | | distance | precision | recall | s per 1000 |",
         "|---" * 6 + "|",
     ]
-    for row in rows:
-        start = f"| {row['acceleration']:g} | {row['variation']} |"
-        if "diverged" in row:
-            lines.append(f"{start} diverged | | | |")
+    for acceleration, name in dict.fromkeys((row["acceleration"], row["variation"]) for row in rows):
+        own = [row for row in rows if (row["acceleration"], row["variation"]) == (acceleration, name)]
+        start = f"| {acceleration:g} | {name} |"
+        diverged = sum("diverged" in row for row in own)
+        if diverged:
+            of = f" ({diverged} of {len(own)} seeds)" if len(own) > 1 else ""
+            lines.append(f"{start} diverged{of} | | | |")
             continue
-        seconds = f"{row['seconds_per_1000']:.2f}" if "seconds_per_1000" in row else ""
-        lines.append(f"{start} {row['fd']:.3f} | {row['precision']:.3f} | {row['recall']:.3f} | {seconds} |")
+        cells = [spread([row[metric] for row in own]) for metric in METRICS]
+        timed = [row["seconds_per_1000"] for row in own if "seconds_per_1000" in row]
+        seconds = f"{statistics.mean(timed):.2f}" if timed else ""
+        lines.append(f"{start} {' | '.join(cells)} | {seconds} |")
     return "\n".join([*lines, verdict(rows)])
+
+
+def spread(values: list[float]) -> str:
+    """Mean and standard deviation over seeds, or the only value."""
+    mean = f"{statistics.mean(values):.3f}"
+    return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
 
 
 def verdict(rows: list[dict[str, Any]]) -> str:
     """Where the student is below its teacher."""
-    found = {(row["acceleration"], row["variation"]): row.get("fd") for row in rows}
-    accelerations = sorted({row["acceleration"] for row in rows})
-    worse = [
-        r for r in accelerations if found[r, "student"] is None or found[r, "student"] > found[r, "teacher"]
-    ]
+    found = {(row["acceleration"], row.get("seed"), row["variation"]): row.get("fd") for row in rows}
+    runs = sorted({key[:2] for key in found}, key=lambda run: (run[0], run[1] or 0))
+    worse = []
+    for run in runs:
+        student, teacher = found[*run, "student"], found[*run, "teacher"]
+        if student is None or student > teacher:
+            worse.append(f"{run[0]:g}" + ("" if run[1] is None else f" (seed {run[1]})"))
     if not worse:
         return "student at most its teacher at every R"
-    return "student NOT below its teacher at R = " + ", ".join(f"{r:g}" for r in worse)
+    return f"student NOT below its teacher at R = {', '.join(worse)}"
 
 
 def options() -> argparse.ArgumentParser:
@@ -203,6 +219,7 @@ def options() -> argparse.ArgumentParser:
     made.add_argument("--accelerations", type=float, nargs="+", default=[2, 4, 6, 8], metavar="R")
     made.add_argument("--matrix", type=int, default=32, help="readout samples and lines: 32, 64, ...")
     made.add_argument("--l1", default="l1-wavelet", metavar="SOLVER", help="such as l1-wavelet:iterations=50")
+    made.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help="instead of the recipe's own")
     return made
 
 
@@ -211,14 +228,18 @@ def main() -> None:
     if recipes.load(given.recipe, given.changes).data.simulate is None:
         raise UsageError(f"--recipe {given.recipe}: simulates no volumes; give one like demo/brain")
     rows, features = [], ""
-    for acceleration in given.accelerations:
-        changes = [*settings(acceleration, given.matrix), *given.changes]
-        work = Ablations(given.recipe, given.out / f"R{acceleration:g}", changes, given.device)
-        found = rows_of(work, given.l1, given.device)
-        rows += [{"acceleration": acceleration, **row} for row in found]
-        features = work.base.recipe.evaluate.features
-        if given.json:
-            write_json(given.json, rows)
+    for seed in given.seeds or [None]:
+        for acceleration in given.accelerations:
+            changes = [*settings(acceleration, given.matrix), *given.changes]
+            out, own = given.out, {"acceleration": acceleration}
+            if seed is not None:
+                changes += [*data_seeds(recipes.load(given.recipe, changes).data, seed), f"seed={seed}"]
+                out, own = out / f"seed-{seed}", {**own, "seed": seed}
+            work = Ablations(given.recipe, out / f"R{acceleration:g}", changes, given.device)
+            rows += [{**own, **row} for row in rows_of(work, given.l1, given.device)]
+            features = work.base.recipe.evaluate.features
+            if given.json:
+                write_json(given.json, rows)
     print(table(rows, features))
 
 

@@ -8,8 +8,8 @@ lines are measured: another person, another scanner, another contrast. What cann
 compared with data that were put aside: a tenth of the measured points outside the centre is hidden from the
 solvers, and the table says how far the image's k-space is from them, relative to their norm; 1 is what an
 image gets that knows nothing of them. Weights of l1-wavelet are tried from a short list, all of them in the
-table. ``--tiny`` is a trial of the program and no reconstruction. The same command continues what was
-interrupted.
+table. ``--golden FILE`` is the same scan by BART's ``pics -l1`` as a numpy array, for one more column.
+``--tiny`` is a trial of the program and no reconstruction. The same command continues what was interrupted.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import mrigen
 from mrigen import recipe as recipes
 from mrigen import seeds
 from mrigen.data_prep.options import Options
+from mrigen.errors import UsageError
 from mrigen.files import write_json
 from mrigen.metrics.pictures import magnitude_window
 from mrigen.operators import fourier
@@ -79,11 +80,39 @@ def put_aside(kspace: Tensor) -> Tensor:
     return outside & (torch.rand(height, width, generator=seeds.generator(0, "aside")) < HIDDEN)
 
 
+def golden_magnitude(path: Path, size: tuple[int, int]) -> Tensor:
+    """The magnitude (H, W) in a numpy file, which is its one array of the scan's size.
+
+    Raises:
+        UsageError: no such file, or no such array.
+    """
+    try:
+        found = np.load(path)
+        arrays = list(found.values()) if isinstance(found, np.lib.npyio.NpzFile) else [found]
+    except (OSError, ValueError, EOFError) as error:
+        raise UsageError(f"--golden {path}: not a readable numpy file; save it with numpy.save") from error
+    fitting = [array for array in arrays if array.shape == size]
+    if len(fitting) != 1:
+        raise UsageError(
+            f"--golden {path}: has {len(fitting)} arrays of {size[0]}x{size[1]}, the scan's size"
+        )
+    return torch.from_numpy(np.abs(fitting[0]).astype(np.float32))
+
+
+def correlation(image: Tensor, other: Tensor) -> float:
+    """Of the magnitudes of two images."""
+    return float(torch.corrcoef(torch.stack([image.abs().flatten(), other.abs().flatten()]))[0, 1])
+
+
 def table(rows: dict[str, dict[str, Any]]) -> str:
     """One line per solver."""
-    lines = ["| | error of points put aside | correlation with l1-wavelet | s |", "|---" * 4 + "|"]
+    compared = {"correlation": "correlation with l1-wavelet", "bart": "correlation with BART's l1-wavelet"}
+    shown = {key: words for key, words in compared.items() if all(key in row for row in rows.values())}
+    head = " | ".join(["error of points put aside", *shown.values(), "s"])
+    lines = [f"| | {head} |", "|---" * (len(shown) + 3) + "|"]
     for name, row in rows.items():
-        lines.append(f"| {name} | {row['aside']:.3f} | {row['correlation']:.4f} | {row['seconds']:.0f} |")
+        cells = [f"{row['aside']:.3f}", *(f"{row[key]:.4f}" for key in shown), f"{row['seconds']:.0f}"]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -94,6 +123,7 @@ def main() -> None:
     parser.add_argument("--prior", type=Path, help="model folder of a teacher, instead of training one")
     parser.add_argument("--images", type=int, default=12_000, help="slices that the prior is trained on")
     parser.add_argument("--solvers", nargs="+", choices=LEARNED, default=list(LEARNED))
+    parser.add_argument("--golden", type=Path, help="BART's l1-wavelet of the same scan, .npy or .npz")
     parser.add_argument("--tiny", action="store_true", help="a trial of the program")
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--json", type=Path)
@@ -101,6 +131,7 @@ def main() -> None:
     torch.set_num_threads(1)
     kspace = torch.from_numpy(read_array(options.scan)[0])
     size = (kspace.shape[-2], kspace.shape[-1])
+    golden = golden_magnitude(options.golden, size) if options.golden else None
     images = 8 if options.tiny else options.images
     model = options.prior or train(size, images, options.out / "prior", tiny=options.tiny)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -128,8 +159,9 @@ def main() -> None:
         words = LEARNED[name].split(":")[0] + ":steps=2" if options.tiny else LEARNED[name]
         found[name], rows[name] = solve(words, model)
     for name, image in found.items():
-        pair = torch.stack([image.abs().flatten(), found[best].abs().flatten()])
-        rows[name]["correlation"] = float(torch.corrcoef(pair)[0, 1])
+        rows[name]["correlation"] = correlation(image, found[best])
+        if golden is not None:
+            rows[name]["bart"] = correlation(image, golden)
     print(table(rows))
     if options.figure:
         shown = {name: found[name][None] for name in [best, *options.solvers]}

@@ -15,6 +15,7 @@ from mrigen import recipe as recipes
 from mrigen.data.images import read_images
 from mrigen.data.stores import open_store
 from mrigen.data_prep.image_options import ImageOptions
+from mrigen.distill import LOSSES
 from mrigen.recipe.study import Study
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +92,19 @@ def test_calibration_lines_leave_some_to_chance_and_fit_the_kernel(acceleration,
 def test_brain_settings_at_its_recipes_own_acceleration_change_nothing():
     own = recipes.load("demo/brain")
     assert recipes.load("demo/brain", brain.settings(4, 32)) == own
+
+
+def test_noisy_recipes_have_rows_of_a_noise_floor():
+    """At the data's noise level and at half of it, where the loss's draws stop."""
+    recipe = recipes.load("celeba/denoise-s20")
+    found = ablations.variations(recipe, {"operator": {"name": "identity"}, "sigma": {"low": 0.2}}, [])
+    rows = {name: settings for name, settings in found.items() if name.startswith("σ floor")}
+    assert list(rows) == ["σ floor 0.1", "σ floor 0.2"]
+    changed = recipes.load("celeba/denoise-s20", rows["σ floor 0.2"])
+    assert LOSSES.params(changed.distill.loss).noise.floor == 0.2
+    assert changed.distill.loss["name"] == recipe.distill.loss["name"]
+    assert not ablations.floors({"mask": {"acceleration": 4}})
+    assert not ablations.floors({"sigma": {"low": 0.0}})
 
 
 def test_reconstructions_are_the_images_of_the_store_in_order(mri, tmp_path):

@@ -1,0 +1,92 @@
+"""Every solver on several operators, the training's and others: finite images that explain the data."""
+
+import numpy as np
+import phantoms
+import pytest
+import torch
+from sigpy.mri import birdcage_maps
+
+from mrigen.errors import UsageError
+from mrigen.inverse import SOLVERS, Task
+from mrigen.operators import Measurements, MultiCoilMRI
+from mrigen.operators.corruption import make_corruption
+from mrigen.operators.noise import Noise
+from mrigen.reconstruction.models import load_prior
+
+SIZE, SIGMA = 16, 0.02
+TRAINED = {"name": "inpainting", "missing": 0.3}
+OPERATORS = {
+    "inpainting": {"name": "inpainting", "missing": 0.5},
+    "super-resolution": {"name": "super-resolution", "factor": 2, "restored": False},
+    "blur": {"name": "gaussian-blur", "std": 1.0, "size": 5},
+}
+SHORT = {
+    "dds": {"steps": 10},
+    "dps": {"steps": 20},
+    "ambient-dps": {"steps": 20},
+    "mmps": {"steps": 10},
+    "langevin": {"levels": 20, "inner": 3},
+    "latent": {"steps": 60},
+    "pnp": {"steps": 8, "latent_steps": 5},
+    "l1-wavelet": {"iterations": 30},
+    "total-variation": {"iterations": 30},
+}
+
+
+@pytest.fixture(scope="module")
+def priors(tmp_path_factory):
+    """Untrained networks: their denoiser is nearly that of white images, their generator nearly linear."""
+    folder = tmp_path_factory.mktemp("models")
+    found = {}
+    for kind in ("real", "complex"):
+        corruption = {"operator": TRAINED, "sigma": 0.0} if kind == "real" else None
+        for role in ("teacher", "generator"):
+            model = phantoms.write_model(
+                folder / f"{kind}-{role}",
+                role=role,
+                size=SIZE,
+                complex_valued=kind == "complex",
+                corruption=corruption,
+            )
+            loaded = load_prior(
+                model, (1, SIZE, SIZE), complex_valued=kind == "complex", device=torch.device("cpu")
+            )
+            found[kind, role] = loaded.prior
+    return found
+
+
+def measured(name):
+    """Two noisy measurements of a head."""
+    head = torch.from_numpy(phantoms.image(SIZE)).expand(2, 1, SIZE, SIZE)
+    generator = torch.Generator().manual_seed(0)
+    if name != "mri":
+        law = make_corruption(OPERATORS[name], (1, SIZE, SIZE), Noise(low=SIGMA))
+        return law.measure(head.abs() - 0.5, generator)
+    maps = torch.from_numpy(birdcage_maps((3, SIZE, SIZE)).astype(np.complex64))[None]
+    mask = torch.from_numpy(phantoms.lines(SIZE, 6)).view(1, 1, 1, SIZE)
+    operator = MultiCoilMRI(maps / maps.abs().square().sum(1, keepdim=True).sqrt(), mask)
+    y, sigma = operator.forward(head), torch.full((2,), SIGMA)
+    return Measurements(y + operator.noise(y, sigma, generator), operator, sigma)
+
+
+@pytest.mark.parametrize("operator", [*OPERATORS, "mri"])
+@pytest.mark.parametrize("name", SOLVERS.names())
+def test_the_result_is_finite_and_explains_the_data(priors, name, operator):
+    """Better than no image, and than what the solver starts from unless that fits the data already."""
+    solver = SOLVERS.build({"name": name, **SHORT.get(name, {})})
+    data = measured(operator)
+    kind = "complex" if operator == "mri" else "real"
+    for role in sorted(solver.needs) or [None]:
+        task = Task(data, [1, 2], None if role is None else priors[kind, role])
+        if name == "rss" and operator != "mri":
+            with pytest.raises(UsageError, match="Cartesian k-space only"):
+                solver.solve(task)
+            continue
+        found = solver.solve(task)
+        assert found.image.shape == (2, 1, SIZE, SIZE)
+        assert found.image.isfinite().all()
+        assert found.image.is_complex() == (operator == "mri")
+        assert (found.misfit < 0.9).all(), found.misfit
+        energy = data.y.abs().square().flatten(1).sum(1)
+        start = (task.misfit(solver.start(task).x) / energy).sqrt()
+        assert ((found.misfit < start) | (start < 0.1)).all(), (found.misfit, start)
