@@ -25,7 +25,7 @@ Row = dict[str, float | str]
 
 INPUTS: dict[str, tuple[float, str]] = {
     "slices": (1.6e6, "of 10,000 volumes"),
-    "prep-seconds": (0.4, "preparation, per slice and core; measured, 16 coils, 640 x 320"),
+    "prep-seconds": (0.3, "preparation, per slice and core; measured, 16 coils, 640 x 320"),
     "raw-megabytes": (26.2, "raw k-space per slice: 16 coils x 640 x 320 complex64"),
     "store-megabytes": (4.1, "store per slice; measured, 4 virtual coils, 320 x 320"),
     "reference-megabytes": (0.8, "references per slice; measured"),

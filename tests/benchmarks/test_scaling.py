@@ -34,7 +34,7 @@ def test_speed_follows_from_operations():
 
 def test_preparation_is_bound_by_cores_and_then_by_the_disk():
     few, many = preparation(GIVEN, 1), preparation(GIVEN, 64)
-    assert few["days"] == pytest.approx(1.6e6 * 0.4 / 16 / 86400)
+    assert few["days"] == pytest.approx(1.6e6 * 0.3 / 16 / 86400)
     assert few["bound"] == "cores"
     assert many["days"] == pytest.approx(1.6e6 * 30.3e6 / 5e9 / 86400)
     assert many["bound"] == "disk"
