@@ -60,7 +60,12 @@ def evaluate(
         typer.Option("--samples", min=2, help="Take the first so many samples.", rich_help_panel=SET),
     ] = None,
     bootstrap: Annotated[
-        int, typer.Option(min=0, help="Resampled sets of the intervals; 0 for none.", rich_help_panel=SET)
+        int,
+        typer.Option(
+            min=0,
+            help="Resampled sets of the intervals, which fd, fid and proximal have; 0 for none.",
+            rich_help_panel=SET,
+        ),
     ] = 100,
     proximal: Annotated[
         bool,

@@ -107,7 +107,11 @@ def reconstruct(
 
     Writes `reconstruction.h5` (complex, in the input's units), `magnitude.nii.gz`, `preview.png`,
     `figure.png` and, where the truth is known, `metrics.json` with errors by slice and by volume. The NIfTI
-    file knows the voxel size where the header gives it, and not the patient's orientation.
+    file (columns, rows, slices) knows the voxel size where the header gives it, and not the patient's
+    orientation.
+
+    Raw k-space is Cartesian; other trajectories go through Python. Pictures have the model's size, or without
+    a model their own.
 
     Solvers with a teacher: `pnp`, `dds`, `mmps`, `ambient-one-step`, `dps`, `ambient-dps`, `langevin`; with a
     one-step generator: `latent`, `pnp`; without a model: `zero-filled`, `rss`, `cg-sense`, `l1-wavelet`,

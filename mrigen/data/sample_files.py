@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from mrigen.data.images import FOLDED, write_images
+from mrigen.data.nifti import write_nifti
 from mrigen.errors import UsageError
 from mrigen.files import atomic, scratch
 
@@ -26,7 +27,6 @@ Writer = Callable[[Path, list[int], Read], None]
 """Writes the images of seeds, at least one, to a path."""
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
-NIFTI1_MOST = 32767
 MODES = {1: "L", 3: "RGB"}
 
 
@@ -64,25 +64,9 @@ def to_bytes(images: Tensor) -> NDArray[np.uint8]:
     return pictures
 
 
-def write_nifti(path: Path, count: int, read: Read) -> None:
-    """Magnitudes of complex images (B, 1, H, W) as a NIfTI volume (W, H, count), uncompressed.
-
-    Axes are columns, rows, images, of unit spacing and without an orientation. More than 32,767
-    images need NIfTI-2.
-    """
-    import nibabel
-
-    image = nibabel.Nifti1Image if count <= NIFTI1_MOST else nibabel.Nifti2Image
-    header = image.header_class()
-    header.set_data_dtype("<f4")
-    with atomic(path) as temporary, temporary.open("wb") as file:
-        for batch in read():
-            if not file.tell():
-                header.set_data_shape((batch.shape[3], batch.shape[2], count))
-                header.set_data_offset(header.single_vox_offset)
-                header.write_to(file)
-                file.write(bytes(header.single_vox_offset - file.tell()))
-            file.write(np.ascontiguousarray(batch[:, 0].abs().cpu().numpy(), "<f4").tobytes())
+def write_magnitudes(path: Path, count: int, read: Read) -> None:
+    """Magnitudes of complex images (B, 1, H, W) as a NIfTI volume of ``count`` slices."""
+    write_nifti(path, count, (batch[:, 0].abs().cpu().numpy() for batch in read()))
 
 
 def _hdf5(path: Path, seeds: list[int], read: Read) -> None:
@@ -122,7 +106,7 @@ def _scan_folder(path: Path, seeds: list[int], read: Read) -> None:
     """``images.h5``, complex, and ``magnitude.nii``."""
     with _whole_folder(path) as folder:
         _hdf5(folder / FOLDED, seeds, read)
-        write_nifti(folder / "magnitude.nii", len(seeds), read)
+        write_magnitudes(folder / "magnitude.nii", len(seeds), read)
 
 
 @contextmanager

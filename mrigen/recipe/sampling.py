@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from mrigen.checkpoints.description import read_description
-from mrigen.data.sample_files import write_nifti, writer_of
+from mrigen.data.sample_files import write_magnitudes, writer_of
 from mrigen.data.stores import open_store
 from mrigen.diffusion.samplers import SAMPLERS
 from mrigen.engine import build
@@ -118,7 +118,7 @@ def sample_model(
         written = {"images": out, "picture": out.with_suffix(".png")}
         if complex_valued and out.is_file():
             written["magnitudes"] = out.with_suffix(".nii")
-            write_nifti(written["magnitudes"], len(wanted), parts.read)
+            write_magnitudes(written["magnitudes"], len(wanted), parts.read)
         view = view_of(sampler.shape)
         some = next(parts.read(view.shown))
         view.several(some, magnitude_window(some) if complex_valued else None, written["picture"])

@@ -170,9 +170,7 @@ def open_source(given: Path, request: Request) -> Source:
         return StoreSource(given, request.split, request.prep.slices, maps)
     if kspace:
         return ScanSource(given, request.prep, maps)
-    if request.model is None:
-        raise UsageError(f"{given}: give --model, whose size the clean pictures have")
-    shape = read_description(request.model).image_shape
+    shape = None if request.model is None else read_description(request.model).image_shape
     return PictureSource(
         given,
         shape,

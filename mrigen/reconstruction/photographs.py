@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 from mrigen import seeds
 from mrigen.data.tensors import tensors_of
 from mrigen.data_prep.geometry import tensor
-from mrigen.data_prep.pixels import ImageError, decode, is_image
+from mrigen.data_prep.pixels import ImageError, Picture, decode, is_image
 from mrigen.errors import UsageError
 from mrigen.operators import Measurements
 from mrigen.operators.base import Operator
@@ -21,13 +22,15 @@ from mrigen.operators.inpainting import PixelMask
 from mrigen.operators.noise import Noise
 from mrigen.reconstruction.sources import Batch, Shape, Source
 
+LARGEST_FACTOR, MOST_PIXELS = 8, 1 << 26
+
 
 class PictureSource(Source):
     """Pictures and the operator that degraded them.
 
     Args:
         path: an image file, or a folder of them.
-        shape: (C, H, W) of clean images.
+        shape: (C, H, W) of clean images, a model's; None to take it from the first picture.
         operator: in a command's words, for example ``super-resolution:factor=2``; None with a mask.
         sigma: standard deviation of the noise, in [-1, 1] units.
         mask: picture that is black where pixels are missing.
@@ -44,7 +47,7 @@ class PictureSource(Source):
     def __init__(
         self,
         path: Path,
-        shape: Shape,
+        shape: Shape | None,
         operator: str | None,
         sigma: float,
         mask: Path | None = None,
@@ -52,7 +55,7 @@ class PictureSource(Source):
         degrade: bool = False,
         seed: int = 0,
     ) -> None:
-        self.name, self.shape, self.has_reference = path.stem, shape, degrade
+        self.name, self.has_reference = path.stem, degrade
         files = sorted(p for p in path.iterdir() if is_image(p.name)) if path.is_dir() else [path]
         if not files:
             raise UsageError(f"{path}: no pictures in this folder; give image files")
@@ -60,11 +63,14 @@ class PictureSource(Source):
         self._files, self._sigma, self._seed = files, sigma, seed
         if (operator is None) == (mask is None):
             raise UsageError(f"{path}: say how it was degraded, with --operator or with --mask")
+        spec = None if operator is None else CORRUPTIONS.parse(operator)
+        self._whose = "the first picture is" if shape is None else "the model's images are"
+        self.shape = shape or clean_shape(files[0], None if degrade else spec)
         if mask is not None:
-            self._operator: Operator | None = PixelMask(self._read_mask(mask), shape[0])
+            self._operator: Operator | None = PixelMask(self._read_mask(mask), self.shape[0])
             return
-        spec = CORRUPTIONS.parse(operator or "")
-        self._law = make_corruption(spec, shape, Noise(low=sigma))
+        assert spec is not None
+        self._law = make_corruption(spec, self.shape, Noise(low=sigma))
         self._operator = None if degrade else self._certain(str(operator))
 
     def batches(self, size: int) -> Iterator[Batch]:
@@ -82,7 +88,7 @@ class PictureSource(Source):
             if y.shape[1:] != expected:
                 raise UsageError(
                     f"{files[0]}: is {tuple(y.shape[1:])} (C, H, W), but the operator makes "
-                    f"{tuple(expected)} of the model's images {self.shape}"
+                    f"{tuple(expected)} of images {self.shape}"
                 )
             if isinstance(self._operator, PixelMask):
                 y = self._operator.forward(y)
@@ -92,8 +98,8 @@ class PictureSource(Source):
     def _degraded(self, positions: list[int], images: Tensor) -> Batch:
         if images.shape[1:] != self.shape:
             raise UsageError(
-                f"{self._files[positions[0]]}: is {tuple(images.shape[1:])} (C, H, W), but the model's "
-                f"images are {self.shape}"
+                f"{self._files[positions[0]]}: is {tuple(images.shape[1:])} (C, H, W), but "
+                f"{self._whose} {self.shape}"
             )
         if self._operator is not None:
             operator, sigma = self._operator, torch.full((len(images),), self._sigma)
@@ -107,12 +113,7 @@ class PictureSource(Source):
         return Batch(positions, data, torch.ones(len(images)), reference=images)
 
     def _read(self, path: Path) -> Tensor:
-        try:
-            picture = decode(path.read_bytes())
-        except ImageError as error:
-            raise UsageError(f"{path}: {error}; give another picture") from error
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be read ({error.strerror}); give image files") from error
+        picture = read_picture(path)
         if self.shape[0] == 1 and picture.image.mode == "RGB":
             picture = replace(picture, image=picture.image.convert("L"))
         image: Tensor = tensor(picture, self.shape[0])
@@ -121,9 +122,7 @@ class PictureSource(Source):
     def _read_mask(self, path: Path) -> Tensor:
         seen = self._read(path)[:1] > 0
         if seen.shape[1:] != self.shape[1:]:
-            raise UsageError(
-                f"{path}: is {tuple(seen.shape[1:])} (H, W), but the model's images are {self.shape}"
-            )
+            raise UsageError(f"{path}: is {tuple(seen.shape[1:])} (H, W), but {self._whose} {self.shape}")
         return seen.unsqueeze(0)
 
     def _certain(self, words: str) -> Operator:
@@ -141,3 +140,49 @@ class PictureSource(Source):
                 "--mask, or a clean picture with --degrade"
             )
         return one
+
+
+def read_picture(path: Path) -> Picture:
+    """A decoded picture.
+
+    Raises:
+        UsageError: the file is none.
+    """
+    try:
+        return decode(path.read_bytes())
+    except ImageError as error:
+        raise UsageError(f"{path}: {error}; give another picture") from error
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); give image files") from error
+
+
+def clean_shape(path: Path, operator: dict[str, Any] | None) -> Shape:
+    """(C, H, W) of the clean image behind a picture, where no model says.
+
+    Without an operator it is the picture's; with one, the smallest whole multiple of the picture's size
+    that the operator turns into a picture like this.
+
+    Raises:
+        UsageError: no picture, or there is no such multiple.
+    """
+    picture = read_picture(path).image
+    channels = 3 if picture.mode == "RGB" else 1
+    width, height = picture.size
+    if operator is None:
+        return channels, height, width
+    refused: UsageError | None = None
+    for factor in range(1, LARGEST_FACTOR + 1):
+        shape = (channels, factor * height, factor * width)
+        if factor > 1 and shape[1] * shape[2] > MOST_PIXELS:
+            break
+        try:
+            drawn = make_corruption(operator, shape, Noise()).draw(1, seeds.generator(0, "size"))
+        except UsageError as error:
+            refused = refused or error
+            continue
+        if drawn.forward(drawn.zero_image()).shape[1:] == (channels, height, width):
+            return shape
+    raise refused or UsageError(
+        f"{path}: is {(channels, height, width)} (C, H, W), which this operator makes of no multiple of its "
+        "size; give --model, whose size the clean pictures have"
+    )

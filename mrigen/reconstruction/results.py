@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from mrigen import __version__, hdf5
+from mrigen.data.nifti import write_nifti
 from mrigen.errors import UsageError
-from mrigen.files import atomic, write_json
+from mrigen.files import write_json
 from mrigen.metrics.pictures import magnitude_window
 from mrigen.metrics.reconstruction import Errors, image_errors, volume_errors
 from mrigen.metrics.reconstruction import mean as mean_errors
@@ -141,9 +142,11 @@ class Results:
         window = None
         if self._source.complex_valued:
             window = magnitude_window(rows.get("reference", rows["reconstruction"]))
-            write_nifti(self._out / "magnitude.nii.gz", self._magnitude, self._source.voxel)
+            volumes = {"magnitude": self._magnitude}
             if self._samples > 1:
-                write_nifti(self._out / "std.nii.gz", self._deviation, self._source.voxel)
+                volumes["std"] = self._deviation
+            for name, volume in volumes.items():
+                write_nifti(self._out / f"{name}.nii.gz", len(volume), [volume], self._source.voxel)
         grid(rows["reconstruction"], window, self._out / "preview.png")
         title = f"{self._source.name}, solver {summary['solver']}"
         comparison(rows, window, self._out / "figure.png", title)
@@ -165,28 +168,6 @@ def open_results(out: Path, source: Source, samples: int) -> Iterator[Results]:
     """Results in a folder; ``reconstruction.h5`` appears, complete, when the block ends."""
     with hdf5.writer(out / "reconstruction.h5") as file:
         yield Results(out, source, samples, file)
-
-
-def write_nifti(
-    path: Path, volume: np.ndarray[Any, np.dtype[np.float32]], voxel: tuple[float, float, float] | None
-) -> None:
-    """Magnitudes (slices, H, W) as NIfTI with axes H, W, slices, atomically.
-
-    Without a known voxel size the voxels count as 1 and no unit is claimed. The patient's orientation is not
-    known either: the affine holds the voxel size alone.
-    """
-    import nibabel
-
-    sizes = voxel or (1.0, 1.0, 1.0)
-    image = nibabel.nifti1.Nifti1Image(volume.transpose(1, 2, 0), np.diag([*sizes, 1.0]))
-    image.header.set_xyzt_units("mm" if voxel else "unknown")
-    with atomic(path) as temporary:
-        content = image.to_bytes()
-        if path.suffix == ".gz":
-            import gzip
-
-            content = gzip.compress(content, mtime=0)
-        temporary.write_bytes(content)
 
 
 def _deviation(images: Tensor) -> Tensor:

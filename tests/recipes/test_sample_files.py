@@ -15,7 +15,8 @@ from mrigen.checkpoints.folder import save_model
 from mrigen.cli.main import run
 from mrigen.conventions import Conventions
 from mrigen.data.images import open_images
-from mrigen.data.sample_files import to_bytes, write_nifti, writer_of
+from mrigen.data.nifti import write_nifti
+from mrigen.data.sample_files import to_bytes, write_magnitudes, writer_of
 from mrigen.data.spool import Spool
 from mrigen.engine import build, parts
 from mrigen.errors import UsageError
@@ -83,7 +84,7 @@ def test_bytes_are_those_of_minus_one_to_one():
 def test_nifti_holds_the_magnitudes(tmp_path):
     """Columns, rows, images; another program's reader sees the same numbers."""
     stack = images("complex")
-    write_nifti(tmp_path / "m.nii", 5, reader(stack))
+    write_magnitudes(tmp_path / "m.nii", 5, reader(stack))
     volume = nibabel.load(tmp_path / "m.nii")
     assert volume.shape == (6, 4, 5)
     np.testing.assert_array_equal(
@@ -91,9 +92,24 @@ def test_nifti_holds_the_magnitudes(tmp_path):
     )
 
 
+def test_nifti_knows_what_is_known(tmp_path):
+    """Voxels in the order of the axes, no orientation; compressed files are always the same bytes."""
+    volume = np.random.default_rng(0).random((3, 4, 6)).astype(np.float32)
+    files = [tmp_path / name for name in ("a.nii", "a.nii.gz", "b.nii.gz")]
+    for file in files:
+        write_nifti(file, 3, [volume[:2], volume[2:]], (1.0, 2.0, 3.0))
+    plain, packed = (nibabel.load(file) for file in files[:2])
+    np.testing.assert_array_equal(np.asarray(plain.dataobj), volume.T)
+    np.testing.assert_array_equal(np.asarray(packed.dataobj), volume.T)
+    assert plain.header.get_zooms() == packed.header.get_zooms() == (2.0, 1.0, 3.0)
+    assert plain.header.get_xyzt_units()[0] == "mm"
+    assert (int(plain.header["qform_code"]), int(plain.header["sform_code"])) == (0, 0)
+    assert files[1].read_bytes() == files[2].read_bytes()
+
+
 def test_many_images_need_nifti_2(tmp_path, monkeypatch):
-    monkeypatch.setattr("mrigen.data.sample_files.NIFTI1_MOST", 4)
-    write_nifti(tmp_path / "m.nii", 5, reader(images("complex")))
+    monkeypatch.setattr("mrigen.data.nifti.NIFTI1_MOST", 4)
+    write_magnitudes(tmp_path / "m.nii", 5, reader(images("complex")))
     volume = nibabel.load(tmp_path / "m.nii")
     assert isinstance(volume, nibabel.Nifti2Image)
     np.testing.assert_array_equal(np.asarray(volume.dataobj)[..., 3].T, images("complex")[3, 0].abs().numpy())

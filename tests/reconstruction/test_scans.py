@@ -90,8 +90,8 @@ def test_a_volume_a_range_and_a_voxel_size(reconstruct, fastmri, tmp_path):
     assert [s["name"] for s in report["slices"]] == ["slice 1", "slice 2"]
     nifti = nibabel.load(tmp_path / "out" / "magnitude.nii.gz")
     assert nifti.header.get_xyzt_units()[0] == "mm"
-    np.testing.assert_allclose(nifti.header.get_zooms(), (400 / 48, 10.0, 5.0), rtol=1e-6)
-    np.testing.assert_allclose(nifti.get_fdata(), np.abs(arrays["image"][:, 0]).transpose(1, 2, 0), rtol=1e-6)
+    np.testing.assert_allclose(nifti.header.get_zooms(), (10.0, 400 / 48, 5.0), rtol=1e-6)
+    np.testing.assert_allclose(nifti.get_fdata(), np.abs(arrays["image"][:, 0]).T, rtol=1e-6)
 
 
 def test_fully_sampled_data_are_their_own_reference(reconstruct, fastmri):
