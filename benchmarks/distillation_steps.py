@@ -37,6 +37,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
     mpl.use("agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import LogLocator
 
     figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
     for word, marker in (("teacher", "s"), ("student", "o")):
@@ -47,7 +48,12 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         )
         axes.plot(*zip(*points, strict=True), marker=marker, label=word)
     axes.set(xscale="log", yscale="log", xlabel="network evaluations per image", ylabel="Fréchet distance")
-    axes.legend()
+    axes.set_xticks([1, 2, 4, 8, 16, 32, 64])
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
+    axes.legend(loc="center right")
     figure.savefig(path, dpi=150)
     plt.close(figure)
 

@@ -169,7 +169,7 @@ def draw(curves: dict[str, dict[str, Any]], path: Path) -> None:
     axis.plot([low, high], [low, high], "k--", label="calibrated")
     axis.set_xlabel("predicted standard deviation")
     axis.set_ylabel("root mean square error")
-    axis.legend()
+    axis.legend(loc="lower right")
     save(figure, path)
 
 
