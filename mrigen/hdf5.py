@@ -8,17 +8,25 @@ written into a folder that is only read.
 
 Equal arrays give equal bytes: chunks go to the file when they are written, not when their dataset is closed,
 which a profiler or debugger that looks at the program's frames puts off.
+
+HDF5 is not told that a disk is full: it loses data without a word or crashes the program when it cannot write
+what is left of a file or dataset that it closes. The failure is noted and raised when the file is closed.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 
 from mrigen.files import atomic
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 
 def reader(path: Path) -> h5py.File:
@@ -30,8 +38,47 @@ def reader(path: Path) -> h5py.File:
     return h5py.File(path, "r", locking=False)
 
 
+class _Disk(io.FileIO):
+    """A file that swallows what cannot be written.
+
+    Attributes:
+        failure: why, or None.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """All of the bytes, or none any more."""
+        left = memoryview(data).cast("B")
+        count = len(left)
+        while left and self.failure is None:
+            try:
+                left = left[super().write(left) :]
+            except OSError as error:
+                self.failure = error
+        return count
+
+    def truncate(self, size: int | None = None, /) -> int:
+        """A file of that size, unless something is missing already."""
+        if self.failure is None:
+            try:
+                return super().truncate(size)
+            except OSError as error:
+                self.failure = error
+        return size or 0
+
+
 @contextmanager
 def writer(path: Path) -> Iterator[h5py.File]:
-    """Write a file, without a lock and by whole chunks; it appears, complete, when the block ends well."""
-    with atomic(path) as temporary, h5py.File(temporary, "w", locking=False, rdcc_nbytes=0) as file:
-        yield file
+    """Write a file, without a lock and by whole chunks; it appears, complete, when the block ends well.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with atomic(path) as temporary, _Disk(temporary, "w+") as disk:
+        try:
+            with h5py.File(disk, "w", locking=False, rdcc_nbytes=0) as file:
+                yield file
+        finally:
+            if disk.failure is not None:
+                raise disk.failure

@@ -54,10 +54,13 @@ class Spool:
         rows = self.folder / ROWS
         return rows.stat().st_size // self._bytes if rows.is_file() else 0
 
-    def extend(self, batches: Iterable[Tensor]) -> None:
-        """Append batches (B, C, H, W); each is on the disk before the next is asked for."""
+    def extend(self, batches: Iterable[Tensor], after: int) -> None:
+        """Append batches (B, C, H, W) to the first ``after`` images; what follows these is forgotten.
+
+        Each batch is on the disk before the next is asked for.
+        """
         with (self.folder / ROWS).open("ab") as file:
-            file.truncate(len(self) * self._bytes)
+            file.truncate(after * self._bytes)
             for batch in batches:
                 if tuple(batch.shape[1:]) != self.shape:
                     raise ValueError(f"images are {tuple(batch.shape[1:])}, not {self.shape}")

@@ -25,8 +25,8 @@ Sample = Callable[[list[int]], Iterable[Tensor]]
 class Parts:
     """One spool per process, beside a result; see ``Spool``.
 
-    Each process gets whole batches of neighbouring seeds, so that every image is made in the same company
-    as by one process, to the last bit.
+    Each process gets whole batches of neighbouring seeds, and a batch of which a part is missing is made
+    again, so that every image is made in the same company as by one process, to the last bit.
 
     Args:
         out: the result.
@@ -50,7 +50,7 @@ class Parts:
         batches, size = list(chunks(wanted, batch)), ranks.world_size()
         edges = [len(batches) * number // size for number in range(size + 1)]
         parts = [list(chain.from_iterable(batches[a:b])) for a, b in pairwise(edges)]
-        self._mine = parts[ranks.rank()]
+        self._mine, self._batch = parts[ranks.rank()], batch
 
         def spool(number: int) -> Spool:
             name = out.name if size == 1 else f"{out.name}.{number}-of-{size}"
@@ -66,9 +66,12 @@ class Parts:
 
         Images are written while the next ones are computed; no more than a few batches are held.
         """
-        with bar(title, len(self._mine), "img", len(self._own)) as advance:
-            images = (batch.cpu() for batch in sample(self._mine[len(self._own) :]))
-            self._own.extend(counted(begun(images), advance))
+        there = len(self._own)
+        if there < len(self._mine):
+            there -= there % self._batch
+        with bar(title, len(self._mine), "img", there) as advance:
+            images = (batch.cpu() for batch in sample(self._mine[there:]))
+            self._own.extend(counted(begun(images), advance), there)
 
     def read(self, batch: int = 64) -> Iterator[Tensor]:
         """Batches of all images, in order; for the first process, when all are done."""

@@ -1,11 +1,14 @@
 """Writes that are complete or absent, and what killed writers leave."""
 
 import os
+import resource
 import signal
 
 import h5py
+import numpy as np
 import pytest
 
+from mrigen import hdf5
 from mrigen.files import HERE, atomic, locked, remove_scratch, write_text
 
 
@@ -87,3 +90,30 @@ def _umask():
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def test_hdf5_that_does_not_fit_is_an_error_and_leaves_nothing(tmp_path):
+    """Wherever the room ends: in a chunk, in a small dataset whose bytes are written late, at the close."""
+    rows = np.random.default_rng(0).random((20, 9, 9))
+
+    def write(path):
+        with hdf5.writer(path) as file:
+            file.create_dataset("rows", rows.shape, rows.dtype, chunks=(1, 9, 9))
+            file["rows"][...] = rows
+            file["small"] = rows[:, 0]
+
+    write(tmp_path / "whole.h5")
+    size = (tmp_path / "whole.h5").stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for room in range(0, size, 256):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+        try:
+            with pytest.raises(OSError, match="too large"):
+                write(tmp_path / "a.h5")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert [path.name for path in tmp_path.iterdir()] == ["whole.h5"]
+    write(tmp_path / "a.h5")
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+    with hdf5.reader(tmp_path / "a.h5") as file:
+        assert np.array_equal(file["small"], rows[:, 0])

@@ -1,6 +1,7 @@
 """Files of generated images: what others read, continuation, and refusals."""
 
 import json
+import os
 import zipfile
 
 import h5py
@@ -160,17 +161,17 @@ def test_spool_continues_after_the_last_whole_row(tmp_path):
     def spool(**other):
         return Spool(tmp_path / "x.h5", {**settings, **other}, (1, 4, 6), complex_valued=True)
 
-    spool().extend([stack[:2]])
+    spool().extend([stack[:2]], 0)
     with (tmp_path / ".x.h5.partial" / "rows.bin").open("ab") as file:
         file.write(b"torn")
     again = spool()
     assert len(again) == 2
-    again.extend([stack[2:3], stack[3:]])
+    again.extend([stack[2:3], stack[3:]], 2)
     assert torch.equal(torch.cat(list(again.read(2))), stack)
     assert len(spool()) == 5
     assert len(spool(model="b")) == 0
     with pytest.raises(ValueError, match="not"):
-        spool().extend([torch.zeros(1, 1, 2, 2, dtype=torch.complex64)])
+        spool().extend([torch.zeros(1, 1, 2, 2, dtype=torch.complex64)], 0)
     spool().remove()
     assert not list(tmp_path.iterdir())
 
@@ -222,6 +223,23 @@ def test_interrupted_sampling_continues(model, tmp_path, monkeypatch, capsys):
     assert made == [2] * 5
     assert (tmp_path / "parts.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_torn_batch_is_made_again_as_a_whole(model, tmp_path, monkeypatch):
+    """Three of ten images are left of batches of two: the third one gets its company again."""
+    real, made = parts.counted, []
+
+    def torn(batches, advance):
+        yield from real(batches, advance)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(parts, "counted", torn)
+    assert sample(model, tmp_path / "out.h5", "--seeds", "0-9", "--batch", "2") == 130
+    rows = tmp_path / ".out.h5.partial" / "rows.bin"
+    os.truncate(rows, rows.stat().st_size * 3 // 10 + 1)
+    monkeypatch.setattr(parts, "counted", lambda batches, advance: map(count(made), real(batches, advance)))
+    assert sample(model, tmp_path / "out.h5", "--seeds", "0-9", "--batch", "2") == 0
+    assert made == [2] * 4
 
 
 def count(made):
