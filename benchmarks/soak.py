@@ -141,7 +141,7 @@ def strike(kind: str, command: list[str], where: Place, row: Row, most: int, dra
 def soak(
     faults: int, seed: int, wanted: list[str], per_trial: int, told: Callable[[str], None]
 ) -> dict[str, Row]:
-    """Run trials of all commands in turn until so many faults have struck."""
+    """Run trials until so many faults have struck, always of the command that has suffered least."""
     stages = [stage for stage in STAGES if not wanted or stage.name in wanted]
     rows: dict[str, Row] = {}
     wholes: dict[str, Whole] = {}
@@ -156,7 +156,7 @@ def soak(
         numbers = itertools.count()
         while (there := sum(sum(row.faults.values()) for row in rows.values())) < faults:
             number = next(numbers)
-            stage = stages[number % len(stages)]
+            stage = min(stages, key=lambda stage: sum(rows[stage.name].faults.values()))
             row, draw = rows[stage.name], random.Random(f"{seed} {number}")
             with place(root / "trial") as where:
                 trial(stage, given, where, row, wholes[stage.name], draw, min(per_trial, faults - there))

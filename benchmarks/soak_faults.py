@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -153,6 +154,7 @@ def _child(arguments: list[str], folder: Path, write: int, fault: Fault | None) 
         for handle in (1, 2):
             os.dup2(write, handle)
         torch.set_num_threads(1)  # threads do not survive a fork
+        warnings.simplefilter("default")  # warnings of a damaged state are no errors
         if fault is not None and fault.kind in (TORN, FULL):
             _arm(fault)
         code = run(arguments)
@@ -189,9 +191,9 @@ def damage_newest_state(folder: Path, draw: random.Random) -> bool:
     if not states:
         return False
     path = states[-1] if draw.random() < 0.7 else states[-1].with_suffix(".json")
-    if not path.exists():
+    content = bytearray(path.read_bytes() if path.exists() else b"")
+    if not content:
         return False
-    content = bytearray(path.read_bytes())
     if draw.random() < 0.5:
         content = content[: draw.randrange(len(content))]
     else:

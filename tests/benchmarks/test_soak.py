@@ -8,15 +8,16 @@ COMMANDS = [stage.name for stage in soak.STAGES if stage.name != "run"]  # which
 
 def test_nothing_is_lost(capsys):
     with capsys.disabled():
-        rows = soak.soak(8, seed=1, wanted=COMMANDS, per_trial=2, told=lambda line: None)
+        rows = soak.soak(12, seed=1, wanted=COMMANDS, per_trial=2, told=lambda line: None)
     assert list(rows) == COMMANDS
-    assert sum(sum(row.faults.values()) for row in rows.values()) == 8
+    assert sum(sum(row.faults.values()) for row in rows.values()) == 12
     for name, row in rows.items():
         assert row.wrong == [], name
-        assert row.survived == row.trials
+        assert row.survived == row.trials > 0
+        assert sum(row.faults.values()) > 0
         assert row.bytes_lost == 0
         assert row.slowest_stop < 30
-    assert "all (8 faults)" in soak.table(rows)
+    assert "all (12 faults)" in soak.table(rows)
 
 
 @pytest.mark.parametrize(
