@@ -1,6 +1,7 @@
 """The benchmarks of speed at tiny size: what they compare is the same, and their tables say so."""
 
 import argparse
+import importlib
 import json
 import sys
 
@@ -100,6 +101,13 @@ def test_growth_keeps_what_was_measured_before_a_failure(tmp_path, monkeypatch, 
         growth.main()
     assert [row["what"] for row in json.loads((tmp_path / "growth.json").read_text())] == ["a"]
     assert "| a | b | 1, 2 | 1, 2 | 1.00 |" in capsys.readouterr().out
+
+
+def test_benchmarks_are_listed_with_what_they_show():
+    rows = importlib.import_module("benchmarks.__main__").listed()
+    assert rows["growth"].startswith("How the time of each part grows")
+    assert "soak_faults" not in rows
+    assert all(rows.values())
 
 
 def test_start_up_counts_imports_and_processes():

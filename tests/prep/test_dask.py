@@ -65,6 +65,20 @@ def test_a_killed_worker_changes_no_byte(two_workers, client, simulate, tmp_path
     assert not list(tmp_path.rglob(".*.tmp"))
 
 
+def fails_once(mark):
+    """Raises at the first call, which leaves a mark."""
+    if not mark.exists():
+        mark.touch()
+        raise OSError("the network file system was away")
+    return "done"
+
+
+def test_a_task_that_raises_is_tried_again(two_workers, tmp_path):
+    marks = [tmp_path / "one", tmp_path / "two"]
+    given = cluster.DaskCluster(two_workers.scheduler_address)
+    assert dict(given.run(work(fails_once, marks, tmp_path))) == dict.fromkeys(marks, "done")
+
+
 def test_images_and_paths_of_another_folder(two_workers, tmp_path, monkeypatch, capsys):
     """Relative paths mean the same to workers, which have a working folder of their own."""
     monkeypatch.chdir(tmp_path)

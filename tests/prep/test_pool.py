@@ -1,6 +1,7 @@
 """Processes: results do not depend on their number, and a killed one is a user's error."""
 
 import os
+import time
 
 import pytest
 import torch
@@ -18,6 +19,17 @@ def test_one_job_runs_here_with_one_thread():
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def threads_and_process(task):
+    time.sleep(0.2)  # so that the other process gets the other task
+    return torch.get_num_threads(), os.getpid()
+
+
+def test_two_jobs_are_two_processes_with_one_thread_each():
+    found = dict(pool.run(threads_and_process, [1, 2], 2))
+    assert [threads for threads, _ in found.values()] == [1, 1]
+    assert os.getpid() not in {process for _, process in found.values()}
 
 
 def test_a_killed_worker_is_named():
