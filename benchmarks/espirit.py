@@ -1,18 +1,20 @@
-"""ESPIRiT beside sigpy and BART, on one simulated slice in one run: time, agreement, memory.
+"""ESPIRiT beside sigpy and BART, on simulated slices in one run: time, agreement, memory.
 
     python -m benchmarks.espirit --coils 16 --height 384 --width 320 --json espirit.json
+    python -m benchmarks.espirit --device cuda --slices 64
 
-The slice is the bundled head under birdcage coils with a little noise. In every round each program runs
-once, so that all see the same load of the machine; medians are shown. sigpy and BART run with their
-default parameters and ours with those of the program it is compared with; BART's time includes its
-start and reading and writing its files. ``--profile`` shows where our time goes, ``--growth`` how it
-grows with coils and matrix.
+A slice is the bundled head under birdcage coils with a little noise; ``--slices`` of them are one batch for
+ours. In every round each program runs once, so that all see the same load of the machine; medians are shown.
+sigpy and BART run with their default parameters and ours with those of the program it is compared with;
+BART's time includes its start and reading and writing its files; on a GPU both are left out. ``--profile``
+shows where our time goes on a CPU, ``--growth`` how it grows with coils and matrix.
 """
 
 from __future__ import annotations
 
 import argparse
 import cProfile
+import functools
 import json
 import math
 import multiprocessing
@@ -32,13 +34,17 @@ import numpy as np
 import sigpy
 import sigpy.mri
 import torch
+from benchmarks.ablations import one_line
+from benchmarks.devices import device_name, timed, wait
 from scipy import ndimage
 from torch import Tensor
 
 from mrigen.coils.espirit import espirit
 from mrigen.data_prep.anatomy import load
+from mrigen.engine.launch import open_device
 from mrigen.operators import fourier
 
+CPU = torch.device("cpu")
 SIGPY = {"thresh": 0.02, "crop": 0.95}
 BART = {"thresh": math.sqrt(0.001), "crop": 0.8}  # BART compares squared singular values with 0.001
 FUNCTIONS = {
@@ -53,23 +59,24 @@ FUNCTIONS = {
 }
 
 
-def simulate(coils: int, height: int, width: int) -> Tensor:
+def simulate(coils: int, height: int, width: int, seed: int = 0) -> Tensor:
     """k-space, complex64 (coils, H, W), of an axial slice that fills 85 % of the field of view."""
     volume = load(None).volume
     plane = volume[:, :, volume.shape[2] // 2].T
     head = ndimage.zoom(plane, (0.85 * height / plane.shape[0], 0.85 * width / plane.shape[1]), order=1)
     image = torch.from_numpy(sigpy.resize(head.astype(np.complex64), (height, width)))
     maps = torch.from_numpy(sigpy.mri.birdcage_maps((coils, height, width)).astype(np.complex64))
-    noise = torch.randn(maps.shape, dtype=maps.dtype, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(maps.shape, dtype=maps.dtype, generator=torch.Generator().manual_seed(seed))
     return fourier.fft(maps * image + 0.005 * noise)
 
 
 def run_sigpy(kspace: Tensor) -> Tensor:
+    """Maps of one slice by sigpy."""
     return torch.from_numpy(sigpy.mri.app.EspiritCalib(kspace.numpy(), show_pbar=False).run())
 
 
 def run_bart(kspace: Tensor, threads: int, folder: Path) -> Tensor:
-    """``bart ecalib -m1`` through its pairs of .hdr and .cfl files."""
+    """``bart ecalib -m1`` of one slice, through its pairs of .hdr and .cfl files."""
     coils, height, width = kspace.shape
     (folder / "kspace.hdr").write_text(f"# Dimensions\n{height} {width} 1 {coils}\n")
     kspace.permute(0, 2, 1).contiguous().numpy().tofile(folder / "kspace.cfl")
@@ -82,10 +89,10 @@ def run_bart(kspace: Tensor, threads: int, folder: Path) -> Tensor:
 
 def agreement(ours: Tensor, theirs: Tensor) -> dict[str, float]:
     """Mean overlap on the common support and pixels that only one of them keeps."""
-    inside = [maps.abs().square().sum(0) > 0.5 for maps in (ours, theirs)]
+    inside = [maps.abs().square().sum(-3) > 0.5 for maps in (ours, theirs)]
     both = inside[0] & inside[1]
-    norms = [torch.linalg.vector_norm(maps.to(torch.complex128), dim=0)[both] for maps in (ours, theirs)]
-    inner = (ours.to(torch.complex128).conj() * theirs).sum(0).abs()[both]
+    norms = [torch.linalg.vector_norm(maps.to(torch.complex128), dim=-3)[both] for maps in (ours, theirs)]
+    inner = (ours.to(torch.complex128).conj() * theirs).sum(-3).abs()[both]
     return {
         "overlap": float((inner / norms[0] / norms[1]).mean()),
         "support_differs": float((inside[0] != inside[1]).double().mean()),
@@ -93,11 +100,15 @@ def agreement(ours: Tensor, theirs: Tensor) -> dict[str, float]:
 
 
 def compare(kspace: Tensor, threads: int, rounds: int) -> dict[str, dict[str, float]]:
-    """Median seconds and agreement of every program, ours last."""
+    """Median seconds and agreement of every program that can use the device of k-space, ours last."""
     with tempfile.TemporaryDirectory() as folder:
-        runs: dict[str, Callable[[], Tensor]] = {"sigpy": lambda: run_sigpy(kspace)}
-        if shutil.which("bart"):
-            runs["BART ecalib -m1"] = lambda: run_bart(kspace, threads, Path(folder))
+        runs: dict[str, Callable[[], Tensor]] = {}
+        if kspace.device == CPU:
+            runs["sigpy"] = lambda: torch.stack([run_sigpy(k) for k in kspace])
+        if kspace.device == CPU and shutil.which("bart"):
+            runs["BART ecalib -m1"] = lambda: torch.stack(
+                [run_bart(k, threads, Path(folder)) for k in kspace]
+            )
         runs["mrigen"] = lambda: espirit(kspace, **SIGPY)
         espirit(kspace)  # the first call sets up threads and libraries
         seconds: dict[str, list[float]] = {name: [] for name in runs}
@@ -105,8 +116,10 @@ def compare(kspace: Tensor, threads: int, rounds: int) -> dict[str, dict[str, fl
         maps: dict[str, Tensor] = {}
         for _ in range(rounds):
             for name, run in runs.items():
+                wait(kspace.device)
                 start, busy = time.perf_counter(), _processor_seconds()
                 maps[name] = run()
+                wait(kspace.device)
                 seconds[name].append(time.perf_counter() - start)
                 processor[name].append(_processor_seconds() - busy)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
@@ -115,11 +128,13 @@ def compare(kspace: Tensor, threads: int, rounds: int) -> dict[str, dict[str, fl
             "seconds": s,
             "fastest": min(seconds[name]),
             "processor_seconds": min(processor[name]),
+            "slices_per_second": len(kspace) / s,
             "ratio": s / medians["mrigen"],
         }
         for name, s in medians.items()
     }
-    rows["sigpy"] |= agreement(maps["mrigen"], maps["sigpy"])
+    if "sigpy" in maps:
+        rows["sigpy"] |= agreement(maps["mrigen"], maps["sigpy"])
     if "BART ecalib -m1" in maps:
         rows["BART ecalib -m1"] |= agreement(espirit(kspace, **BART), maps["BART ecalib -m1"])
     return rows
@@ -131,15 +146,28 @@ def _processor_seconds() -> float:
     return sum(u.ru_utime + u.ru_stime for u in usage)
 
 
-def peak_memory(shape: tuple[int, int, int]) -> float:
-    """MiB by which one call raises the memory of a fresh process, k-space itself not counted (Linux)."""
+def peak_memory(shape: tuple[int, ...], device: torch.device = CPU) -> float:
+    """MiB that one call needs, k-space itself not counted."""
+    return _peak_on_gpu(shape, device) if device.type == "cuda" else _peak_on_cpu(shape)
+
+
+def _peak_on_gpu(shape: tuple[int, ...], device: torch.device) -> float:
+    kspace = torch.randn(shape, dtype=torch.complex64, device=device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    espirit(kspace)
+    return (torch.cuda.max_memory_allocated(device) - before) / 2**20
+
+
+def _peak_on_cpu(shape: tuple[int, ...]) -> float:
+    """MiB by which one call raises the memory of a fresh process (Linux)."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_peak_memory_here, shape)
 
 
 def _peak_memory_here(*shape: int) -> float:
     kspace = torch.randn(shape, dtype=torch.complex64)
-    espirit(kspace[:2, :64, :64].clone())  # thread pools and libraries
+    espirit(kspace[..., :2, :64, :64].clone())  # thread pools and libraries
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is in use now
     before = _status("VmRSS")
     espirit(kspace)
@@ -163,18 +191,14 @@ def profile(kspace: Tensor) -> dict[str, float]:
     return found
 
 
-def growth(rounds: int) -> list[dict[str, float]]:
+def growth(rounds: int, device: torch.device = CPU) -> list[dict[str, float]]:
     """Median seconds for 4 to 32 coils at 256² and 128² to 512² with 8 coils."""
     cases = [(coils, 256) for coils in (4, 8, 16, 32)] + [(8, size) for size in (128, 256, 384, 512)]
     rows = []
     for coils, size in cases:
-        kspace = simulate(coils, size, size)
-        espirit(kspace)
-        seconds = []
-        for _ in range(rounds):
-            start = time.perf_counter()
-            espirit(kspace)
-            seconds.append(time.perf_counter() - start)
+        run = functools.partial(espirit, simulate(coils, size, size).to(device))
+        run()
+        seconds = [timed(run, device) for _ in range(rounds)]
         rows.append({"coils": coils, "matrix": size, "seconds": statistics.median(seconds)})
     return rows
 
@@ -198,6 +222,8 @@ def machine(threads: int) -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--slices", type=int, default=1)
     parser.add_argument("--coils", type=int, default=16)
     parser.add_argument("--height", type=int, default=384)
     parser.add_argument("--width", type=int, default=320)
@@ -207,25 +233,29 @@ def main() -> None:
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    device = open_device(options.device).device
+    if options.profile and device != CPU:
+        parser.error("--profile shows the time of functions on the CPU: leave it out, or --device")
     torch.set_num_threads(options.threads)
-    shape = (options.coils, options.height, options.width)
+    shape = (options.slices, options.coils, options.height, options.width)
     result: dict[str, object] = {
-        "machine": machine(options.threads),
+        "machine": {**machine(options.threads), "gpu": device_name(device)},
         "shape": shape,
         "rounds": options.rounds,
     }
-    print(f"{shape[0]} coils, {shape[1]} x {shape[2]}; {result['machine']}")
-    kspace = simulate(*shape)
+    print(f"{shape[0]} slices, {shape[1]} coils, {shape[2]} x {shape[3]}; {result['machine']}")
+    if device != CPU:
+        print("sigpy and BART are left out: they run on the CPU")
+    kspace = torch.stack([simulate(*shape[1:], seed) for seed in range(shape[0])]).to(device)
 
     rows = compare(kspace, options.threads, options.rounds)
-    heads = f"{'median s':>10}{'fastest s':>11}{'cpu s':>9}{'to ours':>10}"
+    heads = f"{'median s':>10}{'fastest s':>11}{'cpu s':>9}{'slices/s':>10}{'to ours':>10}"
     print(f"{'':18}{heads}{'overlap':>12}{'support differs':>17}")
     for name, row in rows.items():
         other = f"{row['overlap']:12.6f}{row['support_differs']:16.3%}" if "overlap" in row else ""
-        print(
-            f"{name:18}{row['seconds']:10.3f}{row['fastest']:11.3f}{row['processor_seconds']:9.2f}{row['ratio']:9.1f}x{other}"
-        )
-    memory = peak_memory(shape)
+        times = f"{row['seconds']:10.3f}{row['fastest']:11.3f}{row['processor_seconds']:9.2f}"
+        print(f"{name:18}{times}{row['slices_per_second']:10.2f}{row['ratio']:9.1f}x{other}")
+    memory = peak_memory(shape, device)
     print(f"peak memory of one call: {memory:.0f} MiB")
     result |= {"programs": rows, "peak_mib": memory}
     if options.profile:
@@ -234,7 +264,7 @@ def main() -> None:
         for name, what in FUNCTIONS.items():
             print(f"{found[name]:8.0f} ms  {what}")
     if options.growth:
-        result["growth"] = table = growth(options.rounds)
+        result["growth"] = table = growth(options.rounds, device)
         for row in table:
             print(f"{row['coils']:4} coils {row['matrix']:4}²  {row['seconds']:.3f} s")
         print(
@@ -245,4 +275,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    one_line(main)

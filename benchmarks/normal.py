@@ -4,34 +4,40 @@
 
 Phase-encode lines are sampled (R = 4); maps are random. In every round each program runs once, so that
 all see the same load; medians are shown. ``torch`` is the textbook form: shift, FFT, shift, mask and back.
-Peers that are not installed are left out (``pip install 'mrigen[bench]'``). ``--growth`` shows how the time
-grows with coils and matrix.
+Peers that are not installed are left out (``pip install 'mrigen[bench]'``); so is sigpy, which needs the CPU,
+with ``--device cuda``. ``--growth`` shows how the time grows with coils and matrix.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import json
 import math
 import platform
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import sigpy.mri
 import torch
+from benchmarks.ablations import one_line
+from benchmarks.devices import device_name, timed
 from torch import Tensor
 
+from mrigen.engine.launch import open_device
 from mrigen.operators.mri import MultiCoilMRI
 
 Normal = Callable[[Tensor], Tensor]
 PLANE = (-2, -1)
+CPU = torch.device("cpu")
 
 
-def problem(slices: int, coils: int, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+def problem(
+    slices: int, coils: int, height: int, width: int, device: torch.device = CPU
+) -> tuple[Tensor, Tensor, Tensor]:
     """Maps, phase-encode mask (slices, 1, 1, W) and an image."""
     generator = torch.Generator().manual_seed(0)
     maps = torch.randn(slices, coils, height, width, dtype=torch.complex64, generator=generator)
@@ -39,7 +45,7 @@ def problem(slices: int, coils: int, height: int, width: int) -> tuple[Tensor, T
     mask = torch.rand(slices, 1, 1, width, generator=generator) < 0.25
     mask[..., width // 2 - 10 : width // 2 + 10] = True
     image = torch.randn(slices, 1, height, width, dtype=torch.complex64, generator=generator)
-    return maps, mask, image
+    return maps.to(device), mask.to(device), image.to(device)
 
 
 def plain(maps: Tensor, mask: Tensor) -> Normal:
@@ -94,8 +100,10 @@ def with_mrpro(maps: Tensor, mask: Tensor) -> Normal:
 
 
 def programs(maps: Tensor, mask: Tensor) -> dict[str, Normal]:
-    """Every program that is installed, ours last."""
-    found: dict[str, Normal] = {"torch": plain(maps, mask), "sigpy": with_sigpy(maps, mask)}
+    """Every program that is installed and can use the device of the maps, ours last."""
+    found: dict[str, Normal] = {"torch": plain(maps, mask)}
+    if maps.device == CPU:
+        found["sigpy"] = with_sigpy(maps, mask)
     for name, make in (("deepinv", with_deepinv), ("mrpro", with_mrpro)):
         if importlib.util.find_spec(name):
             found[name] = make(maps, mask)
@@ -117,16 +125,17 @@ def race(runs: dict[str, Normal], image: Tensor, rounds: int) -> dict[str, float
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for round_ in range(rounds + 1):
         for name, run in runs.items():
-            start = time.perf_counter()
-            run(image)
+            elapsed = timed(functools.partial(run, image), image.device)
             if round_:  # the first round sets up plans and threads
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(elapsed)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def compare(shape: tuple[int, int, int, int], rounds: int) -> list[dict[str, object]]:
+def compare(
+    shape: tuple[int, int, int, int], rounds: int, device: torch.device = CPU
+) -> list[dict[str, object]]:
     """One row per program: agreement with ours, milliseconds and ratios, forward and gradient."""
-    maps, mask, image = problem(*shape)
+    maps, mask, image = problem(*shape, device)
     runs = programs(maps, mask)
     ours = runs["mrigen"](image)
     forward = race(runs, image, rounds)
@@ -143,7 +152,7 @@ def compare(shape: tuple[int, int, int, int], rounds: int) -> list[dict[str, obj
     return rows
 
 
-def growth(rounds: int) -> dict[str, float]:
+def growth(rounds: int, device: torch.device = CPU) -> dict[str, float]:
     """Exponents of time against coils and against the side of the matrix."""
     exponents = {}
     for name, shapes in {
@@ -152,7 +161,7 @@ def growth(rounds: int) -> dict[str, float]:
     }.items():
         times = []
         for shape in shapes:
-            maps, mask, image = problem(*shape)
+            maps, mask, image = problem(*shape, device)
             times.append(race({"mrigen": MultiCoilMRI(maps, mask).normal}, image, rounds)["mrigen"])
         sizes = [shape[1] if name == "coils" else shape[2] for shape in shapes]
         exponents[name] = float(np.polyfit(np.log(sizes), np.log(times), 1)[0])
@@ -168,11 +177,15 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=384)
     parser.add_argument("--width", type=int, default=320)
     parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    rows = compare((given.slices, given.coils, given.height, given.width), given.rounds)
+    device = open_device(given.device).device
+    rows = compare((given.slices, given.coils, given.height, given.width), given.rounds, device)
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads")
+    if device != CPU:
+        print(f"{device_name(device)}; sigpy is left out: it runs on the CPU")
     print("| program | ms | compared with ours | gradient, ms | compared with ours | relative difference |")
     print("|---" * 6 + "|")
     for row in rows:
@@ -183,11 +196,11 @@ def main() -> None:
         )
     numbers: dict[str, object] = {"rows": rows}
     if given.growth:
-        numbers["growth"] = growth(given.rounds)
+        numbers["growth"] = growth(given.rounds, device)
         print("time grows as " + ", ".join(f"{n}^{e:.2f}" for n, e in numbers["growth"].items()))
     if given.json:
         given.json.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    one_line(main)

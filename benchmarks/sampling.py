@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 from benchmarks.ablations import one_line
+from benchmarks.devices import device_name
 from benchmarks.espirit import machine
 from rich.console import Console
 
@@ -106,7 +107,7 @@ def run(given: argparse.Namespace, work: Path) -> dict[str, Any]:
     found: dict[str, Any] = {
         "machine": {
             **machine(torch.get_num_threads()),
-            "gpu": torch.cuda.get_device_name() if given.device == "cuda" else None,
+            "gpu": device_name(torch.device(given.device)),
         },
         "recipe": given.recipe,
         "image": study.store.image_shape,

@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 from benchmarks.ablations import one_line
+from benchmarks.devices import device_name, wait
 from benchmarks.espirit import machine
 from rich.console import Console
 from torch import Tensor, nn
@@ -223,11 +224,6 @@ def usual_memory() -> None:
         libc.mallopt(TRIM_THRESHOLD, 64 << 20)
 
 
-def wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def flops(job: Job) -> int:
     """Floating-point operations of one step, convolutions and products of matrices."""
     with FlopCounterMode(display=False) as counter:
@@ -277,10 +273,6 @@ def compare(kind: str, recipe: Recipe, store: Store, given: argparse.Namespace) 
     if given.profile:
         result["profile"] = profiled(jobs[given.variants[0]], device, given.profile)
     return result
-
-
-def device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else ""
 
 
 def table(found: dict[str, Any]) -> str:

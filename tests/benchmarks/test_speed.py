@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from benchmarks import growth, sampling, startup, training
+from benchmarks import espirit, growth, normal, sampling, startup, training
 
 from mrigen import recipe as recipes
 from mrigen.networks.layers import Conv2d
@@ -73,6 +73,19 @@ def test_generator_and_teacher_are_sampled_with_the_same_network(study, tmp_path
     row = sampling.many(folders["generator"], given, tmp_path / "many.npz")
     assert row["images"] == 5
     assert row["mib"] > 0
+
+
+def test_normal_operators_that_are_compared_are_the_same():
+    rows = normal.compare((1, 3, 16, 12), rounds=1)
+    assert {"torch", "sigpy", "mrigen"} <= {row["program"] for row in rows}
+    assert all(row["difference"] < 1e-5 for row in rows)
+
+
+def test_maps_of_a_batch_are_compared_slice_by_slice():
+    kspace = torch.stack([espirit.simulate(3, 40, 36, seed) for seed in range(2)])
+    row = espirit.compare(kspace, threads=1, rounds=1)["sigpy"]
+    assert row["overlap"] > 0.9999
+    assert row["slices_per_second"] == pytest.approx(2 / row["seconds"])
 
 
 def test_exponents_of_known_growth():

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import sigpy.mri.app
 import torch
+from benchmarks.espirit import peak_memory
+from gpu import needs_gpu
 from torch import Tensor
 
 from mrigen.coils.calibration import acs_region, region
@@ -219,3 +221,17 @@ def test_acs_region_is_what_the_mask_measured() -> None:
     assert acs_region(torch.ones(8, dtype=torch.bool)) == slice(0, 8)
     assert region(37, 10) == slice(13, 23)
     assert region(8, 24) == slice(0, 8)
+
+
+@needs_gpu
+def test_gpu_gives_the_maps_of_the_cpu(head_scan: Tensor) -> None:
+    """A batch of slices: the same support but for pixels at the threshold, and the same maps in it."""
+    kspace = torch.stack([head_scan, head_scan.flip(0)])
+    ours, theirs = espirit(kspace.cuda()).cpu(), espirit(kspace)
+    agree(ours, theirs)
+    inside = (support(ours) & support(theirs))[:, None]
+    torch.testing.assert_close(ours * inside, theirs * inside, rtol=0, atol=1e-2)
+
+
+def test_memory_of_many_coils_stays_below_a_gibibyte() -> None:
+    assert 0 < peak_memory((32, 384, 320)) < 1024

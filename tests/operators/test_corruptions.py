@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from gpu import needs_gpu
 
 from mrigen.errors import UsageError
 from mrigen.operators.base import LinearOperator, TensorRecord, linear, randn_like
@@ -152,7 +153,7 @@ def test_everything_stays_on_the_operators_device(corruption):
     assert y.dtype == expected.dtype
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@needs_gpu
 def test_a_gpu_gives_the_same(corruption):
     operator = corruption.draw(2, seeded(0))
     away = operator.to(device="cuda")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from gpu import needs_gpu
 
 from mrigen.operators import MultiCoilMRI, fourier
 from mrigen.operators.base import randn_like
@@ -102,3 +103,19 @@ def test_projection_needs_no_shift_of_the_image(width, generator):
 def test_shapes_that_do_not_fit_are_refused(maps, mask):
     with pytest.raises(ValueError, match="must be"):
         MultiCoilMRI(torch.zeros(maps, dtype=torch.complex64), torch.ones(mask, dtype=torch.bool))
+
+
+@needs_gpu
+@pytest.mark.parametrize("height", [1, 18])
+def test_normal_operator_on_a_gpu(generator, height):
+    """Lines and points: the product and its gradient are those of the CPU."""
+    maps = torch.randn(2, 5, 18, 21, dtype=torch.complex64, generator=generator)
+    operator = MultiCoilMRI(maps, torch.rand(2, 1, height, 21, generator=generator) < 0.4)
+    found = []
+    for device in ("cpu", "cuda"):
+        there = operator.to(device=device)
+        x = randn_like(operator.zero_image(), torch.Generator().manual_seed(4)).to(device).requires_grad_()
+        product = there.normal(x)
+        gradient = torch.autograd.grad(product.abs().square().sum(), x)[0]
+        found.append([product.detach().cpu(), gradient.cpu()])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-4)
