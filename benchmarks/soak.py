@@ -60,16 +60,23 @@ class Row:
 
 
 def results(folder: Path) -> dict[str, bytes]:
-    """Every file of a trial as far as it does not depend on time; folders have no content."""
+    """Every file of a trial as far as it does not depend on time; folders have no content.
+
+    Of the saved states of a stage the newest one counts: SIGTERM saves one more than there would have been.
+    """
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
         if path.is_dir():
             found[f"{name}/"] = b""
-        elif path.name not in TIMED:
+        elif path.name not in TIMED and not _superseded(path):
             content = path.read_bytes()
             found[name] = _untimed(content) if path.name == "summary.json" else content
     return found
+
+
+def _superseded(path: Path) -> bool:
+    return path.match("state-*") and path.stem < max(other.stem for other in path.parent.glob("state-*"))
 
 
 def _untimed(content: bytes) -> bytes:

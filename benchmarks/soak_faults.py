@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import signal
@@ -186,8 +187,9 @@ def _tear(handle: int) -> None:
 
 
 def damage_newest_state(folder: Path, draw: random.Random) -> bool:
-    """Cut off the newest state or its checksum, or turn a bit of it; False where there is none."""
-    states = sorted(folder.rglob("state-*.pt"), key=lambda path: path.stat().st_mtime_ns)
+    """Cut off the newest state of an unfinished stage or its checksum, or turn a bit; False without one."""
+    found = [path for path in folder.rglob("state-*.pt") if not _finished(path.parent)]
+    states = sorted(found, key=lambda path: path.stat().st_mtime_ns)
     if not states:
         return False
     path = states[-1] if draw.random() < 0.7 else states[-1].with_suffix(".json")
@@ -200,3 +202,7 @@ def damage_newest_state(folder: Path, draw: random.Random) -> bool:
         content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
     path.write_bytes(content)
     return True
+
+
+def _finished(stage: Path) -> bool:
+    return bool(json.loads((stage / "stage.json").read_text(encoding="utf-8"))["finished"])

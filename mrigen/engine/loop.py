@@ -75,10 +75,10 @@ class Job(ABC):
 def drive(job: Job, folder: Path, fabric: Fabric, title: str, log: OpenLog | None = None) -> None:
     """Run a job to its end, from the newest saved state on.
 
-    States are written every ``snapshot_images``, at the end, on Ctrl-C and on SIGTERM, which do not wait for
-    a measurement. Losses go to ``folder/log.jsonl``, and to ``log`` where there is one. Several processes
-    read the state of the first one, which alone writes; a signal to any of them stops all after the same
-    step, one to the first also while it measures.
+    States are written at multiples of ``snapshot_images``, at the end, on Ctrl-C and on SIGTERM, which do not
+    wait for a measurement. Losses go to ``folder/log.jsonl``, and to ``log`` where there is one. Several
+    processes read the state of the first one, which alone writes; a signal to any of them stops all after the
+    same step, one to the first also while it measures.
 
     Raises:
         NonFiniteLossError: the state before the offending step is saved.
@@ -117,7 +117,7 @@ class _Course:
     def __init__(self, job: Job, folder: Path, logs: Log, stopped: Callable[[], bool]) -> None:
         self._job, self._folder, self._logs, self._stopped = job, folder, logs, stopped
         self._looks = _Looks(job)
-        self._saved, self._note = job.images, ""
+        self._note = ""
         self.unsaved = False
 
     @property
@@ -140,7 +140,7 @@ class _Course:
             numbers = job.step(job.images // job.params.batch)
             job.images += job.params.batch
             self.unsaved = True
-            full = job.images - self._saved >= job.params.snapshot_images
+            full = self._full()
             stop, due = any_of_each([self._stopped(), full or self._looks.due()])
             told = self._looks.take(numbers) if stop or due else {}
             if job.measuring and not stop:
@@ -166,7 +166,12 @@ class _Course:
                 self._logs.snapshot(job.images)
         state = {"images": job.images, "job": job.state()}
         alone(lambda: save_state(self._folder, job.images, state, job.params.keep))
-        self._saved, self.unsaved = job.images, False
+        self.unsaved = False
+
+    def _full(self) -> bool:
+        """Whether the last step went past a multiple of ``snapshot_images``, stops or not."""
+        images, params = self._job.images, self._job.params
+        return images // params.snapshot_images > (images - params.batch) // params.snapshot_images
 
 
 class _Looks:

@@ -42,6 +42,8 @@ def test_what_depends_on_time_is_not_compared(tmp_path):
             f'{{"x": {{"fd": 1, "seconds_per_1000": {seconds}}}}}'
         )
         (tmp_path / folder / "log.jsonl").write_text(str(seconds))
+        for images in (8 * seconds, 24):
+            (tmp_path / folder / f"state-{images:012d}.pt").write_text(str(images))
     assert soak.results(tmp_path / "a") == soak.results(tmp_path / "b")
     (tmp_path / "b" / "summary.json").write_text('{"x": {"fd": 2, "seconds_per_1000": 1}}')
     assert soak.results(tmp_path / "a") != soak.results(tmp_path / "b")

@@ -120,6 +120,9 @@ def test_stop_signal_saves_and_ends(tmp_path):
     with pytest.raises(Interrupted):
         drive(job, tmp_path, fabric(), "run")
     assert newest(tmp_path)["images"] == 24
+    drive(teacher_job(keep=9), tmp_path, fabric(), "run")
+    saved = sorted(int(path.stem.removeprefix("state-")) for path in tmp_path.glob("state-*.pt"))
+    assert saved == [16, 24, 32, 48]  # the multiples of 16, as without the stop
 
 
 def test_log_is_json_lines(tmp_path):
