@@ -16,7 +16,7 @@ from mrigen.diffusion.denoiser import Denoiser
 from mrigen.diffusion.noise import Karras, KarrasUniform
 from mrigen.diffusion.objectives import Objective
 from mrigen.distill.noisy_signal import NoisySignal
-from mrigen.operators.base import Operator, randn_like, sent
+from mrigen.operators.base import Operator, Sender, randn_like, sent
 from mrigen.operators.corruption import Corruption
 from mrigen.registry import Params, Registry
 
@@ -163,8 +163,11 @@ class DistillLoss(ABC):
         The images are corrupted like the data, with a fresh A and measurement noise (RSD algorithm 6,
         lines 12-14).
         """
-        batch = replace(corruption.measure(x_g.detach(), generator), labels=labels)
-        return self.objective(fake, batch, generator)
+        send = Sender(x_g.device)
+        A = corruption.draw(len(x_g), generator)
+        batch = corruption.measure_by(send(A), x_g.detach(), generator)
+        further = send(self.objective.further(A, self.objective.corruption, generator))
+        return self.objective(fake, replace(batch, labels=labels, further=further), generator)
 
     def generator(
         self,
@@ -179,8 +182,8 @@ class DistillLoss(ABC):
 
         Operators, noise level and noise are drawn for ``at``.
         """
-        A = corruption.draw(len(x_g), generator).sent(x_g.device)
-        further = self.objective.further(A, corruption, generator)
+        send, drawn = Sender(x_g.device), corruption.draw(len(x_g), generator)
+        A, further = send(drawn), send(self.objective.further(drawn, corruption, generator))
         data = sent(corruption.noise.draw(len(x_g), generator), x_g.device)
         signal = self.objective.signal(x_g, A, data, generator)
         sigma = sent(self.params.noise.draw(len(x_g), generator), x_g.device)

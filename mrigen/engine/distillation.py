@@ -220,8 +220,8 @@ class DistillJob(Job):
         objective, further = None, None
         if self.distill.generator_input == "sampled":
             objective = self.loss.objective
-            operator: Operator = self.corruption.draw(size, generator).sent(device)
-            further = objective.further(operator, self.corruption, generator)
+            operator: Operator = self.corruption.draw(size, generator)
+            further = objective.further(operator, self.corruption, generator).sent(device)
         image = None
         if last:
             with torch.no_grad():

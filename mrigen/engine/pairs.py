@@ -14,7 +14,7 @@ from mrigen.diffusion.samplers import SAMPLERS
 from mrigen.distill.regression import RegressionParams
 from mrigen.engine.labels import classes, seeded_labels
 from mrigen.engine.sampling import TeacherSampler, further_operators
-from mrigen.operators.base import Operator
+from mrigen.operators.base import Operator, sent
 from mrigen.operators.corruption import Corruption
 from mrigen.progress import bar
 
@@ -73,11 +73,12 @@ class Pairs:
         index = torch.randint(len(self._seeds), (count,), generator=generator)
         some = [self._seeds[i] for i in index.tolist()]
         labels = seeded_labels(classes(self._teacher), some, None)
+        z = seeds.seeded_noise(some, self._shape, complex_valued=targets.is_complex())
         return Pair(
-            seeds.seeded_noise(some, self._shape, complex_valued=targets.is_complex(), device=device),
-            targets[index].to(device),
-            further_operators(self._objective, self._corruption, some).to(device=device),
-            None if labels is None else labels.to(device),
+            sent(z, device),
+            sent(targets[index], device),
+            further_operators(self._objective, self._corruption, some).sent(device),
+            None if labels is None else sent(labels, device),
         )
 
     def prepare(self) -> Tensor:

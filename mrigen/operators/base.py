@@ -229,6 +229,26 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device)
 
 
+class Sender:
+    """Sends records to a device; a tensor that several of them hold is sent once.
+
+    What is read to draw A and Ã stays here, so that nobody waits for the device: both are drawn first.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._pairs: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def __call__(self, record: R) -> R:
+        """Copy on the device, see ``sent``."""
+        return record.each(self._send)
+
+    def _send(self, tensor: Tensor) -> Tensor:
+        if id(tensor) not in self._pairs:
+            self._pairs[id(tensor)] = tensor, sent(tensor, self._device)
+        return self._pairs[id(tensor)][1]
+
+
 def mirrored(x: Tensor, which: Tensor, axis: int) -> Tensor:
     """(B, C, H, W) flipped along ``axis`` where ``which`` (B,) says so."""
     return torch.where(which.reshape(-1, 1, 1, 1), x.flip(axis), x)

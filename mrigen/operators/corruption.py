@@ -63,7 +63,10 @@ class Corruption(ABC):
 
     def measure(self, x: Tensor, generator: torch.Generator) -> Measurements:
         """Corrupt clean images as the data are: y = A x + σ ε with a fresh A and σ per sample."""
-        operator = self.draw(len(x), generator).sent(x.device)
+        return self.measure_by(self.draw(len(x), generator).sent(x.device), x, generator)
+
+    def measure_by(self, operator: Operator, x: Tensor, generator: torch.Generator) -> Measurements:
+        """The same by a given A on the device of x."""
         sigma = sent(self.noise.draw(len(x), generator), x.device)
         y = operator.forward(x)
         if bool(self.noise):

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 import torch
+from gpu import needs_gpu
 from test_loop import _grad
 from tiny_jobs import StopAfter, TinyStore, distill_job, fabric, newest, teacher_job, tiny_denoiser, weights
 from torch import nn
@@ -286,3 +287,19 @@ def test_a_compiled_network_keeps_its_names_and_computes_the_same(monkeypatch):
 def test_freed_memory_is_kept_where_glibc_is():
     assert keep_freed() in {True, False}
     assert torch.ones(1 << 20).sum() == 1 << 20
+
+
+@needs_gpu
+@pytest.mark.parametrize("given", ["full", "sampled"])
+def test_distillation_on_a_gpu_does_not_wait_for_it(given):
+    """Steps are queued; what would read the device raises."""
+    job = distill_job(device="cuda", generator_input=given, images=400)
+    for number in range(2):  # libraries and moments set themselves up
+        job.step(number)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for number in range(2, 5):
+            job.step(number)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert job.guard.look() == 5

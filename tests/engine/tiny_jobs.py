@@ -66,9 +66,9 @@ def tiny_denoiser(seed=0):
     return NetworkDenoiser(model, Conventions())
 
 
-def fabric(strategy="ddp", precision="32-true"):
-    """One CPU process, or one of several under torchrun."""
-    return open_device("cpu", precision, strategy)
+def fabric(strategy="ddp", precision="32-true", device="cpu"):
+    """One process, or one of several under torchrun."""
+    return open_device(device, precision, strategy)
 
 
 def teacher_job(*, strategy="ddp", precision="32-true", compiled=False, **params):
@@ -81,7 +81,7 @@ def teacher_job(*, strategy="ddp", precision="32-true", compiled=False, **params
     return TeacherJob(settings, tiny_denoiser(), objective, store, use, seed=7, compiled=compiled)
 
 
-def distill_job(score=None, *, strategy="ddp", precision="32-true", **params):
+def distill_job(score=None, *, strategy="ddp", precision="32-true", device="cpu", **params):
     store = TinyStore()
     corruption = MRICorruption(store, store.law)
     objective = OBJECTIVES.build({"name": "ambient"}, corruption=corruption)
@@ -104,7 +104,7 @@ def distill_job(score=None, *, strategy="ddp", precision="32-true", **params):
         loss,
         corruption,
         (1, 8, 8),
-        fabric(strategy, precision),
+        fabric(strategy, precision, device),
         seed=7,
         score=score,
         fresh=tiny_denoiser,
