@@ -1,7 +1,9 @@
 """What names a patient stays in the raw file: planted everywhere, found nowhere in what commands leave."""
 
 import gzip
+import shutil
 import zlib
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -17,6 +19,7 @@ GENERATOR = np.random.default_rng(3)
 SHAPE = (2, 3, 24, 20)
 KSPACE = (GENERATOR.normal(size=SHAPE) + 1j * GENERATOR.normal(size=SHAPE)).astype(np.complex64)
 KSPACE[..., 12, 10] += 300
+TINY = Path(__file__).parents[1] / "recipes" / "tiny.yaml"
 SMALL = ["--acs-lines", "4", "--kernel-width", "3"]
 
 
@@ -119,3 +122,19 @@ def test_reports_of_a_store_made_of_it(scan, tmp_path):
     assert run([*command, "--no-noise-whitening", "--jobs", "1", "--split", "test"]) == 0
     assert run(["reconstruct", str(store), "--out", str(out), "--solver", "zero-filled"]) == 0
     assert require_none([out]) >= 4
+
+
+def test_a_study_of_a_store_made_of_it(scan, tmp_path, capsys):
+    """Logs, models, summary and figure of training, distillation and evaluation on the prepared data."""
+    other = Path(shutil.copy(scan, scan.with_name("other.h5")))
+    with h5py.File(other, "r+") as file:
+        file["kspace"][:] = KSPACE[:, :, ::-1].copy()
+    store, out = tmp_path / "store", tmp_path / "study"
+    command = ["prep-fastmri", str(scan.parent), "--out", str(store), "--acceleration", "2", *SMALL]
+    assert run([*command, "--no-noise-whitening", "--jobs", "1", "--split", "train=0.5,test=0.5"]) == 0
+    capsys.readouterr()
+    changes = [f"--set={change}" for change in ("evaluate.samples=2", "distill.selection.samples=2")]
+    assert run(["run", str(TINY), "--data", str(store), "--out", str(out), "--device", "cpu", *changes]) == 0
+    printed = capsys.readouterr()
+    assert {"summary.json", "figure.png", "log.jsonl"} <= {path.name for path in out.rglob("*")}
+    require_none([out], printed.out + printed.err)

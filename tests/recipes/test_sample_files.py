@@ -2,6 +2,7 @@
 
 import json
 import os
+import weakref
 import zipfile
 
 import h5py
@@ -20,6 +21,7 @@ from mrigen.data.nifti import write_nifti
 from mrigen.data.sample_files import to_bytes, write_magnitudes, writer_of
 from mrigen.data.spool import Spool
 from mrigen.engine import build, parts
+from mrigen.engine.sampling import StudentSampler
 from mrigen.errors import UsageError
 
 SHAPE = (3, 4, 6)
@@ -200,6 +202,27 @@ def model(tmp_path):
 
 def sample(model, out, *more):
     return run(["sample", str(model), "--out", str(out), "--device", "cpu", *more])
+
+
+@pytest.mark.parametrize("name", ["many.h5", "many.npz", "many.zip", "many"])
+def test_a_few_batches_are_held_at_a_time(model, tmp_path, monkeypatch, name):
+    """Of twelve, while they are made, and while the result is written from what was kept of them."""
+    alive, most = weakref.WeakSet(), {"made": [], "read": []}
+
+    def watched(batches, what):
+        for batch in batches:
+            alive.add(batch)
+            most[what].append(len(alive))
+            yield batch
+            del batch
+
+    make, read = StudentSampler.__call__, parts.Parts.read
+    monkeypatch.setattr(StudentSampler, "__call__", lambda self, seeds: watched(make(self, seeds), "made"))
+    monkeypatch.setattr(parts.Parts, "read", lambda self, *batch: watched(read(self, *batch), "read"))
+    assert sample(model, tmp_path / name, "--seeds", "0-767") == 0
+    assert len(most["made"]) == 12
+    assert len(most["read"]) > 12
+    assert max(*most["made"], *most["read"]) <= 5
 
 
 def test_interrupted_sampling_continues(model, tmp_path, monkeypatch, capsys):
