@@ -140,6 +140,10 @@ class Operator(TensorRecord, ABC):
     def as_image(self, y: Tensor) -> Tensor:
         """A measurement as an image of the size that networks and people see."""
 
+    def visible(self, x: Tensor) -> Tensor:
+        """What of x a complete measurement of this kind could show; here it is everything."""
+        return x
+
     def conditioning(self) -> Tensor | None:
         """Extra network channels that describe A, float32 (B, c, H, W); None when there is nothing to say."""
         return None

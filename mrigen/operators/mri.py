@@ -64,6 +64,10 @@ class MultiCoilMRI(LinearOperator):
         batch = max(len(self.maps), len(self.mask))
         return self.maps.new_zeros(batch, 1, *self.maps.shape[-2:])
 
+    def visible(self, x: Tensor) -> Tensor:
+        """X where a coil sees it, and 0 elsewhere."""
+        return x * (self.maps != 0).any(1, keepdim=True)
+
     def conditioning(self) -> Tensor:
         """The mask as a float32 channel (B, 1, H, W)."""
         return self.mask.float().expand(self.zero_image().shape)

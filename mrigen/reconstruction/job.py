@@ -108,7 +108,7 @@ def solve_batch(
     device: torch.device,
     advance: Advance,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Every sample of every slice of a batch.
+    """Every sample of every slice of a batch; 0 where no coil sees anything, whatever a prior thinks of it.
 
     Returns:
         Images (n, samples, C, H, W), steps and misfits (n, samples).
@@ -126,7 +126,7 @@ def solve_batch(
             advance(units * images, note)
 
         found = solver.solve(Task(data, keys, prior), told)
-        images.append(found.image.cpu())
+        images.append(data.operator.visible(found.image).cpu())
         steps.append(found.steps.cpu())
         misfits.append(found.misfit.cpu())
     image = torch.cat(images).unflatten(0, (count, samples))

@@ -18,6 +18,8 @@ WIDTH = 12.0
 def comparison(rows: Mapping[str, Tensor], window: float | None, path: Path, title: str = "") -> None:
     """A row of images per name, all in the same grey window; written atomically as PNG.
 
+    Single images stand side by side.
+
     Args:
         rows: images (n, C, H, W) by name; every row shows as many as the shortest has.
         window: upper end of the grey window of complex images.
@@ -27,10 +29,12 @@ def comparison(rows: Mapping[str, Tensor], window: float | None, path: Path, tit
     from matplotlib.figure import Figure
 
     count = min(len(images) for images in rows.values())
-    height = WIDTH / (count + 1.2) * len(rows) + 0.5
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    axes = np.atleast_2d(figure.subplots(len(rows), count, squeeze=False))
-    for line, (name, images) in zip(axes, rows.items(), strict=True):
+    single = count == 1
+    height, width = next(iter(rows.values())).shape[-2:]
+    across, down = (len(rows), 1) if single else (count + 1.2, len(rows))
+    figure = Figure(figsize=(WIDTH, WIDTH / across * down * height / width + 0.5), layout="constrained")
+    axes = figure.subplots(*((1, len(rows)) if single else (len(rows), count)), squeeze=False)
+    for line, (name, images) in zip(axes.reshape(len(rows), count), rows.items(), strict=True):
         shown = pictures(images[:count], window).permute(0, 2, 3, 1).numpy()
         for axis, picture in zip(line, shown, strict=True):
             axis.imshow(picture, interpolation="nearest")
@@ -38,7 +42,10 @@ def comparison(rows: Mapping[str, Tensor], window: float | None, path: Path, tit
             axis.set_yticks([])
             for spine in axis.spines.values():
                 spine.set_visible(False)
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=11)
+        if single:
+            line[0].set_title(name, fontsize=11)
+        else:
+            line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=11)
     figure.suptitle(title, fontsize=12)
     save(figure, path)
 

@@ -53,6 +53,15 @@ def test_full_mask_and_unit_maps_measure_everything(generator):
     torch.testing.assert_close(operator.normal(x), x)
 
 
+def test_nothing_is_visible_where_no_coil_sees(generator):
+    maps = randn_like(torch.zeros(1, 3, 4, 4, dtype=torch.complex64), generator)
+    maps[0, :, 0, 1], maps[0, :2, 2, 3] = 0, 0  # no coil, and one
+    x = randn_like(torch.zeros(2, 1, 4, 4, dtype=torch.complex64), generator)
+    expected = x.clone()
+    expected[:, 0, 0, 1] = 0
+    assert torch.equal(MultiCoilMRI(maps, torch.ones(1, 1, 1, 4, dtype=torch.bool)).visible(x), expected)
+
+
 def test_adjoint_ignores_what_the_operator_does_not_measure(generator):
     operator = MultiCoilMRI.example()
     y = randn_like(operator.forward(operator.zero_image()), generator)

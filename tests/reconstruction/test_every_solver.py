@@ -1,5 +1,7 @@
 """Every solver on several operators, the training's and others: finite images that explain the data."""
 
+from dataclasses import replace
+
 import numpy as np
 import phantoms
 import pytest
@@ -11,7 +13,9 @@ from mrigen.inverse import SOLVERS, Task
 from mrigen.operators import Measurements, MultiCoilMRI
 from mrigen.operators.corruption import make_corruption
 from mrigen.operators.noise import Noise
+from mrigen.reconstruction.job import Request, solve_batch
 from mrigen.reconstruction.models import load_prior
+from mrigen.reconstruction.sources import Batch
 
 SIZE, SIGMA = 16, 0.02
 TRAINED = {"name": "inpainting", "missing": 0.3}
@@ -90,3 +94,17 @@ def test_the_result_is_finite_and_explains_the_data(priors, name, operator):
         energy = data.y.abs().square().flatten(1).sum(1)
         start = (task.misfit(solver.start(task).x) / energy).sqrt()
         assert ((found.misfit < start) | (start < 0.1)).all(), (found.misfit, start)
+
+
+def test_priors_add_nothing_where_no_coil_sees(priors):
+    """ESPIRiT's maps end with the head; a prior may put another head into the corner."""
+    data = measured("mri")
+    maps = data.operator.maps.clone()
+    maps[..., :5, :5] = 0
+    data = replace(data, operator=MultiCoilMRI(maps, data.operator.mask))
+    batch = Batch([0, 1], data, torch.ones(2))
+    solver, request = SOLVERS.build({"name": "dds", **SHORT["dds"]}), Request(solver="dds", samples=2)
+    prior = priors["complex", "teacher"]
+    images, _, _ = solve_batch(solver, batch, prior, request, torch.device("cpu"), lambda *_: None)
+    assert (images[..., :5, :5] == 0).all()
+    assert (images[..., 5:, 5:] != 0).all()

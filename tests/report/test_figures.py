@@ -29,6 +29,15 @@ def test_comparison_has_a_row_per_name_in_order(tmp_path):
     assert found == [0, 64, 178]
 
 
+def test_single_images_stand_side_by_side(tmp_path):
+    path = tmp_path / "figure.png"
+    comparison({"black": levels(-1.0), "dark": levels(-0.5), "bright": levels(0.4, 0.4)}, None, path)
+    picture = grey(path)
+    line = picture[(picture < 250).sum(1).argmax()]
+    runs = line[np.flatnonzero(np.diff(line, prepend=-1))]
+    assert [v for v in runs if v in {0, 64, 178}] == [0, 64, 178]
+
+
 def test_complex_images_are_shown_as_magnitudes_in_the_window(tmp_path):
     path = tmp_path / "grid.png"
     images = torch.polar(levels(0.0, 1.0, 2.0, 9.0), levels(0.0, 1.0, -2.0, 3.0))
