@@ -188,7 +188,8 @@ def _tear(handle: int) -> None:
 
 def damage_newest_state(folder: Path, draw: random.Random) -> bool:
     """Cut off the newest state of an unfinished stage or its checksum, or turn a bit; False without one."""
-    found = [path for path in folder.rglob("state-*.pt") if not _finished(path.parent)]
+    stages = [stage.parent for stage in folder.rglob("stage.json") if not _finished(stage)]
+    found = [path for stage in stages for path in stage.glob("state-*.pt")]
     states = sorted(found, key=lambda path: path.stat().st_mtime_ns)
     if not states:
         return False
@@ -205,4 +206,4 @@ def damage_newest_state(folder: Path, draw: random.Random) -> bool:
 
 
 def _finished(stage: Path) -> bool:
-    return bool(json.loads((stage / "stage.json").read_text(encoding="utf-8"))["finished"])
+    return bool(json.loads(stage.read_text(encoding="utf-8"))["finished"])
