@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from tiny_jobs import StopAfter, distill_job, teacher_job, weights
 
+from mrigen import ranks
 from mrigen.engine.loop import drive
 from mrigen.engine.processes import first, gathered
 from mrigen.engine.stops import Interrupted
@@ -117,11 +118,25 @@ def go_on(folder):
         torch.save(weights(some), folder / "continued.pt")
 
 
+def whole(folder):
+    """Both jobs without a break."""
+    found = {"local": ranks.local_world_size(), "all": ranks.world_size()}
+    for name in MAKE:
+        some = job(name, "ddp")
+        found[name] = traced(some, folder / name)
+        if first():
+            torch.save(weights(some), folder / f"{name}.pt")
+    if first():
+        (folder / "whole.json").write_text(json.dumps(found))
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     task, folder = sys.argv[1], Path(sys.argv[2])
     if task == "continue":
         go_on(folder)
+    elif task == "whole":
+        whole(folder)
     else:
         for strategy in ("ddp", "fsdp"):
             found = compare(folder / strategy, strategy)

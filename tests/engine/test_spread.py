@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from launcher import torchrun
+from launcher import torchrun, torchrun_nodes
 from spread_worker import MAKE, job, traced
 from tiny_jobs import weights
 
@@ -93,6 +93,27 @@ def test_a_signal_to_the_one_that_measures_stops_all(spread):
     assert json.loads((folder / "measured.json").read_text()) == [12, 12]
     measured, whole = torch.load(folder / "measured.pt"), torch.load(folder / "ddp" / "student.pt")
     assert torch.equal(measured, whole)
+
+
+def test_two_nodes_give_the_files_of_one(spread, tmp_path):
+    """A process on each of two nodes against two processes on one: losses and weights to the last bit."""
+    folder, run = spread
+    assert (folder / "ddp.json").is_file(), run.stderr
+    nodes = torchrun_nodes(HERE / "spread_worker.py", "whole", tmp_path)
+    assert [node.returncode for node in nodes] == [0, 0], [node.stderr for node in nodes]
+    found, expected = (
+        json.loads(path.read_text()) for path in (tmp_path / "whole.json", folder / "ddp.json")
+    )
+    assert (found["local"], found["all"]) == (1, 2)
+    for name in MAKE:
+        assert found[name] == expected[name]
+        one, other = tmp_path / f"{name}.pt", folder / "ddp" / f"{name}.pt"
+        assert torch.equal(torch.load(one), torch.load(other))
+        states = [
+            {p.name for p in place.glob("state-*")}
+            for place in (tmp_path / name, folder / "ddp" / f"{name}-whole")
+        ]
+        assert states[0] == states[1] != set()
 
 
 @pytest.mark.parametrize(("micro_batches", "processes"), [(1, 1), (4, 2), (5, 2), (5, 3), (7, 7), (8, 3)])
