@@ -46,8 +46,14 @@ def job(name, strategy, score=norm):
 def traced(some, folder):
     """Run a job; its logs step by step, with what was measured after a step."""
     step, measure, logs = some.step, some.measure, []
+
+    def measured():
+        found = measure()
+        logs[-1].update(found)
+        return found
+
     some.step = lambda number: logs.append(step(number)) or logs[-1]
-    some.measure = lambda: logs[-1].update(measure()) or logs[-1]
+    some.measure = measured
     drive(some, folder, some.fabric, folder.name)
     return [{name: float(value) for name, value in step.items()} for step in logs]
 
