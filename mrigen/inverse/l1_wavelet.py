@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from mrigen.inverse.base import SOLVERS
-from mrigen.inverse.sparse import Array, SparseParams, SparseSolver
+from mrigen.inverse.sparse import Array, SparseParams, SparseSolver, like
 
 
 class L1WaveletParams(SparseParams):
@@ -37,20 +35,8 @@ class L1Wavelet(SparseSolver):
             linop,
             y,
             x,
-            proxg=_like(x, sigpy.prox.UnitaryTransform(shrink, wavelet)),
+            proxg=like(x, sigpy.prox.UnitaryTransform(shrink, wavelet)),
             alpha=1 / eigenvalue,
             max_iter=self.params.iterations,
             show_pbar=False,
         )
-
-
-def _like(x: Array, prox: Any) -> Any:
-    """The proximal operator for images like x: sigpy's wavelets make real images complex."""
-    import sigpy
-
-    class Like(sigpy.prox.Prox):  # type: ignore[misc]
-        def _prox(self, alpha: float, image: Array) -> Array:
-            found: Array = prox(alpha, image)
-            return (found if np.iscomplexobj(x) else found.real).astype(x.dtype)
-
-    return Like(prox.shape)

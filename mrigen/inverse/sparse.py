@@ -62,3 +62,19 @@ class SparseSolver(Solver[State]):
                 solved = app.run()
             images.append(torch.from_numpy(solved).to(state.x))
         return State(torch.stack(images))
+
+
+def like(x: Array, prox: Any) -> Any:
+    """The proximal operator for images like x.
+
+    sigpy makes real images complex: its wavelets always, its threshold where it has met complex images in the
+    same process before.
+    """
+    import sigpy
+
+    class Like(sigpy.prox.Prox):  # type: ignore[misc]
+        def _prox(self, alpha: float, image: Array) -> Array:
+            found: Array = prox(alpha, image)
+            return (found if np.iscomplexobj(x) else found.real).astype(x.dtype)
+
+    return Like(prox.shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mrigen.inverse.base import SOLVERS
-from mrigen.inverse.sparse import Array, SparseParams, SparseSolver
+from mrigen.inverse.sparse import Array, SparseParams, SparseSolver, like
 
 STEEPEST = 8.0  # largest eigenvalue of ∇ᴴ∇ on a grid of two dimensions
 
@@ -25,7 +25,7 @@ class TotalVariation(SparseSolver):
             linop,
             y,
             x,
-            proxg=sigpy.prox.L1Reg(difference.oshape, self.params.regularization),
+            proxg=like(x, sigpy.prox.L1Reg(difference.oshape, self.params.regularization)),
             G=difference,
             tau=1 / (eigenvalue + STEEPEST),
             sigma=1,

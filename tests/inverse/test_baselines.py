@@ -119,3 +119,13 @@ def test_tiles_of_a_local_denoiser_are_the_denoiser():
 def test_tiles_refuse_a_mask_of_the_whole():
     with pytest.raises(UsageError, match="a mask has no tiles"):
         TiledDenoiser(lambda *_: None, (4, 4))(torch.zeros(1, 1, 8, 8), torch.ones(1), torch.ones(1, 1, 8, 8))
+
+
+@pytest.mark.parametrize("name", ["l1-wavelet", "total-variation"])
+def test_real_images_after_complex_ones(name, monkeypatch):
+    """sigpy's compiled threshold takes real numbers for complex ones from the first complex ones on."""
+    image = random(1, 1, SIZE, SIZE).real.float()
+    real = Task(Measurements(image, Identity(torch.zeros_like(image)), torch.zeros(1)), [0])
+    expected, threshold = solve(real, name, regularization=0.1, iterations=5), sigpy.thresh.soft_thresh
+    monkeypatch.setattr(sigpy.thresh, "soft_thresh", lambda lamda, x: threshold(lamda, x.astype(complex)))
+    torch.testing.assert_close(solve(real, name, regularization=0.1, iterations=5), expected)
