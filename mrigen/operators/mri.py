@@ -65,7 +65,7 @@ class MultiCoilMRI(LinearOperator):
         return self.maps.new_zeros(batch, 1, *self.maps.shape[-2:])
 
     def visible(self, x: Tensor) -> Tensor:
-        """X where a coil sees it, and 0 elsewhere."""
+        """What of x a coil sees, and 0 elsewhere."""
         return x * (self.maps != 0).any(1, keepdim=True)
 
     def conditioning(self) -> Tensor:

@@ -47,8 +47,8 @@ def distill(study: Study) -> None:
     loss = LOSSES.build(params.loss, objective=objective)
     shape = description.image_shape if store is None else store.image_shape
     score = None
-    if store is not None and params.selection.every_images is not None:
-        score = selection_score(params, store, study.extractor, recipe.seed, objective)
+    if params.selection.every_images is not None:
+        score = selection_score(params, study.store, study.extractor, recipe.seed, objective)
     fresh = partial(build.new_denoiser, description)
     folder = study.out / "student"
 

@@ -90,23 +90,22 @@ def at_step(some, step, action):
     some.step = stepped
 
 
+def interrupted(some, folder):
+    """Drive a job until a signal stops it; ``folder.json`` says where each process was then."""
+    try:
+        drive(some, folder, some.fabric, folder.name)
+    except Interrupted:
+        where = gathered(some.images)
+        if first():
+            folder.with_suffix(".json").write_text(json.dumps(where))
+
+
 def stop(folder):
     """SIGTERM to the second process alone, and to the first one while it measures; then SIGKILL."""
     some = job("teacher", "ddp")
     at_step(some, 2, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    try:
-        drive(some, folder / "stopped", some.fabric, "teacher")
-    except Interrupted:
-        where = gathered(some.images)
-        if first():
-            (folder / "stopped.json").write_text(json.dumps(where))
-    measured = job("student", "ddp", slow)
-    try:
-        drive(measured, folder / "measured", measured.fabric, "student")
-    except Interrupted:
-        where = gathered(measured.images)
-        if first():
-            (folder / "measured.json").write_text(json.dumps(where))
+    interrupted(some, folder / "stopped")
+    interrupted(job("student", "ddp", slow), folder / "measured")
     measured = job("student", "ddp")
     drive(measured, folder / "measured", measured.fabric, "student")
     if first():
