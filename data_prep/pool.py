@@ -8,13 +8,16 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -81,8 +84,8 @@ def run(function: Callable[[T], R], tasks: Sequence[T], jobs: int) -> Generator[
     Args:
         function: of a module's top level, so that another process can import it.
         tasks: picklable.
-        jobs: processes; with one the tasks run in this process. Every process computes with one
-            thread, so that sums are formed in the same order whatever ``jobs`` is.
+        jobs: processes, this one among them. Every process computes with one thread, so that sums are
+            formed in the same order whatever ``jobs`` is.
 
     Raises:
         UsageError: a process was killed, by the system for want of memory most likely.
@@ -92,11 +95,11 @@ def run(function: Callable[[T], R], tasks: Sequence[T], jobs: int) -> Generator[
             for task in tasks:
                 yield task, function(task)
         return
-    executor = ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("spawn"), initializer=_start)
+    others = min(jobs, len(tasks)) - 1
+    executor = ProcessPoolExecutor(others, mp_context=get_context("spawn"), initializer=_start)
     try:
-        pending = {executor.submit(function, task): task for task in tasks}
-        for future in as_completed(pending):
-            yield pending.pop(future), future.result()
+        with _one_thread():
+            yield from _share(function, tasks, executor, others)
     except BrokenProcessPool as error:
         raise UsageError(
             "a worker process was killed, for want of memory most likely; finished volumes are kept: "
@@ -104,6 +107,42 @@ def run(function: Callable[[T], R], tasks: Sequence[T], jobs: int) -> Generator[
         ) from error
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _share(
+    function: Callable[[T], R], tasks: Sequence[T], executor: ProcessPoolExecutor, others: int
+) -> Generator[tuple[T, R]]:
+    """Work in this process too, which has begun before the others have imported anything.
+
+    Each of the others is given a task at a time: what an executor has accepted cannot be taken back.
+    """
+    waiting = deque(tasks)
+    finished: SimpleQueue[tuple[T, Future[R]]] = SimpleQueue()
+
+    def next_task() -> list[T]:
+        try:
+            return [waiting.popleft()]
+        except IndexError:
+            return []
+
+    def give() -> None:
+        with suppress(RuntimeError):  # broken or shut down, which this process learns of by itself
+            for task in next_task():
+                executor.submit(function, task).add_done_callback(partial(take, task))
+
+    def take(task: T, future: Future[R]) -> None:
+        finished.put((task, future))
+        give()
+
+    for _ in range(others):
+        give()
+    for _ in tasks:
+        own = next_task() if finished.empty() else []
+        for task in own:
+            yield task, function(task)
+        if not own:
+            task, future = finished.get()
+            yield task, future.result()
 
 
 @contextmanager

@@ -23,11 +23,11 @@ it, from read-only and network file systems too.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import h5py
 import numpy as np
@@ -42,7 +42,7 @@ from mrigen.data.records import write_record
 from mrigen.data.volume_file import OpenVolumes
 from mrigen.errors import UsageError
 from mrigen.memory import available
-from mrigen.operators.base import Measurements, TensorRecord
+from mrigen.operators.base import Measurements, Operator, TensorRecord
 from mrigen.operators.masks import MASKS
 from mrigen.operators.mri import MRICorruption, MultiCoilMRI
 
@@ -101,6 +101,13 @@ class PackedSlices(TensorRecord):
     maps: Tensor
     mask: Tensor
     further: Tensor | None = None
+
+    def hide(self, further: Callable[[Operator], Operator]) -> PackedSlices:
+        """The same with Ã drawn for each A, unless there are further masks already."""
+        if self.further is not None:
+            return self
+        hidden = cast("MultiCoilMRI", further(MultiCoilMRI(self.maps, self.mask)))
+        return replace(self, further=hidden.mask)
 
     def unpack(self) -> Measurements:
         """Measurements on the device where the tensors are."""

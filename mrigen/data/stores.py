@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -14,12 +14,16 @@ from mrigen.data.image_store import ImageStore
 from mrigen.data.manifest import Manifest, data_kind
 from mrigen.data.mri_manifest import MRIManifest
 from mrigen.data.store import MeasurementStore
-from mrigen.operators.base import Measurements
+from mrigen.operators.base import Measurements, Operator
 from mrigen.operators.corruption import Corruption
 
 
 class Packed(Protocol):
     """A batch as it is stored, in tensors."""
+
+    def hide(self, further: Callable[[Operator], Operator]) -> Self:
+        """The same with Ã drawn for each A, unless the batch has further masks of its own."""
+        ...
 
     def to(self, *, device: torch.device, non_blocking: bool = False) -> Self:
         """The same on a device; ``non_blocking`` for pinned memory and work that is queued on the device."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mrigen.conventions import to_channels, to_complex
 from mrigen.diffusion.resample import affine
-from mrigen.operators.base import Measurements, mirrored
+from mrigen.operators.base import Measurements, mirrored, sent
 
 LABELS = 9
 SCALE = 0.2  # standard deviation of log2 of the scalings
@@ -42,13 +42,14 @@ class Augmentation:
         flips = self._flips(batch, generator)
         inverse, labels = self._geometry(batch, height, width, generator)
         channels = to_channels(images)
-        for axis, which in zip((-1, -2), flips.to(images.device), strict=True):
+        for axis, which in zip((-1, -2), sent(flips, images.device), strict=True):
             channels = mirrored(channels, which, axis)
         moved = labels.any(1)
         if bool(moved.any()):
-            rows = moved.nonzero().flatten().to(images.device)
-            channels = channels.index_copy(0, rows, affine(channels[rows], inverse[moved].to(channels)))
-        labels = torch.cat([flips.T, labels], 1).to(images.device)
+            rows = sent(moved.nonzero().flatten(), images.device)
+            turned = affine(channels[rows], sent(inverse[moved], images.device))
+            channels = channels.index_copy(0, rows, turned)
+        labels = sent(torch.cat([flips.T, labels], 1), images.device)
         return to_complex(channels) if images.is_complex() else channels, labels
 
     def mirror(self, batch: Measurements, generator: torch.Generator) -> Measurements:
@@ -59,13 +60,13 @@ class Augmentation:
         """
         flips = self._flips(len(batch), generator)
         y, operator, further = batch.y, batch.operator, batch.further
-        for axis, which in zip((-1, -2), flips.to(y.device), strict=True):
+        for axis, which in zip((-1, -2), sent(flips, y.device), strict=True):
             if further is not None:
                 _, further = further.mirror(y, which, axis)
             y, operator = operator.mirror(y, which, axis)
         labels = torch.zeros(len(batch), LABELS)
         labels[:, :2] = flips.T
-        return replace(batch, y=y, operator=operator, further=further, augment=labels.to(y.device))
+        return replace(batch, y=y, operator=operator, further=further, augment=sent(labels, y.device))
 
     def _flips(self, batch: int, generator: torch.Generator) -> Tensor:
         """Whether to mirror along x and y, bool (2, B)."""

@@ -6,6 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from mrigen.operators.base import sent
 from mrigen.registry import Params
 
 Positive = Annotated[float, Field(gt=0)]
@@ -23,10 +24,10 @@ class LogNormal(Params):
 
     def draw_below(self, top: Tensor, generator: torch.Generator) -> Tensor:
         """One level below each of ``top`` (B,), from the same law: (B,)."""
-        bound = torch.special.ndtr((top.double().cpu().log() - self.p_mean) / self.p_std)
-        share = torch.rand(len(top), dtype=torch.float64, generator=generator).clamp(min=1e-6)
+        bound = torch.special.ndtr((top.log() - self.p_mean) / self.p_std)
+        share = sent(torch.rand(len(top), generator=generator).clamp(min=1e-6), top.device)
         level: Tensor = (torch.special.ndtri(share * bound) * self.p_std + self.p_mean).exp()
-        return level.to(top)
+        return level.minimum(top)
 
 
 class Karras(Params):

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mrigen.errors import UsageError
+from mrigen.operators.base import sent
 
 # Low-pass filter of the least asymmetric orthonormal wavelet with six vanishing moments (Daubechies 1992).
 SYM6 = (
@@ -49,23 +50,23 @@ def affine(images: Tensor, inverse: Tensor) -> Tensor:
         [
             _fine_positions(width, images).expand(2 * height + 10, -1),
             _fine_positions(height, images)[:, None].expand(-1, 2 * width + 10),
-            torch.ones(2 * height + 10, 2 * width + 10).to(images),
+            images.new_ones(2 * height + 10, 2 * width + 10),
         ],
         -1,
     )
-    source = target @ inverse[:, None, :2].mT
-    grid = source / (1.5 * torch.tensor([width - 1, height - 1]).to(images))
+    x, y = (target @ inverse[:, None, :2].mT).unbind(-1)
+    grid = torch.stack([x / (1.5 * (width - 1)), y / (1.5 * (height - 1))], -1)
     moved = functional.grid_sample(fine, grid, "bilinear", "reflection", align_corners=True)
     return _downsample(_downsample(moved, -2), -1)
 
 
 def _fine_positions(size: int, like: Tensor) -> Tensor:
     """Centred positions, in pixels, of the upsampled samples that downsampling to ``size`` needs."""
-    return (torch.arange(2 * size + 10).to(like) - CENTRE - (size - 1)) / 2
+    return (torch.arange(2 * size + 10, dtype=like.dtype, device=like.device) - CENTRE - (size - 1)) / 2
 
 
 def _filter(axis: int, channels: int, like: Tensor) -> Tensor:
-    taps = torch.tensor(SYM6).to(like)
+    taps = sent(torch.tensor(SYM6, dtype=like.dtype), like.device)
     shape = (1, 1, 12, 1) if axis == -2 else (1, 1, 1, 12)
     return taps.reshape(shape).expand(channels, -1, -1, -1)
 

@@ -130,12 +130,18 @@ class TeacherJob(Job):
         return islice(later, 1, 1 + AHEAD)
 
     def _read(self, place: Place) -> Packed:
-        """What is stored of a micro-batch, in memory that the device can fetch it from."""
+        """What is stored of a micro-batch, in memory that the device can fetch it from.
+
+        Ã is drawn here, because A's masks would have to be read back from the device.
+        """
         number, index = place
         size = self.params.batch // self.params.micro_batches
         first = number * self.params.batch + index * size
         indices = sample_indices(len(self.store), self.seed, first, size)
-        packed = self.store.packed(indices, fixed_further=self.teacher.fixed_further)
+        packed: Packed = self.store.packed(indices, fixed_further=self.teacher.fixed_further)
+        if self.objective.shows_mask:
+            draws = seeds.generator(self.seed, "teacher-further", number, index)
+            packed = packed.hide(lambda A: self.objective.further(A, self.objective.corruption, draws))
         return packed.pin_memory() if self.fabric.device.type == "cuda" else packed
 
     def _batch(self, packed: Packed, generator: torch.Generator) -> Measurements:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -64,7 +65,18 @@ class _Gram(torch.autograd.Function):
 
 def _product(maps: Tensor, mask: Tensor, x: Tensor) -> Tensor:
     axes = (-1,) if mask.shape[-2] == 1 else fourier.PLANE
-    return (fourier.project(maps * x, mask, axes) * maps.conj()).sum(1, keepdim=True)
+    return _combine(maps, fourier.project(maps * x, mask, axes))
+
+
+def _combine(maps: Tensor, images: Tensor) -> Tensor:
+    """Σ_c conj(S_c) x_c."""
+    differentiable = torch.is_grad_enabled() and (maps.requires_grad or images.requires_grad)
+    if images.dtype == torch.complex64 and images.is_cuda and not differentiable and find_spec("triton"):
+        from mrigen.operators import fused
+
+        if fused.works(images.device):
+            return fused.combine(maps, images)
+    return (images * maps.conj()).sum(1, keepdim=True)
 
 
 def _tiles(maps: Tensor, *, by_rows: bool) -> Iterator[Tile]:

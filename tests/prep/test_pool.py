@@ -22,19 +22,51 @@ def test_one_job_runs_here_with_one_thread():
 
 
 def threads_and_process(task):
-    time.sleep(0.2)  # so that the other process gets the other task
+    time.sleep(0.2)  # so that no process gets all tasks
     return torch.get_num_threads(), os.getpid()
 
 
-def test_two_jobs_are_two_processes_with_one_thread_each():
-    found = dict(pool.run(threads_and_process, [1, 2], 2))
-    assert [threads for threads, _ in found.values()] == [1, 1]
-    assert os.getpid() not in {process for _, process in found.values()}
+def test_two_jobs_are_this_process_and_another_one_with_one_thread_each():
+    tasks = list(range(100))
+    found = []
+    for task, (threads, process) in pool.run(threads_and_process, tasks, 2):
+        assert threads == 1
+        found.append((task, process))
+        if len({process for _, process in found}) == 2:
+            break
+    assert os.getpid() in {process for _, process in found}
+
+
+def square(task):
+    return task**2
+
+
+def test_every_task_is_done_once():
+    found = list(pool.run(square, range(50), 3))
+    assert sorted(found) == [(task, task**2) for task in range(50)]
+
+
+def fail_at_two(task):
+    if task == 2:
+        raise IndexError(task)
+    return task
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_a_task_raises_is_raised_here(jobs):
+    with pytest.raises(IndexError, match="2"):
+        list(pool.run(fail_at_two, [2, 2, 2], jobs))
+
+
+def die_elsewhere(parent):
+    if os.getpid() != parent:
+        os._exit(9)
+    time.sleep(0.05)
 
 
 def test_a_killed_worker_is_named():
     with pytest.raises(UsageError, match="fewer --jobs"):
-        list(pool.run(os._exit, [9, 9], 2))
+        list(pool.run(die_elsewhere, [os.getpid()] * 2000, 2))
 
 
 def test_only_as_many_processes_as_are_worth_it():
