@@ -25,7 +25,7 @@ def write_images(path: Path, seeds: list[int], batches: Iterable[Tensor]) -> Non
             rows = batch.cpu().numpy()
             if "images" not in file:
                 shape = (len(seeds), *rows.shape[1:])
-                file.create_dataset("images", shape, rows.dtype, chunks=(1, *rows.shape[1:]))
+                file.create_dataset("images", shape, rows.dtype)
             file["images"][done : done + len(rows)] = rows
             done += len(rows)
         file["seeds"] = seeds

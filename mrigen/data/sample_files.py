@@ -83,7 +83,7 @@ def _npz(path: Path, seeds: list[int], read: Read) -> None:
         with archive.open(zipfile.ZipInfo(f"{key}.npy", EPOCH), "w", force_zip64=True) as file:
             npy.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
             for batch in chain([first], batches):
-                file.write(np.ascontiguousarray(rows(batch)).tobytes())
+                file.write(np.ascontiguousarray(rows(batch)).data)
         with archive.open(zipfile.ZipInfo("seeds.npy", EPOCH), "w") as file:
             npy.write_array(file, np.asarray(seeds, np.int64))
 

@@ -64,7 +64,7 @@ class Spool:
             for batch in batches:
                 if tuple(batch.shape[1:]) != self.shape:
                     raise ValueError(f"images are {tuple(batch.shape[1:])}, not {self.shape}")
-                file.write(np.ascontiguousarray(batch.cpu().numpy().astype(self._dtype)).tobytes())
+                file.write(np.ascontiguousarray(batch.cpu().numpy(), self._dtype).data)
                 file.flush()
                 os.fsync(file.fileno())
 
@@ -73,8 +73,9 @@ class Spool:
         with (self.folder / ROWS).open("rb") as file:
             for first in range(0, len(self), batch):
                 count = min(batch, len(self) - first)
-                rows = np.frombuffer(file.read(count * self._bytes), self._dtype)
-                yield torch.from_numpy(rows.reshape(count, *self.shape).copy())
+                rows = np.empty((count, *self.shape), self._dtype)
+                file.readinto(rows.data)
+                yield torch.from_numpy(rows)
 
     def remove(self) -> None:
         """Forget all images."""
