@@ -121,7 +121,11 @@ def plain_teacher(recipe: Recipe, store: Store, denoiser: NetworkDenoiser, devic
 
     def step(number: int) -> float:
         indices = sample_indices(len(store), SEED, number * params.batch, params.batch)
-        batch = store.measurements(indices).to(device=device)
+        batch = store.measurements(indices)
+        if objective.shows_mask:
+            draws = seeds.generator(SEED, "teacher-further", number, 0)
+            batch = batch.hide(lambda A: objective.further(A, objective.corruption, draws))
+        batch = batch.to(device=device)
         if augmentation is not None:
             batch = objective.augment(batch, augmentation, seeds.generator(SEED, "augment", number, 0))
         generator = seeds.generator(SEED, "teacher", number, 0)
