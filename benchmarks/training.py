@@ -45,9 +45,9 @@ from mrigen.engine.distillation import DistillJob
 from mrigen.engine.ema import RAMP
 from mrigen.engine.launch import open_device
 from mrigen.engine.loop import Job
-from mrigen.engine.memory import MMAP_THRESHOLD, TRIM_THRESHOLD, keep_freed
 from mrigen.engine.teacher import TeacherJob, sample_indices
 from mrigen.files import write_json
+from mrigen.memory import MMAP_THRESHOLD, TRIM_THRESHOLD, keep_freed
 from mrigen.networks.layers import Conv2d
 from mrigen.recipe.schema import Recipe
 from mrigen.recipe.study import Study
@@ -121,11 +121,7 @@ def plain_teacher(recipe: Recipe, store: Store, denoiser: NetworkDenoiser, devic
 
     def step(number: int) -> float:
         indices = sample_indices(len(store), SEED, number * params.batch, params.batch)
-        batch = store.measurements(indices)
-        if objective.shows_mask:
-            draws = seeds.generator(SEED, "teacher-further", number, 0)
-            batch = batch.hide(lambda A: objective.further(A, objective.corruption, draws))
-        batch = batch.to(device=device)
+        batch = store.measurements(indices).to(device=device)
         if augmentation is not None:
             batch = objective.augment(batch, augmentation, seeds.generator(SEED, "augment", number, 0))
         generator = seeds.generator(SEED, "teacher", number, 0)

@@ -102,7 +102,7 @@ def open_slices(scan: Scan) -> Iterator[ReadSlices]:
             with np.errstate(over="ignore"):
                 raw = raw.astype(np.complex64, copy=False)
             found = torch.from_numpy(raw.reshape(len(slices), scan.coils, scan.height, scan.width))
-            extremes = torch.stack(torch.view_as_real(found).flatten(1).aminmax(dim=1), 1)
+            extremes = torch.stack([torch.stack(torch.view_as_real(one).aminmax()) for one in found])
             finite = extremes.isfinite().all(1).tolist()
             if not all(finite):
                 bad = ", ".join(str(s) for s, good in zip(slices, finite, strict=True) if not good)

@@ -23,6 +23,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from mrigen.errors import UsageError
+from mrigen.memory import keep_freed
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -90,6 +91,7 @@ def run(function: Callable[[T], R], tasks: Sequence[T], jobs: int) -> Generator[
     Raises:
         UsageError: a process was killed, by the system for want of memory most likely.
     """
+    keep_freed(one_arena=True)
     if jobs == 1 or len(tasks) <= 1:
         with _one_thread():
             for task in tasks:
@@ -156,6 +158,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _start() -> None:
+    keep_freed(one_arena=True)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()

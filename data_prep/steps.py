@@ -33,7 +33,7 @@ def acs_scale(acs: Tensor) -> Tensor:
     Args:
         acs: k-space that is zero outside the fully sampled centre.
     """
-    image = fourier.ifft(acs).abs().square().sum(1).sqrt()
+    image = torch.view_as_real(fourier.ifft(acs)).square().sum((1, 4)).sqrt()
     return torch.from_numpy(np.quantile(image.flatten(1).numpy(), 0.99, axis=1).astype(np.float32))
 
 
@@ -57,18 +57,19 @@ def mismatch(kspace: Tensor, operator: MultiCoilMRI) -> Tensor:
     """
     residual = operator.adjoint(kspace)
     x = torch.zeros_like(residual)
-    direction, power = residual, _square(residual)
+    direction, power = residual, _inner(residual, residual)
     for _ in range(CG_STEPS):
         curved = operator.normal(direction)
-        curvature = (direction.conj() * curved).real.sum((1, 2, 3), keepdim=True)
+        curvature = _inner(direction, curved)
         step = torch.where(curvature > 0, power / curvature, 0)
         x = x + step * direction
         residual = residual - step * curved
-        before, power = power, _square(residual)
+        before, power = power, _inner(residual, residual)
         direction = residual + torch.where(before > 0, power / before, 0) * direction
-    left = _square(kspace - operator.forward(x)) / _square(kspace)
-    return left.sqrt().flatten()
+    rest = kspace - operator.forward(x)
+    return (_inner(rest, rest) / _inner(kspace, kspace)).sqrt().flatten()
 
 
-def _square(x: Tensor) -> Tensor:
-    return torch.view_as_real(x).square().sum((1, 2, 3, 4)).view(-1, 1, 1, 1)
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    """Re Σ conj(a) b of each slice, (n, 1, 1, 1)."""
+    return (torch.view_as_real(a) * torch.view_as_real(b)).sum((1, 2, 3, 4)).view(-1, 1, 1, 1)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -44,6 +45,12 @@ class PixelMatrices:
         order = torch.arange(1, count // 2 + 1, device=positions.device)
         return ((1 + 2 * (order * angle[..., None]).cos().sum(-1)) / count).float()
 
+    @cached_property
+    def _every_column(self) -> Tensor:
+        """Weights of all columns for real and imaginary parts, (F, 1, 2 W)."""
+        columns = torch.arange(self.width, device=self.samples.device)
+        return self.weights(self.width, columns).T.repeat_interleave(2, 1)[:, None]
+
     def rows(self, y: Tensor) -> Tensor:
         """G interpolated along y only: (B, len(y), F, C, C)."""
         return _contract(self.weights(self.height, y), self.samples, 1)
@@ -65,9 +72,8 @@ class PixelMatrices:
 
         Summing over the F samples and the coils at once makes it one matrix product per row.
         """
-        weights = self.weights(self.width, torch.arange(self.width, device=y.device)).T
         parts = torch.view_as_real(vectors).flatten(-2)
-        spread = parts[..., None, :, :] * weights.repeat_interleave(2, 1)[:, None]
+        spread = parts[..., None, :, :] * self._every_column
         spread = torch.view_as_complex(spread.unflatten(-1, (-1, 2))).flatten(-3, -2)
         return self.rows(y).transpose(2, 3).flatten(3)[:, :, None] @ spread
 

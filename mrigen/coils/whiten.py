@@ -40,7 +40,8 @@ def corner_noise(kspace: Tensor, size: int = 30) -> Tensor:
     height, width = (min(size, max(1, side // 8)) for side in kspace.shape[-2:])
     images = fourier.ifft_first(fourier.ifft_first(kspace, height, -2), width, -1)
     corner = images.movedim(-3, 0).flatten(1)
-    if corner.abs().square().mean() < ROUNDING**2 * kspace.abs().square().mean():
+    rms = [torch.linalg.vector_norm(torch.view_as_real(x)) / x.numel() ** 0.5 for x in (corner, kspace)]
+    if rms[0] < ROUNDING * rms[1]:
         raise UsageError("the image corner holds no noise: leave out whitening, noiseless data need none")
     return corner
 

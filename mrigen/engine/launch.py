@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Literal
 
+import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy, Strategy
@@ -53,6 +54,8 @@ def open_device(device: str, precision: str = "32-true", strategy: Spread = "ddp
             f"--device {device}: not available here{many} ({reason}); try --device cpu"
         ) from error
     use_network_precision(fabric)
+    if fabric.device.type == "cuda":
+        torch.backends.cudnn.benchmark = True  # the fastest kernels for a shape; runs may differ in last bits
     fabric.launch()
     return fabric
 

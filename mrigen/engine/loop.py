@@ -13,13 +13,13 @@ from torch import Tensor
 
 from mrigen.engine.guard import Guard
 from mrigen.engine.logs import Log, OpenLog, open_logs
-from mrigen.engine.memory import keep_freed
 from mrigen.engine.params import RunParams
 from mrigen.engine.processes import alone, any_of_each, watched
 from mrigen.engine.states import State, newest_state, read_state, remove_remains, save_state
 from mrigen.engine.stops import Interrupted, left_at_once, stop_requested
 from mrigen.errors import NonFiniteLossError
 from mrigen.files import locked
+from mrigen.memory import keep_freed
 from mrigen.progress import bar
 
 LOOK_SECONDS = 1.0

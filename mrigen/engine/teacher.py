@@ -109,9 +109,8 @@ class TeacherJob(Job):
 
     def _micro(self, number: int, share: Share) -> Tensor:
         index = share.index
-        packed = self._ahead.take((number, index), self._following(number, index))
+        packed, generator = self._ahead.take((number, index), self._following(number, index))
         batch = self._batch(packed, seeds.generator(self.seed, "augment", number, index))
-        generator = seeds.generator(self.seed, "teacher", number, index)
         with self.shares.collect(share, self.optimizer.module):
             with seeds.dropout_seed(self.seed, "teacher-dropout", number, index):
                 loss = self.objective(self.denoiser, batch, generator).mean()
@@ -129,8 +128,8 @@ class TeacherJob(Job):
         later = dropwhile(lambda place: place != (number, index), places)
         return islice(later, 1, 1 + AHEAD)
 
-    def _read(self, place: Place) -> Packed:
-        """What is stored of a micro-batch, in memory that the device can fetch it from.
+    def _read(self, place: Place) -> tuple[Packed, torch.Generator]:
+        """What is stored of a micro-batch, in memory that the device can fetch it from, and its randomness.
 
         Ã is drawn here, because A's masks would have to be read back from the device.
         """
@@ -139,10 +138,10 @@ class TeacherJob(Job):
         first = number * self.params.batch + index * size
         indices = sample_indices(len(self.store), self.seed, first, size)
         packed: Packed = self.store.packed(indices, fixed_further=self.teacher.fixed_further)
+        generator = seeds.generator(self.seed, "teacher", number, index)
         if self.objective.shows_mask:
-            draws = seeds.generator(self.seed, "teacher-further", number, index)
-            packed = packed.hide(lambda A: self.objective.further(A, self.objective.corruption, draws))
-        return packed.pin_memory() if self.fabric.device.type == "cuda" else packed
+            packed = packed.hide(lambda A: self.objective.further(A, self.objective.corruption, generator))
+        return packed.pin_memory() if self.fabric.device.type == "cuda" else packed, generator
 
     def _batch(self, packed: Packed, generator: torch.Generator) -> Measurements:
         """Measurements, put together on the device and augmented if the recipe says so.

@@ -17,12 +17,12 @@ from mrigen.engine.ema import EMA
 from mrigen.engine.guard import Guard
 from mrigen.engine.launch import open_device
 from mrigen.engine.loop import drive
-from mrigen.engine.memory import keep_freed
 from mrigen.engine.optimizers import Optimizer
 from mrigen.engine.params import OptimizerParams
 from mrigen.engine.shares import Share
 from mrigen.engine.teacher import sample_indices
 from mrigen.errors import NonFiniteLossError, UsageError
+from mrigen.memory import keep_freed
 from mrigen.networks.layers import Conv2d, GroupNorm
 
 CPU = torch.device("cpu")
