@@ -107,9 +107,9 @@ class StudentSampler:
             latents = [sent(z, device) for z in ahead.take(keys, batches[number + 1 : number + 3])]
             further = None
             if self._objective is not None and self._corruption is not None:
-                further = further_operators(self._objective, self._corruption, some).to(device=device)
+                further = further_operators(self._objective, self._corruption, some).sent(device)
             labels = seeded_labels(self._classes, some, self._label)
-            told = None if labels is None else labels.to(device)
+            told = None if labels is None else sent(labels, device)
             yield self._generator(latents[0], self._objective, further, told, latents[1:])
 
 
@@ -192,7 +192,7 @@ class SeededTeacher:
         self._denoiser, self._objective, self._corruption = denoiser, objective, corruption
         self._wanted, self._shape = wanted, shape
         self._device = next(denoiser.parameters()).device
-        self._labels = None if labels is None else labels.to(self._device)
+        self._labels = None if labels is None else sent(labels, self._device)
         self.floor = objective.floor
         self.predict = self._through()
 
@@ -230,7 +230,7 @@ class SeededTeacher:
     def _through(self, *purpose: int | str) -> Predict:
         """The estimate through the Ã that belong to a purpose."""
         drawn = further_operators(self._objective, self._corruption, self._wanted, *purpose)
-        further = drawn.to(device=self._device)
+        further = drawn.sent(self._device)
 
         def predict(x: Tensor, sigma: float) -> Tensor:
             levels = torch.full((len(x),), sigma, device=x.device)
