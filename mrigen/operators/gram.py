@@ -74,8 +74,9 @@ def _combine(maps: Tensor, images: Tensor) -> Tensor:
     if images.dtype == torch.complex64 and images.is_cuda and not differentiable and find_spec("triton"):
         from mrigen.operators import fused
 
-        if fused.works(images.device):
-            return fused.combine(maps, images)
+        with torch.cuda.device(images.device):
+            if fused.works(images.device):
+                return fused.combine(maps, images)
     return (images * maps.conj()).sum(1, keepdim=True)
 
 
