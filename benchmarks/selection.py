@@ -176,6 +176,7 @@ def table(found: dict[str, Any]) -> str:
 def draw(found: dict[str, Any], path: Path) -> None:
     """Distances against images seen with the teacher's level; proximal against true distance."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import StrMethodFormatter
 
     from mrigen.report.figures import save
 
@@ -190,8 +191,10 @@ def draw(found: dict[str, Any], path: Path) -> None:
     left.axhline(found["teacher"], color="k", ls="--", label="teacher, true")
     left.plot(picked["images"], picked["true"], "r*", ms=12, label="picked")
     left.set(xlabel="training images of the student", ylabel="Fréchet distance")
-    left.legend(loc="center right")
+    left.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     right.loglog([r["proximal"] for r in rows], [r["true"] for r in rows], "o")
+    for axis in (right.xaxis, right.yaxis):
+        axis.set_minor_formatter(StrMethodFormatter("{x:g}"))
     right.plot(picked["proximal"], picked["true"], "r*", ms=12)
     right.set(
         xlabel="proximal distance",
