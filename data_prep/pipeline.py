@@ -30,8 +30,8 @@ from .options import Options, choose_slices
 from .overlap import ahead
 from .sampling import Sampling
 
-CHUNK_BYTES = 64 << 20
-PROBED_SLICES = 16
+CHUNK_BYTES = 32 << 20
+PROBED_SLICES, PROBED_BYTES = 16, 64 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,7 @@ class Pipeline:
         """
         shape = prepared_shape(scan, options)
         slices = choose_slices(options.slices, scan.slices)
-        probed = max(1, min(PROBED_SLICES, CHUNK_BYTES // scan.slice_bytes))
+        probed = max(1, min(PROBED_SLICES, PROBED_BYTES // scan.slice_bytes))
         probe = read(slices[:: -(-len(slices) // probed)])
         padding = scan.header.acquired_lines(scan.width)
         random = partial(generator, options.seed, scan.path.stem)
