@@ -66,9 +66,7 @@ def combine(maps: Tensor, images: Tensor) -> Tensor:
 
 @cache
 def works(device: torch.device) -> bool:
-    """Whether ``combine`` runs on a device: Triton needs a C compiler and Python's headers beside the GPU."""
-    if device.type != "cuda":
-        return False
+    """Whether ``combine`` runs on a GPU: Triton needs a C compiler and Python's headers beside it."""
     ones = torch.ones(1, 2, 1, 1, dtype=torch.complex64, device=device)
     try:
         return bool((combine(ones, ones) == 2).all())

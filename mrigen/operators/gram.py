@@ -69,9 +69,9 @@ def _product(maps: Tensor, mask: Tensor, x: Tensor) -> Tensor:
 
 
 def _combine(maps: Tensor, images: Tensor) -> Tensor:
-    """Σ_c conj(S_c) x_c."""
-    differentiable = torch.is_grad_enabled() and (maps.requires_grad or images.requires_grad)
-    if images.dtype == torch.complex64 and images.is_cuda and not differentiable and find_spec("triton"):
+    """Σ_c conj(S_c) x_c; on GPUs in one pass where no gradient is wanted of it."""
+    fusible = images.is_cuda and images.dtype == torch.complex64 and not torch.is_grad_enabled()
+    if fusible and find_spec("triton"):
         from mrigen.operators import fused
 
         with torch.cuda.device(images.device):

@@ -88,16 +88,16 @@ def test_a_teacher_reads_nothing_from_the_device(case):
     assert (away.shape, away.dtype) == (here.shape, here.dtype)
 
 
+@pytest.mark.parametrize("case", ["mri", "inpainting", "lines", "noisy inpainting"], indirect=True)
 def test_further_masks_are_part_of_the_masks(case):
-    objective, packed = case
-    if objective.shows_mask:
-        batch = packed.unpack()
-        x = randn_like(batch.operator.zero_image(), drawn(7))
-        hidden, seen = batch.further.normal(x), batch.operator.normal(x)
-        shown = batch.further.conditioning() > 0
-        assert (batch.operator.conditioning()[shown] == 1).all()
-        assert not torch.equal(hidden, seen)
-        assert packed.hide(None) is packed  # drawn once
+    _, packed = case
+    batch = packed.unpack()
+    x = randn_like(batch.operator.zero_image(), drawn(7))
+    hidden, seen = batch.further.normal(x), batch.operator.normal(x)
+    shown = batch.further.conditioning() > 0
+    assert (batch.operator.conditioning()[shown] == 1).all()
+    assert not torch.equal(hidden, seen)
+    assert packed.hide(None) is packed  # drawn once
 
 
 @needs_gpu
