@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mrigen.engine.guard import Guard
-from mrigen.engine.sharding import whole
+from mrigen.engine.sharding import whole_parameters
 
 RAMP = 0.05
 
@@ -39,7 +39,7 @@ class EMA:
         """
         weight = 1 - 0.5 ** (batch / max(min(self.halflife, RAMP * images), 1e-8))
         mine: list[Tensor] = list(self.module.parameters())
-        theirs = [whole(p) for p in module.parameters()]
+        theirs = whole_parameters(module)
         if guard is None or guard.immediate:
             torch._foreach_lerp_(mine, theirs, weight)
         else:

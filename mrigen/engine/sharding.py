@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+from torch.nn.functional import pad
 
 from mrigen.engine.processes import first
 
@@ -42,13 +43,42 @@ def is_sharded(module: nn.Module) -> bool:
 
 def whole(tensor: Tensor) -> Tensor:
     """All of a tensor, in every process; every process has to ask."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    if not isinstance(tensor, DTensor):
+        return tensor
+    if tensor.placements == (Shard(0),):
+        return _gathered([tensor])[0]
+    return tensor.full_tensor()  # each process has a share of the value: a norm
+
+
+def whole_parameters(module: nn.Module) -> list[Tensor]:
+    """All of every parameter, in every process, from one exchange; every process has to ask."""
+    parameters: list[Any] = list(module.parameters())
+    return _gathered(parameters) if is_sharded(module) else parameters
+
+
+@torch.no_grad()
+def _gathered(tensors: list[DTensor]) -> list[Tensor]:
+    """Tensors of which each process has as many rows, rounded up, the last ones fewer or none.
+
+    ``DTensor.full_tensor`` would be one line, and ends a process now and then: when two of torch's threads
+    (gloo, torch 2.15) finish at once, both free the long name of its collective.
+    """
+    mesh = tensors[0].device_mesh
+    sizes = [-(-len(tensor) // mesh.size()) * (tensor.numel() // len(tensor)) for tensor in tensors]
+    rows = [tensor.to_local().flatten() for tensor in tensors]
+    mine = torch.cat([pad(row, (0, size - len(row))) for row, size in zip(rows, sizes, strict=True)])
+    all_rows = mine.new_empty(mesh.size() * len(mine))
+    distributed.all_gather_into_tensor(all_rows, mine, group=mesh.get_group())
+    return [
+        part.flatten()[: tensor.numel()].view(tensor.shape).to(tensor.dtype)
+        for part, tensor in zip(all_rows.view(mesh.size(), -1).split(sizes, dim=1), tensors, strict=True)
+    ]
 
 
 def whole_state(state: Any) -> Any:
     """A state with whole tensors on the first process; the others' is nothing to keep."""
     if isinstance(state, DTensor):
-        full = state.full_tensor()
+        full = whole(state)
         return full.cpu() if first() else None
     if isinstance(state, Mapping):
         return {key: whole_state(value) for key, value in state.items()}

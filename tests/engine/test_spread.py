@@ -74,6 +74,12 @@ def test_one_process_continues_what_two_had_in_parts(spread, alone, tmp_path, na
     assert (weights(some) - expected).norm() < 1e-4 * expected.norm()
 
 
+def test_parts_of_uneven_sizes_are_put_together(spread):
+    folder, run = spread
+    assert (folder / "whole_again.json").is_file(), run.stderr
+    assert json.loads((folder / "whole_again.json").read_text()) == [[True] * 4] * 2
+
+
 def test_a_signal_to_one_stops_all_and_a_death_ends_all(spread):
     """Both stop after the same step; after a later death the other one says so, and the state goes on."""
     folder, run = spread
