@@ -13,6 +13,7 @@ from mrigen.engine.ema import EMA
 from mrigen.engine.guard import Guard
 from mrigen.engine.params import SelectionParams
 from mrigen.engine.processes import alone, first
+from mrigen.engine.sharding import whole_parameters
 from mrigen.engine.states import State
 from mrigen.engine.stops import Interrupted, left_at_once
 
@@ -53,8 +54,9 @@ class Averages:
 
     def update(self, module: nn.Module, images: int, batch: int, guard: Guard | None = None) -> None:
         """Average the weights in."""
+        weights = whole_parameters(module)
         for average in self.averages:
-            average.update(module, images, batch, guard)
+            average.update(module, images, batch, guard, weights)
 
     def due(self, images: int, batch: int) -> bool:
         """Whether the last ``batch`` of ``images`` images asks for a measurement that was not made yet."""

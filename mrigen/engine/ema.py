@@ -28,7 +28,14 @@ class EMA:
         self.halflife = halflife
 
     @torch.no_grad()
-    def update(self, module: nn.Module, images: int, batch: int, guard: Guard | None = None) -> None:
+    def update(
+        self,
+        module: nn.Module,
+        images: int,
+        batch: int,
+        guard: Guard | None = None,
+        weights: list[Tensor] | None = None,
+    ) -> None:
         """Average in the weights after a step that brought the count to ``images``.
 
         Args:
@@ -36,10 +43,11 @@ class EMA:
             images: count.
             batch: images of the step.
             guard: nothing is averaged any more once its flag is up.
+            weights: ``whole_parameters`` of the module, for several averages of it.
         """
         weight = 1 - 0.5 ** (batch / max(min(self.halflife, RAMP * images), 1e-8))
         mine: list[Tensor] = list(self.module.parameters())
-        theirs = whole_parameters(module)
+        theirs = whole_parameters(module) if weights is None else weights
         if guard is None or guard.immediate:
             torch._foreach_lerp_(mine, theirs, weight)
         else:

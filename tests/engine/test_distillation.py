@@ -184,6 +184,20 @@ def test_averages_of_several_halflives_from_one_run():
     assert described["images"] == 100 * (10 + row)
 
 
+def test_several_averages_gather_the_weights_once(monkeypatch):
+    """Under FSDP that is an exchange of the whole network."""
+    module, asked = Numbers(1), []
+
+    def gather(of):
+        asked.append(of)
+        return list(of.parameters())
+
+    for place in ("averages", "ema"):
+        monkeypatch.setattr(f"mrigen.engine.{place}.whole_parameters", gather)
+    Averages(Numbers(0), (2.0, 30.0, 100.0), SelectionParams(), None).update(module, 100, 100)
+    assert asked == [module]
+
+
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
 def test_a_metric_that_is_no_number_ends_the_run(broken):
     values = iter([2.0, broken])
