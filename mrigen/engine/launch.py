@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import Literal
 
 import torch
@@ -63,5 +64,7 @@ def open_device(device: str, precision: str = "32-true", strategy: Spread = "ddp
 def _strategy(name: Spread) -> Strategy:
     if name == "fsdp":
         return ModelParallelStrategy(shard, data_parallel_size=ranks.world_size(), tensor_parallel_size=1)
-    # Buffers are constants here; broadcasting them would make every forward pass a meeting.
+    # Buffers are constants here; broadcasting them would make every forward pass a meeting. The option that
+    # torch 2.15 recommends instead is not in every torch that mrigen runs with.
+    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
     return DDPStrategy(broadcast_buffers=False)

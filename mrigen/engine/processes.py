@@ -7,6 +7,7 @@ process has to make the same calls in the same order.
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -117,4 +118,15 @@ def _together() -> bool:
 
 @cache
 def _group() -> Any:
+    atexit.register(_leave)
     return distributed.new_group(backend="gloo", timeout=PATIENCE)
+
+
+def _leave() -> None:
+    """End the group's threads while Python still runs.
+
+    Gloo (torch 2.15) may free the tensors of a collective after its caller goes on; a thread that does so
+    while the interpreter ends aborts the process, whose work is done, with SIGABRT.
+    """
+    distributed.destroy_process_group()
+    _group.cache_clear()  # the last reference, which waits for the threads
