@@ -128,5 +128,6 @@ def _leave() -> None:
     Gloo (torch 2.15) may free the tensors of a collective after its caller goes on; a thread that does so
     while the interpreter ends aborts the process, whose work is done, with SIGABRT.
     """
-    distributed.destroy_process_group()
+    if distributed.is_initialized():  # a script may have left already
+        distributed.destroy_process_group()
     _group.cache_clear()  # the last reference, which waits for the threads
