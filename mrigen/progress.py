@@ -109,7 +109,7 @@ def _lines(console: Console, description: str, total: int, unit: str, done: int)
             shown = tenth
             seconds = time.monotonic() - start
             rate = (finished - done) / max(seconds, 1e-9)
-            left = (total - finished) / rate
+            left = max(total - finished, 0) / rate  # the last batch may be more than what was missing
             line = f"{description}: {finished}/{total} {unit}, {rate:.3g} {unit}/s, {left:.0f} s left {note}"
             console.print(one_line(line.rstrip()), highlight=False, markup=False)
 

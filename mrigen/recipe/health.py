@@ -37,12 +37,16 @@ def environment() -> dict[str, str]:
 
 
 def devices() -> dict[str, str]:
-    """Processors and accelerators that the networks can run on, with their memory."""
+    """Processors and accelerators that the networks can run on, with their memory.
+
+    Threads that share cores with busy programs wait for each other: one thread per core that is free.
+    """
     import torch
 
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = {"cpu": f"{cores} cores, {torch.get_num_threads()} threads, {pages / GIB:.1f} GiB"}
+    busy = f", {os.getloadavg()[0]:.1f} busy in the last minute" if hasattr(os, "getloadavg") else ""
+    found = {"cpu": f"{cores} cores{busy}, {torch.get_num_threads()} threads, {pages / GIB:.1f} GiB"}
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
         free = torch.cuda.mem_get_info(index)[0]
