@@ -146,7 +146,7 @@ def go_on(folder):
 
 
 def note_threads(path):
-    """Names of the threads of gloo that run when Python has done all that it does at its end."""
+    """Names of gloo's threads (on Linux) when Python has done all that it does at its end."""
     gc.collect()
     names = [task.read_text().strip() for task in Path("/proc/self/task").glob("*/comm")]
     path.write_text(json.dumps([name for name in names if "gloo" in name]))

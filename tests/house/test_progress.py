@@ -9,7 +9,7 @@ from mrigen.progress import bar, counted, track
 
 @pytest.fixture
 def lines(capsys):
-    """Functions that return what has been said since, as (finished, total, seconds left, note)."""
+    """A function: what has been said since its last call, as (finished, total, seconds left, note)."""
 
     def said():
         shape = r"work: (\d+)/(\d+) it, \S+ it/s, (-?\d+) s left ?(.*)"
