@@ -40,9 +40,9 @@ from scipy import ndimage
 from torch import Tensor
 
 from mrigen.coils.espirit import espirit
-from mrigen.data_prep.anatomy import load
 from mrigen.engine.launch import open_device
 from mrigen.operators import fourier
+from mrigen.prep.anatomy import load
 
 CPU = torch.device("cpu")
 SIGPY = {"thresh": 0.02, "crop": 0.95}

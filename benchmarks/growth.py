@@ -28,14 +28,14 @@ from rich.console import Console
 from mrigen import recipe as recipes
 from mrigen.coils.espirit import espirit as maps_of
 from mrigen.data.stores import open_store
-from mrigen.data_prep import anatomy, job
-from mrigen.data_prep.options import Options
-from mrigen.data_prep.simulate import Simulation
 from mrigen.engine import build
 from mrigen.engine.launch import open_device
 from mrigen.engine.teacher import TeacherJob, sample_indices
 from mrigen.files import write_json
 from mrigen.operators.mri import MultiCoilMRI
+from mrigen.prep import anatomy, job
+from mrigen.prep.options import Options
+from mrigen.prep.simulate import Simulation
 from mrigen.recipe.study import Study
 
 COILS = (4, 8, 16, 32)

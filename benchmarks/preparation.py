@@ -30,10 +30,10 @@ import torch
 from benchmarks.espirit import machine
 from benchmarks.process_tree import Cost, measure
 
-from mrigen.data_prep import anatomy, job
-from mrigen.data_prep.options import Options
-from mrigen.data_prep.simulate import Simulation
-from mrigen.data_prep.simulate_job import simulate
+from mrigen.prep import anatomy, job
+from mrigen.prep.options import Options
+from mrigen.prep.simulate import Simulation
+from mrigen.prep.simulate_job import simulate
 
 ACCELERATION = 4
 ACS_LINES = 24

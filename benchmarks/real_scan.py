@@ -28,11 +28,11 @@ from torch import Tensor
 import mrigen
 from mrigen import recipe as recipes
 from mrigen import seeds
-from mrigen.data_prep.options import Options
 from mrigen.errors import UsageError
 from mrigen.files import write_json
 from mrigen.metrics.pictures import magnitude_window
 from mrigen.operators import fourier
+from mrigen.prep.options import Options
 from mrigen.recipe.study import Study
 from mrigen.reconstruction.job import Request, reconstruct
 from mrigen.reconstruction.scans import read_array

@@ -31,9 +31,9 @@ from benchmarks.perception import Distance, perception
 from torch import Tensor
 
 from mrigen.cli.main import run
-from mrigen.data_prep.options import Options
 from mrigen.inverse import SOLVERS
 from mrigen.metrics.reconstruction import volume_errors
+from mrigen.prep.options import Options
 from mrigen.reconstruction.job import Request, solve_batch
 from mrigen.reconstruction.models import load_prior
 from mrigen.reconstruction.scans import ScanSource

@@ -130,31 +130,33 @@ def prep_fastmri(
     from pydantic import ValidationError
     from rich.console import Console
 
-    from mrigen.data_prep import job, preview, summary
-    from mrigen.data_prep.options import Options
     from mrigen.errors import UsageError
+    from mrigen.prep import job, preview, summary
+    from mrigen.prep.options import Options
     from mrigen.registry import describe
 
     try:
-        options = Options(
-            acceleration=acceleration,
-            mask=mask,
-            acs_lines=acs_lines,
-            center_fraction=center_fraction,
-            fixed_further=fixed_further,
-            virtual_coils=virtual_coils,
-            maps_from=maps_from,
-            kernel_width=kernel_width,
-            calib_readout=calib_readout,
-            espirit_threshold=espirit_threshold,
-            espirit_crop=espirit_crop,
-            noise_whitening=noise_whitening,
-            crop=crop,
-            remove_oversampling=remove_oversampling,
-            slices=slices,
-            split=split,
-            only_size=only_size,
-            seed=seed,
+        options = Options.model_validate(
+            {
+                "acceleration": acceleration,
+                "mask": mask,
+                "acs_lines": acs_lines,
+                "center_fraction": center_fraction,
+                "fixed_further": fixed_further,
+                "virtual_coils": virtual_coils,
+                "maps_from": maps_from,
+                "kernel_width": kernel_width,
+                "calib_readout": calib_readout,
+                "espirit_threshold": espirit_threshold,
+                "espirit_crop": espirit_crop,
+                "noise_whitening": noise_whitening,
+                "crop": crop,
+                "remove_oversampling": remove_oversampling,
+                "slices": slices,
+                "split": split,
+                "only_size": only_size,
+                "seed": seed,
+            }
         )
     except ValidationError as error:
         raise UsageError(f"mrigen prep-fastmri: {describe(error)}") from error

@@ -128,9 +128,9 @@ def reconstruct(
     """
     from pydantic import ValidationError
 
-    from mrigen.data_prep.options import Options
     from mrigen.engine.launch import open_device
     from mrigen.errors import UsageError
+    from mrigen.prep.options import Options
     from mrigen.reconstruction import job
     from mrigen.registry import describe
 

@@ -64,10 +64,10 @@ def simulate(
     """
     from pydantic import ValidationError
 
-    from mrigen.data_prep import anatomy as head
-    from mrigen.data_prep.simulate import Simulation
-    from mrigen.data_prep.simulate_job import simulate as run
     from mrigen.errors import UsageError
+    from mrigen.prep import anatomy as head
+    from mrigen.prep.simulate import Simulation
+    from mrigen.prep.simulate_job import simulate as run
     from mrigen.registry import describe
 
     head.load(anatomy)

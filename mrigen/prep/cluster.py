@@ -30,8 +30,7 @@ from distributed import Client, Future, KilledWorker, LocalCluster
 import mrigen
 from mrigen.errors import UsageError
 from mrigen.files import scratch
-
-from .pool import Work, processes
+from mrigen.prep.pool import Work, processes
 
 LOCAL = "local"
 HERE = "127.0.0.1"

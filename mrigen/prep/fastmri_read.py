@@ -16,8 +16,7 @@ from torch import Tensor
 
 from mrigen import hdf5
 from mrigen.errors import UsageError
-
-from . import ismrmrd
+from mrigen.prep import ismrmrd
 
 MAX_SLICE_BYTES = 1 << 30
 MAX_COMPRESSION = 4096

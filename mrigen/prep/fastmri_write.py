@@ -10,8 +10,7 @@ from torch import Tensor
 
 from mrigen import hdf5
 from mrigen.operators import fourier
-
-from .ismrmrd import Header, write
+from mrigen.prep.ismrmrd import Header, write
 
 
 def write_volume(

@@ -10,9 +10,8 @@ from PIL import Image
 from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor
 
+from mrigen.prep.pixels import BYTE, ImageError, Picture
 from mrigen.registry import Params
-
-from .pixels import BYTE, ImageError, Picture
 
 CELEBA = 140
 MAX_SIZE = 4096

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrigen.errors import UsageError
-
-from .image_set import ArraySet, Item
+from mrigen.prep.image_set import ArraySet, Item
 
 DIGITS_PEAK = 16.0
 SHAPES, SIDE = 256, 64

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from mrigen.errors import UsageError
 from mrigen.pickles.machine import Machine
 from mrigen.pickles.plain import Budget, Builder, MalformedError, Record
-
-from .image_set import ArraySet, Item, read_limited
-from .pixels import ImageError
+from mrigen.prep.image_set import ArraySet, Item, read_limited
+from mrigen.prep.pixels import ImageError
 
 BATCHES = {**{f"data_batch_{i}": "train" for i in range(1, 6)}, "test_batch": "test"}
 SIDE, COLOURS, CLASSES = 32, 3, 10

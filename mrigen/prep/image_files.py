@@ -13,9 +13,8 @@ from typing import Any, ClassVar
 
 from mrigen.errors import UsageError
 from mrigen.pickles.plain import printable
-
-from .image_set import ImageSet, Item, Label, read_limited, with_labels, with_parts
-from .pixels import MAX_FILE_BYTES, ImageError, is_image
+from mrigen.prep.image_set import ImageSet, Item, Label, read_limited, with_labels, with_parts
+from mrigen.prep.pixels import MAX_FILE_BYTES, ImageError, is_image
 
 LABELS = "dataset.json"
 FULL_LABELS = 1 << 28

@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrigen.errors import UsageError
-
-from .image_set import ArraySet, Item
-from .pixels import MAX_PIXELS
+from mrigen.prep.image_set import ArraySet, Item
+from mrigen.prep.pixels import MAX_PIXELS
 
 BYTES = 0x08
 PARTS = {"train": "train", "t10k": "test"}

@@ -19,17 +19,16 @@ from mrigen.data.shards import map_shard, rows
 from mrigen.errors import UsageError
 from mrigen.operators.corruption import make_corruption
 from mrigen.operators.noise import Noise
+from mrigen.prep.folder import exclusive, explain_full_disk, refuse_other_parameters
+from mrigen.prep.image_options import ImageOptions
+from mrigen.prep.image_set import ImageSet, Item
+from mrigen.prep.image_shard import Shape, Task, fixed_image, prepare
+from mrigen.prep.image_sources import open_set
+from mrigen.prep.pixels import ImageError
+from mrigen.prep.pool import Work, Workers
+from mrigen.prep.split import require_parts
+from mrigen.prep.workers import choose
 from mrigen.progress import bar
-
-from .folder import exclusive, explain_full_disk, refuse_other_parameters
-from .image_options import ImageOptions
-from .image_set import ImageSet, Item
-from .image_shard import Shape, Task, fixed_image, prepare
-from .image_sources import open_set
-from .pixels import ImageError
-from .pool import Work, Workers
-from .split import require_parts
-from .workers import choose
 
 SHARD_BYTES = 1 << 26
 ESTIMATED_FROM = 1000

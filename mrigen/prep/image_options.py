@@ -9,10 +9,9 @@ from pydantic import AfterValidator, Field, model_validator
 from mrigen.errors import UsageError
 from mrigen.operators.corruption import freeze
 from mrigen.operators.noise import UNKNOWN, Noise, parse_noise
-
-from .geometry import Geometry
-from .image_set import Item
-from .split import Split, part_of
+from mrigen.prep.geometry import Geometry
+from mrigen.prep.image_set import Item
+from mrigen.prep.split import Split, part_of
 
 
 def _noise(value: Any) -> Any:

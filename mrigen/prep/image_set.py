@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from mrigen.errors import UsageError
 from mrigen.files import CHUNK, sha256
-
-from .pixels import MAX_FILE_BYTES, ImageError, Picture, decode
+from mrigen.prep.pixels import MAX_FILE_BYTES, ImageError, Picture, decode
 
 Label = int | tuple[float, ...]
 PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}

@@ -18,12 +18,11 @@ from mrigen.data.tensors import tensors_of, varying
 from mrigen.operators.base import Operator
 from mrigen.operators.corruption import ImageCorruption, make_corruption
 from mrigen.operators.noise import Noise
+from mrigen.prep.geometry import byte_values, tensor
+from mrigen.prep.image_options import ImageOptions
+from mrigen.prep.image_set import ImageSet
+from mrigen.prep.pixels import ImageError
 from mrigen.seeds import generator
-
-from .geometry import byte_values, tensor
-from .image_options import ImageOptions
-from .image_set import ImageSet
-from .pixels import ImageError
 
 Shape = tuple[int, int, int]
 

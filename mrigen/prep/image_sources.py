@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from mrigen.errors import UsageError
-
-from . import image_cifar, image_idx
-from .image_builtin import BUILT_IN
-from .image_files import FolderSet, ZipSet
-from .image_set import ImageSet
+from mrigen.prep import image_cifar, image_idx
+from mrigen.prep.image_builtin import BUILT_IN
+from mrigen.prep.image_files import FolderSet, ZipSet
+from mrigen.prep.image_set import ImageSet
 
 
 def open_set(source: str, *, labels: bool = False) -> ImageSet:

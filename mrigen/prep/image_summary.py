@@ -13,10 +13,9 @@ from mrigen.data.image_manifest import ImageManifest
 from mrigen.data.image_store import ImageStore
 from mrigen.files import atomic
 from mrigen.operators.corruption import CHECKSUMS
-
-from .edm_zip import to_bytes
-from .image_job import ImageReport
-from .tables import show_failures, show_notes, show_store
+from mrigen.prep.edm_zip import to_bytes
+from mrigen.prep.image_job import ImageReport
+from mrigen.prep.tables import show_failures, show_notes, show_store
 
 NAME = "preview.png"
 SHOWN, COLUMNS = 32, 8

@@ -13,22 +13,21 @@ from mrigen.data.mri_manifest import MRIManifest, Volume, VolumeRecord
 from mrigen.data.records import read_record
 from mrigen.errors import UsageError
 from mrigen.operators.masks import MASKS
-from mrigen.progress import bar
-
-from .fastmri_read import Scan, inspect
-from .folder import exclusive, explain_full_disk, refuse_other_parameters
-from .options import Options, choose_slices
-from .pipeline import prepared_shape
-from .pool import Work, Workers
-from .sources import (
+from mrigen.prep.fastmri_read import Scan, inspect
+from mrigen.prep.folder import exclusive, explain_full_disk, refuse_other_parameters
+from mrigen.prep.options import Options, choose_slices
+from mrigen.prep.pipeline import prepared_shape
+from mrigen.prep.pool import Work, Workers
+from mrigen.prep.sources import (
     discover,
     require_lines,
     require_one_size,
     undersampled,
 )
-from .split import require_parts
-from .volume import Task, prepare
-from .workers import choose
+from mrigen.prep.split import require_parts
+from mrigen.prep.volume import Task, prepare
+from mrigen.prep.workers import choose
+from mrigen.progress import bar
 
 LEAK = "coil maps were computed from fully sampled k-space (--maps-from full)"
 

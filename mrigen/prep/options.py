@@ -8,9 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from mrigen.errors import UsageError
+from mrigen.prep.split import Split, part_of
 from mrigen.registry import Params
-
-from .split import Split, part_of
 
 SIZE = re.compile(r"(?:(\d+)x)?(\d+)x(\d+)")
 

@@ -22,13 +22,12 @@ from mrigen.coils.whiten import corner_noise, whiten, whitening_matrix
 from mrigen.errors import UsageError
 from mrigen.operators import MultiCoilMRI, fourier
 from mrigen.operators.masks import MASKS
+from mrigen.prep import sampling, steps
+from mrigen.prep.fastmri_read import ReadSlices, Scan
+from mrigen.prep.options import Options, choose_slices
+from mrigen.prep.overlap import ahead
+from mrigen.prep.sampling import Sampling
 from mrigen.seeds import generator
-
-from . import sampling, steps
-from .fastmri_read import ReadSlices, Scan
-from .options import Options, choose_slices
-from .overlap import ahead
-from .sampling import Sampling
 
 CHUNK_BYTES = 32 << 20
 PROBED_SLICES, PROBED_BYTES = 16, 64 << 20

@@ -14,11 +14,10 @@ from torch import Tensor
 
 from mrigen.errors import UsageError
 from mrigen.operators import fourier
+from mrigen.prep import coil_array
+from mrigen.prep.anatomy import Anatomy, Splines
 from mrigen.registry import Params
 from mrigen.seeds import generator
-
-from . import coil_array
-from .anatomy import Anatomy, Splines
 
 AMPLITUDE = 1e-3
 MARGIN = 1.2

@@ -11,11 +11,10 @@ from typing import Any
 
 from mrigen import hdf5
 from mrigen.errors import UsageError
+from mrigen.prep import anatomy, fastmri_write, ismrmrd, pool
+from mrigen.prep.folder import exclusive, explain_full_disk, refuse_other_parameters
+from mrigen.prep.simulate import Scanner, Simulation
 from mrigen.progress import bar
-
-from . import anatomy, fastmri_write, ismrmrd, pool
-from .folder import exclusive, explain_full_disk, refuse_other_parameters
-from .simulate import Scanner, Simulation
 
 PARAMETER = "mrigen_simulation"
 ACQUISITION = "AXT1"

@@ -9,11 +9,10 @@ from pathlib import Path
 from mrigen.data.mri_manifest import Volume
 from mrigen.errors import UsageError
 from mrigen.operators.masks import MASKS
-
-from .fastmri_read import Scan
-from .options import Options
-from .pipeline import prepared_shape
-from .sampling import after_crop, between
+from mrigen.prep.fastmri_read import Scan
+from mrigen.prep.options import Options
+from mrigen.prep.pipeline import prepared_shape
+from mrigen.prep.sampling import after_crop, between
 
 
 def discover(sources: Iterable[Path], outputs: Iterable[Path]) -> list[Path]:

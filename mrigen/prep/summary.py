@@ -9,9 +9,8 @@ from statistics import median
 from rich.console import Console
 
 from mrigen.data.mri_manifest import MRIManifest
-
-from .job import Report
-from .tables import show_failures, show_notes, show_store
+from mrigen.prep.job import Report
+from mrigen.prep.tables import show_failures, show_notes, show_store
 
 
 def show(report: Report, out: Path, console: Console) -> None:

@@ -13,12 +13,11 @@ from mrigen.data.records import read_record
 from mrigen.data.store import new_volume, pack
 from mrigen.errors import UsageError
 from mrigen.files import sha256
-
-from .fastmri_read import inspect, open_slices
-from .folder import FULL
-from .options import Options
-from .overlap import behind
-from .pipeline import Pipeline, PreparedSlices
+from mrigen.prep.fastmri_read import inspect, open_slices
+from mrigen.prep.folder import FULL
+from mrigen.prep.options import Options
+from mrigen.prep.overlap import behind
+from mrigen.prep.pipeline import Pipeline, PreparedSlices
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from mrigen.errors import UsageError
-
-from .pool import Processes, Workers
+from mrigen.prep.pool import Processes, Workers
 
 
 def choose(jobs: int | None, dask_scheduler: str | None) -> Workers:
@@ -24,7 +23,7 @@ def choose(jobs: int | None, dask_scheduler: str | None) -> Workers:
         return Processes(jobs)
     if find_spec("distributed") is None:
         raise UsageError("--dask-scheduler: Dask is not installed; pip install 'mrigen[dask]'")
-    from .cluster import LOCAL, DaskCluster
+    from mrigen.prep.cluster import LOCAL, DaskCluster
 
     if jobs is not None and dask_scheduler != LOCAL:
         raise UsageError(f"--jobs: the cluster at {dask_scheduler} has its own workers; leave it out")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mrigen.data_prep import anatomy, image_job, image_summary, job, simulate_job, summary
-from mrigen.data_prep.options import Options
-from mrigen.data_prep.simulate import Simulation
 from mrigen.errors import UsageError
+from mrigen.prep import anatomy, image_job, image_summary, job, simulate_job, summary
+from mrigen.prep.options import Options
+from mrigen.prep.simulate import Simulation
 from mrigen.recipe.schema import DataParams, ImagesParams, SimulateParams
 
 NONE = "the recipe has no data: give --data (a store, or what to prepare one from)"

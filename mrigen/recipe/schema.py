@@ -8,14 +8,14 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from mrigen.data.manifest import NAME as MANIFEST
-from mrigen.data_prep.image_options import ImageOptions
 from mrigen.engine.params import Count, DistillParams, SamplerChoice, SamplerSpec, TeacherParams
 from mrigen.metrics.features import R64
+from mrigen.prep.image_options import ImageOptions
 from mrigen.registry import Params
 
 
 def _preparation(value: dict[str, Any]) -> dict[str, Any]:
-    from mrigen.data_prep.options import Options
+    from mrigen.prep.options import Options
 
     Options(**value)
     return value
@@ -47,7 +47,7 @@ class SimulateParams(Params):
     anatomy: Path | None = None
 
 
-class ImagesParams(ImageOptions):  # type: ignore[misc]
+class ImagesParams(ImageOptions):
     """Options of ``mrigen prep-images``, with underscores.
 
     Attributes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mrigen.data_prep.image_builtin import BUILT_IN
 from mrigen.networks import NETWORKS
+from mrigen.prep.image_builtin import BUILT_IN
 from mrigen.recipe.schema import Recipe
 
 BATCH, STEPS, SAMPLES = 4, 2, 8

@@ -13,10 +13,10 @@ from torch import Tensor
 from mrigen import seeds
 from mrigen.checkpoints.description import read_description
 from mrigen.data.manifest import NAME
-from mrigen.data_prep.options import Options
 from mrigen.errors import UsageError
 from mrigen.inverse import SOLVERS, Prior, Solver, Task
 from mrigen.operators.base import Measurements, concatenate
+from mrigen.prep.options import Options
 from mrigen.progress import Advance, bar
 from mrigen.reconstruction.coil_maps import open_maps
 from mrigen.reconstruction.models import Model, load_prior

@@ -10,11 +10,11 @@ import torch
 from mrigen.data.image_store import ImageStore
 from mrigen.data.store import MeasurementStore
 from mrigen.data.stores import open_store
-from mrigen.data_prep.options import choose_slices
-from mrigen.data_prep.steps import mismatch
 from mrigen.errors import UsageError
 from mrigen.metrics.reference import open_reference
 from mrigen.operators import MultiCoilMRI
+from mrigen.prep.options import choose_slices
+from mrigen.prep.steps import mismatch
 from mrigen.reconstruction.coil_maps import CoilMaps
 from mrigen.reconstruction.sources import Batch, Source, voxel_of
 

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrigen.data_prep.fastmri_read import MAX_SLICE_BYTES, ReadSlices, Scan, inspect, open_slices
-from mrigen.data_prep.options import Options, choose_slices
-from mrigen.data_prep.pipeline import Pipeline
 from mrigen.errors import UsageError
 from mrigen.operators import Measurements, MultiCoilMRI
+from mrigen.prep.fastmri_read import MAX_SLICE_BYTES, ReadSlices, Scan, inspect, open_slices
+from mrigen.prep.options import Options, choose_slices
+from mrigen.prep.pipeline import Pipeline
 from mrigen.reconstruction.checks import (
     require_agreement,
     require_centred,

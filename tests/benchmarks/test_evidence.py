@@ -14,8 +14,8 @@ from scipy.stats import spearmanr
 from mrigen import recipe as recipes
 from mrigen.data.images import read_images
 from mrigen.data.stores import open_store
-from mrigen.data_prep.image_options import ImageOptions
 from mrigen.distill import LOSSES
+from mrigen.prep.image_options import ImageOptions
 from mrigen.recipe.study import Study
 
 ROOT = Path(__file__).parents[2]

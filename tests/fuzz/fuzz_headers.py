@@ -3,7 +3,7 @@
 import json
 import math
 
-from mrigen.data_prep import ismrmrd
+from mrigen.prep import ismrmrd
 
 WIDTH = 24
 HEADER = ismrmrd.Header((48, WIDTH, 1), (24, 24, 1), (440.0, 220.0, 5.0), (220.0, 220.0, 5.0), 12, 23, 3.0)

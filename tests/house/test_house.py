@@ -1,6 +1,7 @@
 """Packaging, start-up and the rules of the house."""
 
 import ast
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -67,7 +68,7 @@ def wheel(tmp_path_factory):
 def test_wheel_holds_every_module_recipe_and_asset(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = {str(p.relative_to(ROOT)) for p in (ROOT / "mrigen").rglob("*.py")}
-    for folder in ("data_prep", "recipes"):
+    for folder in ("recipes",):
         found = [
             *(ROOT / folder).rglob("*.py"),
             *(ROOT / folder).rglob("*.yaml"),
@@ -76,7 +77,7 @@ def test_wheel_holds_every_module_recipe_and_asset(wheel):
         expected |= {f"mrigen/{p.relative_to(ROOT)}" for p in found}
     expected |= {"mrigen/assets/colin27_t1_1mm.npz", "mrigen/assets/NOTICE", "mrigen/py.typed"}
     assert expected <= names
-    assert not [n for n in names if n.startswith(("data_prep/", "recipes/", "tests/"))]
+    assert not [n for n in names if n.startswith(("recipes/", "tests/"))]
     asset = ROOT / "mrigen" / "assets" / "colin27_t1_1mm.npz"
     assert asset.stat().st_size <= 2_000_000
 
@@ -100,16 +101,42 @@ def test_packages_are_all_listed():
     """The list in pyproject.toml is written by hand, because of the mapped folders."""
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     found = {".".join(p.parent.relative_to(ROOT).parts) for p in (ROOT / "mrigen").rglob("__init__.py")}
-    found |= {f"mrigen.{name}" for name in ("data_prep", "recipes")}
+    found.add("mrigen.recipes")
     assert listed == found
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "contract"),
+    [
+        ("operators/mri.py", "from mrigen.prep.options import Options", "Layers from the command down"),
+        (
+            "engine/loop.py",
+            "from mrigen.prep.fastmri_read import open_slices",
+            "cannot open reference images",
+        ),
+    ],
+)
+def test_import_rules_see_data_preparation(module, line, contract, tmp_path):
+    """An import of raw, fully sampled k-space planted where it must not be breaks a rule."""
+    shutil.copytree(ROOT / "mrigen", tmp_path / "mrigen", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / ".importlinter", tmp_path)
+    planted = tmp_path / "mrigen" / module
+    planted.write_text(planted.read_text() + f"\n{line}\n")
+    code = (
+        "import sys; sys.path.insert(0, '.');"
+        "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    )
+    done = python("-c", code, cwd=tmp_path)
+    assert done.returncode == 1, done.stdout
+    broken = [text for text in done.stdout.splitlines() if text.endswith("BROKEN")]
+    assert any(contract in text for text in broken), done.stdout
 
 
 def test_one_module_has_the_fourier_transform():
     """Everything else goes through mrigen.operators.fourier."""
     users = [
         str(path.relative_to(ROOT))
-        for folder in ("mrigen", "data_prep")
-        for path in (ROOT / folder).rglob("*.py")
+        for path in (ROOT / "mrigen").rglob("*.py")
         if any(
             isinstance(node, ast.Attribute)
             and node.attr == "fft"

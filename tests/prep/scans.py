@@ -7,7 +7,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mrigen.data_prep import ismrmrd
+from mrigen.prep import ismrmrd
 
 
 def arguments(options: dict[str, Any]) -> list[str]:

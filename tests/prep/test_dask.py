@@ -13,9 +13,9 @@ import pytest
 from distributed import Client
 
 from mrigen.cli.main import run
-from mrigen.data_prep import cluster, workers
-from mrigen.data_prep.pool import Processes, Work
 from mrigen.errors import UsageError
+from mrigen.prep import cluster, workers
+from mrigen.prep.pool import Processes, Work
 
 from .scans import digests
 

@@ -5,7 +5,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from fastmri.data.mri_data import et_query
 
-from mrigen.data_prep.ismrmrd import Header, HeaderError, parse, user_parameter, write
+from mrigen.prep.ismrmrd import Header, HeaderError, parse, user_parameter, write
 
 from .scans import header
 

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from mrigen.data_prep.overlap import ahead, behind
+from mrigen.prep.overlap import ahead, behind
 
 
 def test_the_next_item_is_made_while_one_is_worked_on():

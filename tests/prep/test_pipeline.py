@@ -7,10 +7,10 @@ import torch
 
 from mrigen.data.mri_manifest import MRIManifest
 from mrigen.data.store import MeasurementStore
-from mrigen.data_prep import steps
 from mrigen.metrics.reference import ReferenceStore
 from mrigen.operators import MultiCoilMRI
 from mrigen.operators.masks.base import centred
+from mrigen.prep import steps
 
 from .scans import centred_fft, centred_ifft, dense, header, noise, write_scan
 

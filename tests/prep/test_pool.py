@@ -6,8 +6,8 @@ import time
 import pytest
 import torch
 
-from mrigen.data_prep import pool
 from mrigen.errors import UsageError
+from mrigen.prep import pool
 
 
 def test_one_job_runs_here_with_one_thread():

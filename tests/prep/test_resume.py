@@ -141,7 +141,7 @@ def test_a_changed_source_and_a_lost_reference_are_prepared_again(simulate, tmp_
 
 
 def test_one_run_at_a_time(simulate, tmp_path, capsys):
-    from mrigen.data_prep.folder import exclusive
+    from mrigen.prep.folder import exclusive
 
     raw, store = simulate(tmp_path / "raw"), tmp_path / "store"
     with exclusive(store):

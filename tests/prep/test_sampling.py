@@ -5,9 +5,9 @@ from functools import partial
 import pytest
 import torch
 
-from mrigen.data_prep.sampling import acquired_lines, after_crop, measured, retrospective
 from mrigen.errors import UsageError
 from mrigen.operators.masks import MASKS
+from mrigen.prep.sampling import acquired_lines, after_crop, measured, retrospective
 from mrigen.seeds import generator
 
 RANDOM = partial(generator, 0, "volume")

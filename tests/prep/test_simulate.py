@@ -6,7 +6,7 @@ import pytest
 from fastmri.data import SliceDataset
 
 from mrigen.cli.main import run
-from mrigen.data_prep import ismrmrd
+from mrigen.prep import ismrmrd
 
 from .scans import centred_ifft, digests
 

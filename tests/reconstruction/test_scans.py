@@ -12,8 +12,8 @@ from fastmri import evaluate
 from PIL import Image
 from sigpy.mri import birdcage_maps
 
-from mrigen.data_prep import ismrmrd
 from mrigen.operators import fourier
+from mrigen.prep import ismrmrd
 
 ACS = ("--kernel-width", 4)
 
