@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mrigen.errors import UsageError
 
+POWER_STEPS, POWER_MARGIN = 50, 1.3
 COMPLEX_OF = {torch.float32: torch.complex64, torch.float64: torch.complex128}
 
 
@@ -194,9 +195,33 @@ class LinearOperator(Operator):
     def adjoint(self, y: Tensor) -> Tensor:
         """Aᴴ y: measurement to image. Applies A's own mask, so it may be given a fuller measurement."""
 
+    @property
+    def is_projection(self) -> bool:
+        """Whether N N = N for N = Aᴴ A, whatever the mask; False where that depends on the values."""
+        return False
+
     def normal(self, x: Tensor) -> Tensor:
         """Aᴴ A x."""
         return self.adjoint(self.forward(x))
+
+    def norm_bound(self) -> Tensor:
+        """Upper bound of the largest eigenvalue of N = Aᴴ A of each sample, real (B,).
+
+        1 for projections. Otherwise 1.3 ‖N v‖ / ‖v‖ after 50 steps of power iteration from a random v
+        of a fixed seed: the expected relative error of so many steps is at most 0.871 ln n / 49
+        (Kuczyński and Woźniakowski 1992, theorem 3.1), which 1.3 makes up for up to n = 400,000 pixels.
+        It takes 50 products by N; operators that know better say so.
+        """
+        zero = self.zero_image()
+        norm = zero.real.new_ones(batch_size(self))
+        if self.is_projection:
+            return norm
+        with torch.no_grad():
+            v = randn_like(zero, torch.Generator().manual_seed(0)).expand(len(norm), *zero.shape[1:])
+            for _ in range(POWER_STEPS):
+                v = self.normal(v / norm.clamp(min=torch.finfo(norm.dtype).tiny).view(-1, 1, 1, 1))
+                norm = v.flatten(1).norm(dim=1)
+        return POWER_MARGIN * norm
 
     def as_image(self, y: Tensor) -> Tensor:
         """Aᴴ y; operators whose measurement looks like an image return that."""

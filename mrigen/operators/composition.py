@@ -22,6 +22,8 @@ from mrigen.operators.corruption import (
     files_of,
     make_corruption,
 )
+from mrigen.operators.identity import Identity
+from mrigen.operators.inpainting import PixelMask
 from mrigen.operators.noise import Noise
 from mrigen.registry import Params
 
@@ -81,6 +83,12 @@ class LinearComposition(Composition, LinearOperator):
         """A₁ᴴ A₂ᴴ y."""
         return linear(self.inner).adjoint(linear(self.outer).adjoint(y))
 
+    @property
+    def is_projection(self) -> bool:
+        """Whether N N = N: for a projection of the image itself, and for one mask after another."""
+        masks = isinstance(self.outer, PixelMask) and isinstance(self.inner, PixelMask)
+        return masks or (isinstance(self.inner, Identity) and linear(self.outer).is_projection)
+
     def normal(self, x: Tensor) -> Tensor:
         """A₁ᴴ (A₂ᴴ A₂) A₁ x."""
         return linear(self.inner).adjoint(linear(self.outer).normal(self.inner.forward(x)))
@@ -89,7 +97,6 @@ class LinearComposition(Composition, LinearOperator):
     def example(cls) -> LinearComposition:
         """Missing pixels of a blurred image."""
         from mrigen.operators.blur import Blur
-        from mrigen.operators.inpainting import PixelMask
 
         return cls(PixelMask.example(), Blur.example())
 

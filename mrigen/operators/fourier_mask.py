@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mrigen.operators import fourier
-from mrigen.operators.base import LinearOperator, Operator, randn_like
+from mrigen.operators.base import LinearOperator, Operator, batch_size, randn_like
 from mrigen.operators.corruption import ImageCorruption
 from mrigen.registry import Params
 
@@ -52,6 +52,15 @@ class FourierMask(LinearOperator):
         """Fᴴ M F x; lines need no transform along the readout."""
         axes = (-1,) if self.mask.shape[-2] == 1 else fourier.PLANE
         return self._kind(fourier.project(x, self.mask, axes))
+
+    @property
+    def is_projection(self) -> bool:
+        """Whether N N = N: for complex images. Re Fᴴ M F halves a point whose mirror point is missing."""
+        return self.like.is_complex()
+
+    def norm_bound(self) -> Tensor:
+        """1, the norm of F and of M."""
+        return self.like.real.new_ones(batch_size(self))
 
     def zero_image(self) -> Tensor:
         """Zeros of the shape of ``like``."""

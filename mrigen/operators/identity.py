@@ -31,6 +31,11 @@ class Identity(LinearOperator):
         """Return y."""
         return y
 
+    @property
+    def is_projection(self) -> bool:
+        """Whether N N = N: N = I."""
+        return True
+
     def mirror(self, y: Tensor, which: Tensor, axis: int) -> tuple[Tensor, Self]:
         """The measurement mirrors like the image, which it is."""
         return mirrored(y, which, axis), self

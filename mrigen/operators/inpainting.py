@@ -38,6 +38,11 @@ class PixelMask(LinearOperator):
         """M x, for M is a projection."""
         return x * self.mask
 
+    @property
+    def is_projection(self) -> bool:
+        """Whether N N = N: N = M."""
+        return True
+
     def zero_image(self) -> Tensor:
         """Zeros, float32 (B, C, H, W)."""
         batch, _, height, width = self.mask.shape

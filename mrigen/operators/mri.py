@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mrigen.operators import fourier
-from mrigen.operators.base import LinearOperator, Operator
+from mrigen.operators.base import LinearOperator, Operator, batch_size
 from mrigen.operators.corruption import Corruption
 from mrigen.operators.gram import gram
 from mrigen.operators.masks import MaskLaw
@@ -58,6 +58,14 @@ class MultiCoilMRI(LinearOperator):
     def normal(self, x: Tensor) -> Tensor:
         """Σ_c conj(S_c) Fᴴ M F S_c x: complex image (B, 1, H, W) to complex image (B, 1, H, W)."""
         return gram(self.maps, self.mask, x)
+
+    def norm_bound(self) -> Tensor:
+        """The largest Σ_c |S_c|² of a pixel; F and M have norm 1.
+
+        Close where the maps are smooth and the centre of k-space is measured.
+        """
+        largest = self.maps.abs().square().sum(1).flatten(1).amax(1)
+        return largest.expand(batch_size(self))
 
     def zero_image(self) -> Tensor:
         """Zeros, complex (B, 1, H, W)."""

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mrigen.errors import UsageError
-from mrigen.operators.base import LinearOperator, mirrored
+from mrigen.operators.base import LinearOperator, batch_size, mirrored
 from mrigen.operators.corruption import CORRUPTIONS, FIXED, ImageCorruption, Shape
 from mrigen.operators.noise import Noise
 from mrigen.registry import Params
@@ -37,6 +37,11 @@ class Separable(LinearOperator):
     def adjoint(self, y: Tensor) -> Tensor:
         """Rᵀ y C."""
         return self.rows[:, None].mT @ y @ self.columns[:, None]
+
+    def norm_bound(self) -> Tensor:
+        """The largest eigenvalue itself, ‖R‖² ‖C‖² of the spectral norms."""
+        norms: Tensor = torch.linalg.matrix_norm(self.rows, 2) * torch.linalg.matrix_norm(self.columns, 2)
+        return norms.square().expand(batch_size(self))
 
     def zero_image(self) -> Tensor:
         """Zeros of the shape of ``like``."""
@@ -91,6 +96,11 @@ class LowResolution(Separable):
 @dataclass(frozen=True, eq=False)
 class Restored(Separable):
     """A = P = A₀† A₀, the small image brought back to full size; an orthogonal projection."""
+
+    @property
+    def is_projection(self) -> bool:
+        """Whether N N = N: N = P."""
+        return True
 
     def normal(self, x: Tensor) -> Tensor:
         """P x, for P is a projection."""

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 import mrigen.operators
+from mrigen.operators import MultiCoilMRI
 from mrigen.operators.base import LinearOperator, concatenate, randn_like
+from mrigen.operators.corruption import CORRUPTIONS
 
 
 def all_operators() -> list[type[LinearOperator]]:
@@ -91,3 +93,45 @@ def test_conditioning_is_a_plane_per_sample(operator, generator):
         assert shown.shape[0] == len(x)
         assert shown.shape[-2:] == x.shape[-2:]
         assert shown.dtype == torch.float32
+
+
+def dense_normal(operator):
+    """Aᴴ A of each sample as a symmetric matrix (B, n, n) over the real components of the image."""
+    zero = operator.zero_image()
+    basis = torch.view_as_real(zero) if zero.is_complex() else zero
+    columns = []
+    for index in range(basis[0].numel()):
+        unit = torch.zeros_like(basis).flatten(1)
+        unit[:, index] = 1
+        unit = unit.view_as(basis)
+        image = operator.normal(torch.view_as_complex(unit) if zero.is_complex() else unit)
+        columns.append((torch.view_as_real(image) if image.is_complex() else image).flatten(1))
+    return torch.stack(columns, -1)
+
+
+def test_norm_bound(operator):
+    """At least the largest eigenvalue of Aᴴ A of each sample, and no more than 1.5 times it.
+
+    That of several coils leaves the mask out; ``test_mri.py`` has it for maps smoother than this example's.
+    """
+    largest = torch.linalg.eigvalsh(dense_normal(operator))[:, -1]
+    bound = operator.norm_bound()
+    assert bound.shape == largest.shape
+    assert (bound >= largest * (1 - 1e-6)).all()
+    assert isinstance(operator, MultiCoilMRI) or (bound <= 1.5 * largest).all()
+
+
+def test_projections_say_so(operator, generator):
+    """N N = N for those, and for no other operator of these examples."""
+    once = operator.normal(image_for(operator, generator))
+    idempotent = torch.allclose(operator.normal(once), once, rtol=1e-5, atol=1e-6)
+    assert operator.is_projection == idempotent
+
+
+@pytest.mark.parametrize("name", sorted(CORRUPTIONS.names()))
+def test_norm_bound_and_projection_of_registered_operators(name, generator):
+    operator = CORRUPTIONS[name].example().draw(2, generator)
+    if not isinstance(operator, LinearOperator):
+        pytest.skip("not linear")
+    test_norm_bound(operator.to(dtype=torch.float64))
+    test_projections_say_so(operator.to(dtype=torch.float64), generator)

@@ -62,6 +62,28 @@ def test_nothing_is_visible_where_no_coil_sees(generator):
     assert torch.equal(MultiCoilMRI(maps, torch.ones(1, 1, 1, 4, dtype=torch.bool)).visible(x), expected)
 
 
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_norm_bound_of_smooth_maps(scale, generator):
+    """Σ|S|² = scale², a quarter of the lines with the centre: between the true norm and 1.5 times it."""
+    rows, columns = torch.meshgrid(torch.linspace(-1, 1, 10), torch.linspace(-1, 1, 12), indexing="ij")
+    centres = [(-1.5, 0.0), (1.5, 0.5), (0.0, -1.5), (0.3, 1.5)]
+    size = torch.stack([(-((rows - r) ** 2 + (columns - c) ** 2) / 2).exp() for r, c in centres])
+    maps = torch.polar(size, torch.arange(4.0)[:, None, None] * rows).to(torch.complex128)
+    maps = scale * maps / maps.abs().square().sum(0).sqrt()
+    mask = torch.zeros(2, 1, 1, 12, dtype=torch.bool)
+    mask[..., 5:8] = True
+    operator = MultiCoilMRI(maps[None], mask)
+    v = randn_like(operator.zero_image(), generator).expand(2, -1, -1, -1)
+    for _ in range(500):
+        v = operator.normal(v)
+        largest = v.flatten(1).norm(dim=1)
+        v = v / largest[:, None, None, None]
+    bound = operator.norm_bound()
+    torch.testing.assert_close(bound, torch.full((2,), scale**2, dtype=torch.float64))
+    assert (bound >= largest * (1 - 1e-6)).all()
+    assert (bound <= 1.5 * largest).all()
+
+
 def test_adjoint_ignores_what_the_operator_does_not_measure(generator):
     operator = MultiCoilMRI.example()
     y = randn_like(operator.forward(operator.zero_image()), generator)
