@@ -3,13 +3,28 @@
 Nothing else knows how a network sees an image.
 """
 
-from typing import Annotated, Literal, Protocol
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Protocol
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from mrigen.registry import Params
+
+
+class PseudoInverseParams(Params):
+    """Regularised pseudo-inverse of what a network is shown.
+
+    Attributes:
+        tau: regularisation relative to the largest eigenvalue of Ñ.
+        steps: Chebyshev steps.
+    """
+
+    tau: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    steps: Annotated[int, Field(ge=1, le=1000)] = 8
 
 
 class Conventions(Params):
@@ -20,12 +35,16 @@ class Conventions(Params):
         image_channels: channels of the image as the network sees it, 2 for complex MRI.
         mask_channels: channels that show the (further) mask, after the image; 0 for none.
         ones_channel: a last channel of ones, as in the released Ambient-MRI models.
+        pseudo_inverse: the image channels are z = (Ñ + τ)⁻¹ x̃ of what is observed, x̃ = Ñ(x + σ ε), and the
+            preconditioner treats what Ã shows and what it hides separately (see ``NetworkDenoiser``); None
+            for x̃ itself under EDM's form everywhere, as in the released models.
     """
 
     image: Literal["real", "complex"] = "complex"
     image_channels: Annotated[int, Field(ge=1)] = 2
     mask_channels: Annotated[int, Field(ge=0)] = 1
     ones_channel: bool = True
+    pseudo_inverse: PseudoInverseParams | None = None
 
     @property
     def network_channels(self) -> int:
@@ -44,23 +63,35 @@ def to_complex(channels: Tensor) -> Tensor:
     return torch.complex(real, imaginary)
 
 
+class ConditioningOperator(Protocol):
+    """Ã as a denoiser needs it; see ``mrigen.operators.LinearOperator``."""
+
+    def conditioning(self) -> Tensor | None:
+        """Extra network channels (B, c, H, W) that describe Ã."""
+        ...
+
+    def pseudo_inverse(self, tau: float, steps: int) -> Any:
+        """(Ñ + τ)⁻¹, by ``apply``, and P = (Ñ + τ)⁻¹ Ñ, by ``project``."""
+        ...
+
+
 class Denoiser(Protocol):
-    """Estimate E[x | what is seen of x + σ ε] for a batch of images."""
+    """Estimate E[x | Ñ(x + σ ε), Ã] for a batch of images."""
 
     def __call__(
         self,
         x: Tensor,
         sigma: Tensor,
-        conditioning: Tensor | None = None,
+        A_tilde: Any = None,
         labels: Tensor | None = None,
         augment: Tensor | None = None,
     ) -> Tensor:
         """Denoise x (B, C, H, W), real or complex, at noise levels σ (B,).
 
         Args:
-            x: what is seen of the noisy images.
+            x: observed noisy images Ñ(x₀ + σ ε).
             sigma: noise levels.
-            conditioning: channels that say what is seen, or None where everything is.
+            A_tilde: Ã, a ``ConditioningOperator``; None where everything is seen, Ñ = I.
             labels: class labels (B, classes), or None.
             augment: augmentation labels (B, 9), or None for images as they are.
         """
@@ -70,8 +101,18 @@ class Denoiser(Protocol):
 class NetworkDenoiser(nn.Module):
     """A preconditioned network as a denoiser of images.
 
+    With ``conventions.pseudo_inverse``, z = (Ñ + τ)⁻¹ x̃ and P = (Ñ + τ)⁻¹ Ñ, the estimate is
+
+        D = c_skip z + [c_out P + σ_d (I − P)] F(c_in z, mask, σ):
+
+    EDM's preconditioning (Karras et al. 2022) of every component at its own noise level, which is σ where Ã
+    sees and infinite where it does not (c_skip = 0, c_out = σ_d). Of x̃ = Ñ(x + σ ε) the linear minimum mean
+    square error estimate of white x is c_skip Ñ⁺ x̃, so that F is of the order of 1 at every σ. For masks of
+    pixels or of one coil's k-space Ñ is a projection, z = x̃ and P = Ñ. Without a pseudo-inverse the form is
+    D = c_skip x̃ + c_out F, under which F has to be of the order of 1/σ in hidden components.
+
     Args:
-        network: called as ``network(c, sigma, class_labels)`` with real channels c
+        network: called as ``network(c, sigma, class_labels, augment_labels[, project])`` with real channels c
             (B, ``conventions.network_channels``, H, W); the first ``image_channels`` of its output
             are the estimate.
         conventions: meaning of the channels.
@@ -86,18 +127,31 @@ class NetworkDenoiser(nn.Module):
         self,
         x: Tensor,
         sigma: Tensor,
-        conditioning: Tensor | None = None,
+        A_tilde: ConditioningOperator | None = None,
         labels: Tensor | None = None,
         augment: Tensor | None = None,
     ) -> Tensor:
-        """Denoise x; where no conditioning is given, the network is told that everything is seen."""
+        """Denoise x; without Ã the mask channels say that everything is seen, and P = I."""
+        project: list[Callable[[Tensor], Tensor]] = []
+        if A_tilde is not None and self.conventions.pseudo_inverse is not None:
+            inverse = A_tilde.pseudo_inverse(**self.conventions.pseudo_inverse.model_dump())
+            project.append(_on_channels(inverse.project, complex_valued=x.is_complex()))
+            x = inverse.apply(x)
         channels = [to_channels(x)]
         plane = channels[0][:, :1]
         if self.conventions.mask_channels:
-            mask = torch.ones_like(plane) if conditioning is None else conditioning.to(plane.dtype)
+            planes = None if A_tilde is None else A_tilde.conditioning()
+            mask = torch.ones_like(plane) if planes is None else planes.to(plane.dtype)
             channels.append(mask.expand(len(x), self.conventions.mask_channels, *plane.shape[-2:]))
         if self.conventions.ones_channel:
             channels.append(torch.ones_like(plane))
-        out = self.network(torch.cat(channels, 1), sigma, labels, augment)
+        out = self.network(torch.cat(channels, 1), sigma, labels, augment, *project)
         image = out[:, : self.conventions.image_channels]
         return to_complex(image) if x.is_complex() else image
+
+
+def _on_channels(project: Callable[[Tensor], Tensor], *, complex_valued: bool) -> Callable[[Tensor], Tensor]:
+    """A linear map of images as a map of their real channels."""
+    if not complex_valued:
+        return project
+    return lambda channels: to_channels(project(to_complex(channels)))

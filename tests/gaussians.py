@@ -36,8 +36,8 @@ def gain(cov, sigma, mask=None):
 def exact(cov):
     """E[x | M (x + σ ε), M] of images of N(0, cov) as a denoiser."""
 
-    def denoiser(x, sigma, conditioning=None, labels=None, augment=None):
-        mask = None if conditioning is None else conditioning.expand(x.shape).flatten(1)
+    def denoiser(x, sigma, A_tilde=None, labels=None, augment=None):
+        mask = None if A_tilde is None else A_tilde.conditioning().expand(x.shape).flatten(1)
         return torch.einsum("bij,bj->bi", gain(cov, sigma, mask).to(x.dtype), x.flatten(1)).view_as(x)
 
     return denoiser

@@ -25,8 +25,7 @@ from mrigen.seeds import generator
 
 def describe_teacher(params: TeacherParams, store: Store, provenance: dict[str, Any]) -> ModelDescription:
     """Description of the teacher that a recipe and a store make together."""
-    shows_mask = OBJECTIVES[params.objective["name"]].shows_mask
-    conventions = conventions_of(store, shows_mask=shows_mask)
+    conventions = conventions_of(store, params.objective)
     network = {
         "resolution": store.image_shape[1],
         "in_channels": conventions.network_channels,
@@ -49,15 +48,15 @@ def describe_teacher(params: TeacherParams, store: Store, provenance: dict[str, 
     )
 
 
-def conventions_of(store: Store, *, shows_mask: bool) -> Conventions:
+def conventions_of(store: Store, objective: dict[str, Any]) -> Conventions:
     """What a network sees of the images of a store.
 
     Args:
         store: complex images become two channels and, with the mask, a channel of ones as in the
             released Ambient-MRI models; real images keep their channels.
-        shows_mask: whether the objective shows what describes the operator.
+        objective: as a recipe writes it; says whether the denoiser is given Ã, and by which form.
     """
-    planes = 0
+    shows_mask, planes = OBJECTIVES[objective["name"]].shows_mask, 0
     if shows_mask:
         shown = store.corruption().draw(1, generator(0, "conventions")).conditioning()
         planes = 0 if shown is None else shown.shape[1]
@@ -66,6 +65,7 @@ def conventions_of(store: Store, *, shows_mask: bool) -> Conventions:
         image_channels=store.image_shape[0] * (2 if store.complex_valued else 1),
         mask_channels=planes,
         ones_channel=store.complex_valued and shows_mask,
+        pseudo_inverse=getattr(OBJECTIVES.params(objective), "pseudo_inverse", None),
     )
 
 
@@ -104,12 +104,18 @@ def corruption_of(description: ModelDescription, store: Store | None, folder: Pa
 def objective_of(description: ModelDescription, corruption: Corruption, folder: Path) -> Objective:
     """The objective that a model's teacher was trained with, on a corruption.
 
+    Weights of errors go with the form of the network, which models of others and of earlier versions say by
+    leaving ``pseudo_inverse`` out of their conventions.
+
     Raises:
         UsageError: the model does not say.
     """
     if description.objective is None:
         raise UsageError(f"{folder}: does not say with which objective it was trained; import it again")
-    objective: Objective = OBJECTIVES.build(description.objective, corruption=corruption)
+    spec = dict(description.objective)
+    if OBJECTIVES[spec["name"]].shows_mask:
+        spec["pseudo_inverse"] = description.conventions.model_dump()["pseudo_inverse"]
+    objective: Objective = OBJECTIVES.build(spec, corruption=corruption)
     return objective
 
 

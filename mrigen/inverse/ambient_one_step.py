@@ -15,6 +15,8 @@ from mrigen.inverse.prior import TeacherPrior
 from mrigen.inverse.task import Task
 from mrigen.operators.base import linear
 
+LOWEST = 0.003  # of Ambient Diffusion's one-step restoration
+
 
 class AmbientOneStepParams(SolverParams):
     """What the teacher is shown.
@@ -23,8 +25,9 @@ class AmbientOneStepParams(SolverParams):
         masks: 0 shows all that was measured, as Ambient Diffusion does; n averages over n further masks
             Ã ~ p(Ã | A), which hide a little of it as in training.
         sigma: lowest noise level that the teacher is shown; noise is added to data with less. None for
-            e^(P_mean − P_std) of its training, where it learned to fill in what is missing: at lower levels
-            a preconditioned network gives back what it sees, missing pixels as zeros.
+            0.003, as Ambient Diffusion has it, and for e^(P_mean − P_std) of its training where the teacher
+            has EDM's form in hidden components too: at lower levels such a network gives back what it sees,
+            missing pixels as zeros.
     """
 
     masks: Annotated[int, Field(ge=0)] = 0
@@ -71,10 +74,13 @@ class AmbientOneStep(Solver[State]):
         missing = (sigma**2 - task.data.sigma**2).sqrt()
         added = per_sample(missing) * task.noise("look")
         seen = further.adjoint(task.data.y) + further.normal(added)
-        return teacher.denoiser(seen, sigma, further.conditioning())
+        return teacher.denoiser(seen, sigma, further)
 
 
 def _lowest(teacher: TeacherPrior) -> float:
-    """A standard deviation below the median of the noise levels of the training."""
-    noise = teacher.objective.params.noise
+    """The lowest level at which a teacher fills in what is missing."""
+    params = teacher.objective.params
+    if getattr(params, "pseudo_inverse", None) is not None:
+        return LOWEST
+    noise = params.noise
     return math.exp(noise.p_mean - noise.p_std)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -30,7 +32,7 @@ class TiledDenoiser(nn.Module):
         self,
         x: Tensor,
         sigma: Tensor,
-        conditioning: Tensor | None = None,
+        A_tilde: Any = None,
         labels: Tensor | None = None,
         augment: Tensor | None = None,
     ) -> Tensor:
@@ -39,7 +41,7 @@ class TiledDenoiser(nn.Module):
         Raises:
             UsageError: the denoiser would be shown the mask of the whole image.
         """
-        if conditioning is not None:
+        if A_tilde is not None:
             raise UsageError("the scan is larger than the model's images, and a mask has no tiles")
         (height, width), total = self.size, torch.zeros_like(x)
         weights = torch.zeros_like(x.real[:1, :1])

@@ -31,7 +31,7 @@ def held_out_errors(
     the lowest such error. Masks and noise depend on the seed alone, the same for every denoiser.
 
     Args:
-        denoise: a denoiser that is told what it sees.
+        denoise: a denoiser that is given Ã.
         batches: held-out measurements.
         corruption: their corruption, whose further corruption hides.
         seed: key of Ã and of the noise.
@@ -51,7 +51,7 @@ def held_out_errors(
             noise = level * randn_like(hidden, seeds.generator(seed, "held-out noise", number, str(level)))
             seen = further.adjoint(batch.y) + further.normal(noise)
             sigma = torch.full((len(batch),), level, device=seen.device)
-            estimate = denoise(seen, sigma, further.conditioning(), batch.labels)
+            estimate = denoise(seen, sigma, further, batch.labels)
             squared[level] += _power(A.normal(estimate) - further.normal(estimate) - hidden)
     return {level: value / power for level, value in squared.items()}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Annotated, ClassVar, Self
 
 import torch
@@ -33,11 +34,13 @@ class Preconditioner(nn.Module):
     Attributes:
         sigma_min: lowest noise level that the model supports.
         sigma_max: highest noise level, infinite where there is no bound.
+        hidden: c_out of components of which nothing is seen; None where the form has none.
     """
 
     Params: ClassVar[type[Params]]
     sigma_min: float = 0.0
     sigma_max: float = math.inf
+    hidden: float | None = None
 
     def __init__(self, params: BaseModel, network: Network) -> None:
         super().__init__()
@@ -68,14 +71,34 @@ class Preconditioner(nn.Module):
         sigma: Tensor,
         class_labels: Tensor | None = None,
         augment_labels: Tensor | None = None,
+        project: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
-        """Denoised float32 (B, out_channels, H, W) of x (B, in_channels, H, W) at σ (B,) or scalar."""
+        """Denoised float32 (B, out_channels, H, W) of x (B, in_channels, H, W) at σ (B,) or scalar.
+
+        Args:
+            x: image channels, then conditioning channels.
+            sigma: noise levels.
+            class_labels: (B, classes), or None.
+            augment_labels: (B, 9), or None.
+            project: P, the projection on what is seen of an image (B, out_channels, H, W): F then has the
+                factor c_out P + ``hidden`` (I − P) instead of c_out; None where everything is seen.
+
+        Raises:
+            ValueError: P for a form that has no factor for hidden components.
+        """
         x = x.float()
         sigma = sigma.float().reshape(-1).expand(x.shape[0])
         skip, out, scale, noise = self.coefficients(sigma)
         raw: Tensor = self.network(image(scale) * x, noise, class_labels, augment_labels)
         channels = self.out_channels
-        return image(skip) * x[:, :channels] + image(out) * raw[:, :channels].float()
+        raw = raw[:, :channels].float()
+        if project is None:
+            return image(skip) * x[:, :channels] + image(out) * raw
+        if self.hidden is None:
+            raise ValueError(f"{type(self).__name__} has no factor for hidden components: use EDM")
+        with torch.autocast(x.device.type, enabled=False):
+            seen = project(raw)
+        return image(skip) * x[:, :channels] + image(out) * seen + self.hidden * (raw - seen)
 
     @classmethod
     def example(cls, network: Network) -> Self:
@@ -111,6 +134,7 @@ class EDM(Preconditioner):
 
     def __init__(self, params: EDMParams, network: Network) -> None:
         super().__init__(params, network)
+        self.hidden = params.sigma_data
         self.sigma_min = params.sigma_min
         self.sigma_max = math.inf if params.sigma_max is None else params.sigma_max
 

@@ -6,12 +6,15 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from mrigen.errors import UsageError
+
+if TYPE_CHECKING:
+    from mrigen.operators.pseudo_inverse import PseudoInverse
 
 POWER_STEPS, POWER_MARGIN = 50, 1.3
 COMPLEX_OF = {torch.float32: torch.complex64, torch.float64: torch.complex128}
@@ -222,6 +225,12 @@ class LinearOperator(Operator):
                 v = self.normal(v / norm.clamp(min=torch.finfo(norm.dtype).tiny).view(-1, 1, 1, 1))
                 norm = v.flatten(1).norm(dim=1)
         return POWER_MARGIN * norm
+
+    def pseudo_inverse(self, tau: float = 0.05, steps: int = 8) -> PseudoInverse:
+        """(N + τ L)⁻¹ and P = (N + τ L)⁻¹ N of N = Aᴴ A with ‖N‖ ≤ L; see ``PseudoInverse``."""
+        from mrigen.operators.pseudo_inverse import PseudoInverse
+
+        return PseudoInverse(self, tau, steps)
 
     def as_image(self, y: Tensor) -> Tensor:
         """Aᴴ y; operators whose measurement looks like an image return that."""

@@ -13,6 +13,7 @@ from mrigen.checkpoints.folder import save_model, verify_model
 from mrigen.conventions import Conventions
 from mrigen.errors import UsageError
 from mrigen.networks import NETWORKS, PRECONDITIONERS
+from mrigen.operators.inpainting import PixelMask
 
 MRI = Conventions()
 
@@ -122,10 +123,11 @@ def test_denoiser_follows_the_conventions(tmp_path):
     ones = torch.ones(2, 1, 8, 8)
     mask = (torch.rand(2, 1, 8, 8) > 0.5).float()
     with torch.no_grad():
-        for conditioning, channel in ((None, ones), (mask, mask)):
+        further = PixelMask(mask.bool(), 1)
+        for A_tilde, channel in ((None, ones), (further, mask)):
             seen = torch.cat([x.real, x.imag, channel, ones], 1)
             expected = model(seen, sigma)
-            out = denoiser(x, sigma, conditioning)
+            out = denoiser(x, sigma, A_tilde)
             torch.testing.assert_close(out.real, expected[:, :1])
             torch.testing.assert_close(out.imag, expected[:, 1:2])
 

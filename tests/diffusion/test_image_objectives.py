@@ -23,8 +23,8 @@ class Linear:
     def __init__(self):
         self.W = torch.zeros(4, 4, dtype=torch.float64, requires_grad=True)
 
-    def __call__(self, x, sigma, conditioning=None, labels=None, augment=None):
-        assert conditioning is None
+    def __call__(self, x, sigma, A_tilde=None, labels=None, augment=None):
+        assert A_tilde is None
         return (x.flatten(1) @ self.W.mT).view_as(x)
 
 

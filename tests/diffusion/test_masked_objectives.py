@@ -21,9 +21,9 @@ class LinearPerMask:
     def __init__(self):
         self.W = torch.zeros(8, 3, 3, dtype=torch.float64, requires_grad=True)
 
-    def __call__(self, x, sigma, conditioning=None, labels=None, augment=None):
+    def __call__(self, x, sigma, A_tilde=None, labels=None, augment=None):
         place = torch.tensor([4.0, 2.0, 1.0])
-        which = (conditioning.flatten(1) @ place).long()
+        which = (A_tilde.conditioning().flatten(1) @ place).long()
         return torch.einsum("bij,bj->bi", self.W[which], x.flatten(1)).view_as(x)
 
 

@@ -69,7 +69,7 @@ def case(request):
     return objective, packed
 
 
-def halved(x, sigma, conditioning=None, labels=None, augment=None):
+def halved(x, sigma, A_tilde=None, labels=None, augment=None):
     return 0.5 * x
 
 

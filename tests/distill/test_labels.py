@@ -17,7 +17,7 @@ class Recorder:
     def __init__(self, factor):
         self.factor, self.seen = factor, []
 
-    def __call__(self, x, sigma, conditioning=None, labels=None, augment=None):
+    def __call__(self, x, sigma, A_tilde=None, labels=None, augment=None):
         self.seen.append(labels)
         assert augment is None
         return self.factor * x
@@ -44,7 +44,7 @@ def test_generator_is_told_the_class(generator):
     class Network(torch.nn.Module):
         conventions = Conventions(image="real", image_channels=1, mask_channels=0, ones_channel=False)
 
-        def forward(self, x, sigma, conditioning=None, labels=None, augment=None):
+        def forward(self, x, sigma, A_tilde=None, labels=None, augment=None):
             return x + labels.argmax(1).view(-1, 1, 1, 1)
 
     z = torch.randn(4, *SHAPE, generator=generator)

@@ -24,10 +24,11 @@ class Unused(Corruption):
 
 
 def denoiser(function):
-    def call(x, sigma, conditioning=None, labels=None):
+    def call(x, sigma, A_tilde=None, labels=None):
         del labels
         level = sigma.view(-1, 1, 1, 1)
-        out = function(to_channels(x), level, conditioning)
+        mask = None if A_tilde is None else A_tilde.conditioning()
+        out = function(to_channels(x), level, mask)
         return to_complex(out) if x.is_complex() else out
 
     return call

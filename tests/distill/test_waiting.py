@@ -54,7 +54,7 @@ def case(request):
     return make(), randn_like(torch.zeros(4, *shape, dtype=dtype), torch.Generator().manual_seed(3))
 
 
-def halved(x, sigma, conditioning=None, labels=None, augment=None):
+def halved(x, sigma, A_tilde=None, labels=None, augment=None):
     return 0.5 * x
 
 

@@ -228,7 +228,7 @@ def test_steps_descend_on_the_grid_of_edm():
 def test_a_generator_renoises_and_denoises(generator):
     """With D(x, σ) = x / (1 + σ) two steps are (σ₁ z₁ / (1 + σ₁) + σ₂ z₂) / (1 + σ₂)."""
 
-    def shrink(x, sigma, conditioning=None, labels=None):
+    def shrink(x, sigma, A_tilde=None, labels=None):
         return x / (1 + sigma.view(-1, 1, 1, 1))
 
     first, second = torch.randn(2, 3, 1, 2, 2, generator=generator)

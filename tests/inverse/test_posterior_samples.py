@@ -95,7 +95,7 @@ def test_moment_matching_of_complex_images():
     def scaled(x, factors):
         return torch.view_as_complex(torch.view_as_real(x) * factors)
 
-    def denoiser(x, sigma, conditioning=None, labels=None, augment=None):
+    def denoiser(x, sigma, A_tilde=None, labels=None, augment=None):
         return scaled(x, variances / (variances + sigma[0] ** 2))
 
     objective = gaussians.objective("standard", gaussians.denoising(SHAPE))

@@ -113,9 +113,9 @@ def test_how_many_masks_a_teacher_looks_through(hide, different):
     """In three steps: none, one, or another one in each."""
     shown = []
 
-    def denoiser(x, sigma, conditioning=None, labels=None, augment=None):
-        if conditioning is not None:
-            shown.append(tuple(conditioning.flatten().tolist()))
+    def denoiser(x, sigma, A_tilde=None, labels=None, augment=None):
+        if A_tilde is not None:
+            shown.append(tuple(A_tilde.conditioning().flatten().tolist()))
         return x
 
     law = make_corruption({"name": "inpainting"}, (1, 8, 8))

@@ -25,9 +25,9 @@ def test_scaled_truth_has_a_known_error(batch, gain):
     """f = c x has the error (1 − c)² at every level, whatever it does to what is seen."""
     images, corruption, measured = batch
 
-    def denoise(x, sigma, conditioning, labels):
+    def denoise(x, sigma, A_tilde, labels):
         del labels
-        shown = conditioning.bool().expand_as(x)
+        shown = A_tilde.conditioning().bool().expand_as(x)
         assert torch.equal(x[~shown], torch.zeros_like(x[~shown]))
         assert len(sigma) == 6
         return torch.where(shown, 100 * x, gain * images)
@@ -43,9 +43,9 @@ def test_hidden_pixels_do_not_depend_on_the_denoiser(batch):
     def hidden(seed):
         found = []
 
-        def denoise(x, sigma, conditioning, labels):
+        def denoise(x, sigma, A_tilde, labels):
             del sigma, labels
-            found.append((conditioning, x))
+            found.append((A_tilde.conditioning(), x))
             return images
 
         held_out_errors(denoise, [measured], corruption, seed, levels=(0.3,))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
+from mrigen.conventions import PseudoInverseParams
 from mrigen.diffusion.augment import Augmentation
 from mrigen.diffusion.denoiser import Denoiser
 from mrigen.diffusion.noise import per_sample
@@ -14,15 +17,36 @@ from mrigen.operators.base import LinearOperator, Measurements, Operator, linear
 from mrigen.operators.corruption import Corruption
 
 
-class MaskedObjective(Objective):
-    """Learns x from A x by hiding a little more of it: the network sees Ñ of a noisy x and is told the mask.
+class MaskedParams(ObjectiveParams):
+    """Parameters of objectives behind masks.
 
-    N = Aᴴ A and Ñ = Ãᴴ Ã with Ã ~ p(Ã | A).
+    Attributes:
+        pseudo_inverse: form of the denoiser and weight of the loss: what Ã shows and what it hides have
+            their own noise level (see ``NetworkDenoiser``); None for EDM's form and weight everywhere, as
+            the released models have them.
+    """
+
+    pseudo_inverse: PseudoInverseParams | None = PseudoInverseParams()
+
+
+class MaskedObjective(Objective):
+    """Learns x from A x by hiding a little more of it: the denoiser sees Ñ of a noisy x and is given Ã.
+
+    N = Aᴴ A and Ñ = Ãᴴ Ã with Ã ~ p(Ã | A). The error d of a prediction is weighted by component,
+
+        ‖P d / c_out(σ) + (d − P d) / σ_d‖²,  P = (Ñ + τ)⁻¹ Ñ,  1 / c_out² = λ(σ),
+
+    because the error of what Ã shows is of the order of c_out(σ) and that of what it hides of the order of
+    σ_d at every σ. Any positive weight that depends on Ã and σ alone leaves the minimiser unchanged (Ambient
+    Diffusion, theorem 4.1, holds for each Ã). Without ``pseudo_inverse`` the weight is λ(σ) everywhere, under
+    which hidden components at low σ carry most of the loss.
 
     Raises:
         UsageError: the masks reveal what was not measured (theorem 4.1).
     """
 
+    Params: ClassVar[type[ObjectiveParams]] = MaskedParams
+    params: MaskedParams
     shows_mask = True
 
     def __init__(self, params: ObjectiveParams, corruption: Corruption) -> None:
@@ -64,9 +88,14 @@ class MaskedObjective(Objective):
         """Ñ of the noisy image."""
         return linear(further).normal(noisy)
 
-    def conditioning(self, further: Operator) -> Tensor | None:
-        """The further mask."""
-        return further.conditioning()
+    def weighted_error(self, difference: Tensor, sigma: Tensor, further: LinearOperator) -> Tensor:
+        """Loss per sample (B,) of a difference of signals (B, C, H, W) at σ (B,), seen through Ã."""
+        weight = self.weight(sigma)
+        if self.params.pseudo_inverse is None:
+            return weight * squared_error(difference)
+        shown = further.pseudo_inverse(**self.params.pseudo_inverse.model_dump()).project(difference)
+        hidden = (difference - shown) / self.params.sigma_data
+        return squared_error(per_sample(weight.sqrt()) * shown + hidden)
 
     def compare(self, difference: Tensor, operator: Operator) -> Tensor:
         """N of the difference: errors that the measurement cannot see do not count."""
@@ -75,7 +104,7 @@ class MaskedObjective(Objective):
 
 @OBJECTIVES.register("ambient")
 class Ambient(MaskedObjective):
-    """λ(σ) ‖N f(Ñ(x + σ ε), Ã, σ) − N x‖².
+    """‖N f(Ñ(x + σ ε), Ã, σ) − N x‖², weighted by component.
 
     Ambient Diffusion (Daras et al. 2023), eq. 3.2; its multi-coil form is RSD eq. 10 as DCD table 1
     and the released code have it. Formed from measurements alone: the network's input is
@@ -101,5 +130,5 @@ class Ambient(MaskedObjective):
         sigma = sent(self.params.noise.draw(len(batch), generator), batch.y.device)
         noise = per_sample(sigma) * randn_like(target, generator)
         seen = further.adjoint(batch.y) + further.normal(noise)
-        estimate = denoiser(seen, sigma, further.conditioning(), batch.labels, batch.augment)
-        return self.weight(sigma) * squared_error(A.normal(estimate) - target)
+        estimate = denoiser(seen, sigma, further, batch.labels, batch.augment)
+        return self.weighted_error(A.normal(estimate) - target, sigma, further)

@@ -9,7 +9,7 @@ from mrigen import seeds
 from mrigen.diffusion.denoiser import Denoiser
 from mrigen.diffusion.noise import per_sample
 from mrigen.diffusion.objectives.ambient import MaskedObjective
-from mrigen.diffusion.objectives.base import OBJECTIVES, ObjectiveParams, squared_error
+from mrigen.diffusion.objectives.base import OBJECTIVES, ObjectiveParams
 from mrigen.errors import UsageError
 from mrigen.operators.base import Measurements, linear, randn_like, sent
 from mrigen.operators.corruption import Corruption
@@ -53,10 +53,10 @@ class AmbientTweedie(MaskedObjective):
         sigma = drawn.maximum(batch.sigma)
         added = (sigma**2 - batch.sigma**2).sqrt()
         seen = further.adjoint(batch.y + further.noise(batch.y, added, generator))
-        estimate = denoiser(seen, sigma, further.conditioning(), batch.labels, batch.augment)
+        estimate = denoiser(seen, sigma, further, batch.labels, batch.augment)
         share = per_sample((batch.sigma / sigma) ** 2)
         predicted = A.normal(estimate) + share * (seen - further.normal(estimate))
-        return self.weight(sigma) * squared_error(predicted - A.adjoint(batch.y))
+        return self.weighted_error(predicted - A.adjoint(batch.y), sigma, further)
 
     @property
     def floor(self) -> float:

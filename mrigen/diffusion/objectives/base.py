@@ -40,7 +40,7 @@ class Objective(ABC):
     """A denoising loss on measurements.
 
     Attributes:
-        shows_mask: whether the network is told what it sees, by ``conditioning``.
+        shows_mask: whether the denoiser is given Ã.
 
     Args:
         params: noise distribution, weighting and the objective's own parameters.
@@ -88,11 +88,6 @@ class Objective(ABC):
         del further
         return noisy
 
-    def conditioning(self, further: Operator) -> Tensor | None:
-        """Extra channels that tell the network what it sees."""
-        del further
-        return None
-
     def compare(self, difference: Tensor, operator: Operator) -> Tensor:
         """A difference of signals as far as the data can judge it (Aᴴ A of it for ambient objectives)."""
         del operator
@@ -107,7 +102,8 @@ class Objective(ABC):
         labels: Tensor | None = None,
     ) -> Tensor:
         """The denoiser's estimate of the signal, seen through Ã."""
-        return denoiser(self.observe(noisy, further), sigma, self.conditioning(further), labels)
+        A_tilde = further if self.shows_mask else None
+        return denoiser(self.observe(noisy, further), sigma, A_tilde, labels)
 
     def weight(self, sigma: Tensor) -> Tensor:
         """λ(σ) of EDM."""
