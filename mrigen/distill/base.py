@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mrigen.conventions import Conventions, NetworkDenoiser, to_channels
+from mrigen.diffusion.augment import Augmentation
 from mrigen.diffusion.denoiser import Denoiser
 from mrigen.diffusion.noise import Karras, KarrasUniform
 from mrigen.diffusion.objectives import Objective
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from mrigen.distill.regression import Regression
 
 LOSSES: Registry[DistillLoss] = Registry("distillation loss", "mrigen.distill")
+
+FakeLoss = Literal["measurement", "further"]
+"""What a fake score's target shows: what A measures, or what the further mask Ã leaves of that."""
 
 
 def later_levels(sigma_init: float, steps: int) -> tuple[float, ...]:
@@ -117,13 +121,13 @@ class LossParams(Params):
 
     Attributes:
         noise: distribution of the noise levels of the generator's loss.
-        domain: where differences are taken: ``measurement`` applies Aᴴ A to them, ``image`` does not
-            (the released code).
+        domain: where differences are taken: ``measurement`` applies Aᴴ A to them, ``further`` Ãᴴ Ã of the
+            further mask (the released code for inpainting), ``image`` nothing (the released code for MRI).
         divisor_floor: smallest divisor of a sample's loss.
     """
 
     noise: KarrasUniform = KarrasUniform()
-    domain: Literal["measurement", "image"] = "measurement"
+    domain: Literal["measurement", "further", "image"] = "measurement"
     divisor_floor: Annotated[float, Field(gt=0)] = 1e-5
 
 
@@ -157,17 +161,35 @@ class DistillLoss(ABC):
         corruption: Corruption,
         generator: torch.Generator,
         labels: Tensor | None = None,
+        *,
+        by: FakeLoss = "measurement",
+        augmentation: Augmentation | None = None,
     ) -> Tensor:
         """Loss per sample (B,) of the fake score on generated images: the teacher's own objective.
 
         The images are corrupted like the data, with a fresh A and measurement noise (RSD algorithm 6,
-        lines 12-14).
+        lines 12-14). By ``further`` they are measured by Ã, which the network looks through, itself: of
+        Ambient Diffusion that is λ ‖Ñ f(Ñ(x_g + σ ε), Ã, σ) − Ñ x_g‖², N replaced by Ñ.
+
+        Args:
+            fake: f_ψ.
+            x_g: generated images (B, C, H, W).
+            corruption: where A and the noise come from.
+            generator: of all randomness.
+            labels: class labels (B, classes), or None.
+            by: what the target shows.
+            augmentation: transforms of the images before they are measured, which the fake score is told by
+                labels; None for none.
         """
         send = Sender(x_g.device)
         A = corruption.draw(len(x_g), generator)
-        batch = corruption.measure_by(send(A), x_g.detach(), generator)
-        further = send(self.objective.further(A, self.objective.corruption, generator))
-        return self.objective(fake, replace(batch, labels=labels, further=further), generator)
+        further = self.objective.further(A, self.objective.corruption, generator)
+        x_g, augment = x_g.detach(), None
+        if augmentation is not None:
+            x_g, augment = augmentation(x_g, generator)
+        batch = corruption.measure_by(send(further if by == "further" else A), x_g, generator)
+        batch = replace(batch, labels=labels, further=send(further), augment=augment)
+        return self.objective(fake, batch, generator)
 
     def generator(
         self,
@@ -204,8 +226,12 @@ class DistillLoss(ABC):
         """What a denoiser makes of s + σ ε, seen through Ã."""
         return self.objective.predict(denoiser, given.noisy, given.sigma, given.further, given.labels)
 
-    def judge(self, difference: Tensor, operator: Operator) -> Tensor:
+    def judge(self, difference: Tensor, given: NoisySignal) -> Tensor:
         """P of a difference of signals, as real channels: what the loss's domain leaves of it."""
+        return self.seen(difference, given.further if self.params.domain == "further" else given.operator)
+
+    def seen(self, difference: Tensor, operator: Operator) -> Tensor:
+        """What an operator shows of a difference of signals, or all of it in the image domain."""
         if self.params.domain == "image":
             return to_channels(difference)
         return to_channels(self.objective.compare(difference, operator))
@@ -213,7 +239,7 @@ class DistillLoss(ABC):
     @torch.no_grad()
     def divisor(self, given: NoisySignal, f_phi: Tensor) -> Tensor:
         """Mean |P(s − f_φ)| over the real channels of each sample, floored (B,); all losses share it."""
-        error = self.judge(given.signal - f_phi, given.operator)
+        error = self.judge(given.signal - f_phi, given)
         return error.abs().flatten(1).mean(1).clamp(min=self.params.divisor_floor)
 
 

@@ -37,8 +37,8 @@ class DMD(DistillLoss):
 
         ∇_s = P(f_ψ − f_φ) / w,  w = mean |P(s − f_φ)|, floored at 1e-5,
 
-    with P = Aᴴ A in the measurement domain, where both sides are seen as the data see them, or the
-    identity. For pixel masks and Ã = A that is, weight aside, the exact gradient of the divergence
+    with P = Aᴴ A in the measurement domain, where both sides are seen as the data see them, Ãᴴ Ã in the
+    further one, or the identity. For pixel masks and Ã = A that is, weight aside, the exact gradient of the divergence
     between the laws of masked noisy images. No gradient flows through the denoisers.
     """
 
@@ -54,5 +54,5 @@ class DMD(DistillLoss):
         """½ ‖∇_s‖² per sample, with gradient ∇_s with respect to P s."""
         with torch.no_grad():
             f_phi, f_psi = self.estimate(teacher, given), self.estimate(fake, given)
-            step = self.judge(f_psi - f_phi, given.operator) / per_sample(self.divisor(given, f_phi))
-        return follow(self.judge(given.signal, given.operator), step)
+            step = self.judge(f_psi - f_phi, given) / per_sample(self.divisor(given, f_phi))
+        return follow(self.judge(given.signal, given), step)

@@ -60,5 +60,5 @@ class Regression:
         """
         still = torch.zeros(len(x_g), device=x_g.device)
         signal = self._loss.objective.signal(x_g, operator, still, generator)
-        difference = self._loss.judge(signal - target, operator)
+        difference = self._loss.seen(signal - target, operator)
         return self.params.weight * 0.5 * difference.square().flatten(1).sum(1)

@@ -42,5 +42,5 @@ class SDS(DistillLoss):
         del fake
         with torch.no_grad():
             f_phi = self.estimate(teacher, given)
-            step = self.judge(given.signal - f_phi, given.operator) / per_sample(self.divisor(given, f_phi))
-        return follow(self.judge(given.signal, given.operator), step)
+            step = self.judge(given.signal - f_phi, given) / per_sample(self.divisor(given, f_phi))
+        return follow(self.judge(given.signal, given), step)

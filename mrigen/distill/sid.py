@@ -27,7 +27,7 @@ class SiD(DistillLoss):
 
     With s the signal of the generated image (x_g for an ambient teacher, A x_g for a teacher that
     models measurements), f_φ and f_ψ the teacher and the fake score on what they see of s + σ ε, and
-    P = Aᴴ A in the measurement domain or the identity in the image domain:
+    P = Aᴴ A in the measurement domain, Ãᴴ Ã in the further one or the identity in the image domain:
 
         d = P(f_φ − f_ψ),  r = P(f_ψ − s),  w = mean |P(s − f_φ)|, detached, floored at 1e-5.
 
@@ -41,7 +41,7 @@ class SiD(DistillLoss):
     def at(self, teacher: Denoiser, fake: Denoiser, given: NoisySignal) -> Tensor:
         """The loss; gradients flow through both denoisers."""
         f_phi, f_psi = self.estimate(teacher, given), self.estimate(fake, given)
-        d = self.judge(f_phi - f_psi, given.operator)
-        residual = self.judge(f_psi - given.signal, given.operator)
+        d = self.judge(f_phi - f_psi, given)
+        residual = self.judge(f_psi - given.signal, given)
         form = (1 - self.params.alpha) * d.square() + d * residual
         return form.flatten(1).sum(1) / self.divisor(given, f_phi)

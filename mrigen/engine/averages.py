@@ -98,14 +98,35 @@ class Averages:
         return min(min(values) for _, *values in self.history)
 
     @property
-    def over(self) -> bool:
-        """Whether the metric says to stop: no new best for too long, or no number at all any more."""
-        if not self.history:
-            return False
+    def over(self) -> str:
+        """Why the metric says to stop, empty if it does not: diverged, or no new best for too long."""
         values = [min(row[1:]) for row in self.history]
-        patience = self.params.patience
-        late = len(values) - 1 - values.index(min(values))
-        return math.isinf(values[-1]) or (patience is not None and late >= patience)
+        if not values:
+            return ""
+        best, last, patience = min(values), values[-1], self.params.patience
+        if math.isinf(last):
+            return "diverged, the selection metric is no number any more; lower the learning rates"
+        if all(self._far(value, best) for value in values[-2:]):
+            return (
+                f"diverged, the selection metric was {values[-2]:.4g} and {last:.4g} after {best:.4g} at its "
+                "best; lower the learning rates, or set distill.selection.diverged"
+            )
+        if patience is not None and len(values) - 1 - values.index(best) >= patience:
+            return "the selection metric found nothing better any more"
+        return ""
+
+    @property
+    def far(self) -> str:
+        """Words for a last measurement that is far above the best one, empty if it is not."""
+        values = [min(row[1:]) for row in self.history]
+        if not values or not self._far(values[-1], min(values)):
+            return ""
+        return f"the selection metric was {values[-1]:.4g} at last after {min(values):.4g} at its best"
+
+    def _far(self, value: float, best: float) -> bool:
+        """Whether a value is so far above the best that training has diverged; the best one never is."""
+        limit = self.params.diverged
+        return math.isinf(value) or (limit is not None and 0 < limit * best < value)
 
     @property
     def chosen(self) -> tuple[float, float | None]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from mrigen import seeds
+from mrigen.diffusion.augment import LABELS, Augmentation
 from mrigen.diffusion.denoiser import NetworkDenoiser
 from mrigen.distill import DistillLoss, Generator
 from mrigen.distill.base import latent
@@ -18,14 +20,18 @@ from mrigen.engine.compiling import compile_network
 from mrigen.engine.guard import Guard
 from mrigen.engine.labels import classes, random_labels
 from mrigen.engine.loop import Job
-from mrigen.engine.optimizers import Optimizer, fix_augmentation
+from mrigen.engine.optimizers import Optimizer, fix_augmentation, real_components, set_dropout
 from mrigen.engine.pairs import Pairs
 from mrigen.engine.params import DistillParams, Start
 from mrigen.engine.precision import Frozen
 from mrigen.engine.shares import Share, Shares
 from mrigen.engine.states import State
+from mrigen.errors import UsageError
 from mrigen.operators.base import Operator, sent
 from mrigen.operators.corruption import Corruption
+
+if TYPE_CHECKING:
+    from mrigen.networks import Preconditioner
 
 Score = Callable[[Generator], float]
 """Distance of a generator's corrupted samples from the corrupted training data, less is better."""
@@ -39,8 +45,9 @@ class DistillJob(Job):
 
     The fake score and the generator start as copies of the teacher, unless ``init`` and ``fake_init`` say
     otherwise. Every step trains the fake score ``fake_steps`` times on corrupted generated images with
-    the teacher's own objective, then the generator once. The teacher stays in training mode: its
-    dropout is part of the method.
+    the teacher's own objective, then the generator once. Dropout acts in the network that is being
+    trained and in no other (as in SiD's code): of independent noise in f_φ and f_ψ the loss would see
+    the variance, and the generator would go where dropout varies most.
 
     A generator of several steps is trained by matching all of them alike: a micro-batch stops after a
     random one, and the gradient flows through that step alone (uniform-step matching of few-step SiD,
@@ -60,7 +67,8 @@ class DistillJob(Job):
         compiled: compile the networks.
 
     Raises:
-        UsageError: fewer micro-batches than processes.
+        UsageError: fewer micro-batches than processes, ``augment`` of a network without labels for it, or
+            ``fake_loss: further`` for an objective that hides nothing.
     """
 
     def __init__(
@@ -86,7 +94,8 @@ class DistillJob(Job):
         self.fabric, self.seed = fabric, seed
         self.conventions = teacher.conventions
         self.classes = classes(teacher)
-        network = teacher.network.to(fabric.device).train().requires_grad_(True)
+        self.augmentation = self._augmentation(teacher)
+        network = teacher.network.to(fabric.device).eval().requires_grad_(True)
         start = self._start("generator", network, fresh)
         self.averages = Averages(
             start,
@@ -102,7 +111,10 @@ class DistillJob(Job):
                     compile_network(each, fabric.device)
         self.fake: Optimizer | None = None
         if fake is not None:
-            self.fake = Optimizer(fake, params.fake, params.images, fabric, self.guard)
+            components = real_components(image_shape, self.conventions)
+            self.fake = Optimizer(
+                fake, params.fake, params.images, fabric, self.guard, components=components
+            )
         self.student = Optimizer(start, params.generator, params.images, fabric, self.guard)
         frozen = Frozen(network.requires_grad_(False), fabric)
         self.teacher = NetworkDenoiser(frozen, self.conventions)
@@ -120,9 +132,30 @@ class DistillJob(Job):
         if start == "random":
             if fresh is None:
                 raise ValueError("a random start needs fresh")
-            network = fresh(seeds.key(self.seed, name, "init")).network.to(self.fabric.device).train()
-        fix_augmentation(network)
-        return network
+            network = fresh(seeds.key(self.seed, name, "init")).network.to(self.fabric.device)
+        if self.distill.dropout is not None:
+            set_dropout(network, self.distill.dropout)
+        if name != "fake" or self.augmentation is None:
+            fix_augmentation(network)
+        return network.eval()
+
+    def _augmentation(self, teacher: NetworkDenoiser) -> Augmentation | None:
+        """What transforms the fake score's images.
+
+        Raises:
+            UsageError: the network is not told by labels, or the objective hides nothing.
+        """
+        objective = self.loss.objective
+        if self.distill.fake_loss == "further" and not objective.shows_mask:
+            raise UsageError("distill.fake_loss: this teacher sees its whole input; leave it out")
+        if not self.distill.augment:
+            return None
+        if cast("Preconditioner", teacher.network).network.params.augment_dim != LABELS:
+            raise UsageError(
+                "distill.augment: the teacher's network has no augmentation labels; leave it out, or train the "
+                f"teacher with teacher.augment or teacher.network.augment_dim={LABELS}"
+            )
+        return Augmentation(self.distill.augment)
 
     def _generator(self, network: nn.Module) -> Generator:
         denoiser = NetworkDenoiser(network, self.conventions)
@@ -134,8 +167,10 @@ class DistillJob(Job):
         logs: dict[str, float | Tensor] = {}
         if self.fake is not None:
             logs["fake"] = self._train_fake(self.fake, number, images)
+        self.student.module.train()
         losses = [(share, self._student(number, share)) for share in self.shares]
         logs["generator"] = self.student.step(losses, images)
+        self.student.module.eval()
         self.averages.update(self.student.module, images, self.params.batch, self.guard)
         self.guard.finish_step()
         return logs
@@ -153,16 +188,16 @@ class DistillJob(Job):
     def measure(self) -> dict[str, float]:
         """The selection metric, which may end the run."""
         value = self.averages.measure(self.images)
-        self.done = self.averages.over
+        self.done = bool(self.averages.over)
         return {"selection": value}
 
     def _train_fake(self, fake: Optimizer, number: int, images: int) -> Tensor:
         """``fake_steps`` updates of the fake score; the mean loss of the last one."""
-        fake.module.requires_grad_(True)
+        fake.module.requires_grad_(True).train()
         for repeat in range(self.distill.fake_steps):
             losses = [(share, self._fake(fake, number, repeat, share)) for share in self.shares]
             mean = fake.step(losses, images)
-        fake.module.requires_grad_(False)
+        fake.module.requires_grad_(False).eval()
         return mean
 
     def _fake(self, fake: Optimizer, number: int, repeat: int, share: Share) -> Tensor:
@@ -175,7 +210,15 @@ class DistillJob(Job):
             with torch.no_grad():
                 x_g, labels = self._generate(generator)
             score = NetworkDenoiser(fake.module, self.conventions)
-            loss = self.loss.fake_score(score, x_g, self.corruption, generator, labels).mean()
+            loss = self.loss.fake_score(
+                score,
+                x_g,
+                self.corruption,
+                generator,
+                labels,
+                by=self.distill.fake_loss,
+                augmentation=self.augmentation,
+            ).mean()
             self.fabric.backward(self.distill.fake_loss_scale * share.weight * loss)
         return loss.detach()
 
@@ -242,7 +285,7 @@ class DistillJob(Job):
             self.fake.load(state["fake"])
         self.student.load(state["student"])
         self.averages.load(state["averages"])
-        self.done = self.averages.over
+        self.done = bool(self.averages.over)
 
     @property
     def result(self) -> nn.Module:

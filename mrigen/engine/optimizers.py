@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from mrigen.conventions import Conventions
 from mrigen.engine.guard import Guard
 from mrigen.engine.params import OptimizerParams
 from mrigen.engine.processes import mean_of
@@ -27,6 +29,18 @@ def fix_augmentation(network: nn.Module) -> None:
             layer.requires_grad_(False)
 
 
+def set_dropout(network: nn.Module, rate: float) -> None:
+    """Give all residual blocks of a network another dropout."""
+    for module in network.modules():
+        if isinstance(getattr(module, "dropout", None), float):
+            module.dropout = rate  # type: ignore[assignment]
+
+
+def real_components(shape: tuple[int, int, int], conventions: Conventions) -> int:
+    """Number of real components of an image (C, H, W): 2 C H W of a complex one."""
+    return math.prod(shape) * (2 if conventions.image == "complex" else 1)
+
+
 class Optimizer:
     """Adam on one module, with warm-up, decay and gradient clipping.
 
@@ -36,6 +50,7 @@ class Optimizer:
         total: images of the run, for the decay.
         fabric: launches and synchronises.
         guard: watches the losses of the whole job; by default one of this optimiser's own.
+        components: real components of an image over which the loss is a mean; 1 where it is a sum.
     """
 
     def __init__(
@@ -45,6 +60,7 @@ class Optimizer:
         total: int,
         fabric: Fabric,
         guard: Guard | None = None,
+        components: int = 1,
     ) -> None:
         self.module = fabric.setup_module(module)
         self.guard = Guard(fabric.device) if guard is None else guard
@@ -59,6 +75,7 @@ class Optimizer:
         else:
             self.guard.immediate = True
         self._params, self._total, self._fabric = params, total, fabric
+        self._components = components if params.grad_norm_of == "sum" else 1
 
     def step(self, losses: list[tuple[Share, Tensor]], images: int) -> Tensor:
         """Update after the losses of this process's micro-batches were back-propagated.
@@ -72,7 +89,7 @@ class Optimizer:
         """
         mean = mean_of(torch.stack([share.weight * loss for share, loss in losses]).sum())
         for group in self.adam.param_groups:
-            group["lr"] = self._rate(images)
+            group["lr"] = self._params.rate(images, self._total)
         try:
             self.guard.watch(mean)
             self._clip()
@@ -87,18 +104,13 @@ class Optimizer:
         if self._params.max_grad_norm is None:
             return
         norm = self._fabric.clip_gradients(
-            self.module, self.adam, max_norm=self._params.max_grad_norm, error_if_nonfinite=False
+            self.module,
+            self.adam,
+            max_norm=self._params.max_grad_norm / self._components,
+            error_if_nonfinite=False,
         )
         if norm is not None and not self._scaled:
             self.guard.watch(whole(norm))
-
-    def _rate(self, images: int) -> float:
-        rate = self._params.lr
-        if self._params.ramp_images:
-            rate *= min(1.0, images / self._params.ramp_images)
-        if self._params.decay == "linear":
-            rate *= max(0.0, 1 - images / self._total)
-        return rate
 
     def state(self) -> dict[str, object]:
         """Weights and moments, whole on the first process; every process has to ask."""

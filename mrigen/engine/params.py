@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -10,7 +11,7 @@ from mrigen.diffusion.augment import LABELS
 from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.diffusion.samplers import SAMPLERS
 from mrigen.distill import LOSSES
-from mrigen.distill.base import later_levels
+from mrigen.distill.base import FakeLoss, later_levels
 from mrigen.networks import NETWORKS, PRECONDITIONERS
 from mrigen.registry import Params, Registry
 
@@ -44,16 +45,46 @@ class OptimizerParams(Params):
         betas: decay of the running moments.
         eps: added to the root of the second moment.
         ramp_images: images over which the learning rate rises linearly from 0.
-        decay: fall of the learning rate over the run: ``none``, or ``linear`` to 0 at the end.
+        decay: fall of the learning rate after ``decay_from``: ``none``; ``linear`` or ``cosine``, to 0 at
+            the end of the run; or ``inverse-sqrt``, as 1 / √images (Karras et al. 2024, EDM2).
+        decay_from: part of the run before the fall, 0 ... 1.
         max_grad_norm: gradients are scaled down to this norm; None for no clipping.
+        grad_norm_of: the loss whose gradient that norm is of, a mean over images in either case: ``sum``
+            adds the squared errors of an image's real components, as EDM, SiD and their successors do;
+            ``mean`` averages them, so that the same number clips C H W (complex: 2 C H W) times later.
+            Losses of generators are sums always, and only the norm depends on this: Adam's step does
+            not see a factor.
     """
 
     lr: Positive = 1e-3
     betas: tuple[Probability, Probability] = (0.9, 0.999)
     eps: Positive = 1e-8
     ramp_images: Annotated[int, Field(ge=0)] = 0
-    decay: Literal["none", "linear"] = "none"
+    decay: Literal["none", "linear", "cosine", "inverse-sqrt"] = "none"
+    decay_from: Probability = 0.0
     max_grad_norm: Positive | None = None
+    grad_norm_of: Literal["sum", "mean"] = "sum"
+
+    @model_validator(mode="after")
+    def _falling(self) -> OptimizerParams:
+        if self.decay == "none" and self.decay_from:
+            raise ValueError("decay_from without decay; choose linear, cosine or inverse-sqrt")
+        if self.decay == "inverse-sqrt" and not self.decay_from:
+            raise ValueError("decay inverse-sqrt needs decay_from, for example 0.1")
+        return self
+
+    def rate(self, images: int, total: int) -> float:
+        """Learning rate of the step that brings a run of ``total`` images to ``images``."""
+        rate = self.lr
+        if self.ramp_images:
+            rate *= min(1.0, images / self.ramp_images)
+        part = images / total
+        if self.decay == "none" or part <= self.decay_from:
+            return rate
+        if self.decay == "inverse-sqrt":
+            return rate * math.sqrt(self.decay_from / part)
+        left = max(0.0, (1 - part) / (1 - self.decay_from))
+        return rate * (left if self.decay == "linear" else (1 - math.cos(math.pi * left)) / 2)
 
 
 class RunParams(Params):
@@ -122,12 +153,15 @@ class SelectionParams(Params):
         every_images: images between two measurements; None for none, and the last generator is taken.
         samples: generated images per measurement.
         patience: stop after so many measurements without a new best.
+        diverged: stop when two measurements in a row are more than this many times the best one, or one is
+            no number: training has diverged. None to stop at the latter alone.
         keep: put every generator that was measured into a model folder of its own.
     """
 
     every_images: Count | None = None
     samples: Count = 1000
     patience: Count | None = None
+    diverged: Annotated[float, Field(gt=1)] | None = 3.0
     keep: bool = False
 
 
@@ -141,6 +175,13 @@ class DistillParams(RunParams):
         fake_steps: steps of the fake score per step of the generator.
         init: where the generator starts, the ``teacher``'s weights or ``random`` ones.
         fake_init: the same for the fake score.
+        dropout: dropout of generator and fake score, each while it is trained itself; None for the teacher's
+            own. The teacher's is off.
+        augment: probability of each of EDM's geometric transforms of the generated images that train the
+            fake score, which is told by labels (SiD's code); 0 for none.
+        fake_loss: the fake score's loss on generated images: ``measurement``, the teacher's own, with what
+            A measures as the target; or ``further``, with what the further mask shows alone as the target
+            (the released code for masks).
         ema_halflife: half-life of the weight average, in images; a list is averaged in one run, and the
             selection metric chooses.
         sigma_init: noise level at which the generator's network is called.
@@ -162,6 +203,9 @@ class DistillParams(RunParams):
     fake_steps: Count = 1
     init: Start = "teacher"
     fake_init: Start = "teacher"
+    dropout: Probability | None = None
+    augment: Annotated[float, Field(ge=0, le=1)] = 0.0
+    fake_loss: FakeLoss = "measurement"
     ema_halflife: Positive | Annotated[list[Positive], Field(min_length=1)] = 500_000.0
     sigma_init: Positive = 2.5
     steps: Count = 1
@@ -193,7 +237,7 @@ class DistillParams(RunParams):
             raise ValueError("selection.keep needs selection.every_images")
         if self.steps > 1 and self.loss.get("regression") is not None:
             raise ValueError("loss.regression pairs latents with images of one step; set steps: 1")
-        of_fake = ("fake_steps", "fake_init", "fake_loss_scale")
+        of_fake = ("fake_steps", "fake_init", "fake_loss_scale", "augment", "fake_loss")
         changed = [k for k in of_fake if getattr(self, k) != DistillParams.model_fields[k].default]
         if changed and not LOSSES[self.loss["name"]].uses_fake:
             raise ValueError(f"loss {self.loss['name']} has no fake score: leave out {' and '.join(changed)}")

@@ -21,7 +21,7 @@ from mrigen.engine.ema import EMA
 from mrigen.engine.guard import Guard
 from mrigen.engine.labels import classes
 from mrigen.engine.loop import Job
-from mrigen.engine.optimizers import Optimizer, fix_augmentation
+from mrigen.engine.optimizers import Optimizer, fix_augmentation, real_components
 from mrigen.engine.params import TeacherParams
 from mrigen.engine.shares import Share, Shares
 from mrigen.engine.states import State
@@ -95,7 +95,10 @@ class TeacherJob(Job):
         if compiled:
             compile_network(network, fabric.device)
         self.guard = Guard(fabric.device)
-        self.optimizer = Optimizer(network, params.optimizer, params.images, fabric, self.guard)
+        components = real_components(store.image_shape, denoiser.conventions)
+        self.optimizer = Optimizer(
+            network, params.optimizer, params.images, fabric, self.guard, components=components
+        )
         self.denoiser = NetworkDenoiser(self.optimizer.module, denoiser.conventions)
         self._ahead = Ahead(self._read)
 

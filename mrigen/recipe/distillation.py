@@ -51,12 +51,16 @@ def distill(study: Study) -> None:
         score = selection_score(params, study.store, study.extractor, recipe.seed, objective)
     fresh = partial(build.new_denoiser, description)
     folder = study.out / "student"
+    network = dict(description.network)
+    if params.dropout is not None:
+        network["dropout"] = params.dropout
 
     def student(images: float, halflife: float) -> ModelDescription:
         provenance = _provenance(study, description, images, halflife)
         return description.model_copy(
             update={
                 "role": "generator",
+                "network": network,
                 "image_shape": shape,
                 "corruption": words,
                 "sigma_init": params.sigma_init,
@@ -120,9 +124,11 @@ def _driven(job: DistillJob, folder: Path, study: Study, log: OpenLog | None) ->
             raise
         ended = f"early: {error}"
     else:
-        if job.images >= job.params.images:
+        early = job.images < job.params.images
+        reason = job.averages.over if early else job.averages.far
+        if not reason:
             return "complete"
-        ended = "early: the selection metric found nothing better any more"
+        ended = f"early: {reason}" if early else f"complete, but {reason}"
     study.console.print(f"student ended {ended}; the best generator is kept", highlight=False, markup=False)
     return ended
 

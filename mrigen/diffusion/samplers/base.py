@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Annotated, ClassVar, Protocol
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
 from mrigen.diffusion.noise import Karras
+from mrigen.errors import UsageError
 from mrigen.registry import Params, Registry
 
 SAMPLERS: Registry[Sampler] = Registry("sampler", "mrigen.diffusion.samplers")
@@ -54,15 +56,25 @@ class SamplerParams(Params):
 
     Attributes:
         steps: noise levels between σ_max and σ_min.
-        grid: their spacing.
+        grid: σ_max, σ_min and the spacing of the levels between them.
+        stop: the trajectory ends at the last level of the grid that is not below this one, with the
+            denoiser's estimate there (RSD, algorithm 3); None to go down to 0.
+        clip: every estimate of the clean signal is clipped to [−clip, clip], real and imaginary part on
+            their own; None for no clipping.
     """
 
     steps: Annotated[int, Field(ge=1)] = 18
     grid: Karras = Karras()
+    stop: Annotated[float, Field(gt=0)] | None = None
+    clip: Annotated[float, Field(gt=0)] | None = None
 
 
 class Sampler(ABC):
-    """Solve the reverse process from σ_max to 0."""
+    """Solve the reverse process from σ_max to 0.
+
+    A step to level 0 is the denoiser's estimate, so that a trajectory which stops early is one on a grid
+    without its lowest levels.
+    """
 
     Params: ClassVar[type[SamplerParams]] = SamplerParams
 
@@ -74,26 +86,105 @@ class Sampler(ABC):
         """From x at noise level σ to the next level; ``number`` counts the steps."""
 
     @abstractmethod
-    def evaluations(self, floor: float) -> int:
-        """Network evaluations of one trajectory, of a teacher trained down to ``floor``."""
+    def cost(self, *, last: bool) -> int:
+        """Network evaluations of a step, the last of which goes to level 0."""
+
+    def stop(self, floor: float) -> float | None:
+        """Where to stop with a teacher that was trained down to ``floor``; None for level 0."""
+        del floor
+        return self.params.stop
 
     def levels(self, floor: float) -> list[float]:
-        """Noise levels that are wanted, the last one 0."""
-        del floor
-        return self.params.grid.steps(self.params.steps)
+        """Noise levels that are wanted of a teacher that was trained down to ``floor``, the last one 0.
+
+        Raises:
+            UsageError: no level of the grid is as high as the one to stop at.
+        """
+        grid = self.params.grid.steps(self.params.steps)
+        stop = self.stop(floor)
+        return grid if stop is None else [*grid[: self._kept(grid, stop)], 0.0]
+
+    def _kept(self, grid: list[float], stop: float) -> int:
+        """Number of levels that are not below ``stop``.
+
+        Raises:
+            UsageError: none.
+        """
+        kept = sum(level >= stop for level in grid)
+        if not kept:
+            raise UsageError(
+                f"sampler: the level to stop at, σ = {stop:g}, is above the highest level {grid[0]:g}; lower "
+                "sampler.stop"
+            )
+        return kept
+
+    def evaluations(self, floor: float) -> int:
+        """Network evaluations of one trajectory, of a teacher trained down to ``floor``."""
+        return self.cost(last=False) * (len(self.levels(floor)) - 2) + self.cost(last=True)
+
+    def early(self, floor: float, stops: Sequence[float]) -> dict[float, int]:
+        """Those of ``stops`` that end a trajectory before its own end, and the steps that each takes.
+
+        Of several stops with as many steps, the highest is there; the others would give the same images.
+        """
+        grid = self.levels(floor)[:-1]
+        found: dict[int, float] = {}
+        for stop in sorted(stops):
+            if stop <= grid[0]:
+                found[self._kept(grid, stop)] = stop
+        return {stop: count for count, stop in found.items() if count < len(grid)}
+
+    def ladder(self, teacher: Teacher, latent: Tensor, stops: Sequence[float]) -> list[Tensor]:
+        """What trajectories with these ``early`` stops end with, and this one: all from one trajectory.
+
+        Each stop costs its last step alone.
+        """
+        ends = self.early(teacher.floor, stops)
+        assert list(ends) == list(stops)
+        return self._trajectory(teacher, latent, list(ends.values()))
 
     def __call__(self, teacher: Teacher, latent: Tensor) -> Tensor:
         """Sample from standard normal latents (B, C, H, W), real or complex.
 
         The wanted levels are moved to the nearest ones of the teacher, as in EDM's algorithms.
         """
+        return self._trajectory(teacher, latent, [])[0]
+
+    def _trajectory(self, teacher: Teacher, latent: Tensor, ends: list[int]) -> list[Tensor]:
+        """Images after ``ends`` steps, of which the last goes to level 0, and those of the whole trajectory."""
+        if self.params.clip is not None:
+            teacher = _Clipped(teacher, self.params.clip)
         levels = [teacher.level(sigma) if sigma else 0.0 for sigma in self.levels(teacher.floor)]
-        x = latent * levels[0]
+        x, stopped = latent * levels[0], {}
         for number, (sigma, sigma_next) in enumerate(pairwise(levels)):
+            if number + 1 in ends:
+                stopped[number + 1] = self.step(teacher, x, sigma, 0.0, number)
             x = self.step(teacher, x, sigma, sigma_next, number)
-        return x
+        return [*(stopped[end] for end in ends), x]
 
     @classmethod
     def example(cls) -> Sampler:
         """Default parameters."""
         return cls(cls.Params())
+
+
+class _Clipped:
+    """A teacher whose estimates are clipped."""
+
+    def __init__(self, teacher: Teacher, clip: float) -> None:
+        self._teacher, self._clip = teacher, clip
+        self.floor, self.level, self.noise = teacher.floor, teacher.level, teacher.noise
+        self.predict = self._clipped(teacher.predict)
+
+    def others(self, step: int, count: int) -> list[Predict]:
+        """The other estimates, clipped."""
+        return [self._clipped(predict) for predict in self._teacher.others(step, count)]
+
+    def _clipped(self, predict: Predict) -> Predict:
+        def clipped(x: Tensor, sigma: float) -> Tensor:
+            estimate = predict(x, sigma)
+            if not estimate.is_complex():
+                return estimate.clamp(-self._clip, self._clip)
+            return torch.view_as_complex(torch.view_as_real(estimate).clamp(-self._clip, self._clip))
+
+        return clipped

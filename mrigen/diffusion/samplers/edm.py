@@ -59,6 +59,14 @@ def slope(teacher: Teacher, x: Tensor, sigma: float) -> Tensor:
     return (x - teacher.predict(x, sigma)) / sigma
 
 
+def corrected(teacher: Teacher, x: Tensor, first: Tensor, sigma: float, sigma_next: float) -> Tensor:
+    """Heun's step with the slope ``first`` at x; the Euler step to level 0."""
+    ahead = x + (sigma_next - sigma) * first
+    if sigma_next == 0:
+        return ahead
+    return x + (sigma_next - sigma) * (first + slope(teacher, ahead, sigma_next)) / 2
+
+
 @SAMPLERS.register("euler")
 class Euler(ChurnSampler):
     """First order: x + (σ' − σ) dx/dσ."""
@@ -67,9 +75,10 @@ class Euler(ChurnSampler):
         """One Euler step."""
         return x + (sigma_next - sigma) * slope(teacher, x, sigma)
 
-    def evaluations(self, floor: float) -> int:
-        """One per step."""
-        return len(self.levels(floor)) - 1
+    def cost(self, *, last: bool) -> int:
+        """One."""
+        del last
+        return 1
 
 
 @SAMPLERS.register("heun")
@@ -78,12 +87,8 @@ class Heun(ChurnSampler):
 
     def descend(self, teacher: Teacher, x: Tensor, sigma: float, sigma_next: float) -> Tensor:
         """One Heun step."""
-        first = slope(teacher, x, sigma)
-        ahead = x + (sigma_next - sigma) * first
-        if sigma_next == 0:
-            return ahead
-        return x + (sigma_next - sigma) * (first + slope(teacher, ahead, sigma_next)) / 2
+        return corrected(teacher, x, slope(teacher, x, sigma), sigma, sigma_next)
 
-    def evaluations(self, floor: float) -> int:
-        """Two per step, one in the last."""
-        return 2 * len(self.levels(floor)) - 3
+    def cost(self, *, last: bool) -> int:
+        """Two, one in the last step."""
+        return 1 if last else 2

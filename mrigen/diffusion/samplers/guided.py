@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mrigen.diffusion.samplers.base import SAMPLERS, Sampler, SamplerParams, Teacher
+from mrigen.diffusion.samplers.edm import corrected
 
 
 class GuidedParams(SamplerParams):
@@ -25,30 +26,30 @@ class GuidedParams(SamplerParams):
 
 @SAMPLERS.register("guided")
 class Guided(Sampler):
-    """x' = σ'/σ x + (1 − σ'/σ) x̂(Ã) − w/2 ∇_x mean_k ‖x̂(Ã) − x̂(Ã_k)‖², x̂(Ã) = E[x₀ | Ã x, Ã].
+    """Heun's step with x̂(Ã) = E[x₀ | Ã x, Ã], and − w/2 ∇_x mean_k ‖x̂(Ã) − x̂(Ã_k)‖² at its start.
 
-    Ambient Diffusion (Daras et al. 2023), eq. E.1: the estimates through other masks shall agree with the
-    one through the fixed mask. The norm is the sum over pixels.
+    Ambient Diffusion (Daras et al. 2023), eq. E.1 with a step of second order: the estimates through other
+    masks shall agree with the one through the fixed mask. The norm is the sum over pixels.
     """
 
     Params: ClassVar[type[SamplerParams]] = GuidedParams
     params: GuidedParams
 
     def step(self, teacher: Teacher, x: Tensor, sigma: float, sigma_next: float, number: int) -> Tensor:
-        """An Euler step against the gradient of the disagreement."""
+        """A step of the flow, and one against the gradient of the disagreement."""
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             estimate = teacher.predict(x, sigma)
             others = teacher.others(number, self.params.masks)
             apart = torch.stack([total(estimate - predict(x, sigma)) for predict in others]).mean(0)
             (gradient,) = torch.autograd.grad(apart.sum(), x)
-        ratio = sigma_next / sigma
-        moved = ratio * x.detach() + (1 - ratio) * estimate.detach()
+        x = x.detach()
+        moved = corrected(teacher, x, (x - estimate.detach()) / sigma, sigma, sigma_next)
         return moved - self.params.weight / 2 * gradient
 
-    def evaluations(self, floor: float) -> int:
-        """One, and one per mask, at every step."""
-        return (len(self.levels(floor)) - 1) * (1 + self.params.masks)
+    def cost(self, *, last: bool) -> int:
+        """Two, one in the last step, and one per mask."""
+        return (1 if last else 2) + self.params.masks
 
 
 def total(difference: Tensor) -> Tensor:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import model_validator
 
 from mrigen.diffusion.samplers.base import SAMPLERS, SamplerParams
-from mrigen.diffusion.samplers.edm import ChurnParams, Euler
+from mrigen.diffusion.samplers.edm import ChurnParams, Heun
 from mrigen.errors import UsageError
 
 
@@ -15,43 +15,47 @@ class TweedieSamplerParams(ChurnParams):
     """Where to stop.
 
     Attributes:
-        truncate: stop at σ (Teacher-Truncated), or go down to 0 (Teacher-Full).
-        sigma: σ; None for the lowest level at which the teacher was trained, the data's (smallest) noise.
+        truncate: stop (Teacher-Truncated), at ``stop`` or else at the lowest level at which the teacher was
+            trained, the data's (smallest) noise; or go down to 0 (Teacher-Full).
     """
 
     truncate: bool = True
-    sigma: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "sigma" in values:
+            raise ValueError("sigma is called stop now, as with every sampler")
+        return values
+
+    @model_validator(mode="after")
+    def _fitting(self) -> TweedieSamplerParams:
+        if not self.truncate and self.stop is not None:
+            raise ValueError("stop without truncate; leave one of them out")
+        return self
 
 
 @SAMPLERS.register("tweedie")
-class TweedieSampler(Euler):
-    """Euler steps; truncated, the denoiser's estimate is returned when the next level would be below σ.
+class TweedieSampler(Heun):
+    """Heun's steps; truncated, the denoiser's estimate is returned when the next level would be below σ.
 
-    RSD algorithm 3. Returning the estimate is the Euler step to level 0, so that truncation is a grid
-    without the levels below σ.
+    RSD algorithm 3, with EDM's sampler as in DCD.
     """
 
     Params: ClassVar[type[SamplerParams]] = TweedieSamplerParams
     params: TweedieSamplerParams
 
-    def levels(self, floor: float) -> list[float]:
-        """The grid's levels from σ up, then 0.
+    def stop(self, floor: float) -> float | None:
+        """The data's noise level, if nothing else is wanted.
 
         Raises:
-            UsageError: the teacher was trained down to level 0, or no level of the grid is above σ.
+            UsageError: the teacher was trained down to level 0.
         """
-        grid = super().levels(floor)
-        if not self.params.truncate:
-            return grid
-        lowest = floor if self.params.sigma is None else self.params.sigma
-        if lowest <= 0:
+        if not self.params.truncate or self.params.stop is not None:
+            return self.params.stop
+        if floor <= 0:
             raise UsageError(
                 "sampler tweedie: this teacher was trained down to level 0, there is no noise level of its "
-                "data to stop at; set sampler.sigma, or use heun"
+                "data to stop at; set sampler.stop, or use heun"
             )
-        kept = [level for level in grid if level >= lowest]
-        if not kept:
-            raise UsageError(
-                f"sampler tweedie: σ = {lowest:g} is above the highest level {grid[0]:g}; lower sampler.sigma"
-            )
-        return [*kept, 0.0]
+        return floor
