@@ -94,7 +94,7 @@ def peak(folder: Path, count: int, given: argparse.Namespace, out: Path) -> floa
 def many(folder: Path, given: argparse.Namespace, out: Path) -> dict[str, float]:
     """Seconds that many images take in this process, writing included."""
     start = time.perf_counter()
-    sample_model(folder, out, f"0-{given.images - 1}", None, 1, given.batch, given.device, given.precision)
+    sample_model(folder, out, f"0-{given.images - 1}", None, given.batch, given.device, given.precision)
     seconds = time.perf_counter() - start
     return {"images": given.images, "seconds": seconds, "mib": out.stat().st_size / 2**20}
 

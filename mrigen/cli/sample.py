@@ -29,7 +29,22 @@ def sample(
     maps: Annotated[
         Path | None, typer.Option(help="Measurement store with coil maps; MRI teachers need one.")
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Noise levels of a teacher's Heun sampler.")] = 18,
+    sampler: Annotated[
+        str | None,
+        typer.Option(help="Sampler of a teacher: euler, heun (the default), tweedie, guided."),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Noise levels of a teacher's sampler, 18 by default.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Other settings of a teacher's sampler, as in a recipe: `--set stop=0.2`, `--set clip=1`, "
+            "`--set grid.sigma_min=0.02`.",
+        ),
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images per network call.")] = 64,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     precision: Annotated[
@@ -48,11 +63,15 @@ def sample(
     - pictures, for a FID for example: `mrigen sample GENERATOR --seeds 0-49999 --out samples.zip`
 
     - `mrigen sample runs/demo/brain/teacher/model --maps runs/demo/brain/store --out teacher.h5`
+
+    - a teacher, stopped at σ = 0.2: `mrigen sample TEACHER --steps 40 --set stop=0.2 --out teacher.zip`
     """
     from mrigen import ranks
     from mrigen.recipe.sampling import sample_model
 
-    written = sample_model(checkpoint, out, seeds, maps, steps, batch, device, precision.value)
+    given = {"name": sampler, "steps": steps}
+    spec = {key: value for key, value in given.items() if value is not None}
+    written = sample_model(checkpoint, out, seeds, maps, batch, device, precision.value, spec, set_ or [])
     if ranks.rank() == 0:
         for kind, path in written.items():
             typer.echo(f"{kind}: {path}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import torch
@@ -49,6 +49,7 @@ class StudentSampler:
         shape: (C, H, W) of an image.
         complex_valued: whether images are complex.
         evaluations: network evaluations per image.
+        last: those of the last step.
 
     Args:
         generator: the generator.
@@ -72,7 +73,7 @@ class StudentSampler:
         self._generator, self._batch = generator.eval(), batch
         self._objective, self._corruption, self._label = objective, corruption, label
         self._classes = classes(generator.denoiser)
-        self.evaluations = len(generator.sigmas)
+        self.evaluations, self.last = len(generator.sigmas), 1
         seeded_labels(self._classes, [], label)
 
     def to(self, device: torch.device) -> None:
@@ -120,6 +121,7 @@ class TeacherSampler:
         shape: (C, H, W) of an image.
         complex_valued: whether images are complex.
         evaluations: network evaluations per image.
+        last: those of the last step.
 
     Args:
         denoiser: the teacher.
@@ -144,7 +146,7 @@ class TeacherSampler:
         self._denoiser, self._objective, self._corruption = denoiser.eval(), objective, corruption
         self.shape, self.complex_valued = shape, denoiser.conventions.image == "complex"
         self._sampler, self._batch, self._label = sampler, batch, label
-        self.evaluations = sampler.evaluations(objective.floor)
+        self.evaluations, self.last = sampler.evaluations(objective.floor), sampler.cost(last=True)
         self._classes = classes(denoiser)
         seeded_labels(self._classes, [], label)
 
@@ -157,15 +159,32 @@ class TeacherSampler:
         self._denoiser.network = Frozen(self._denoiser.network, fabric)
         self.to(fabric.device)
 
-    @torch.no_grad()
+    def early(self, stops: Sequence[float]) -> dict[float, int]:
+        """Those of ``stops`` that end a trajectory early, and the network evaluations that each takes."""
+        ends = self._sampler.early(self._objective.floor, stops)
+        return {stop: self._sampler.spent(steps) for stop, steps in ends.items()}
+
     def __call__(self, wanted: list[int]) -> Iterator[Tensor]:
         """Batches of images, one per seed."""
+        return self.ladder(wanted, ())
+
+    @torch.no_grad()
+    def ladder(self, wanted: list[int], stops: Sequence[float]) -> Iterator[Tensor]:
+        """Batches of images of stopped trajectories and of the whole one, (B, (stops + 1) C, H, W).
+
+        The channels of one follow those of another. Each stop costs one step more.
+
+        Args:
+            wanted: seeds.
+            stops: levels to stop at, as ``early`` lists them.
+        """
+        ends = list(self._sampler.early(self._objective.floor, stops).values())
         for some in chunks(wanted, self._batch):
             labels = seeded_labels(self._classes, some, self._label)
             teacher = SeededTeacher(
                 self._denoiser, self._objective, self._corruption, some, self.shape, labels
             )
-            yield self._sampler(teacher, teacher.latent())
+            yield torch.cat(self._sampler.ladder(teacher, teacher.latent(), ends), 1)
 
 
 class SeededTeacher:

@@ -117,7 +117,7 @@ def load(name: str, overrides: list[str] | None = None) -> Recipe:
 
     tree = resolved(name)
     for override in overrides or []:
-        _set(tree, override)
+        change(tree, override)
     try:
         return Recipe(**{"name": Path(name).stem if name.endswith(SUFFIXES) else name, **tree})
     except ValidationError as error:
@@ -126,13 +126,17 @@ def load(name: str, overrides: list[str] | None = None) -> Recipe:
         raise UsageError(f"recipe {name}: keys must be words") from error
 
 
-def _set(tree: dict[str, Any], override: str) -> None:
-    """Apply ``a.b.c=value``; the value is read as YAML, and the schema checks both."""
+def change(tree: dict[str, Any], override: str) -> None:
+    """Apply ``a.b.c=value`` to a mapping; the value is read as YAML, and the schema checks both.
+
+    Raises:
+        UsageError: not of that form.
+    """
     from mrigen.recipe.plain_yaml import parse
 
     path, equals, value = override.partition("=")
     if not equals or not path:
-        raise UsageError(f"--set {override}: write key=value, for example --set teacher.batch=32")
+        raise UsageError(f"--set {override}: write key=value")
     *parents, last = path.strip().split(".")
     node = tree
     for parent in parents:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,10 @@ from mrigen.errors import UsageError
 from mrigen.files import write_json
 from mrigen.metrics.distance import Reference
 from mrigen.metrics.nearest import closeness
+from mrigen.metrics.proximal import ProximalDistance
 from mrigen.metrics.reference import References, open_reference
 from mrigen.recipe.sampling import sampler_of
+from mrigen.recipe.selection import proximal_distance
 from mrigen.recipe.stages import Stage
 from mrigen.report.tables import summary_table
 from mrigen.report.views import view_of
@@ -43,12 +46,13 @@ def evaluate(study: Study) -> dict[str, Any]:
     count = min(params.samples, len(images), len(study.store))
     if count < 2:
         raise UsageError(f"{study.reference_folder}: too few references to evaluate with ({count})")
-    sampled = {name: _sample(study, name, sampler, count) for name, sampler in _samplers(study).items()}
+    samplers = _samplers(study)
+    sampled = {name: sample(study, name, sampler, count) for name, sampler in samplers.items()}
     return alone(lambda: _measured(study, references, images, count, sampled))
 
 
 def _measured(
-    study: Study, references: References, images: Tensor, count: int, sampled: dict[str, _Sampled]
+    study: Study, references: References, images: Tensor, count: int, sampled: dict[str, Sampled]
 ) -> dict[str, Any]:
     """The summary of observations, sampled images and references; written, drawn and shown."""
     params = study.recipe.evaluate
@@ -59,12 +63,18 @@ def _measured(
     view = view_of(references.image_shape)
     rows: dict[str, Any] = {"observation": measure([observed])}
     for name, found in sampled.items():
-        rows[name] = {
-            **measure(list(read_images(found.path))),
-            "seconds_per_1000": 1000 * found.seconds / count,
-            "evaluations": found.evaluations,
-        }
+        rows[name] = _row(measure, found, count)
         shown[name] = next(read_images(found.path, view.compared))
+        if found.stopped:
+            distance = proximal_distance(study.store, study.extractor, count, study.recipe.seed)
+            rows[name]["proximal"] = _proximal(distance, found)
+            stops = [
+                {"stop": stop, **_row(measure, early, count), "proximal": _proximal(distance, early)}
+                for stop, early in found.stopped.items()
+            ]
+            rows[f"{name}-stopped"] = best = min(stops, key=lambda row: row["proximal"])
+            rows[name]["stops"] = stops
+            shown[f"{name}-stopped"] = next(read_images(found.stopped[best["stop"]].path, view.compared))
     others = _other_references(study, references, count)
     if others is not None:
         rows["floor"] = measure([others])
@@ -85,6 +95,20 @@ def _measured(
     for line in study.recipe.next:
         study.console.print(f"next: {line}", highlight=False)
     return summary
+
+
+def _row(measure: _Measure, found: Sampled, count: int) -> dict[str, Any]:
+    """Distances of sampled images, and what they cost."""
+    return {
+        **measure(list(read_images(found.path))),
+        "seconds_per_1000": 1000 * found.seconds / count,
+        "evaluations": found.evaluations,
+    }
+
+
+def _proximal(distance: ProximalDistance, found: Sampled) -> float:
+    """The selection metric of sampled images."""
+    return distance(lambda _: read_images(found.path))
 
 
 @dataclass(frozen=True)
@@ -137,29 +161,48 @@ def _samplers(study: Study) -> dict[str, TeacherSampler | StudentSampler]:
 
 
 @dataclass(frozen=True)
-class _Sampled:
-    """A file of images, the seconds that it took (of all processes together), evaluations per image."""
+class Sampled:
+    """A file of images, the seconds that it took (of all processes together), evaluations per image.
+
+    Attributes:
+        stopped: the images of stopped trajectories, by the noise level.
+    """
 
     path: Path
     seconds: float
     evaluations: int
+    stopped: dict[float, Sampled] = field(default_factory=dict)
 
 
-def _sample(study: Study, name: str, sampler: TeacherSampler | StudentSampler, count: int) -> _Sampled:
-    """Images of seeds 0 ... count - 1 in a stage of their own."""
+def sample(study: Study, name: str, sampler: TeacherSampler | StudentSampler, count: int) -> Sampled:
+    """Images of seeds 0 ... count - 1 in a stage of their own; those of ``teacher`` with its stops.
+
+    All stops come from one trajectory. The seconds of each are its share of the network evaluations.
+    """
     folder = study.out / "samples" / name
-    path, timing = folder / "images.h5", folder / "seconds.json"
+    timing = folder / "seconds.json"
+    stops: dict[float, int] = {}
+    if isinstance(sampler, TeacherSampler) and name == "teacher":
+        stops = sampler.early(study.recipe.evaluate.stops)
+    files = {stop: folder / f"images-{stop:g}.h5" for stop in stops}
+    path = folder / "images.h5"
+
+    def make(some: list[int]) -> Iterator[Tensor]:
+        return sampler.ladder(some, list(stops)) if isinstance(sampler, TeacherSampler) else sampler(some)
 
     def work() -> None:
         alone(lambda: forget(path))
         start = time.perf_counter()
-        complex_valued = sampler.complex_valued
-        parts = Parts(path, settings, wanted, BATCH, sampler.shape, complex_valued=complex_valued)
-        parts.make(sampler, f"sampling {name}")
+        channels, height, width = sampler.shape
+        shape = ((len(stops) + 1) * channels, height, width)
+        parts = Parts(path, settings, wanted, BATCH, shape, complex_valued=sampler.complex_valued)
+        parts.make(make, f"sampling {name}")
         seconds = total([time.perf_counter() - start])[0]
 
         def collect() -> None:
-            write_images(path, wanted, parts.read())
+            for number, file in enumerate([*files.values(), path]):
+                part = slice(number * channels, (number + 1) * channels)
+                write_images(file, wanted, (images[:, part] for images in parts.read()))
             write_json(timing, seconds)
             forget(path)
 
@@ -167,8 +210,12 @@ def _sample(study: Study, name: str, sampler: TeacherSampler | StudentSampler, c
 
     wanted = list(range(count))
     reverse = study.recipe.evaluate.teachers.get(name)
-    settings = {"model": study.fingerprint("student" if reverse is None else "teacher"), "count": count}
+    model = study.fingerprint("student" if reverse is None else "teacher")
+    settings: dict[str, Any] = {"model": model, "count": count}
     if reverse is not None:
-        settings["sampler"] = reverse
+        settings |= {"sampler": reverse, "stops": list(stops)}
     Stage(f"samples of the {name}", folder, settings).run(work, study.console)
-    return _Sampled(path, float(json.loads(timing.read_text(encoding="utf-8"))), sampler.evaluations)
+    seconds = float(json.loads(timing.read_text(encoding="utf-8")))
+    each = seconds / (sampler.evaluations + len(stops) * sampler.last)
+    stopped = {stop: Sampled(files[stop], spent * each, spent) for stop, spent in stops.items()}
+    return Sampled(path, sampler.evaluations * each, sampler.evaluations, stopped)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mrigen.checkpoints.description import read_description
 from mrigen.data.sample_files import write_magnitudes, writer_of
@@ -16,6 +18,7 @@ from mrigen.engine.processes import alone, gathered
 from mrigen.engine.sampling import StudentSampler, TeacherSampler
 from mrigen.errors import UsageError
 from mrigen.metrics.pictures import magnitude_window
+from mrigen.recipe import change
 from mrigen.report.views import view_of
 
 MOST = 10_000_000
@@ -69,10 +72,11 @@ def sample_model(
     out: Path,
     seeds: str,
     maps: Path | None,
-    steps: int,
     batch: int,
     device: str,
     precision: str = "32-true",
+    sampler: Mapping[str, Any] | None = None,
+    settings: Sequence[str] = (),
 ) -> dict[str, Path]:
     """Images of a model folder into a file or folder, with a picture of the first ones.
 
@@ -85,33 +89,42 @@ def sample_model(
             complex HDF5 and NIfTI magnitudes for MRI. Other MRI files get their NIfTI magnitudes beside them.
         seeds: one image each.
         maps: measurement store with coil maps, where the model needs them.
-        steps: noise levels of a teacher's sampler.
         batch: images per network call.
         device: where the network runs.
         precision: of the network.
+        sampler: a teacher's sampler, as a recipe's mapping; by default 18 steps of ``heun``.
+        settings: further ``key=value`` of it.
 
     Returns:
         What was written, by what it is.
 
     Raises:
-        UsageError: seeds that are none or stand twice, an unknown kind of file, or missing maps.
+        UsageError: seeds that are none or stand twice, an unknown kind of file, missing maps, or a sampler
+            that is none or for a generator.
     """
     wanted = parse_seeds(seeds)
     if len(set(wanted)) < len(wanted):
         raise UsageError(f"--seeds {seeds}: says a seed twice; give each once")
-    spec = {"name": "heun", "steps": steps}
-    sampler = sampler_of(folder, maps, spec, batch)
-    complex_valued = sampler.complex_valued
-    write = writer_of(out, sampler.shape, complex_valued=complex_valued)
-    settings = {
-        "model": read_description(folder).weights_sha256,
-        "sampler": spec if isinstance(sampler, TeacherSampler) else None,
+    description = read_description(folder)
+    if description.role == "generator" and (sampler or settings):
+        raise UsageError(
+            f"{folder}: is a generator, which needs no sampler; leave out --sampler, --steps and --set"
+        )
+    spec = {"name": "heun", "steps": 18, **(sampler or {})}
+    for setting in settings:
+        change(spec, setting)
+    run = sampler_of(folder, maps, spec, batch)
+    complex_valued = run.complex_valued
+    write = writer_of(out, run.shape, complex_valued=complex_valued)
+    described = {
+        "model": description.weights_sha256,
+        "sampler": spec if isinstance(run, TeacherSampler) else None,
         "maps": None if maps is None else str(maps.resolve()),
         "precision": precision,
     }
-    sampler.use(open_device(device, precision))
-    parts = Parts(out, settings, wanted, batch, sampler.shape, complex_valued=complex_valued)
-    parts.make(sampler, "sampling")
+    run.use(open_device(device, precision))
+    parts = Parts(out, described, wanted, batch, run.shape, complex_valued=complex_valued)
+    parts.make(run, "sampling")
 
     def collect() -> dict[str, Path]:
         write(out, wanted, parts.read)
@@ -119,7 +132,7 @@ def sample_model(
         if complex_valued and out.is_file():
             written["magnitudes"] = out.with_suffix(".nii")
             write_magnitudes(written["magnitudes"], len(wanted), parts.read)
-        view = view_of(sampler.shape)
+        view = view_of(run.shape)
         some = next(parts.read(view.shown))
         view.several(some, magnitude_window(some) if complex_valued else None, written["picture"])
         forget(out)

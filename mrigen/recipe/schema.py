@@ -107,6 +107,10 @@ class EvaluateParams(SamplerSpec):
             downloaded before.
         split: part of the reference folder to compare with.
         samplers: the teacher once more by other samplers; ``{full: ...}`` is the row ``teacher-full``.
+        stops: noise levels at which the trajectories of ``sampler`` are also stopped, with the denoiser's
+            estimate there. The row ``teacher-stopped`` is the one of them whose images, corrupted again, are
+            closest to the training data (the selection metric: no reference decides); ``summary.json`` has
+            all of them.
         radius: for data so small that distances between images mean something, points of the plane: also
             measure the mean distance from the references, and the fraction of the references that are
             within this radius of a sample; None for neither.
@@ -117,7 +121,14 @@ class EvaluateParams(SamplerSpec):
     weights: Path | None = None
     split: str = "test"
     samplers: dict[Annotated[str, Field(pattern="^[a-z0-9-]+$")], SamplerChoice] = {}
+    stops: list[Annotated[float, Field(gt=0)]] = [0.05, 0.2, 0.5]
     radius: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _own_rows(self) -> EvaluateParams:
+        if "stopped" in self.samplers and self.stops:
+            raise ValueError("samplers: teacher-stopped is the row of stops; choose another name")
+        return self
 
     @property
     def teachers(self) -> dict[str, dict[str, Any]]:

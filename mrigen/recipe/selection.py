@@ -24,11 +24,7 @@ def selection_score(
 
     A generator whose images are no numbers is infinitely far.
     """
-    count = min(params.selection.samples, len(store))
-    chosen = torch.linspace(0, len(store) - 1, count).round().int().tolist()
-    batch = store.measurements(chosen)
-    seen = batch.operator.as_image(batch.y)
-    distance = ProximalDistance(seen, AsMeasured(store), extractor, count, seed)
+    distance = proximal_distance(store, extractor, params.selection.samples, seed)
     sampled = objective.corruption if params.generator_input == "sampled" else None
 
     def score(generator: Generator) -> float:
@@ -39,6 +35,14 @@ def selection_score(
             return math.inf
 
     return score
+
+
+def proximal_distance(store: Store, extractor: Extractor, samples: int, seed: int) -> ProximalDistance:
+    """Proximal distance from at most so many samples of a store, spread evenly over it."""
+    count = min(samples, len(store))
+    chosen = torch.linspace(0, len(store) - 1, count).round().int().tolist()
+    batch = store.measurements(chosen)
+    return ProximalDistance(batch.operator.as_image(batch.y), AsMeasured(store), extractor, count, seed)
 
 
 def _finite(images: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ from rich.table import Table
 
 COLUMNS = {
     "fd": "Fréchet distance",
+    "proximal": "of the corrupted, from the data",
+    "stop": "stopped at σ",
     "distance": "to the truth",
     "coverage": "coverage",
     "seconds_per_1000": "seconds per 1,000",

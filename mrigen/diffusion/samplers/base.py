@@ -120,7 +120,11 @@ class Sampler(ABC):
 
     def evaluations(self, floor: float) -> int:
         """Network evaluations of one trajectory, of a teacher trained down to ``floor``."""
-        return self.cost(last=False) * (len(self.levels(floor)) - 2) + self.cost(last=True)
+        return self.spent(len(self.levels(floor)) - 1)
+
+    def spent(self, steps: int) -> int:
+        """Network evaluations of a trajectory of so many steps."""
+        return self.cost(last=False) * (steps - 1) + self.cost(last=True)
 
     def early(self, floor: float, stops: Sequence[float]) -> dict[float, int]:
         """Those of ``stops`` that end a trajectory before its own end, and the steps that each takes.
@@ -134,24 +138,18 @@ class Sampler(ABC):
                 found[self._kept(grid, stop)] = stop
         return {stop: count for count, stop in found.items() if count < len(grid)}
 
-    def ladder(self, teacher: Teacher, latent: Tensor, stops: Sequence[float]) -> list[Tensor]:
-        """What trajectories with these ``early`` stops end with, and this one: all from one trajectory.
-
-        Each stop costs its last step alone.
-        """
-        ends = self.early(teacher.floor, stops)
-        assert list(ends) == list(stops)
-        return self._trajectory(teacher, latent, list(ends.values()))
-
     def __call__(self, teacher: Teacher, latent: Tensor) -> Tensor:
         """Sample from standard normal latents (B, C, H, W), real or complex.
 
         The wanted levels are moved to the nearest ones of the teacher, as in EDM's algorithms.
         """
-        return self._trajectory(teacher, latent, [])[0]
+        return self.ladder(teacher, latent, [])[0]
 
-    def _trajectory(self, teacher: Teacher, latent: Tensor, ends: list[int]) -> list[Tensor]:
-        """Images after ``ends`` steps, of which the last goes to level 0, and those of the whole trajectory."""
+    def ladder(self, teacher: Teacher, latent: Tensor, ends: Sequence[int]) -> list[Tensor]:
+        """What trajectories that stop after so many steps end with, and the whole one, all from one trajectory.
+
+        Each of ``ends`` costs its last step alone, which goes to level 0.
+        """
         if self.params.clip is not None:
             teacher = _Clipped(teacher, self.params.clip)
         levels = [teacher.level(sigma) if sigma else 0.0 for sigma in self.levels(teacher.floor)]
