@@ -27,7 +27,12 @@ Keep = Callable[[int, float, nn.Module], None]
 class Averages:
     """Averages one run with several half-lives, measures each, keeps the best, says when to stop.
 
-    Every process has the averages; the first one measures and tells the others.
+    The network is also measured before its first step, so that a run whose every measurement is bad is
+    known to have diverged. Every process has the averages; the first one measures and tells the others.
+
+    Attributes:
+        history: images and the metric of every average, one row per measurement.
+        start: the metric before the first step; None if that was not measured.
 
     Args:
         module: the network, not yet set up for training.
@@ -51,6 +56,7 @@ class Averages:
         self._keep = keep
         self._best = None if self.score is None else copy.deepcopy(self.averages[0].module)
         self.history: list[list[float]] = []
+        self.start: float | None = None
 
     def update(self, module: nn.Module, images: int, batch: int, guard: Guard | None = None) -> None:
         """Average the weights in."""
@@ -63,6 +69,8 @@ class Averages:
         every = self.params.every_images
         if self.score is None or every is None:
             return False
+        if images == 0:
+            return self.start is None
         measured = bool(self.history) and self.history[-1][0] == images
         return images // every > max(images - batch, 0) // every and not measured
 
@@ -76,6 +84,9 @@ class Averages:
         if values is None:
             raise Interrupted
         best = min(values)
+        if images == 0:
+            self.start = best
+            return best
         if self._keep is not None and first():
             for average, value in zip(self.averages, values, strict=True):
                 if math.isfinite(value):
@@ -103,28 +114,27 @@ class Averages:
         values = [min(row[1:]) for row in self.history]
         if not values:
             return ""
-        best, last, patience = min(values), values[-1], self.params.patience
-        if math.isinf(last):
+        patience, late = self.params.patience, len(values) - 1 - values.index(min(values))
+        if math.isinf(values[-1]):
             return "diverged, the selection metric is no number any more; lower the learning rates"
-        if all(self._far(value, best) for value in values[-2:]):
-            return (
-                f"diverged, the selection metric was {values[-2]:.4g} and {last:.4g} after {best:.4g} at its "
-                "best; lower the learning rates, or set distill.selection.diverged"
-            )
-        if patience is not None and len(values) - 1 - values.index(best) >= patience:
+        if len(values) > 1 and all(map(self._far, values[-2:])):
+            return f"diverged, {self.far}; lower the learning rates, or set distill.selection.diverged"
+        if patience is not None and late >= patience:
             return "the selection metric found nothing better any more"
         return ""
 
     @property
     def far(self) -> str:
         """Words for a last measurement that is far above the best one, empty if it is not."""
-        values = [min(row[1:]) for row in self.history]
-        if not values or not self._far(values[-1], min(values)):
+        if not self.history or not self._far(min(self.history[-1][1:])):
             return ""
-        return f"the selection metric was {values[-1]:.4g} at last after {min(values):.4g} at its best"
+        before = "" if self.start is None else f" and {self.start:.4g} before the first step"
+        last, best = min(self.history[-1][1:]), self._lowest()
+        return f"the selection metric was {last:.4g} at last, {best:.4g} at its best{before}"
 
-    def _far(self, value: float, best: float) -> bool:
-        """Whether a value is so far above the best that training has diverged; the best one never is."""
+    def _far(self, value: float) -> bool:
+        """Whether a value is far above the best one there was, the untrained network's included."""
+        best = self._lowest() if self.start is None else min(self.start, self._lowest())
         limit = self.params.diverged
         return math.isinf(value) or (limit is not None and 0 < limit * best < value)
 
@@ -153,7 +163,7 @@ class Averages:
             {"images": row[0], **{f"{a.halflife:g}": v for a, v in zip(self.averages, row[1:], strict=True)}}
             for row in self.history
         ]
-        return {"ema_halflife": halflife, "images": images, "measured": measured}
+        return {"ema_halflife": halflife, "images": images, "start": self.start, "measured": measured}
 
     def state(self) -> State:
         """All averages, the best one and the history."""
@@ -161,6 +171,7 @@ class Averages:
             "averages": [average.module.state_dict() for average in self.averages],
             "best": None if self._best is None else self._best.state_dict(),
             "history": self.history,
+            "start": self.start,
         }
 
     def load(self, state: State) -> None:
@@ -169,7 +180,7 @@ class Averages:
             average.module.load_state_dict(saved)
         if self._best is not None:
             self._best.load_state_dict(state["best"])
-        self.history = state["history"]
+        self.history, self.start = state["history"], state.get("start")
 
 
 def _finite(score: Score, module: nn.Module) -> float:

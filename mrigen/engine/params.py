@@ -153,8 +153,8 @@ class SelectionParams(Params):
         every_images: images between two measurements; None for none, and the last generator is taken.
         samples: generated images per measurement.
         patience: stop after so many measurements without a new best.
-        diverged: stop when two measurements in a row are more than this many times the best one, or one is
-            no number: training has diverged. None to stop at the latter alone.
+        diverged: stop when two measurements in a row are more than this many times the best one, which may
+            be that of the untrained generator, or one is no number. None to stop at the latter alone.
         keep: put every generator that was measured into a model folder of its own.
     """
 

@@ -9,8 +9,8 @@ from rich.table import Table
 
 COLUMNS = {
     "fd": "Fréchet distance",
-    "proximal": "of the corrupted, from the data",
-    "stop": "stopped at σ",
+    "proximal": "proximal",
+    "stop": "stop",
     "distance": "to the truth",
     "coverage": "coverage",
     "seconds_per_1000": "seconds per 1,000",
@@ -24,7 +24,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     rows = {name: row for name, row in summary.items() if isinstance(row, Mapping)}
     columns = [key for key in COLUMNS if any(key in row for row in rows.values())]
     table = Table(title=f"Fréchet distance in {summary['features']} features, n = {summary['n']}")
-    table.add_column("", min_width=12)
+    table.add_column("", min_width=15)
     for key in columns:
         table.add_column(COLUMNS[key], justify="right")
     for name, row in rows.items():

@@ -52,12 +52,20 @@ def flow(x, high, low):
     return (x.flatten(1) @ (vectors * scale) @ vectors.mT).view_as(x)
 
 
-@pytest.mark.parametrize(("name", "order"), [("euler", 1), ("heun", 2)])
-def test_order_of_convergence(name, order):
+@pytest.mark.parametrize(
+    ("name", "order", "more"),
+    [
+        ("euler", 1, {}),
+        ("heun", 2, {}),
+        ("tweedie", 2, {"truncate": False}),
+        ("guided", 2, {"weight": 0}),
+    ],
+)
+def test_order_of_convergence(name, order, more):
     """Halving the steps' size divides the distance from the exact flow by 2^order."""
     latent, errors = normal(50), []
     for steps in (40, 80, 160):
-        x = sampler(name, steps=steps)(ExactTeacher(), latent)
+        x = sampler(name, steps=steps, **more)(ExactTeacher(), latent)
         errors.append(float((x - flow(80 * latent, 80, 0)).norm()))
     rates = [math.log2(a / b) for a, b in pairwise(errors)]
     assert rates == pytest.approx([order, order], abs=0.2)
@@ -68,7 +76,7 @@ def test_order_of_convergence(name, order):
     [
         ("euler", {"steps": 400}),
         ("heun", {"steps": 64}),
-        ("tweedie", {"steps": 400, "truncate": False}),
+        ("tweedie", {"steps": 64, "truncate": False}),
     ],
 )
 def test_covariance_and_mean_of_deterministic_samplers(name, params):
@@ -93,9 +101,9 @@ def test_mean_and_covariance_with_churn():
 
 def test_truncated_tweedie_ends_with_the_estimate_at_the_noise_level_of_the_data():
     """The last level is the lowest one ≥ σ, and E[x₀ | x_σ] has covariance C (C + σ²)⁻¹ C."""
-    run = sampler("tweedie", steps=400)
+    run = sampler("tweedie", steps=100)
     last = run.levels(0.5)[-2]
-    assert 0.5 <= last < 0.52
+    assert 0.5 <= last < 0.55
     latents = torch.eye(3, dtype=torch.float64).view(3, *SHAPE)
     J = run(ExactTeacher(floor=0.5), latents).flatten(1)
     noisy = COV + last**2 * torch.eye(3, dtype=torch.float64)
@@ -104,36 +112,110 @@ def test_truncated_tweedie_ends_with_the_estimate_at_the_noise_level_of_the_data
     assert float((expected - COV).abs().max()) > 0.1
 
 
-def test_truncation_follows_algorithm_3():
-    """Steps down to the level before σ, then the estimate from there; σ can be given."""
-    latent, run = normal(5), sampler("tweedie", steps=12, sigma=0.4)
+@pytest.mark.parametrize("name", ["euler", "heun", "tweedie"])
+def test_stopping_follows_algorithm_3(name):
+    """Steps down to the last level that is not below σ, then the estimate from there."""
+    latent, run = normal(5), sampler(name, steps=12, stop=0.4)
     grid = run.params.grid.steps(12)
     x, teacher = latent * grid[0], ExactTeacher()
     for high, low in pairwise(grid):
         clean = teacher.predict(x, high)
         if low < 0.4:
             break
-        x = x - (high - low) / high * (x - clean)
+        first, ahead = (x - clean) / high, x - (high - low) / high * (x - clean)
+        second = (ahead - teacher.predict(ahead, low)) / low
+        x = ahead if name == "euler" else x - (high - low) * (first + second) / 2
     torch.testing.assert_close(run(ExactTeacher(floor=0.1), latent), clean)
+
+
+STOPS = [0.05, 0.2, 0.5, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("euler", {}),
+        ("heun", {}),
+        ("heun", {"churn": 5}),
+        ("tweedie", {"stop": 0.02}),
+        ("guided", {"weight": 0.01, "masks": 2}),
+    ],
+)
+def test_one_trajectory_gives_the_images_of_several_stops(name, more):
+    """Those of a run of its own for each stop, for one step more per stop."""
+    latent, run, teacher = normal(4), sampler(name, steps=18, **more), ExactTeacher(4)
+    ends = run.early(0.0, STOPS)
+    assert list(ends) == STOPS
+    *stopped, whole = run.ladder(teacher, latent, list(ends.values()))
+    torch.testing.assert_close(whole, run(ExactTeacher(4), latent))
+    for stop, images in zip(STOPS, stopped, strict=True):
+        own = sampler(name, **{"steps": 18, **more, "stop": stop})
+        torch.testing.assert_close(images, own(ExactTeacher(4), latent))
+        assert run.spent(ends[stop]) == own.evaluations(0.0)
+    if name != "guided":
+        assert teacher.calls == run.evaluations(0.0) + len(STOPS)
+    assert min((a - b).norm() for a, b in pairwise([*stopped, whole])) > 1e-3
+
+
+def test_stops_that_change_nothing_are_left_out():
+    """Below the end, above the start, or as many steps as a higher one takes."""
+    run = sampler("tweedie", steps=18)
+    last = run.levels(0.5)[-2]
+    assert list(run.early(0.5, [0.1, last, last + 1e-6, 2, 100])) == [last + 1e-6, 2]
+    grid = sampler("heun", steps=3).params.grid.steps(3)
+    assert grid[2] < 0.05 < 0.5 < grid[1]
+    assert sampler("heun", steps=3).early(0.0, [0.05, 0.2, 0.5]) == {0.5: 2}
+
+
+@pytest.mark.parametrize("name", ["euler", "heun", "guided"])
+def test_estimates_are_clipped_by_real_components(name):
+    """Everything that a sampler sees of the teacher is within ±c; a loose clip changes nothing."""
+    latent, loose = normal(20), sampler(name, steps=9, clip=1e6)
+    torch.testing.assert_close(loose(ExactTeacher(), latent), sampler(name, steps=9)(ExactTeacher(), latent))
+    one = sampler("euler", steps=1, clip=0.01)
+    expected = ExactTeacher().predict(80 * latent, 80.0).clamp(-0.01, 0.01)
+    torch.testing.assert_close(one(ExactTeacher(), latent), expected)
+    assert expected.abs().max() == 0.01
+    tight = sampler(name, steps=9, clip=0.3, **({"weight": 0.1} if name == "guided" else {}))
+    free = sampler(name, steps=9, **({"weight": 0.1} if name == "guided" else {}))
+    clipped, teacher = tight(ExactTeacher(), latent), ExactTeacher()
+    real, others = teacher.predict, teacher.others
+    teacher.predict = lambda x, sigma: real(x, sigma).clamp(-0.3, 0.3)
+    teacher.others = lambda step, count: [
+        lambda x, s, f=f: f(x, s).clamp(-0.3, 0.3) for f in others(step, count)
+    ]
+    torch.testing.assert_close(clipped, free(teacher, latent))
+
+
+def test_clipping_of_complex_estimates():
+    teacher = ExactTeacher()
+    teacher.predict = lambda x, sigma: torch.full_like(x, 0.9 - 0.2j)
+    image = sampler("heun", steps=2, clip=0.5)(teacher, normal(1).to(torch.complex128))
+    torch.testing.assert_close(image, torch.full_like(image, 0.5 - 0.2j))
 
 
 def test_truncation_needs_a_level_to_stop_at():
     with pytest.raises(UsageError, match="down to level 0"):
         sampler("tweedie")(ExactTeacher(), normal(1))
     with pytest.raises(UsageError, match="above the highest level"):
-        sampler("tweedie", sigma=100)(ExactTeacher(), normal(1))
+        sampler("heun", stop=100)(ExactTeacher(), normal(1))
+    with pytest.raises(UsageError, match="sigma is called stop now"):
+        sampler("tweedie", sigma=0.5)
+    with pytest.raises(UsageError, match="stop without truncate"):
+        sampler("tweedie", truncate=False, stop=0.5)
 
 
 def test_guidance_subtracts_the_gradient_of_the_disagreement():
     """x̂ = W x and x̂_k = b_k x: ½ ∇ mean_k ‖(W − b_k) x‖² = mean_k (W − b_k)² x, W symmetric."""
     run, x, high, low = sampler("guided", weight=0.01), normal(4), 1.5, 1.1
     moved = run.step(ExactTeacher(), x, high, low, 0)
-    plain = sampler("euler").step(ExactTeacher(), x, high, low, 0)
+    plain = sampler("heun").step(ExactTeacher(), x, high, low, 0)
     W = COV @ torch.linalg.inv(COV + high**2 * torch.eye(3, dtype=torch.float64))
     eye = torch.eye(3, dtype=torch.float64)
     square = torch.stack([(W - b * eye) @ (W - b * eye) for b in (0.1, 0.2, 0.3, 0.4)]).mean(0)
     torch.testing.assert_close(moved, plain - 0.01 * (x.flatten(1) @ square).view_as(x))
     assert (run.params.masks, sampler("guided").params.weight) == (4, 5e-4)
+    assert run.evaluations(0.0) == 35 + 18 * 4
 
 
 def test_churn_adds_noise_between_its_bounds_only():

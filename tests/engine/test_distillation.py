@@ -8,6 +8,7 @@ from tiny_jobs import StopAfter, distill_job, fabric, tiny_denoiser, weights
 from torch import nn
 
 from mrigen import seeds
+from mrigen.conventions import NetworkDenoiser
 from mrigen.distill import Generator
 from mrigen.engine.averages import Averages
 from mrigen.engine.ema import EMA
@@ -123,18 +124,68 @@ def weights_of(module):
     return flat(module).detach()
 
 
-def test_teacher_is_frozen_and_its_dropout_stays_on():
+def test_teacher_is_frozen():
     job = distill_job(loss={"name": "dmd", "regression": REGRESSION})
     before = [p.clone() for p in job.teacher.parameters()]
     job.step(0)
-    assert job.teacher.network.training
     for old, new in zip(before, job.teacher.parameters(), strict=True):
         assert torch.equal(old, new)
 
 
+def test_dropout_acts_in_the_network_that_is_trained_alone():
+    """Three steps of the fake score, then one of the generator; (teacher, fake score, generator)."""
+    job, modes = distill_job(fake_steps=3), []
+    networks = {"teacher": job.teacher.network, "fake": job.fake.module, "generator": job.student.module}
+    for name, network in networks.items():
+        network.register_forward_pre_hook(lambda _m, _a, name=name: modes.append((name, training())))
+
+    def training():
+        return [name for name, network in networks.items() if network.training]
+
+    job.step(0)
+    told = [("generator", ["fake"]), ("fake", ["fake"])] * 3
+    told += [(name, ["generator"]) for name in ("generator", "teacher", "fake")]
+    assert modes == told
+    assert training() == []
+
+
+def test_equal_scores_have_no_loss_whatever_the_dropout():
+    """f_φ = f_ψ gives SiD loss 0 and no gradient; with independent dropout in both it would not."""
+    job = distill_job(dropout=0.5)
+    for number, networks in enumerate(zip(job.teacher.parameters(), job.fake.module.parameters(), strict=True)):
+        value = 0.2 * torch.randn(networks[0].shape, generator=torch.Generator().manual_seed(number))
+        for parameter in networks:
+            parameter.data.copy_(value)
+    fake = NetworkDenoiser(job.fake.module, job.conventions)
+    x_g = torch.randn(4, 1, 8, 8, dtype=torch.complex64, generator=torch.Generator().manual_seed(1))
+    x_g.requires_grad_()
+
+    def loss():
+        draws = torch.Generator().manual_seed(2)
+        return job.loss.generator(job.teacher, fake, x_g, job.corruption, draws)
+
+    assert loss().abs().max() == 0
+    (gradient,) = torch.autograd.grad(loss().sum(), x_g)
+    assert gradient.abs().max() == 0
+    job.fake.module.train()
+    assert loss().abs().min() > 1e-3
+
+
+def test_dropout_of_the_students_can_be_another():
+    """The rate of generator and fake score; the teacher keeps its own."""
+    job = distill_job(dropout=0.05)
+    rates = [
+        {m.dropout for m in network.modules() if hasattr(m, "dropout")}
+        for network in (job.teacher, job.fake.module, job.student.module, job.result)
+    ]
+    assert [rate - {0.0} for rate in rates] == [{0.2}, {0.05}, {0.05}, {0.05}]
+    assert 0.05 in {m.dropout for m in distill_job(init="random", dropout=0.05).student.module.modules() if hasattr(m, "dropout")}
+
+
 def test_selection_keeps_the_best_and_stops_when_patience_is_over(tmp_path):
-    """Scores 3, 1, 2, 2: the second generator is kept, and two measurements later the run ends."""
-    scores, seen = iter([3.0, 1.0, 2.0, 2.0, 0.0]), []
+    """Scores 4 before the first step, then 3, 1, 2, 2: the second generator is kept, and two measurements
+    later the run ends."""
+    scores, seen = iter([4.0, 3.0, 1.0, 2.0, 2.0, 0.0]), []
 
     def score(generator):
         seen.append(weights_of(generator).clone())
@@ -143,13 +194,15 @@ def test_selection_keeps_the_best_and_stops_when_patience_is_over(tmp_path):
     job = distill_job(score, images=400, selection={**SELECT, "patience": 2})
     drive(job, tmp_path, fabric(), "run")
     assert job.images == 32
-    assert torch.equal(weights(job), seen[1])
-    assert torch.equal(flat(job.averages.last), seen[3])
+    assert torch.equal(weights(job), seen[2])
+    assert torch.equal(flat(job.averages.last), seen[4])
+    assert job.averages.start == 4
     assert [value for _, value in job.averages.history] == [3.0, 1.0, 2.0, 2.0]
     again = distill_job(score, images=400, selection={**SELECT, "patience": 2})
     drive(again, tmp_path, fabric(), "run")
     assert again.images == 32
-    assert torch.equal(weights(again), seen[1])
+    assert torch.equal(weights(again), seen[2])
+    assert again.averages.start == 4
 
 
 class Numbers(nn.Module):
@@ -196,6 +249,38 @@ def test_several_averages_gather_the_weights_once(monkeypatch):
         monkeypatch.setattr(f"mrigen.engine.{place}.whole_parameters", gather)
     Averages(Numbers(0), (2.0, 30.0, 100.0), SelectionParams(), None).update(module, 100, 100)
     assert asked == [module]
+
+
+@pytest.mark.parametrize(
+    ("values", "limit", "words"),
+    [
+        ([9, 1.0, 3.1, 3.2], 3, "diverged, the selection metric was 3.2 at last, 1 at its best and 9 before"),
+        ([1, 3.1, 4.0], 3, "diverged, the selection metric was 4 at last, 3.1 at its best and 1 before the first"),
+        ([9, 1.0, 3.1, 2.9, 3.1], 3, ""),
+        ([9, 1.0, 3.1], 3, ""),
+        ([9, 1.0, 3.1, 3.2], None, ""),
+        ([9, 1.0, 3.1, 3.2], 4, ""),
+        ([1, 3.1], 3, ""),
+        ([9, 1.0, math.inf], None, "diverged, the selection metric is no number any more"),
+    ],
+)
+def test_divergence_ends_a_run_and_says_so(values, limit, words):
+    """Two measurements in a row that are more than so many times the best, the start's included."""
+    scores, params = iter(values), SelectionParams(every_images=1, diverged=limit)
+    averages, module = Averages(Numbers(0), (1.0,), params, lambda _: next(scores)), Numbers(0)
+    for images in range(len(values)):
+        assert averages.over == ""
+        assert averages.due(images, 1)
+        module.value.data.fill_(images)
+        averages.update(module, images, 1)
+        averages.measure(images)
+    assert averages.over.startswith(words) if words else averages.over == ""
+    best = min(range(1, len(values)), key=values.__getitem__)
+    assert averages.chosen == (1.0, best)
+    assert averages.result.value.item() == pytest.approx(best, rel=1e-4)
+    again = Averages(Numbers(0), (1.0,), params, lambda _: 0.0)
+    again.load(averages.state())
+    assert again.over == averages.over
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
@@ -303,6 +388,11 @@ def heun(steps):
         ({"loss": {"name": "sds"}, "fake_init": "random"}, "sds has no fake score"),
         ({"loss": {"name": "sds"}, "fake_loss_scale": 2}, "leave out fake_loss_scale"),
         ({"loss_scale": 0}, "loss_scale"),
+        ({"loss": {"name": "sds"}, "augment": 0.1}, "leave out augment"),
+        ({"loss": {"name": "sds"}, "fake_loss": "further"}, "leave out fake_loss"),
+        ({"generator": {"decay_from": 0.5}}, "decay_from without decay"),
+        ({"generator": {"decay": "inverse-sqrt"}}, "needs decay_from"),
+        ({"selection": {"diverged": 1}}, "diverged"),
     ],
 )
 def test_settings_that_would_be_ignored_are_refused(params, message):

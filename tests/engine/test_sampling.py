@@ -151,8 +151,23 @@ def test_truncation_level_is_the_noise_of_the_data():
     corruption = denoising(SHAPE, 0.5)
     sampler = SAMPLERS.build({"name": "tweedie", "steps": 18})
     run = TeacherSampler(denoiser(0), objective("tweedie", corruption), corruption, sampler, SHAPE)
-    assert run.evaluations == sum(level >= 0.5 for level in sampler.params.grid.steps(18)) < 18
+    assert run.evaluations == 2 * sum(level >= 0.5 for level in sampler.params.grid.steps(18)) - 1
     assert next(run([0])).shape == (1, *SHAPE)
+
+
+def test_stopped_images_lie_beside_the_others():
+    """Channels of the images at each stop, then those of the whole trajectory; seeds alone decide."""
+    spec = {"name": "heun", "steps": 12}
+    run, stops = teacher_sampler(spec, 2), [0.2, 2.0]
+    found = run.early([0.2, 2.0, 100.0])
+    assert list(found) == stops
+    both = torch.cat(list(run.ladder([3, 1, 2], stops)))
+    assert both.shape == (3, 3 * SHAPE[0], *SHAPE[1:])
+    torch.testing.assert_close(both[:, 2:], torch.cat(list(run([3, 1, 2]))))
+    for number, (stop, evaluations) in enumerate(found.items()):
+        own = teacher_sampler({**spec, "stop": stop}, 3)
+        torch.testing.assert_close(both[:, number : number + 1], torch.cat(list(own([3, 1, 2]))))
+        assert own.evaluations == evaluations
 
 
 def test_one_class_for_all_images_or_a_class_per_seed():
