@@ -117,7 +117,10 @@ class DistillJob(Job):
             )
         self.student = Optimizer(start, params.generator, params.images, fabric, self.guard)
         frozen = Frozen(network.requires_grad_(False), fabric)
-        self.teacher = NetworkDenoiser(frozen, self.conventions)
+        self.teacher = NetworkDenoiser(frozen, self.conventions).eval()
+        for optimizer in (self.fake, self.student):
+            if optimizer is not None:
+                optimizer.module.eval()
         self.generator = self._generator(self.student.module)
         self.pairs: Pairs | None = None
         if loss.regression is not None:

@@ -46,7 +46,7 @@ class TinyStore:
     packed = measurements
 
 
-def tiny_denoiser(seed=0):
+def tiny_denoiser(seed=0, augment_dim=0):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = NETWORKS.build(
@@ -60,6 +60,7 @@ def tiny_denoiser(seed=0):
                 "num_blocks": 1,
                 "attn_resolutions": [],
                 "dropout": 0.2,
+                "augment_dim": augment_dim,
             }
         )
         model = PRECONDITIONERS.build({"name": "edm"}, network=network)
@@ -81,7 +82,9 @@ def teacher_job(*, strategy="ddp", precision="32-true", compiled=False, **params
     return TeacherJob(settings, tiny_denoiser(), objective, store, use, seed=7, compiled=compiled)
 
 
-def distill_job(score=None, *, strategy="ddp", precision="32-true", device="cpu", **params):
+def distill_job(
+    score=None, *, strategy="ddp", precision="32-true", device="cpu", augment_dim=0, **params
+):
     store = TinyStore()
     corruption = MRICorruption(store, store.law)
     objective = OBJECTIVES.build({"name": "ambient"}, corruption=corruption)
@@ -100,7 +103,7 @@ def distill_job(score=None, *, strategy="ddp", precision="32-true", device="cpu"
     loss = LOSSES.build(settings.loss, objective=objective)
     return DistillJob(
         settings,
-        tiny_denoiser(),
+        tiny_denoiser(augment_dim=augment_dim),
         loss,
         corruption,
         (1, 8, 8),
