@@ -14,10 +14,11 @@ import argparse
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.arguments import new_file
 from rich.console import Console
 
 from mrigen import recipe as recipes
@@ -28,7 +29,7 @@ from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.errors import NonFiniteLossError, UsageError
 from mrigen.files import write_json
 from mrigen.recipe.comparison import Comparison, compare
-from mrigen.recipe.evaluation import spread
+from mrigen.recipe.evaluation import sample, spread
 from mrigen.recipe.sampling import sampler_of
 from mrigen.recipe.schema import Recipe
 from mrigen.recipe.study import Study
@@ -50,10 +51,18 @@ STARTS = {
 TIME_SCALES = {f"fake steps: {k}": [f"distill.fake_steps={k}"] for k in (2, 5)}
 MASKED = {
     "loss domain: image": ["distill.loss.domain=image"],
+    "loss domain: further": ["distill.loss.domain=further"],
+    "fake loss: further": ["distill.fake_loss=further"],
+    "loss domain and fake loss: further": ["distill.loss.domain=further", "distill.fake_loss=further"],
     "generator input: sampled": ["distill.generator_input=sampled"],
     "loss domain: image, generator input: sampled": [
         "distill.loss.domain=image",
         "distill.generator_input=sampled",
+    ],
+    "as released for MRI": [
+        "distill.loss.domain=image",
+        "distill.generator_input=sampled",
+        "distill.fake_loss=further",
     ],
 }
 
@@ -110,6 +119,15 @@ class Ablations:
         self.base.prepare()
         self.base.train()
 
+    def check(self, variations: dict[str, list[str]]) -> None:
+        """Refuse settings that are none, before anything is trained.
+
+        Raises:
+            UsageError: unknown keys or values of the wrong kind.
+        """
+        for settings in variations.values():
+            recipes.load(self.name, [*self.changes, *settings])
+
     def student(self, name: str, settings: list[str]) -> dict[str, Any]:
         """Distil the base's teacher with other settings and sample it; its row, without distances."""
         recipe = recipes.load(self.name, [*self.changes, *settings])
@@ -124,9 +142,8 @@ class Ablations:
         study = Study(recipe, folder, self.console, self.device, reference=self.base.reference_folder)
         study.prepare()
         study.train()
-        made = self.sample(study, study.teacher_folder, folder / "teacher-samples", 0.0)
-        teacher = {"variation": f"{name}: teacher", "settings": settings, **made}
-        return [teacher, self.distilled(study, f"{name}: student", settings)]
+        teachers = self.teachers(study, f"{name}: teacher", settings)
+        return [*teachers, self.distilled(study, f"{name}: student", settings)]
 
     def folder(self, name: str) -> Path:
         """Where a variation lies."""
@@ -150,7 +167,11 @@ class Ablations:
         """Images of seeds 0, 1, ...; not made again for the same model."""
         params = study.recipe.evaluate
         path, record = folder / "images.h5", folder / "row.json"
-        key = {"model": read_description(model).weights_sha256, "n": params.samples}
+        key = {
+            "model": read_description(model).weights_sha256,
+            "n": params.samples,
+            "sampler": params.sampler,
+        }
         known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
         if key.items() <= known.items() and path.is_file():
             return {**known, "path": str(path)}
@@ -194,10 +215,29 @@ class Ablations:
         found = [measured.get(row.get("path"), {}) for row in rows]
         return [{**row, **{m: at.get(m) for m in metrics}} for row, at in zip(rows, found, strict=True)]
 
-    def teacher(self) -> dict[str, Any]:
-        """The row of the teacher, by the recipe's sampler."""
-        made = self.sample(self.base, self.base.teacher_folder, self.out / "teacher-samples", 0.0)
-        return {"variation": "teacher", "settings": [], **made}
+    def teachers(
+        self, study: Study | None = None, name: str = "teacher", settings: Sequence[str] = ()
+    ) -> list[dict[str, Any]]:
+        """Rows of a study's teacher (by default the base's): by the recipe's sampler, and with its stops."""
+        study = self.base if study is None else study
+        count = study.recipe.evaluate.samples
+        sampler = sampler_of(study.teacher_folder, study.store_folder, study.recipe.evaluate.sampler, BATCH)
+        sampler.to(study.fabric.device)
+        whole = sample(study, "teacher", sampler, count)
+        found = {name: whole}
+        found |= {f"{name}, stopped at σ = {stop:g}": early for stop, early in whole.stopped.items()}
+        return [
+            {
+                "variation": words,
+                "settings": list(settings),
+                "n": count,
+                "minutes": 0.0,
+                "evaluations": made.evaluations,
+                "seconds_per_1000": 1000 * made.seconds / count,
+                "path": str(made.path),
+            }
+            for words, made in found.items()
+        ]
 
 
 def table(rows: list[dict[str, Any]], features: str) -> str:
@@ -229,7 +269,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made.add_argument("--recipe", default="demo/brain")
     made.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
     made.add_argument("--device", default="auto")
-    made.add_argument("--json", type=Path)
+    made.add_argument("--json", type=new_file)
     return made
 
 
@@ -240,14 +280,15 @@ def main() -> None:
     options.add_argument("--only", action="append", default=[], metavar="WORDS")
     given = options.parse_args()
     work = Ablations(given.recipe, given.out, given.changes, given.device)
-    work.teach()
-    corruption = read_description(work.base.teacher_folder).corruption or {}
-    found = variations(work.base.recipe, corruption, given.vary)
+    work.check({text: text.split() for text in given.vary})
+    work.base.prepare()
+    found = variations(work.base.recipe, work.base.store.described() or {}, given.vary)
     if given.only:
         found = {name: s for name, s in found.items() if any(words in name for words in given.only)}
     if not found:
-        raise SystemExit(f"--only {' '.join(given.only)}: no variation has these words in its name")
-    rows = [work.teacher(), *(work.student(name, settings) for name, settings in found.items())]
+        raise UsageError(f"--only {' '.join(given.only)}: no variation has these words in its name")
+    work.teach()
+    rows = [*work.teachers(), *(work.student(name, settings) for name, settings in found.items())]
     rows = work.measure(rows)
     print(table(rows, work.base.recipe.evaluate.features))
     if given.json:

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from benchmarks.ablations import Ablations, one_line, parser
+from benchmarks.arguments import count, positive
 from benchmarks.demo_seeds import data_seeds
 from torch import Tensor
 
@@ -161,11 +162,10 @@ def rows_of(work: Ablations, solver: str, device: str) -> list[dict[str, Any]]:
     work.teach()
     study = ReconstructedStudy(work.base, solver, work.out / "l1-edm", device)
     study.train()
-    made = work.sample(study, study.teacher_folder, study.out / "samples", 0.0)
     rows = [
         work.observed(),
-        {"variation": "L1-EDM", "settings": [solver], **made},
-        work.teacher(),
+        *work.teachers(study, "L1-EDM", [solver]),
+        *work.teachers(),
         work.student("student", []),
     ]
     return work.measure(rows, METRICS)
@@ -216,8 +216,8 @@ def verdict(rows: list[dict[str, Any]]) -> str:
 def options() -> argparse.ArgumentParser:
     made = parser(__doc__)
     made.add_argument("--out", type=Path, default=Path("runs/brain"))
-    made.add_argument("--accelerations", type=float, nargs="+", default=[2, 4, 6, 8], metavar="R")
-    made.add_argument("--matrix", type=int, default=32, help="readout samples and lines: 32, 64, ...")
+    made.add_argument("--accelerations", type=positive, nargs="+", default=[2, 4, 6, 8], metavar="R")
+    made.add_argument("--matrix", type=count, default=32, help="readout samples and lines: 32, 64, ...")
     made.add_argument("--l1", default="l1-wavelet", metavar="SOLVER", help="such as l1-wavelet:iterations=50")
     made.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help="instead of the recipe's own")
     return made
@@ -227,6 +227,10 @@ def main() -> None:
     given = options().parse_args()
     if recipes.load(given.recipe, given.changes).data.simulate is None:
         raise UsageError(f"--recipe {given.recipe}: simulates no volumes; give one like demo/brain")
+    SOLVERS.build(SOLVERS.parse(given.l1))
+    for acceleration in given.accelerations:
+        changes = [*settings(acceleration, given.matrix), *given.changes]
+        recipes.load(given.recipe, changes)
     rows, features = [], ""
     for seed in given.seeds or [None]:
         for acceleration in given.accelerations:

@@ -20,6 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.arguments import new_file, positive
+
 from mrigen import recipe as recipes
 from mrigen.recipe.schema import DataParams
 
@@ -92,8 +94,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/demo-seeds"))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
-    parser.add_argument("--ratio", type=float, default=RATIO)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--ratio", type=positive, default=RATIO)
+    parser.add_argument("--json", type=new_file)
     given = parser.parse_args()
     rows = [run(given.recipe, seed, given.out, given.changes) for seed in given.seeds]
     print(table(rows, given.ratio))

@@ -12,6 +12,7 @@ names. The same command continues what was interrupted.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ FRACTIONS = (0.1, 0.5)
 WRONG = (0.5, 0.75, 1.25, 1.5)
 DELTAS = (0.05, 0.3, 0.5)
 FURTHER = "further_missing"
+TEACHER = re.compile(r"(^|: )teacher(,|$)")
 
 
 def fractions(images: int) -> dict[str, list[str]]:
@@ -93,7 +95,7 @@ def chosen(found: dict[str, list[str]], only: list[str]) -> dict[str, list[str]]
 def verdict(rows: list[dict[str, Any]]) -> str:
     """In how many rows the student is at most as far as its teacher, and in which not."""
     distances = {row["variation"]: row["fd"] for row in rows}
-    students = [name for name in distances if name != "observation" and not name.endswith("teacher")]
+    students = [name for name in distances if name != "observation" and not TEACHER.search(name)]
     own = {name: name.removesuffix(": student") + ": teacher" for name in students}
     teachers = {name: distances.get(own[name], distances["teacher"]) for name in students}
     worse = [n for n, level in teachers.items() if distances[n] is None or distances[n] > level]
@@ -111,12 +113,14 @@ def main() -> None:
     images = work.base.recipe.data.images
     if images is None:
         raise UsageError(f"--recipe {given.recipe}: is not of images; give one like toy/digits-denoise")
-    work.teach()
+    work.base.prepare()
     students = chosen({OWN: [], **LOSSES}, given.only)
     studies = chosen(own_data(images, work), given.only)
     if not students and not studies:
         raise UsageError(f"--only {' '.join(given.only)}: no row has these words in its name")
-    rows = [work.observed(), work.teacher()]
+    work.check({**students, **studies})
+    work.teach()
+    rows = [work.observed(), *work.teachers()]
     rows += [work.student(name, settings) for name, settings in students.items()]
     rows += [row for name, settings in studies.items() for row in work.whole(name, settings)]
     rows = work.measure(rows)

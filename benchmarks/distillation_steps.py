@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ablations import Ablations, one_line, parser, table
+from benchmarks.arguments import count, new_file
 
 from mrigen.files import write_json
 
@@ -61,11 +62,12 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--out", type=Path, default=Path("runs/distillation-steps"))
-    options.add_argument("--steps", type=int, nargs="+", default=[1, 2, 4])
-    options.add_argument("--levels", type=int, nargs="+", default=TEACHER_LEVELS)
-    options.add_argument("--figure", type=Path)
+    options.add_argument("--steps", type=count, nargs="+", default=[1, 2, 4])
+    options.add_argument("--levels", type=count, nargs="+", default=TEACHER_LEVELS)
+    options.add_argument("--figure", type=new_file)
     given = options.parse_args()
     work = Ablations(given.recipe, given.out, given.changes, given.device)
+    work.check({f"{steps}": [f"distill.steps={steps}"] for steps in given.steps})
     work.teach()
     rows = teacher_rows(work, tuple(given.levels))
     for steps in given.steps:

@@ -35,6 +35,7 @@ import sigpy
 import sigpy.mri
 import torch
 from benchmarks.ablations import one_line
+from benchmarks.arguments import count, new_file
 from benchmarks.devices import device_name, timed, wait
 from scipy import ndimage
 from torch import Tensor
@@ -223,15 +224,15 @@ def machine(threads: int) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--slices", type=int, default=1)
-    parser.add_argument("--coils", type=int, default=16)
-    parser.add_argument("--height", type=int, default=384)
-    parser.add_argument("--width", type=int, default=320)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--slices", type=count, default=1)
+    parser.add_argument("--coils", type=count, default=16)
+    parser.add_argument("--height", type=count, default=384)
+    parser.add_argument("--width", type=count, default=320)
+    parser.add_argument("--threads", type=count, default=2)
+    parser.add_argument("--rounds", type=count, default=3)
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--growth", action="store_true")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=new_file)
     options = parser.parse_args()
     device = open_device(options.device).device
     if options.profile and device != CPU:

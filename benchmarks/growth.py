@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarks import espirit, normal, preparation
+from benchmarks.arguments import count, new_file
 from rich.console import Console
 
 from mrigen import recipe as recipes
@@ -182,10 +183,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=count, default=3)
+    parser.add_argument("--threads", type=count, default=torch.get_num_threads())
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=new_file)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     print(espirit.machine(given.threads))

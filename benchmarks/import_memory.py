@@ -18,6 +18,7 @@ from pathlib import Path
 
 MEASURE = """
 import sys, time
+from benchmarks.arguments import positive
 import torch
 import mrigen.checkpoints.importer, mrigen.checkpoints.folder, mrigen.networks.song_unet
 from pathlib import Path
@@ -81,7 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--megabytes", type=float, default=300)
+    parser.add_argument("--megabytes", type=positive, default=300)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

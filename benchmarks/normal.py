@@ -18,12 +18,12 @@ import math
 import platform
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import sigpy.mri
 import torch
 from benchmarks.ablations import one_line
+from benchmarks.arguments import count, new_file
 from benchmarks.devices import device_name, timed
 from torch import Tensor
 
@@ -172,14 +172,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--slices", type=int, default=2)
-    parser.add_argument("--coils", type=int, default=16)
-    parser.add_argument("--height", type=int, default=384)
-    parser.add_argument("--width", type=int, default=320)
-    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--slices", type=count, default=2)
+    parser.add_argument("--coils", type=count, default=16)
+    parser.add_argument("--height", type=count, default=384)
+    parser.add_argument("--width", type=count, default=320)
+    parser.add_argument("--rounds", type=count, default=11)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--growth", action="store_true")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=new_file)
     given = parser.parse_args()
     device = open_device(given.device).device
     rows = compare((given.slices, given.coils, given.height, given.width), given.rounds, device)

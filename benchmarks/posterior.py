@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarks.arguments import new_file, positive, several
 from torch import Tensor
 
 from mrigen.diffusion.objectives import OBJECTIVES
@@ -121,9 +121,9 @@ def shown(value: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sigma", type=float, nargs="+", default=[0.3, 0.05])
-    parser.add_argument("--samples", type=int, default=1000)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--sigma", type=positive, nargs="+", default=[0.3, 0.05])
+    parser.add_argument("--samples", type=several, default=1000)
+    parser.add_argument("--json", type=new_file)
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = []

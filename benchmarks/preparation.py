@@ -27,6 +27,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import torch
+from benchmarks.arguments import count, count_or_none, new_file
 from benchmarks.espirit import machine
 from benchmarks.process_tree import Cost, measure
 
@@ -151,17 +152,17 @@ def _numbers(text: str) -> list[int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--coils", type=int, default=16)
-    parser.add_argument("--virtual-coils", type=int, default=4)
-    parser.add_argument("--acs-lines", type=int, default=ACS_LINES)
-    parser.add_argument("--matrix", type=int, nargs=2, default=(320, 320))
-    parser.add_argument("--slices", type=int, default=8)
+    parser.add_argument("--coils", type=count, default=16)
+    parser.add_argument("--virtual-coils", type=count_or_none, default=4)
+    parser.add_argument("--acs-lines", type=count, default=ACS_LINES)
+    parser.add_argument("--matrix", type=count, nargs=2, default=(320, 320))
+    parser.add_argument("--slices", type=count, default=8)
     parser.add_argument("--volumes", type=_numbers, default=[1, 4])
     parser.add_argument("--jobs", type=_numbers, default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=count, default=3)
     parser.add_argument("--cold", action="store_true")
     parser.add_argument("--profile", action="store_true")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=new_file)
     options = parser.parse_args()
     height, width = options.matrix
     simulation = Simulation(

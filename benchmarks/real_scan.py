@@ -22,6 +22,7 @@ import h5py
 import numpy as np
 import torch
 from benchmarks.ablations import one_line
+from benchmarks.arguments import count, existing, new_file
 from rich.console import Console
 from torch import Tensor
 
@@ -118,15 +119,15 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("scan", type=Path)
+    parser.add_argument("scan", type=existing)
     parser.add_argument("--out", type=Path, default=Path("runs/real-scan"))
-    parser.add_argument("--prior", type=Path, help="model folder of a teacher, instead of training one")
-    parser.add_argument("--images", type=int, default=12_000, help="slices that the prior is trained on")
+    parser.add_argument("--prior", type=existing, help="model folder of a teacher, instead of training one")
+    parser.add_argument("--images", type=count, default=12_000, help="slices that the prior is trained on")
     parser.add_argument("--solvers", nargs="+", choices=LEARNED, default=list(LEARNED))
-    parser.add_argument("--golden", type=Path, help="BART's l1-wavelet of the same scan, .npy or .npz")
+    parser.add_argument("--golden", type=existing, help="BART's l1-wavelet of the same scan, .npy or .npz")
     parser.add_argument("--tiny", action="store_true", help="a trial of the program")
-    parser.add_argument("--figure", type=Path)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--figure", type=new_file)
+    parser.add_argument("--json", type=new_file)
     options = parser.parse_args()
     torch.set_num_threads(1)
     kspace = torch.from_numpy(read_array(options.scan)[0])

@@ -27,6 +27,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks.arguments import count, existing, new_file, positive, several
+from benchmarks.brain import acs_lines
 from benchmarks.perception import Distance, perception
 from torch import Tensor
 
@@ -182,23 +184,52 @@ def show(title: str, rows: dict[str, dict[str, Any]]) -> None:
         print(f"| {name} | {' | '.join(cells)} | {row['seconds']:.3g} | `{row['solver']}` |", flush=True)
 
 
+def checked(parser: argparse.ArgumentParser, options: argparse.Namespace) -> argparse.Namespace:
+    """The options, with ACS lines for each acceleration; a mistake ends the program before its work."""
+    lines, accelerations = options.matrix, options.accelerations
+    if options.acs_lines is None:
+        options.acs_lines = [acs_lines(acceleration, lines) for acceleration in accelerations]
+    if len(options.acs_lines) != len(accelerations):
+        parser.error(
+            f"--acs-lines: {len(options.acs_lines)} numbers for {len(accelerations)} accelerations; give one "
+            "for each, or none"
+        )
+    for acceleration, acs in zip(accelerations, options.acs_lines, strict=True):
+        if not options.kernel_width <= acs <= lines / acceleration:
+            parser.error(
+                f"--acs-lines: {acs} at R = {acceleration:g} must be at least --kernel-width, "
+                f"{options.kernel_width}, and at most the {lines / acceleration:g} lines that are measured"
+            )
+    known = {**LEARNED, **{name: ("teacher", words) for name, words in SAMPLED.items()}}
+    for name in options.only or []:
+        if name not in known:
+            parser.error(f"--only {name!r}: choose from {', '.join(known)}")
+        if getattr(options, known[name][0]) is None:
+            parser.error(f"--only {name!r}: needs --{known[name][0]}")
+    return options
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--teacher", type=Path)
-    parser.add_argument("--generator", type=Path)
-    parser.add_argument("--matrix", type=int, default=32)
-    parser.add_argument("--coils", type=int, default=4)
-    parser.add_argument("--kernel-width", type=int, default=3)
-    parser.add_argument("--accelerations", type=float, nargs="+", default=[4, 8])
-    parser.add_argument("--acs-lines", type=int, nargs="+", default=[4, 3], help="one for each acceleration")
-    parser.add_argument("--slices", type=int, default=16)
-    parser.add_argument("--tuning", type=int, default=6, help="further slices, to tune the baselines on")
-    parser.add_argument("--samples", type=int, default=8, help="posterior samples for means and calibration")
+    parser.add_argument("--teacher", type=existing)
+    parser.add_argument("--generator", type=existing)
+    parser.add_argument("--matrix", type=count, default=32)
+    parser.add_argument("--coils", type=count, default=4)
+    parser.add_argument("--kernel-width", type=count, default=3)
+    parser.add_argument("--accelerations", type=positive, nargs="+", default=[4, 8])
+    parser.add_argument(
+        "--acs-lines", type=count, nargs="+", help="one for each acceleration; by default as benchmarks.brain"
+    )
+    parser.add_argument("--slices", type=count, default=16)
+    parser.add_argument("--tuning", type=count, default=6, help="further slices, to tune the baselines on")
+    parser.add_argument(
+        "--samples", type=several, default=8, help="posterior samples for means and calibration"
+    )
     parser.add_argument("--only", nargs="+", help="names of learned solvers; all by default")
     parser.add_argument("--download", action="store_true", help="fetch the weights of LPIPS")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--figure", type=Path, help="calibration plot")
-    options = parser.parse_args()
+    parser.add_argument("--json", type=new_file)
+    parser.add_argument("--figure", type=new_file, help="calibration plot")
+    options = checked(parser, parser.parse_args())
     torch.set_num_threads(1)
     folders = {"teacher": options.teacher, "generator": options.generator}
     shape = (1, options.matrix, options.matrix)

@@ -30,6 +30,7 @@ SOLVERS = {
 COMMAND = """
 import sys
 from pathlib import Path
+from benchmarks.arguments import count, new_file
 from mrigen.cli.main import run
 
 code = run(sys.argv[1:])
@@ -77,13 +78,13 @@ def network() -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, nargs=2, default=[384, 320], metavar=("H", "W"))
-    parser.add_argument("--coils", type=int, default=16)
-    parser.add_argument("--slices", type=int, default=30)
-    parser.add_argument("--batch", type=int, help="slices at once; by default what the command chooses")
+    parser.add_argument("--size", type=count, nargs=2, default=[384, 320], metavar=("H", "W"))
+    parser.add_argument("--coils", type=count, default=16)
+    parser.add_argument("--slices", type=count, default=30)
+    parser.add_argument("--batch", type=count, help="slices at once; by default what the command chooses")
     parser.add_argument("--solvers", nargs="+", choices=SOLVERS, default=list(SOLVERS))
     parser.add_argument("--network", type=json.loads, help="JSON of another network of the teacher")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=new_file)
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as name:

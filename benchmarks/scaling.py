@@ -12,7 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import dataclass
-from pathlib import Path
+
+from benchmarks.arguments import count, count_or_none, new_file
 
 from mrigen import recipe
 
@@ -155,11 +156,13 @@ def main() -> None:
     kind = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=kind)
     parser.add_argument("--recipe", default="fastmri/brain-r4")
-    parser.add_argument("--gpus", type=int, nargs="+", default=[1, 8, 64])
-    parser.add_argument("--scaled-batch", type=int, default=64, help="a batch beside the recipe's; 0: none")
+    parser.add_argument("--gpus", type=count, nargs="+", default=[1, 8, 64])
+    parser.add_argument(
+        "--scaled-batch", type=count_or_none, default=64, help="a batch beside the recipe's; 0: none"
+    )
     for name, (value, words) in INPUTS.items():
         parser.add_argument(f"--{name}", type=float, default=value, help=f"{words} (default {value:g})")
-    parser.add_argument("--json", type=Path, help="file for the numbers")
+    parser.add_argument("--json", type=new_file, help="file for the numbers")
     options = parser.parse_args()
     given = {name: getattr(options, name.replace("-", "_")) for name in INPUTS}
     network = counted_network(options.recipe)

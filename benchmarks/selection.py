@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from benchmarks.ablations import Ablations, one_line, parser
+from benchmarks.arguments import count_or_none, new_file
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
@@ -207,8 +208,10 @@ def draw(found: dict[str, Any], path: Path) -> None:
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--out", type=Path, default=Path("runs/selection"))
-    options.add_argument("--resamples", type=int, default=200, help="bootstrap sets; 0 for no intervals")
-    options.add_argument("--figure", type=Path)
+    options.add_argument(
+        "--resamples", type=count_or_none, default=200, help="bootstrap sets; 0 for no intervals"
+    )
+    options.add_argument("--figure", type=new_file)
     given = options.parse_args()
     changes = [*given.changes, "distill.selection.keep=true"]
     found = run(Ablations(given.recipe, given.out, changes, given.device), given.resamples)

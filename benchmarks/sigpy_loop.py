@@ -15,6 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import sigpy as sp
+from benchmarks.arguments import count, existing, positive
 from numpy.typing import NDArray
 from sigpy.mri.app import EspiritCalib
 
@@ -82,11 +83,11 @@ def prepare(path: Path, out: Path, acceleration: float, acs_lines: int, virtual_
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("raw", type=Path)
+    parser.add_argument("raw", type=existing)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--acceleration", type=float, default=4.0)
-    parser.add_argument("--acs-lines", type=int, default=24)
-    parser.add_argument("--virtual-coils", type=int, default=4)
+    parser.add_argument("--acceleration", type=positive, default=4.0)
+    parser.add_argument("--acs-lines", type=count, default=24)
+    parser.add_argument("--virtual-coils", type=count, default=4)
     options = parser.parse_args()
     options.out.mkdir(parents=True)
     for path in sorted(options.raw.glob("*.h5")):

@@ -28,6 +28,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.arguments import count, new_file
 from benchmarks.soak_commands import STAGES, Stage, prepare_inputs
 from benchmarks.soak_faults import (
     DAMAGE,
@@ -81,9 +82,9 @@ def _superseded(path: Path) -> bool:
 
 def _untimed(content: bytes) -> bytes:
     tree = json.loads(content)
-    for row in tree.values():
-        if isinstance(row, dict):
-            row.pop("seconds_per_1000", None)
+    rows = [row for row in tree.values() if isinstance(row, dict)]
+    for row in [*rows, *(stop for row in rows for stop in row.get("stops", []))]:
+        row.pop("seconds_per_1000", None)
     return json.dumps(tree).encode()
 
 
@@ -207,11 +208,11 @@ def table(rows: dict[str, Row]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--faults", type=int, default=200)
-    parser.add_argument("--per-trial", type=int, default=4, help="faults one after the other in one run")
+    parser.add_argument("--faults", type=count, default=200)
+    parser.add_argument("--per-trial", type=count, default=4, help="faults one after the other in one run")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", default=[], help="commands")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=new_file)
     args = parser.parse_args()
     start = time.monotonic()
     rows = soak(args.faults, args.seed, args.only, args.per_trial, lambda line: print(line, file=sys.stderr))

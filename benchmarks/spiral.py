@@ -15,6 +15,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from benchmarks.arguments import new_file, positive
 from rich.console import Console
 
 from mrigen import recipe as recipes
@@ -114,12 +115,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sigma", type=float, nargs="+", default=[0.03, TRUE, 0.07])
+    parser.add_argument("--sigma", type=positive, nargs="+", default=[0.03, TRUE, 0.07])
     parser.add_argument("--out", type=Path, default=Path("runs/spiral"))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--figure", type=Path)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--figure", type=new_file)
+    parser.add_argument("--json", type=new_file)
     given = parser.parse_args()
     done = {sigma: run(sigma, given.out, given.changes, given.device) for sigma in given.sigma}
     summaries = {sigma: summary for sigma, (summary, _) in done.items()}

@@ -16,8 +16,9 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
+
+from benchmarks.arguments import count, new_file
 
 from mrigen.files import write_json
 
@@ -83,9 +84,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--imports", type=int, default=10, help="modules to name")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--runs", type=count, default=10)
+    parser.add_argument("--imports", type=count, default=10, help="modules to name")
+    parser.add_argument("--json", type=new_file)
     given = parser.parse_args()
     rows = measure(given.runs, given.imports)
     print(table(rows))

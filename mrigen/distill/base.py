@@ -183,12 +183,16 @@ class DistillLoss(ABC):
         """
         send = Sender(x_g.device)
         A = corruption.draw(len(x_g), generator)
-        further = self.objective.further(A, self.objective.corruption, generator)
         x_g, augment = x_g.detach(), None
         if augmentation is not None:
             x_g, augment = augmentation(x_g, generator)
-        batch = corruption.measure_by(send(further if by == "further" else A), x_g, generator)
-        batch = replace(batch, labels=labels, further=send(further), augment=augment)
+        if by == "further":
+            further = send(self.objective.further(A, self.objective.corruption, generator))
+            batch = corruption.measure_by(further, x_g, generator)
+        else:
+            batch = corruption.measure_by(send(A), x_g, generator)
+            further = send(self.objective.further(A, self.objective.corruption, generator))
+        batch = replace(batch, labels=labels, further=further, augment=augment)
         return self.objective(fake, batch, generator)
 
     def generator(

@@ -112,9 +112,7 @@ class DistillJob(Job):
         self.fake: Optimizer | None = None
         if fake is not None:
             components = real_components(image_shape, self.conventions)
-            self.fake = Optimizer(
-                fake, params.fake, params.images, fabric, self.guard, components=components
-            )
+            self.fake = Optimizer(fake, params.fake, params.images, fabric, self.guard, components=components)
         self.student = Optimizer(start, params.generator, params.images, fabric, self.guard)
         frozen = Frozen(network.requires_grad_(False), fabric)
         self.teacher = NetworkDenoiser(frozen, self.conventions).eval()

@@ -69,7 +69,9 @@ def test_the_further_domain_is_blind_to_what_the_further_mask_hides(name):
 
     def value(form, operator, teacher, fake):
         x_g = x.clone().requires_grad_()
-        found = form.at(lambda *_: teacher, lambda *_: fake, NoisySignal(x_g, operator, further, sigma, noise))
+        found = form.at(
+            lambda *_: teacher, lambda *_: fake, NoisySignal(x_g, operator, further, sigma, noise)
+        )
         (gradient,) = torch.autograd.grad(found.sum(), x_g)
         return found.detach(), gradient
 
@@ -95,9 +97,7 @@ def test_generated_images_are_transformed_before_they_are_measured():
         seen.append((noisy, augment))
         return noisy
 
-    loss.fake_score(
-        fake, x, corruption, torch.Generator().manual_seed(6), augmentation=augmentation
-    )
+    loss.fake_score(fake, x, corruption, torch.Generator().manual_seed(6), augmentation=augmentation)
     expected, labels = augmentation(x, torch.Generator().manual_seed(6))
     torch.testing.assert_close(seen[0][0], expected, atol=1e-4, rtol=0)
     assert torch.equal(seen[0][1], labels)

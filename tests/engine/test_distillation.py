@@ -274,7 +274,11 @@ def test_several_averages_gather_the_weights_once(monkeypatch):
     ("values", "limit", "words"),
     [
         ([9, 1.0, 3.1, 3.2], 3, "diverged, the selection metric was 3.2 at last, 1 at its best and 9 before"),
-        ([1, 3.1, 4.0], 3, "diverged, the selection metric was 4 at last, 3.1 at its best and 1 before the first"),
+        (
+            [1, 3.1, 4.0],
+            3,
+            "diverged, the selection metric was 4 at last, 3.1 at its best and 1 before the first",
+        ),
         ([9, 1.0, 3.1, 2.9, 3.1], 3, ""),
         ([9, 1.0, 3.1], 3, ""),
         ([9, 1.0, 3.1, 3.2], None, ""),

@@ -23,7 +23,10 @@ WHOLE = Share(0, 1.0, last=True)
         ({"decay": "linear", "decay_from": 0.5}, [2, 2, 1, 0.5, 0]),
         ({"decay": "cosine"}, [2 * math.cos(t * math.pi / 2) ** 2 for t in (0.25, 0.5, 0.75, 0.875, 1)]),
         ({"decay": "cosine", "decay_from": 0.75}, [2, 2, 2, 1, 0]),
-        ({"decay": "inverse-sqrt", "decay_from": 0.25}, [2 * (25 / n) ** 0.5 for n in (25, 50, 75, 87.5, 100)]),
+        (
+            {"decay": "inverse-sqrt", "decay_from": 0.25},
+            [2 * (25 / n) ** 0.5 for n in (25, 50, 75, 87.5, 100)],
+        ),
         ({"decay": "linear", "ramp_images": 100}, [0.375, 0.5, 0.375, 0.21875, 0]),
     ],
 )

@@ -82,9 +82,7 @@ def teacher_job(*, strategy="ddp", precision="32-true", compiled=False, **params
     return TeacherJob(settings, tiny_denoiser(), objective, store, use, seed=7, compiled=compiled)
 
 
-def distill_job(
-    score=None, *, strategy="ddp", precision="32-true", device="cpu", augment_dim=0, **params
-):
+def distill_job(score=None, *, strategy="ddp", precision="32-true", device="cpu", augment_dim=0, **params):
     store = TinyStore()
     corruption = MRICorruption(store, store.law)
     objective = OBJECTIVES.build({"name": "ambient"}, corruption=corruption)
