@@ -25,12 +25,12 @@ def existing(text: str) -> Path:
     return path
 
 
-def count(text: str) -> int:
+def whole(text: str) -> int:
     """A whole number from 1 on."""
     return _whole(text, 1)
 
 
-def count_or_none(text: str) -> int:
+def whole_or_zero(text: str) -> int:
     """A whole number from 0 on."""
     return _whole(text, 0)
 

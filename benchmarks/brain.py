@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from benchmarks.ablations import Ablations, one_line, parser
-from benchmarks.arguments import count, positive
+from benchmarks.arguments import positive, whole
 from benchmarks.demo_seeds import data_seeds
 from torch import Tensor
 
@@ -217,7 +217,7 @@ def options() -> argparse.ArgumentParser:
     made = parser(__doc__)
     made.add_argument("--out", type=Path, default=Path("runs/brain"))
     made.add_argument("--accelerations", type=positive, nargs="+", default=[2, 4, 6, 8], metavar="R")
-    made.add_argument("--matrix", type=count, default=32, help="readout samples and lines: 32, 64, ...")
+    made.add_argument("--matrix", type=whole, default=32, help="readout samples and lines: 32, 64, ...")
     made.add_argument("--l1", default="l1-wavelet", metavar="SOLVER", help="such as l1-wavelet:iterations=50")
     made.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help="instead of the recipe's own")
     return made

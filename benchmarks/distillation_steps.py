@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ablations import Ablations, one_line, parser, table
-from benchmarks.arguments import count, new_file
+from benchmarks.arguments import new_file, whole
 
 from mrigen.files import write_json
 
@@ -62,8 +62,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--out", type=Path, default=Path("runs/distillation-steps"))
-    options.add_argument("--steps", type=count, nargs="+", default=[1, 2, 4])
-    options.add_argument("--levels", type=count, nargs="+", default=TEACHER_LEVELS)
+    options.add_argument("--steps", type=whole, nargs="+", default=[1, 2, 4])
+    options.add_argument("--levels", type=whole, nargs="+", default=TEACHER_LEVELS)
     options.add_argument("--figure", type=new_file)
     given = options.parse_args()
     work = Ablations(given.recipe, given.out, given.changes, given.device)

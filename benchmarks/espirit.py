@@ -35,7 +35,7 @@ import sigpy
 import sigpy.mri
 import torch
 from benchmarks.ablations import one_line
-from benchmarks.arguments import count, new_file
+from benchmarks.arguments import new_file, whole
 from benchmarks.devices import device_name, timed, wait
 from scipy import ndimage
 from torch import Tensor
@@ -224,12 +224,12 @@ def machine(threads: int) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--slices", type=count, default=1)
-    parser.add_argument("--coils", type=count, default=16)
-    parser.add_argument("--height", type=count, default=384)
-    parser.add_argument("--width", type=count, default=320)
-    parser.add_argument("--threads", type=count, default=2)
-    parser.add_argument("--rounds", type=count, default=3)
+    parser.add_argument("--slices", type=whole, default=1)
+    parser.add_argument("--coils", type=whole, default=16)
+    parser.add_argument("--height", type=whole, default=384)
+    parser.add_argument("--width", type=whole, default=320)
+    parser.add_argument("--threads", type=whole, default=2)
+    parser.add_argument("--rounds", type=whole, default=3)
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--json", type=new_file)

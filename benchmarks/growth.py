@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarks import espirit, normal, preparation
-from benchmarks.arguments import count, new_file
+from benchmarks.arguments import new_file, whole
 from rich.console import Console
 
 from mrigen import recipe as recipes
@@ -183,8 +183,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=count, default=3)
-    parser.add_argument("--threads", type=count, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=whole, default=3)
+    parser.add_argument("--threads", type=whole, default=torch.get_num_threads())
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--json", type=new_file)
     given = parser.parse_args()

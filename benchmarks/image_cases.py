@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarks.ablations import one_line
-from benchmarks.arguments import count, new_file
+from benchmarks.arguments import new_file, whole
 from benchmarks.perception import Distance, perception
 from benchmarks.pictures import SETS, Kind
 from torch import Tensor
@@ -143,7 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", choices=SETS, default="digits")
     parser.add_argument("--out", type=Path, default=Path("runs/image-cases"))
-    parser.add_argument("--count", type=count, default=64, help="held-out images")
+    parser.add_argument("--count", type=whole, default=64, help="held-out images")
     parser.add_argument("--tiny", action="store_true", help="a trial in seconds")
     parser.add_argument("--download", action="store_true", help="fetch the weights of LPIPS")
     parser.add_argument("--json", type=new_file)

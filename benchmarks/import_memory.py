@@ -16,9 +16,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.arguments import positive
+
 MEASURE = """
 import sys, time
-from benchmarks.arguments import positive
 import torch
 import mrigen.checkpoints.importer, mrigen.checkpoints.folder, mrigen.networks.song_unet
 from pathlib import Path

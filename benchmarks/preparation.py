@@ -27,7 +27,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import torch
-from benchmarks.arguments import count, count_or_none, new_file
+from benchmarks.arguments import new_file, whole, whole_or_zero
 from benchmarks.espirit import machine
 from benchmarks.process_tree import Cost, measure
 
@@ -152,14 +152,14 @@ def _numbers(text: str) -> list[int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--coils", type=count, default=16)
-    parser.add_argument("--virtual-coils", type=count_or_none, default=4)
-    parser.add_argument("--acs-lines", type=count, default=ACS_LINES)
-    parser.add_argument("--matrix", type=count, nargs=2, default=(320, 320))
-    parser.add_argument("--slices", type=count, default=8)
+    parser.add_argument("--coils", type=whole, default=16)
+    parser.add_argument("--virtual-coils", type=whole_or_zero, default=4)
+    parser.add_argument("--acs-lines", type=whole, default=ACS_LINES)
+    parser.add_argument("--matrix", type=whole, nargs=2, default=(320, 320))
+    parser.add_argument("--slices", type=whole, default=8)
     parser.add_argument("--volumes", type=_numbers, default=[1, 4])
     parser.add_argument("--jobs", type=_numbers, default=[1, 2])
-    parser.add_argument("--rounds", type=count, default=3)
+    parser.add_argument("--rounds", type=whole, default=3)
     parser.add_argument("--cold", action="store_true")
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--json", type=new_file)

@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 import torch
 from benchmarks.ablations import one_line
-from benchmarks.arguments import count, existing, new_file
+from benchmarks.arguments import existing, new_file, whole
 from rich.console import Console
 from torch import Tensor
 
@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("scan", type=existing)
     parser.add_argument("--out", type=Path, default=Path("runs/real-scan"))
     parser.add_argument("--prior", type=existing, help="model folder of a teacher, instead of training one")
-    parser.add_argument("--images", type=count, default=12_000, help="slices that the prior is trained on")
+    parser.add_argument("--images", type=whole, default=12_000, help="slices that the prior is trained on")
     parser.add_argument("--solvers", nargs="+", choices=LEARNED, default=list(LEARNED))
     parser.add_argument("--golden", type=existing, help="BART's l1-wavelet of the same scan, .npy or .npz")
     parser.add_argument("--tiny", action="store_true", help="a trial of the program")

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.arguments import count, existing, new_file, positive, several
+from benchmarks.arguments import existing, new_file, positive, several, whole
 from benchmarks.brain import acs_lines
 from benchmarks.perception import Distance, perception
 from torch import Tensor
@@ -213,15 +213,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--teacher", type=existing)
     parser.add_argument("--generator", type=existing)
-    parser.add_argument("--matrix", type=count, default=32)
-    parser.add_argument("--coils", type=count, default=4)
-    parser.add_argument("--kernel-width", type=count, default=3)
+    parser.add_argument("--matrix", type=whole, default=32)
+    parser.add_argument("--coils", type=whole, default=4)
+    parser.add_argument("--kernel-width", type=whole, default=3)
     parser.add_argument("--accelerations", type=positive, nargs="+", default=[4, 8])
     parser.add_argument(
-        "--acs-lines", type=count, nargs="+", help="one for each acceleration; by default as benchmarks.brain"
+        "--acs-lines", type=whole, nargs="+", help="one for each acceleration; by default as benchmarks.brain"
     )
-    parser.add_argument("--slices", type=count, default=16)
-    parser.add_argument("--tuning", type=count, default=6, help="further slices, to tune the baselines on")
+    parser.add_argument("--slices", type=whole, default=16)
+    parser.add_argument("--tuning", type=whole, default=6, help="further slices, to tune the baselines on")
     parser.add_argument(
         "--samples", type=several, default=8, help="posterior samples for means and calibration"
     )

@@ -20,6 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.arguments import new_file, whole
+
 LIMIT = 6 * 2**30
 SOLVERS = {
     "l1-wavelet": "l1-wavelet:iterations=3",
@@ -30,7 +32,6 @@ SOLVERS = {
 COMMAND = """
 import sys
 from pathlib import Path
-from benchmarks.arguments import count, new_file
 from mrigen.cli.main import run
 
 code = run(sys.argv[1:])
@@ -78,10 +79,10 @@ def network() -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=count, nargs=2, default=[384, 320], metavar=("H", "W"))
-    parser.add_argument("--coils", type=count, default=16)
-    parser.add_argument("--slices", type=count, default=30)
-    parser.add_argument("--batch", type=count, help="slices at once; by default what the command chooses")
+    parser.add_argument("--size", type=whole, nargs=2, default=[384, 320], metavar=("H", "W"))
+    parser.add_argument("--coils", type=whole, default=16)
+    parser.add_argument("--slices", type=whole, default=30)
+    parser.add_argument("--batch", type=whole, help="slices at once; by default what the command chooses")
     parser.add_argument("--solvers", nargs="+", choices=SOLVERS, default=list(SOLVERS))
     parser.add_argument("--network", type=json.loads, help="JSON of another network of the teacher")
     parser.add_argument("--json", type=new_file)

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarks.ablations import one_line
-from benchmarks.arguments import count, new_file
+from benchmarks.arguments import new_file, whole
 from benchmarks.deepinv_peers import PEERS, installed
 from benchmarks.perception import Distance, perception
 from benchmarks.pictures import SETS, Kind
@@ -188,8 +188,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", choices=SETS, default="digits")
     parser.add_argument("--out", type=Path, default=Path("runs/restoration"))
-    parser.add_argument("--count", type=count, default=64, help="held-out images")
-    parser.add_argument("--steps", type=count, default=100, help="noise levels of DPS, DDRM and DiffPIR")
+    parser.add_argument("--count", type=whole, default=64, help="held-out images")
+    parser.add_argument("--steps", type=whole, default=100, help="noise levels of DPS, DDRM and DiffPIR")
     parser.add_argument("--teachers", nargs="+", choices=TRAINED, default=list(TRAINED))
     parser.add_argument("--tiny", action="store_true", help="a trial in seconds")
     parser.add_argument("--download", action="store_true", help="fetch the weights of LPIPS")

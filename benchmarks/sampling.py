@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 from benchmarks.ablations import one_line
-from benchmarks.arguments import count, count_or_none, new_file
+from benchmarks.arguments import new_file, whole, whole_or_zero
 from benchmarks.devices import device_name
 from benchmarks.espirit import machine
 from rich.console import Console
@@ -149,11 +149,11 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="32-true", choices=["32-true", "bf16-mixed"])
-    parser.add_argument("--batch", type=count, default=64)
-    parser.add_argument("--generator-batches", type=count, default=4, help="of a round, one of the teacher's")
-    parser.add_argument("--rounds", type=count, default=3)
-    parser.add_argument("--counts", type=count, nargs="*", default=[1000, 8000])
-    parser.add_argument("--images", type=count_or_none, default=0, help="time this many with writing")
+    parser.add_argument("--batch", type=whole, default=64)
+    parser.add_argument("--generator-batches", type=whole, default=4, help="of a round, one of the teacher's")
+    parser.add_argument("--rounds", type=whole, default=3)
+    parser.add_argument("--counts", type=whole, nargs="*", default=[1000, 8000])
+    parser.add_argument("--images", type=whole_or_zero, default=0, help="time this many with writing")
     parser.add_argument("--suffix", default=".h5", choices=[".h5", ".npz", ".zip"])
     parser.add_argument("--json", type=new_file)
     given = parser.parse_args()

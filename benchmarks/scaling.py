@@ -13,7 +13,7 @@ import argparse
 import json
 from dataclasses import dataclass
 
-from benchmarks.arguments import count, count_or_none, new_file
+from benchmarks.arguments import new_file, whole, whole_or_zero
 
 from mrigen import recipe
 
@@ -156,9 +156,9 @@ def main() -> None:
     kind = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=kind)
     parser.add_argument("--recipe", default="fastmri/brain-r4")
-    parser.add_argument("--gpus", type=count, nargs="+", default=[1, 8, 64])
+    parser.add_argument("--gpus", type=whole, nargs="+", default=[1, 8, 64])
     parser.add_argument(
-        "--scaled-batch", type=count_or_none, default=64, help="a batch beside the recipe's; 0: none"
+        "--scaled-batch", type=whole_or_zero, default=64, help="a batch beside the recipe's; 0: none"
     )
     for name, (value, words) in INPUTS.items():
         parser.add_argument(f"--{name}", type=float, default=value, help=f"{words} (default {value:g})")

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from benchmarks.ablations import Ablations, one_line, parser
-from benchmarks.arguments import count_or_none, new_file
+from benchmarks.arguments import new_file, whole_or_zero
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
@@ -209,7 +209,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--out", type=Path, default=Path("runs/selection"))
     options.add_argument(
-        "--resamples", type=count_or_none, default=200, help="bootstrap sets; 0 for no intervals"
+        "--resamples", type=whole_or_zero, default=200, help="bootstrap sets; 0 for no intervals"
     )
     options.add_argument("--figure", type=new_file)
     given = options.parse_args()

@@ -15,7 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import sigpy as sp
-from benchmarks.arguments import count, existing, positive
+from benchmarks.arguments import existing, positive, whole
 from numpy.typing import NDArray
 from sigpy.mri.app import EspiritCalib
 
@@ -86,8 +86,8 @@ def main() -> None:
     parser.add_argument("raw", type=existing)
     parser.add_argument("out", type=Path)
     parser.add_argument("--acceleration", type=positive, default=4.0)
-    parser.add_argument("--acs-lines", type=count, default=24)
-    parser.add_argument("--virtual-coils", type=count, default=4)
+    parser.add_argument("--acs-lines", type=whole, default=24)
+    parser.add_argument("--virtual-coils", type=whole, default=4)
     options = parser.parse_args()
     options.out.mkdir(parents=True)
     for path in sorted(options.raw.glob("*.h5")):

@@ -28,7 +28,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.arguments import count, new_file
+from benchmarks.arguments import new_file, whole
 from benchmarks.soak_commands import STAGES, Stage, prepare_inputs
 from benchmarks.soak_faults import (
     DAMAGE,
@@ -83,7 +83,8 @@ def _superseded(path: Path) -> bool:
 def _untimed(content: bytes) -> bytes:
     tree = json.loads(content)
     rows = [row for row in tree.values() if isinstance(row, dict)]
-    for row in [*rows, *(stop for row in rows for stop in row.get("stops", []))]:
+    stops = [stop for row in rows for stop in row.get("stops", [])]
+    for row in [*rows, *stops]:
         row.pop("seconds_per_1000", None)
     return json.dumps(tree).encode()
 
@@ -208,8 +209,8 @@ def table(rows: dict[str, Row]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--faults", type=count, default=200)
-    parser.add_argument("--per-trial", type=count, default=4, help="faults one after the other in one run")
+    parser.add_argument("--faults", type=whole, default=200)
+    parser.add_argument("--per-trial", type=whole, default=4, help="faults one after the other in one run")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", default=[], help="commands")
     parser.add_argument("--json", type=new_file)

@@ -18,7 +18,7 @@ import sys
 import time
 from typing import Any
 
-from benchmarks.arguments import count, new_file
+from benchmarks.arguments import new_file, whole
 
 from mrigen.files import write_json
 
@@ -84,8 +84,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--runs", type=count, default=10)
-    parser.add_argument("--imports", type=count, default=10, help="modules to name")
+    parser.add_argument("--runs", type=whole, default=10)
+    parser.add_argument("--imports", type=whole, default=10, help="modules to name")
     parser.add_argument("--json", type=new_file)
     given = parser.parse_args()
     rows = measure(given.runs, given.imports)

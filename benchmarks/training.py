@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 from benchmarks.ablations import one_line
-from benchmarks.arguments import count, count_or_none, new_file, positive
+from benchmarks.arguments import new_file, positive, whole, whole_or_zero
 from benchmarks.devices import device_name, wait
 from benchmarks.espirit import machine
 from rich.console import Console
@@ -302,9 +302,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["float32"])
     parser.add_argument("--kinds", nargs="+", choices=["teacher", "distillation"])
-    parser.add_argument("--steps", type=count, default=5, help="steps of a round")
-    parser.add_argument("--rounds", type=count, default=5)
-    parser.add_argument("--profile", type=count_or_none, default=0, metavar="LINES")
+    parser.add_argument("--steps", type=whole, default=5, help="steps of a round")
+    parser.add_argument("--rounds", type=whole, default=5)
+    parser.add_argument("--profile", type=whole_or_zero, default=0, metavar="LINES")
     parser.add_argument("--peak", type=positive, help="TFLOP/s of the device; known for H200, H100, A100")
     parser.add_argument("--json", type=new_file)
     given = parser.parse_args()

@@ -38,8 +38,8 @@ class DMD(DistillLoss):
         ∇_s = P(f_ψ − f_φ) / w,  w = mean |P(s − f_φ)|, floored at 1e-5,
 
     with P = Aᴴ A in the measurement domain, where both sides are seen as the data see them, Ãᴴ Ã in the
-    further one, or the identity. For pixel masks and Ã = A that is, weight aside, the exact gradient of the divergence
-    between the laws of masked noisy images. No gradient flows through the denoisers.
+    further one, or the identity. For pixel masks and Ã = A that is, weight aside, the exact gradient of the
+    divergence between the laws of masked noisy images. No gradient flows through the denoisers.
     """
 
     Params: ClassVar[type[LossParams]] = DMDParams

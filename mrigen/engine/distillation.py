@@ -153,8 +153,8 @@ class DistillJob(Job):
             return None
         if cast("Preconditioner", teacher.network).network.params.augment_dim != LABELS:
             raise UsageError(
-                "distill.augment: the teacher's network has no augmentation labels; leave it out, or train the "
-                f"teacher with teacher.augment or teacher.network.augment_dim={LABELS}"
+                "distill.augment: the teacher's network has no augmentation labels; leave it out, or train "
+                f"the teacher with teacher.augment or teacher.network.augment_dim={LABELS}"
             )
         return Augmentation(self.distill.augment)
 

@@ -98,12 +98,13 @@ def test_brain_of_two_seeds(brain_run):
     from benchmarks import brain
 
     out, rows = brain_run
-    names = ["observation", "L1-EDM", "teacher", "student"]
+    early = ", stopped at σ = 0.5"
+    names = ["observation", "L1-EDM", f"L1-EDM{early}", "teacher", f"teacher{early}", "student"]
     assert [(row["seed"], row["variation"]) for row in rows] == [(s, name) for s in (0, 1) for name in names]
     first, second = ([row["fd"] for row in rows if row["seed"] == seed] for seed in (0, 1))
     assert all(a > 0 and b > 0 and a != b for a, b in zip(first, second, strict=True))
     text = brain.table(rows, "pixels")
-    assert f"| 2 | teacher | {(first[2] + second[2]) / 2:.3f} ± " in text
+    assert f"| 2 | teacher | {(first[3] + second[3]) / 2:.3f} ± " in text
     assert (out / "seed-1" / "R2" / "base" / "teacher" / "model").is_dir()
 
 
@@ -131,7 +132,8 @@ def test_memory_of_a_reconstruction(program):
 
 def test_ablations(program, tmp_path):
     said, rows = program("ablations", *digits("--out", tmp_path, "--only", "start: student random"))
-    assert [row["variation"] for row in rows] == ["teacher", "start: student random"]
+    names = [row["variation"] for row in rows]
+    assert names == ["teacher", "teacher, stopped at σ = 0.5", "start: student random"]
     assert all(row["fd"] > 0 for row in rows)
     assert "| start: student random |" in said
 

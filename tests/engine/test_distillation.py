@@ -193,7 +193,7 @@ def test_augmented_images_train_the_fake_score_alone():
     for job in jobs:
         job.step(0)
     layers = [
-        [m.map_augment.weight for m in module.modules() if getattr(m, "map_augment", None) is not None][0]
+        next(m.map_augment.weight for m in module.modules() if getattr(m, "map_augment", None) is not None)
         for module in (jobs[1].teacher, jobs[1].fake.module, jobs[1].student.module)
     ]
     assert not torch.equal(layers[1], layers[0])

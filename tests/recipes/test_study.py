@@ -35,8 +35,60 @@ def test_summary_has_the_numbers(study):
         assert summary[kind]["seconds_per_1000"] > 0
     assert summary["teacher"]["evaluations"] == 5
     assert summary["student"]["evaluations"] == 1
+    early = summary["teacher-stopped"]
+    assert (early["stop"], early["evaluations"]) == (0.5, 3)
+    assert summary["teacher"]["stops"] == [early]
+    assert 0 < early["seconds_per_1000"] < summary["teacher"]["seconds_per_1000"]
+    assert min(early["proximal"], summary["teacher"]["proximal"]) > 0
     assert summary["features"] == "random-vgg16-r64"
     assert summary["n"] == 8
+
+
+def test_stopped_samples_are_those_of_a_sampler_that_stops(study, tmp_path):
+    """What one trajectory gave beside its end; no reference chooses among several."""
+    command = ["sample", str(study / "teacher" / "model"), "--maps", str(study / "store"), "--seeds", "0-7"]
+    command += ["--device", "cpu", "--batch", "250", "--steps", "3", "--out"]
+    for name, more in (("images", []), ("images-0.5", ["--set", "stop=0.5"])):
+        assert run([*command, str(tmp_path / f"{name}.h5"), *more]) == 0
+        with (
+            h5py.File(tmp_path / f"{name}.h5") as a,
+            h5py.File(study / "samples" / "teacher" / f"{name}.h5") as b,
+        ):
+            np.testing.assert_allclose(a["images"], b["images"], rtol=1e-4, atol=1e-5)
+            assert a["images"].shape == (8, 1, 16, 16)
+
+
+def test_samplers_of_the_command(study, tmp_path, capsys):
+    """Any sampler of a recipe; what is none, or for a generator, is refused before a file is there."""
+    teacher = ["sample", str(study / "teacher" / "model"), "--maps", str(study / "store"), "--seeds", "0-1"]
+    command = [*teacher, "--device", "cpu", "--out"]
+    kinds = {
+        "a": [],
+        "b": ["--sampler", "euler"],
+        "c": ["--set", "clip=0.1"],
+        "d": ["--set", "grid.sigma_min=1"],
+    }
+    images = {}
+    for name, more in kinds.items():
+        assert run([*command, str(tmp_path / f"{name}.h5"), "--steps", "4", *more]) == 0
+        with h5py.File(tmp_path / f"{name}.h5") as file:
+            images[name] = file["images"][:]
+    assert len({value.tobytes() for value in images.values()}) == 4
+    assert np.abs(np.stack([images["c"].real, images["c"].imag])).max() <= 0.1 + 1e-6
+    student = ["sample", str(study / "student" / "model"), "--device", "cpu", "--out"]
+    for words, message in (
+        ([*command, str(tmp_path / "x.h5"), "--sampler", "hein"], "did you mean 'heun'?"),
+        ([*command, str(tmp_path / "x.h5"), "--set", "stopp=1"], "stopp: unknown key"),
+        ([*command, str(tmp_path / "x.h5"), "--set", "stop"], "--set stop: write key=value"),
+        ([*command, str(tmp_path / "x.h5"), "--set", "stop=100"], "lower sampler.stop"),
+        ([*student, str(tmp_path / "x.h5"), "--steps", "4"], "is a generator, which needs no sampler"),
+        ([*student, str(tmp_path / "x.h5"), "--set", "clip=1"], "is a generator, which needs no sampler"),
+    ):
+        assert run(words) == 2
+        error = capsys.readouterr().err.strip()
+        assert message in error
+        assert len(error.splitlines()) == 1
+    assert sorted(path.stem for path in tmp_path.glob("*.h5")) == ["a", "b", "c", "d"]
 
 
 def test_figure_shows_the_references(study):

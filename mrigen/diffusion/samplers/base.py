@@ -146,7 +146,7 @@ class Sampler(ABC):
         return self.ladder(teacher, latent, [])[0]
 
     def ladder(self, teacher: Teacher, latent: Tensor, ends: Sequence[int]) -> list[Tensor]:
-        """What trajectories that stop after so many steps end with, and the whole one, all from one trajectory.
+        """Images of trajectories that end after so many steps, and of the whole one, which they all share.
 
         Each of ``ends`` costs its last step alone, which goes to level 0.
         """
