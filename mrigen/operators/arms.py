@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mrigen.errors import UsageError
 from mrigen.operators.base import Operator
-from mrigen.operators.corruption import ImageCorruption, Shape
+from mrigen.operators.corruption import NAIVE, ImageCorruption, Shape
 from mrigen.operators.noise import Noise
 from mrigen.operators.non_cartesian import NonCartesianMRI
 from mrigen.registry import Params
@@ -28,14 +28,14 @@ class ArmParams(Params):
         arms: spokes or interleaves of an image.
         samples: of one arm; by default twice the image's longer side.
         angles: ``random``, each independent; ``golden`` or ``equispaced`` from a random first one.
-        further_drop: arms that the further corruption drops.
+        further_drop: arms that the further corruption drops; 0 for the naive masked loss, a baseline.
         image: whether the images are ``real`` or ``complex``.
     """
 
     arms: Annotated[int, Field(ge=1)] = 32
     samples: Annotated[int, Field(ge=2)] | None = None
     angles: Literal["random", "golden", "equispaced"] = "random"
-    further_drop: Annotated[int, Field(ge=1)] = 1
+    further_drop: Annotated[int, Field(ge=0)] = 1
     image: Literal["real", "complex"] = "real"
 
 
@@ -67,6 +67,7 @@ class ArmCorruption(ImageCorruption):
             raise UsageError(f"cannot drop {params.further_drop} of {params.arms} arms; lower further_drop")
         if params.angles != "random":
             self.reason = f"the surviving {params.angles} arms reveal the missing ones; use angles: random"
+        self.baseline = "" if params.further_drop else NAIVE
         self._path, self._area = self.arm(params.samples or 2 * max(shape[1:]))
 
     @abstractmethod

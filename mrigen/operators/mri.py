@@ -125,7 +125,7 @@ class MRICorruption(Corruption):
         self.law = law
         self.fresh = fresh
         self.noise = noise if noise is not None else Noise()
-        self.reason = law.reason
+        self.reason, self.baseline = law.reason, law.baseline
 
     def draw(self, batch: int, generator: torch.Generator) -> MultiCoilMRI:
         """Maps of a random slice; its own mask or a fresh one."""
