@@ -38,8 +38,7 @@ def prep_fastmri(
         int | None,
         typer.Option(
             min=0,
-            help="Lines that the further corruption of ambient training drops; 0 for the naive masked loss, a "
-            "baseline.",
+            help="Lines that the further corruption drops; 0 for the naive masked loss, a baseline.",
             rich_help_panel=MASK,
         ),
     ] = None,

@@ -60,6 +60,14 @@ class Corruption(ABC):
     reason: str = ""
     baseline: str = ""
 
+    def noisy(self) -> Corruption:
+        """The same with the noise of the data in ``noise``, for objectives that account for it.
+
+        Raises:
+            UsageError: nobody knows the data's noise.
+        """
+        return self
+
     @abstractmethod
     def draw(self, batch: int, generator: torch.Generator) -> Operator:
         """A ~ p(A), one per sample."""
