@@ -20,13 +20,14 @@ from mrigen.operators.mri import MultiCoilMRI, SeededMRI
 class AmbientTweedie(MaskedObjective):
     """λ(σ_t) ‖N f + σ²/σ_t² (x̃_t − Ñ f) − Aᴴ y‖² for y = A x + σ ε, f = f(x̃_t, Ã, σ_t).
 
-    The diffusion's noise is measurement noise, white on each measured point: with fresh ε' on the points of Ã,
+    The diffusion's noise is measurement noise, white on each measured point: with fresh ε' on those of Ã,
     y_t = y + √(σ_t² − σ²) ε' and x̃_t = Ãᴴ y_t, of noise covariance σ_t² Ñ; σ_t is clipped from below at
     each sample's own σ. The denoiser is E[x | x̃_t, Ã], which is E[x | Ã y_t, Ã], for x̃_t is sufficient. What
     Ã hides of y has noise that the input knows nothing of: its conditional mean is (A − Ã) E[x | x̃_t, Ã].
     What Ã shows has noise that is also in the input, so that Tweedie's formula applies to every measured
     point: its conditional mean is (1 − σ²/σ_t²) Ã E[x | x̃_t, Ã] + σ²/σ_t² y_t. Their sum, seen through Aᴴ,
-    is the bracket above with f = E[x | x̃_t, Ã], up to Aᴴ y. Because Ã only drops from A, AᴴÃ = Ñ, and the loss is
+    is the bracket above with f = E[x | x̃_t, Ã], up to Aᴴ y. Because Ã only drops from A, AᴴÃ = Ñ, and the
+    loss is
 
         E ‖(N − σ²/σ_t² Ñ)(f − E[x | x̃_t, Ã])‖² + const,
 
