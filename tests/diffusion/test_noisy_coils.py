@@ -78,8 +78,8 @@ class LinearPerMask:
     def matrices(self):
         return torch.view_as_complex(self.parts)
 
-    def __call__(self, x, sigma, conditioning=None, labels=None, augment=None):
-        which = conditioning[:, 0, 0].argmax(-1)
+    def __call__(self, x, sigma, A_tilde, labels=None, augment=None):
+        which = A_tilde.mask[:, 0, 0].float().argmax(-1)
         return torch.einsum("bij,bj->bi", self.matrices[which], x.flatten(1)).view_as(x)
 
 

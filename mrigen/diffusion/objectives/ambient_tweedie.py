@@ -92,7 +92,7 @@ class AmbientTweedie(MaskedObjective):
         seen = self.observe(noisy, further)
         if isinstance(further, SeededMRI):
             seen = seen + per_sample(sigma) * further.completion()
-        return denoiser(seen, sigma, self.conditioning(further), labels)
+        return denoiser(seen, sigma, further, labels)
 
     @property
     def floor(self) -> float:
