@@ -34,6 +34,14 @@ def prep_fastmri(
         float | None,
         typer.Option(help="The same as a fraction of W; by default 0.32 / R.", rich_help_panel=MASK),
     ] = None,
+    further_drop: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Lines that the further corruption drops; 0 for the naive masked loss, a baseline.",
+            rich_help_panel=MASK,
+        ),
+    ] = None,
     fixed_further: Annotated[
         bool,
         typer.Option(
@@ -142,6 +150,7 @@ def prep_fastmri(
                 "mask": mask,
                 "acs_lines": acs_lines,
                 "center_fraction": center_fraction,
+                "further_drop": further_drop,
                 "fixed_further": fixed_further,
                 "virtual_coils": virtual_coils,
                 "maps_from": maps_from,

@@ -45,6 +45,7 @@ from mrigen.memory import available
 from mrigen.operators.base import Measurements, Operator, TensorRecord
 from mrigen.operators.masks import MASKS
 from mrigen.operators.mri import MRICorruption, MultiCoilMRI
+from mrigen.operators.noise import Noise, NoiseLevels, parse_noise
 
 Array = NDArray[np.generic]
 CACHE_BYTES = 4 << 30
@@ -95,12 +96,14 @@ class PackedSlices(TensorRecord):
         maps: coil sensitivities (B, coils, H, W).
         mask: bool (B, 1, 1 or H, W).
         further: further masks like ``mask``, or None.
+        sigma: standard deviation (B,) of the scanner's noise per real component, 0 where unknown; None for 0.
     """
 
     samples: Tensor
     maps: Tensor
     mask: Tensor
     further: Tensor | None = None
+    sigma: Tensor | None = None
 
     def hide(self, further: Callable[[Operator], Operator]) -> PackedSlices:
         """The same with Ã drawn for each A, unless there are further masks already."""
@@ -114,7 +117,8 @@ class PackedSlices(TensorRecord):
         operator = MultiCoilMRI(self.maps, self.mask)
         further = None if self.further is None else operator.with_mask(self.further)
         y = unpack(self.samples, self.mask, self.maps.shape[-2])
-        return Measurements(y, operator, torch.zeros(len(y), device=y.device), further=further)
+        sigma = torch.zeros(len(y), device=y.device) if self.sigma is None else self.sigma
+        return Measurements(y, operator, sigma, further=further)
 
 
 class ArrayWriter:
@@ -239,6 +243,7 @@ class MeasurementStore:
             torch.from_numpy(arrays.maps),
             torch.from_numpy(arrays.mask)[:, None],
             None if further is None else torch.from_numpy(further)[:, None],
+            self.noise_levels(indices),
         )
 
     def noise_levels(self, indices: list[int]) -> Tensor:
@@ -256,7 +261,13 @@ class MeasurementStore:
 
     def described(self) -> dict[str, Any]:
         """The corruption in words, for a model's description."""
-        return {"mask": self.manifest.mask, "fresh_masks": self.manifest.fresh_masks}
+        words = {"mask": self.manifest.mask, "fresh_masks": self.manifest.fresh_masks}
+        scanner = self._scanner()
+        return words if scanner is None else {**words, "sigma": {"low": scanner.low, "high": scanner.high}}
+
+    def _scanner(self) -> Noise | None:
+        """The law of the scanner's noise; None where a slice's is unknown."""
+        return NoiseLevels.of(self._noise) if bool((self._noise > 0).all()) else None
 
     def corruption(self, *, described: Mapping[str, Any] | None = None) -> MRICorruption:
         """The corruption of this data: its maps with masks drawn from its law.
@@ -265,18 +276,22 @@ class MeasurementStore:
 
         Args:
             described: the corruption that a model was trained under, such as an imported teacher; where
-                its ``mask`` is another law than the data's, masks are drawn anew from it.
+                its ``mask`` is another law than the data's, masks are drawn anew from it; its ``sigma`` is
+                the noise that an objective accounts for where the store's own is unknown.
 
         Raises:
             UsageError: the law does not fit the data's width.
         """
-        mask = (described or {}).get("mask")
+        words = described or {}
+        mask, scanner = words.get("mask"), self._scanner()
+        if scanner is None and "sigma" in words:
+            scanner = parse_noise(words["sigma"])
         if mask is None or mask == self.manifest.mask:
             law = MASKS.build(self.manifest.mask or {})
-            return MRICorruption(self, law, fresh=self.manifest.fresh_masks)
+            return MRICorruption(self, law, fresh=self.manifest.fresh_masks, scanner=scanner)
         law = MASKS.build(mask)
         law.check(self.bank([0])[2][0])
-        return MRICorruption(self, law)
+        return MRICorruption(self, law, scanner=scanner)
 
     def _take(self, indices: list[int]) -> VolumeArrays:
         if self._cache is None:

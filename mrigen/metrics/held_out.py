@@ -10,6 +10,7 @@ from torch import Tensor
 from mrigen import seeds
 from mrigen.conventions import Denoiser
 from mrigen.data.stores import Store
+from mrigen.errors import UsageError
 from mrigen.operators.base import Measurements, linear, randn_like
 from mrigen.operators.corruption import Corruption
 
@@ -53,6 +54,11 @@ def held_out_errors(
             sigma = torch.full((len(batch),), level, device=seen.device)
             estimate = denoise(seen, sigma, further, batch.labels)
             squared[level] += _power(A.normal(estimate) - further.normal(estimate) - hidden)
+    if not power:
+        raise UsageError(
+            "held-out error: the further corruption hid nothing of these data; take a model whose further "
+            "corruption hides something"
+        )
     return {level: value / power for level, value in squared.items()}
 
 

@@ -30,7 +30,7 @@ class AsMeasured(Corruption):
     def __init__(self, store: Store) -> None:
         law = store.corruption()
         self._store, self._law = store, law
-        self.noise, self.reason = law.noise, law.reason
+        self.noise, self.reason, self.baseline = law.noise, law.reason, law.baseline
 
     def draw(self, batch: int, generator: torch.Generator) -> Operator:
         """Operators of random samples."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mrigen.errors import UsageError
 from mrigen.operators.base import Operator
-from mrigen.operators.corruption import ImageCorruption, Shape
+from mrigen.operators.corruption import NAIVE, ImageCorruption, Shape
 from mrigen.operators.noise import Noise
 from mrigen.operators.non_cartesian import NonCartesianMRI
 from mrigen.registry import Params
@@ -28,17 +28,19 @@ class ArmParams(Params):
         arms: spokes or interleaves of an image.
         samples: of one arm; by default twice the image's longer side.
         angles: ``random``, each independent; ``golden`` or ``equispaced`` from a random first one.
-        further_drop: arms that the further corruption drops.
+        further_drop: arms that the further corruption drops; 0 for the naive masked loss, a baseline.
+        image: whether the images are ``real`` or ``complex``.
     """
 
     arms: Annotated[int, Field(ge=1)] = 32
     samples: Annotated[int, Field(ge=2)] | None = None
     angles: Literal["random", "golden", "equispaced"] = "random"
-    further_drop: Annotated[int, Field(ge=1)] = 1
+    further_drop: Annotated[int, Field(ge=0)] = 1
+    image: Literal["real", "complex"] = "real"
 
 
 class ArmCorruption(ImageCorruption):
-    """Rotated copies of one arm in complex images (1, H, W), without coil maps.
+    """Rotated copies of one arm in images (1, H, W), without coil maps.
 
     The further corruption drops r random arms. With random angles the others do not tell where
     these were, and
@@ -60,11 +62,12 @@ class ArmCorruption(ImageCorruption):
     def __init__(self, params: ArmParams, shape: Shape, noise: Noise | None = None) -> None:
         super().__init__(params, shape, noise)
         if shape[0] != 1:
-            raise UsageError(f"non-Cartesian MRI needs complex images of one channel, not {shape[0]}")
+            raise UsageError(f"non-Cartesian MRI needs images of one channel, not {shape[0]}")
         if params.further_drop > params.arms:
             raise UsageError(f"cannot drop {params.further_drop} of {params.arms} arms; lower further_drop")
         if params.angles != "random":
             self.reason = f"the surviving {params.angles} arms reveal the missing ones; use angles: random"
+        self.baseline = "" if params.further_drop else NAIVE
         self._path, self._area = self.arm(params.samples or 2 * max(shape[1:]))
 
     @abstractmethod
@@ -90,7 +93,8 @@ class ArmCorruption(ImageCorruption):
         disc = math.pi * height * width / 4
         area = (self._area * disc / count).expand(1, count, -1)
         kept = torch.ones(batch, count, dtype=torch.bool)
-        return NonCartesianMRI(trajectory.float(), area.float(), kept, self.zeros(batch, torch.complex64))
+        dtype = torch.complex64 if self.params.image == "complex" else torch.float32
+        return NonCartesianMRI(trajectory.float(), area.float(), kept, self.zeros(batch, dtype))
 
     def further(self, operator: Operator, generator: torch.Generator) -> NonCartesianMRI:
         """Drop random arms."""

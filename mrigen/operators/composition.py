@@ -157,7 +157,7 @@ class Compose(ImageCorruption):
             image = operator.forward(operator.zero_image())
             self.parts.append(part)
         lossy = [s["name"] for s, p in zip(params.parts, self.parts[:-1], strict=False) if not p.injective]
-        self.reason = self.parts[-1].reason
+        self.reason, self.baseline = self.parts[-1].reason, self.parts[-1].baseline
         if lossy and not self.reason:
             self.reason = (
                 f"{lossy[0]} may lose part of the image before {params.parts[-1]['name']} measures it, which "

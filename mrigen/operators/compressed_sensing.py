@@ -12,7 +12,7 @@ from torch import Tensor
 from mrigen import seeds
 from mrigen.errors import UsageError
 from mrigen.operators.base import LinearOperator, Operator
-from mrigen.operators.corruption import CORRUPTIONS, ImageCorruption, Shape
+from mrigen.operators.corruption import CORRUPTIONS, NAIVE, ImageCorruption, Shape
 from mrigen.operators.noise import Noise
 from mrigen.registry import Params
 
@@ -65,13 +65,13 @@ class CompressedSensingParams(Params):
         measurements: m, the number of rows.
         matrix: a new one ``per-sample``, or one ``fixed`` for all. A matrix holds m·C·H·W numbers.
         seed: of the fixed matrix.
-        further_drop: rows that the further corruption drops.
+        further_drop: rows that the further corruption drops; 0 for the naive masked loss, a baseline.
     """
 
     measurements: Annotated[int, Field(ge=1)]
     matrix: Literal["per-sample", "fixed"] = "per-sample"
     seed: int = 0
-    further_drop: Annotated[int, Field(ge=1)] = 1
+    further_drop: Annotated[int, Field(ge=0)] = 1
 
 
 @CORRUPTIONS.register("compressed-sensing")
@@ -99,6 +99,7 @@ class CompressedSensing(ImageCorruption):
                 f"compressed-sensing: cannot drop {params.further_drop} of {params.measurements} rows; "
                 "lower further_drop"
             )
+        self.baseline = "" if params.further_drop else NAIVE
         self._fixed: Tensor | None = None
         if params.matrix == "fixed":
             self._fixed = self._rows(1, seeds.generator(params.seed, "rows"))

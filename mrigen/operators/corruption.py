@@ -27,6 +27,10 @@ Shape = tuple[int, int, int]
 Spec = Mapping[str, Any]
 
 FIXED = "drops nothing at random, so that what it hides is never measured; use standard or tweedie"
+NAIVE = (
+    "the further corruption hides nothing (δ = 0): this is the naive masked loss, a baseline, which learns "
+    "nothing of what the operators do not measure"
+)
 CHECKSUMS = "sha256"
 
 
@@ -47,11 +51,22 @@ class Corruption(ABC):
         noise: distribution of the measurement noise's standard deviation.
         reason: why ambient training cannot work with it: E[Aᵀ A | Ã] must have full rank (Ambient
             Diffusion, theorem 4.1); empty where it can.
+        baseline: what ambient training with it is where the theorem is given up on purpose (``NAIVE``);
+            empty otherwise.
     """
 
     Params: ClassVar[type[Params]]
     noise: Noise = Noise()
     reason: str = ""
+    baseline: str = ""
+
+    def noisy(self) -> Corruption:
+        """The same with the noise of the data in ``noise``, for objectives that account for it.
+
+        Raises:
+            UsageError: nobody knows the data's noise.
+        """
+        return self
 
     @abstractmethod
     def draw(self, batch: int, generator: torch.Generator) -> Operator:

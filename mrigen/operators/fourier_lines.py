@@ -43,7 +43,7 @@ class FourierLines(FourierCorruption):
         super().__init__(params, shape, noise)
         self._law: MaskLaw = MASKS.build(params.mask)
         self._law.check(torch.ones(shape[2], dtype=torch.bool))
-        self.reason = self._law.reason
+        self.reason, self.baseline = self._law.reason, self._law.baseline
 
     def masks(self, batch: int, generator: torch.Generator) -> Tensor:
         """Lines, bool (batch, 1, 1, W)."""

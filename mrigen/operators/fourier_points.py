@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mrigen.errors import UsageError
-from mrigen.operators.corruption import CORRUPTIONS, Shape
+from mrigen.operators.corruption import CORRUPTIONS, NAIVE, Shape
 from mrigen.operators.fourier_mask import FourierCorruption, FourierParams
 from mrigen.operators.masks.base import centred, random_subset
 from mrigen.operators.noise import Noise
@@ -22,12 +22,12 @@ class PointParams(FourierParams):
         acceleration: R, points per measured one.
         centre: side of the fully sampled square around DC.
         further_drop: share of the measured points outside the centre that the further corruption
-            drops; at least one point.
+            drops, at least one point; 0 for the naive masked loss, a baseline.
     """
 
     acceleration: Annotated[float, Field(gt=1)] = 4.0
     centre: Annotated[int, Field(ge=0)] = 8
-    further_drop: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    further_drop: Annotated[float, Field(ge=0, lt=1)] = 0.1
 
 
 class PointCorruption(FourierCorruption):
@@ -38,6 +38,7 @@ class PointCorruption(FourierCorruption):
 
     def __init__(self, params: PointParams, shape: Shape, noise: Noise | None = None) -> None:
         super().__init__(params, shape, noise)
+        self.baseline = "" if params.further_drop else NAIVE
         _, height, width = shape
         self.budget = int(height * width // params.acceleration)
         if params.centre > min(height, width) or params.centre**2 >= self.budget:
@@ -51,7 +52,8 @@ class PointCorruption(FourierCorruption):
     def smaller(self, mask: Tensor, generator: torch.Generator) -> Tensor:
         """Drop points outside the centre."""
         free = (mask & ~self.centre).flatten(1)
-        count = (free.sum(1) * self.params.further_drop).round().long().clamp(min=1)
+        count = (free.sum(1) * self.params.further_drop).round().long()
+        count = count.clamp(min=1 if self.params.further_drop else 0)
         return mask & ~random_subset(free, count, generator).view(mask.shape)
 
 

@@ -10,7 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from mrigen.operators.base import LinearOperator, Operator, mirrored, randn_like
-from mrigen.operators.corruption import CORRUPTIONS, ImageCorruption
+from mrigen.operators.corruption import CORRUPTIONS, NAIVE, ImageCorruption, Shape
+from mrigen.operators.noise import Noise
 from mrigen.registry import Params
 
 
@@ -76,12 +77,13 @@ class InpaintingParams(Params):
 
     Attributes:
         missing: p, the probability that a pixel is missing.
-        further_missing: δ, the probability that a measured pixel is hidden further.
+        further_missing: δ, the probability that a measured pixel is hidden further; 0 for the naive masked
+            loss, a baseline.
         per_channel: mask the colours of a pixel independently.
     """
 
     missing: Annotated[float, Field(ge=0, lt=1)] = 0.6
-    further_missing: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    further_missing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     per_channel: bool = False
 
 
@@ -95,6 +97,10 @@ class RandomInpainting(ImageCorruption):
 
     Params = InpaintingParams
     params: InpaintingParams
+
+    def __init__(self, params: InpaintingParams, shape: Shape, noise: Noise | None = None) -> None:
+        super().__init__(params, shape, noise)
+        self.baseline = "" if params.further_missing else NAIVE
 
     def draw(self, batch: int, generator: torch.Generator) -> PixelMask:
         """Independent pixels."""

@@ -28,7 +28,7 @@ class BoxParams(Params):
 
     Attributes:
         size: its height and width in pixels, or one number for both.
-        position: ``random`` anywhere in the image, drawn per sample, or always in the ``centre``.
+        position: ``random``, drawn per sample by the operator's law, or always in the ``centre``.
     """
 
     size: Size = (16, 16)
@@ -72,49 +72,78 @@ def rectangles(corners: list[Tensor], size: tuple[int, int], shape: Shape) -> Te
 
 @CORRUPTIONS.register("missing-box")
 class MissingBox(BoxCorruption):
-    """The pixels of a rectangle are missing.
+    """The pixels of a rectangle are missing; the further corruption hides another one of its size.
 
-    The further corruption hides a rectangle twice as high and wide (at most the image) around the
-    missing one, at a uniformly random place among those within the image. With c_i the probability
-    that the missing rows include row i given that larger rectangle, and d_j the same for columns,
+    All ordered pairs of rectangles within the image that do not overlap are equally likely: the missing
+    one lies at a place with the probability of its number n of partners there, and the further
+    corruption takes one of these n. Given the pair, either may be the missing one, so that
 
-        E[AᵀA | Ã] = diag(1 − c_i d_j),
+        E[AᵀA | Ã] = ½ in both rectangles and 1 elsewhere
 
-    which is positive where the missing rectangle has room to avoid the pixel: everywhere, if it is
-    at most half as high or half as wide as the image (Ambient Diffusion, theorem 4.1).
+    has full rank (Ambient Diffusion, theorem 4.1; block inpainting in its section 5). Rectangles of up to
+    half of the image's height or width have partners, a quarter of the image for example.
     """
 
     def __init__(self, params: BoxParams, shape: Shape, noise: Noise | None = None) -> None:
         super().__init__(params, shape, noise)
-        self._hidden = [min(2 * side, length) for side, length in zip(self.size, shape[1:], strict=True)]
+        overlapping = [
+            _overlap(length - side + 1, side).sum(1)
+            for side, length in zip(self.size, shape[1:], strict=True)
+        ]
+        places = len(overlapping[0]) * len(overlapping[1])
+        self._partners = places - overlapping[0][:, None] * overlapping[1]
         if params.position != "random":
             self.reason = f"a box that is always at the same place {FIXED}"
-        elif all(larger < 2 * side for larger, side in zip(self._hidden, self.size, strict=True)):
+        elif not self._partners.any():
             self.reason = (
-                "a box of more than half of the image's height and width always covers its centre, which is "
-                "never measured; use a smaller box, or standard or tweedie"
+                "a box of more than half of the image's height and width leaves no room for a second one, "
+                "which the further corruption hides; use a smaller box, or standard or tweedie"
             )
 
     def draw(self, batch: int, generator: torch.Generator) -> PixelMask:
-        """One rectangle per sample."""
-        return PixelMask(~self.boxes(batch, generator), self.shape[0])
+        """One rectangle per sample; anywhere, if none has a partner."""
+        if self.reason:
+            return PixelMask(~self.boxes(batch, generator), self.shape[0])
+        weights = self._partners.flatten().double()
+        places = weights.multinomial(batch, replacement=True, generator=generator)
+        return PixelMask(~self._at(places), self.shape[0])
 
     def further(self, operator: Operator, generator: torch.Generator) -> PixelMask:
-        """Hide a larger rectangle around the missing one."""
+        """Hide one of the missing rectangle's partners.
+
+        Raises:
+            UsageError: a rectangle has none, because the data were prepared when they could lie anywhere.
+        """
         if not isinstance(operator, PixelMask):
             raise TypeError(f"MissingBox cannot corrupt a {type(operator).__name__} further")
+        if self.reason:
+            raise UsageError(f"missing-box has no further corruption: {self.reason}")
         missing = ~operator.mask.cpu()
-        corners = []
-        for axis, (larger, side) in enumerate(zip(self._hidden, self.size, strict=True)):
-            length = self.shape[1 + axis]
-            first = missing.any(3 - axis)[:, 0].float().argmax(1)
-            low, high = (first + side - larger).clamp(min=0), first.clamp(max=length - larger)
-            share = torch.rand(len(first), generator=generator)
-            corners.append(low + (share * (high - low + 1)).long().clamp(max=high - low))
-        hidden = rectangles(corners, (self._hidden[0], self._hidden[1]), self.shape)
-        return replace(operator, mask=operator.mask & ~hidden.to(operator.mask.device))
+        rows, columns = (
+            _overlap(length - side + 1, side)[missing.any(3 - axis)[:, 0].float().argmax(1)]
+            for axis, (side, length) in enumerate(zip(self.size, self.shape[1:], strict=True))
+        )
+        apart = ~(rows[:, :, None] & columns[:, None, :]).flatten(1)
+        if not apart.any(1).all():
+            raise UsageError(
+                "missing-box: a box of these data has no room for a second one beside it; prepare the data "
+                "again with mrigen prep-images, which draws boxes that have"
+            )
+        places = apart.double().multinomial(1, generator=generator)[:, 0]
+        return replace(operator, mask=operator.mask & ~self._at(places).to(operator.mask.device))
+
+    def _at(self, places: Tensor) -> Tensor:
+        """Rectangles at places (B,), numbered row by row: bool (B, 1, H, W)."""
+        columns = self._partners.shape[1]
+        return rectangles([places // columns, places % columns], self.size, self.shape)
 
     @classmethod
     def example(cls) -> Self:
         """A box of 3 x 2 pixels in colour images of odd size."""
         return cls(BoxParams(size=(3, 2)), (3, 7, 5))
+
+
+def _overlap(places: int, side: int) -> Tensor:
+    """Whether segments of ``side`` pixels that begin at i and j overlap, bool (places, places)."""
+    index = torch.arange(places)
+    return (index[:, None] - index).abs() < side

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
+from mrigen.errors import UsageError
 from mrigen.operators import fourier
-from mrigen.operators.base import LinearOperator, Operator, batch_size
+from mrigen.operators.base import LinearOperator, Operator, batch_size, sent
 from mrigen.operators.corruption import Corruption
 from mrigen.operators.gram import gram
 from mrigen.operators.masks import MaskLaw
 from mrigen.operators.noise import Noise
+from mrigen.seeds import seeded_noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +100,49 @@ class MultiCoilMRI(LinearOperator):
         return cls(maps, mask)
 
 
+@dataclass(frozen=True, eq=False)
+class SeededMRI(MultiCoilMRI):
+    """The operator of a noisy measurement whose noise ε' belongs to a seed.
+
+    Noise σ ε' that is white on the measured points has the covariance σ² N in the image Aᴴ ε', whereas that
+    of N (σ ε) is σ² N². With Σ_c |S_c|² = 1 or 0 in every pixel, ε' = M (F S ε + ζ − F S Sᴴ Fᴴ ζ) is white
+    for independent white ε (in the image) and ζ (in full k-space), so that Aᴴ ε' = N ε + w with the
+
+        w = Aᴴ (ζ − F S Sᴴ Fᴴ ζ),  of covariance N − N²,
+
+    that ``completion`` returns: σ w turns noise seen through N into measurement noise of the same level.
+
+    Attributes:
+        seeds: a number per sample, which ζ depends on alone.
+    """
+
+    seeds: tuple[int, ...]
+
+    def completion(self) -> Tensor:
+        """w, complex (B, 1, H, W), the same at every call."""
+        shape = (self.maps.shape[1], *self.maps.shape[-2:])
+        drawn = seeded_noise(list(self.seeds), shape, "completion", complex_valued=True)
+        zeta = sent(drawn, self.maps.device).to(self.maps.dtype)
+        image = (self.maps.conj() * fourier.ifft(zeta)).sum(1, keepdim=True)
+        return self.adjoint(zeta - fourier.fft(self.maps * image))
+
+    @classmethod
+    def join(cls, records: Sequence[Self], sizes: Sequence[int]) -> Self:
+        """See ``TensorRecord.join``; the seeds are lined up."""
+        plain = MultiCoilMRI.join([MultiCoilMRI(r.maps, r.mask) for r in records], sizes)
+        return cls(plain.maps, plain.mask, tuple(seed for r in records for seed in r.seeds))
+
+    def pick(self, index: int) -> Self:
+        """See ``TensorRecord.pick``."""
+        return replace(super().pick(index), seeds=(self.seeds[index],))
+
+    @classmethod
+    def example(cls) -> Self:
+        """That of several coils, with two seeds."""
+        plain = MultiCoilMRI.example()
+        return cls(plain.maps, plain.mask, (3, 4))
+
+
 class MapBank(Protocol):
     """Slices to take coil maps and masks from, a ``MeasurementStore`` for example."""
 
@@ -116,16 +162,40 @@ class MRICorruption(Corruption):
         fresh: draw new masks from the law; otherwise take the slice's own (the only way for data
             that were undersampled at the scanner).
         noise: measurement noise.
+        scanner: the noise that the data have, where it is known; only ``noisy`` makes something of it, for
+            measurements of generated images have none unless an objective accounts for it.
     """
 
     def __init__(
-        self, bank: MapBank, law: MaskLaw, *, fresh: bool = True, noise: Noise | None = None
+        self,
+        bank: MapBank,
+        law: MaskLaw,
+        *,
+        fresh: bool = True,
+        noise: Noise | None = None,
+        scanner: Noise | None = None,
     ) -> None:
         self.maps = bank
         self.law = law
         self.fresh = fresh
         self.noise = noise if noise is not None else Noise()
-        self.reason = law.reason
+        self.scanner = scanner
+        self.reason, self.baseline = law.reason, law.baseline
+
+    def noisy(self) -> MRICorruption:
+        """The same with the scanner's noise.
+
+        Raises:
+            UsageError: the store does not know it.
+        """
+        if self.noise:
+            return self
+        if self.scanner is None:
+            raise UsageError(
+                "the noise level of these scans is unknown; prepare them again with mrigen prep-fastmri "
+                "--noise-whitening, which measures it, or use objective ambient as if they were clean"
+            )
+        return MRICorruption(self.maps, self.law, fresh=self.fresh, noise=self.scanner)
 
     def draw(self, batch: int, generator: torch.Generator) -> MultiCoilMRI:
         """Maps of a random slice; its own mask or a fresh one."""

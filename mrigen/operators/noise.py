@@ -47,6 +47,26 @@ class Noise(Params):
         return self.low + (self.high - self.low) * torch.rand(batch, generator=generator)
 
 
+class NoiseLevels(Noise):
+    """σ of each sample: one of a number of levels, all equally likely.
+
+    Attributes:
+        levels: the levels.
+    """
+
+    levels: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, levels: Tensor) -> NoiseLevels:
+        """The law of some levels (n,)."""
+        values = levels.tolist()
+        return cls(low=min(values), high=max(values), levels=tuple(values))
+
+    def draw(self, batch: int, generator: torch.Generator) -> Tensor:
+        """σ of each sample, (batch,)."""
+        return torch.tensor(self.levels)[torch.randint(len(self.levels), (batch,), generator=generator)]
+
+
 def parse_noise(value: object) -> Noise | None:
     """A recipe's word for the noise.
 

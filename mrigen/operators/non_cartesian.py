@@ -18,8 +18,9 @@ class NonCartesianMRI(LinearOperator):
     """A x = K F S x on the arms of a trajectory (spokes, interleaves).
 
     S multiplies by coil maps, F is the non-uniform Fourier transform (``mrigen.operators.nufft``), K
-    zeroes the arms that are not measured. Images are complex (B, 1, H, W), measurements complex
-    (B, coils, arms, samples), with one coil where there are no maps.
+    zeroes the arms that are not measured. Images are real or complex (B, 1, H, W), measurements complex
+    (B, coils, arms, samples), with one coil where there are no maps. For real images the adjoint is
+    Re Aᴴ y, which belongs to the inner product Re Σ conj(a)·b.
 
     As an image the measurement is Σ_c conj(S_c) Fᴴ D y_c, D being the area of k-space that each
     sample stands for, so that a fully sampled image comes back as it is.
@@ -28,11 +29,11 @@ class NonCartesianMRI(LinearOperator):
         trajectory: (B or 1, arms, samples, 2) in cycles per field of view, rows first.
         area: D in grid cells of k-space, (B or 1, arms, samples), as if all arms were measured.
         kept: arms that are measured, bool (B or 1, arms).
-        like: a zero image, complex (B or 1, 1, H, W).
+        like: a zero image (B or 1, 1, H, W) that says shape, kind and device.
         maps: coil sensitivities, complex (B or 1, coils, H, W), or None.
 
     Raises:
-        ValueError: images of several channels, or real ones.
+        ValueError: images of several channels.
     """
 
     trajectory: Tensor
@@ -42,8 +43,8 @@ class NonCartesianMRI(LinearOperator):
     maps: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.like.ndim != 4 or self.like.shape[1] != 1 or not self.like.is_complex():
-            raise ValueError(f"images must be complex (B, 1, H, W), not {self.like.dtype} {self.like.shape}")
+        if self.like.ndim != 4 or self.like.shape[1] != 1:
+            raise ValueError(f"images must be (B, 1, H, W), not {tuple(self.like.shape)}")
 
     def forward(self, x: Tensor) -> Tensor:
         """K F S x."""
@@ -52,10 +53,11 @@ class NonCartesianMRI(LinearOperator):
         return y.view(*y.shape[:2], *self.trajectory.shape[1:3]) * self._arms
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """Σ_c conj(S_c) Fᴴ K y_c."""
+        """Σ_c conj(S_c) Fᴴ K y_c, its real part for real images."""
         height, width = self.like.shape[-2:]
         coils = nufft_adjoint((y * self._arms).flatten(2), self.trajectory.flatten(1, 2), (height, width))
-        return coils if self.maps is None else (self.maps.conj() * coils).sum(1, keepdim=True)
+        image = coils if self.maps is None else (self.maps.conj() * coils).sum(1, keepdim=True)
+        return image if self.like.is_complex() else image.real
 
     def as_image(self, y: Tensor) -> Tensor:
         """The density-compensated adjoint; the measured arms stand for those that were not."""

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mrigen.operators.base import COMPLEX_OF
+
 OVERSAMPLING = 2.0
 WIDTH = 6
 
@@ -20,18 +22,23 @@ def nufft(x: Tensor, trajectory: Tensor) -> Tensor:
     """F x of images on one or several trajectories.
 
     Args:
-        x: complex (B, coils, H, W).
+        x: (B, coils, H, W), real or complex.
         trajectory: (B or 1, points, 2) in cycles per field of view, rows first.
 
     Returns:
         Complex (B, coils, points), accurate to 1e-5 of its norm.
     """
-    return _Forward.apply(x, trajectory)  # type: ignore[no-any-return]
+    return _Forward.apply(_complex(x), trajectory)  # type: ignore[no-any-return]
 
 
 def nufft_adjoint(y: Tensor, trajectory: Tensor, size: tuple[int, int]) -> Tensor:
     """Fᴴ y, the exact adjoint of ``nufft``: complex (B, coils, points) to (B, coils, H, W)."""
-    return _Adjoint.apply(y, trajectory, size)  # type: ignore[no-any-return]
+    return _Adjoint.apply(_complex(y), trajectory, size)  # type: ignore[no-any-return]
+
+
+def _complex(x: Tensor) -> Tensor:
+    """The same numbers as complex ones of the same precision."""
+    return x if x.is_complex() else x.to(COMPLEX_OF[x.dtype])
 
 
 class _Forward(torch.autograd.Function):

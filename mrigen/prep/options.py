@@ -35,6 +35,8 @@ class Options(Params):
         slices: ``all``, a Python slice such as ``5:-5``, or indices such as ``0,3,7``.
         split: parts of the data and their fractions.
         only_size: take only volumes with k-space of ``HxW`` or ``COILSxHxW``.
+        further_drop: lines that the further corruption drops; None for the mask law's own number, 0 for the
+            naive masked loss, a baseline.
         fixed_further: also store one further mask per slice.
         seed: where masks and split come from.
     """
@@ -55,6 +57,7 @@ class Options(Params):
     slices: str = "all"
     split: Split = Field(default={"train": 1.0})
     only_size: str | None = None
+    further_drop: Annotated[int, Field(ge=0)] | None = None
     fixed_further: bool = False
     seed: int = 0
 
@@ -75,6 +78,7 @@ class Options(Params):
             "acceleration": self.acceleration,
             "acs_lines": self.acs_lines,
             "center_fraction": self.center_fraction,
+            "further_drop": self.further_drop,
         }
         return {k: v for k, v in spec.items() if v is not None}
 
@@ -82,7 +86,14 @@ class Options(Params):
     def undersamples(self) -> bool:
         """Whether any option speaks of retrospective masks."""
         return any(
-            v is not None for v in (self.acceleration, self.mask, self.acs_lines, self.center_fraction)
+            v is not None
+            for v in (
+                self.acceleration,
+                self.mask,
+                self.acs_lines,
+                self.center_fraction,
+                self.further_drop,
+            )
         )
 
     def wants(self, coils: int, height: int, width: int) -> bool:

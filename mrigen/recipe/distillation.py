@@ -42,8 +42,9 @@ def distill(study: Study) -> None:
     words = assumed_corruption(description, params.corruption)
     assumed = description.model_copy(update={"corruption": words})
     store = None if study.data_free else study.store
-    corruption = build.corruption_of(assumed, store, study.teacher_folder)
-    objective = build.objective_of(assumed, corruption, study.teacher_folder)
+    known = build.corruption_of(assumed, store, study.teacher_folder)
+    objective = build.objective_of(assumed, known, study.teacher_folder)
+    corruption = objective.corruption
     loss = LOSSES.build(params.loss, objective=objective)
     shape = description.image_shape if store is None else store.image_shape
     score = None

@@ -19,7 +19,6 @@ PREP = {
     "kernel_width": 3,
     "calib_readout": 12,
     "virtual_coils": 2,
-    "noise_whitening": False,
     "crop": [0, 0],
     "seed": 1,
 }

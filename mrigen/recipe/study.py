@@ -204,6 +204,8 @@ class Study:
         description = build.describe_teacher(recipe.teacher, self.store, provenance)
         denoiser = build.new_denoiser(description, recipe.seed)
         objective = build.objective_of(description, self.store.corruption(), self.teacher_folder)
+        if objective.shows_mask and objective.corruption.baseline:
+            self.console.print(f"teacher: {objective.corruption.baseline}", highlight=False)
         job = TeacherJob(
             recipe.teacher,
             denoiser,

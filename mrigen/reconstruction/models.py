@@ -23,6 +23,7 @@ from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
 from mrigen.operators.masks import MASKS
 from mrigen.operators.mri import MRICorruption
+from mrigen.operators.noise import parse_noise
 
 Shape = tuple[int, int, int]
 LARGE = 128 * 128  # pixels from which on gradients keep little and compute the rest again
@@ -136,7 +137,9 @@ def _corruption(description: ModelDescription, operator: Operator) -> Corruption
     described = description.corruption
     if isinstance(operator, MultiCoilMRI) and described is not None and "mask" in described:
         law = MASKS.build(described["mask"])
-        return MRICorruption(OneSlice(operator), law, fresh=bool(described.get("fresh_masks", True)))
+        scanner = parse_noise(described["sigma"]) if "sigma" in described else None
+        fresh = bool(described.get("fresh_masks", True))
+        return MRICorruption(OneSlice(operator), law, fresh=fresh, scanner=scanner)
     return described_corruption(described, description.image_shape)
 
 

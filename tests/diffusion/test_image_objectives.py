@@ -163,7 +163,12 @@ def coils(noise):
         ("ambient-tweedie", denoising(SHAPE), "no noise.*use ambient"),
         ("ambient", denoising(SHAPE, 0.2), "learn the noise.*use ambient-tweedie"),
         ("tweedie", coils(0.1), "correlated.*use ambient-tweedie"),
-        ("ambient-tweedie", coils(0.1), "no projection.*use ambient"),
+        (
+            "ambient-tweedie",
+            make_corruption({"name": "compressed-sensing", "measurements": 5}, (1, 2, 4), Noise(low=0.1)),
+            "Rows is no projection.*use ambient",
+        ),
+        ("ambient-tweedie", coils(0.0), "noise level of these scans is unknown.*--noise-whitening"),
         ("ambient", make_corruption({"name": "gaussian-blur", "size": 3}, (1, 4, 4)), "never measured"),
     ],
 )

@@ -60,6 +60,39 @@ def test_the_naive_masked_loss_learns_nothing_about_unobserved_pixels():
     assert (W - expected)[~hidden].abs().max() < 0.05
 
 
+NAIVE = [
+    ({"name": "inpainting", "missing": 0.3, "further_missing": 0}, (1, 8, 9)),
+    ({"name": "fourier-points", "acceleration": 2, "centre": 2, "further_drop": 0}, (1, 8, 9)),
+    (
+        {"name": "fourier-lines", "mask": {"name": "exact-random", "further_drop": 0, "acs_lines": 1}},
+        (1, 8, 9),
+    ),
+    ({"name": "compressed-sensing", "measurements": 20, "further_drop": 0}, (1, 8, 9)),
+    ({"name": "radial", "arms": 4, "further_drop": 0}, (1, 8, 9)),
+    (
+        {"name": "compose", "parts": [{"name": "identity"}, {"name": "inpainting", "further_missing": 0}]},
+        SHAPE,
+    ),
+]
+
+
+@pytest.mark.parametrize(("spec", "shape"), NAIVE)
+def test_hiding_nothing_further_is_the_naive_masked_loss(spec, shape, generator):
+    """λ ‖A†(A f(Ã(x + σε)) − A x)‖² with Ã = A: the loss whose minimiser knows nothing of hidden pixels."""
+    corruption = make_corruption(spec, shape)
+    assert corruption.reason == ""
+    assert "naive masked loss, a baseline" in corruption.baseline
+    batch = corruption.measure(torch.randn(4, *shape, generator=generator), generator)
+    form = objective("ambient", corruption, LEVEL)
+
+    def denoiser(x, sigma, *told):
+        return torch.tanh(x)
+
+    naive = replace(batch, further=batch.operator)
+    drawn = batch.hide(lambda A: corruption.further(A, generator))
+    torch.testing.assert_close(*[form(denoiser, b, torch.Generator().manual_seed(5)) for b in (drawn, naive)])
+
+
 def test_noise_that_is_taken_for_signal_would_bias_the_ambient_loss():
     """What ambient-tweedie corrects: its answer differs from ambient's on the same noisy data."""
     wrong = gain(COV + 0.16 * torch.eye(3, dtype=torch.float64), torch.full((8,), LEVEL), MASKS)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mrigen import seeds
+from mrigen.errors import UsageError
 from mrigen.metrics.held_out import held_out_errors
 from mrigen.metrics.proximal import AsMeasured
 from mrigen.operators.base import Measurements
@@ -78,7 +79,7 @@ class Scans:
         return self.sigma[indices]
 
     def corruption(self):
-        return MRICorruption(self, type("Law", (), {"reason": "none"})(), fresh=False)
+        return MRICorruption(self, type("Law", (), {"reason": "none", "baseline": ""})(), fresh=False)
 
 
 def test_scans_are_corrupted_with_maps_mask_and_noise_of_one_slice(generator):
@@ -97,3 +98,10 @@ def test_scans_are_corrupted_with_maps_mask_and_noise_of_one_slice(generator):
         seen = torch.view_as_real(rows[store.masks[number].expand_as(rows)])
         assert float(seen.std()) == pytest.approx(sigma, rel=0.1)
     assert corruption.reason == "none"
+
+
+def test_nothing_hidden_is_no_error(generator):
+    corruption = RandomInpainting(InpaintingParams(missing=0.4, further_missing=0), SHAPE)
+    measured = corruption.measure(torch.randn(2, *SHAPE, generator=generator), generator)
+    with pytest.raises(UsageError, match="hid nothing of these data"):
+        held_out_errors(lambda x, *told: x, [measured], corruption, 0)

@@ -95,6 +95,25 @@ def test_conditioning_is_a_plane_per_sample(operator, generator):
         assert shown.dtype == torch.float32
 
 
+def as_real_and_as_complex(operator, generator):
+    """A of real numbers, and of the same numbers as complex ones; None where A is of real images only."""
+    x = image_for(operator, generator)
+    x = x.real.contiguous()
+    try:
+        return operator.forward(x), operator.forward(torch.complex(x, torch.zeros_like(x)))
+    except (RuntimeError, TypeError):
+        assert not operator.zero_image().is_complex()
+        assert not operator.forward(x).is_complex()
+        return None
+
+
+def test_real_images_are_measured_like_the_same_complex_ones(operator, generator):
+    pair = as_real_and_as_complex(operator, generator)
+    if pair is not None:
+        real, whole = pair
+        torch.testing.assert_close(real + 0j, whole + 0j)
+
+
 def dense_normal(operator):
     """Aᴴ A of each sample as a symmetric matrix (B, n, n) over the real components of the image."""
     zero = operator.zero_image()
@@ -129,9 +148,9 @@ def test_projections_say_so(operator, generator):
 
 
 @pytest.mark.parametrize("name", sorted(CORRUPTIONS.names()))
-def test_norm_bound_and_projection_of_registered_operators(name, generator):
-    operator = CORRUPTIONS[name].example().draw(2, generator)
-    if not isinstance(operator, LinearOperator):
-        pytest.skip("not linear")
-    test_norm_bound(operator.to(dtype=torch.float64))
-    test_projections_say_so(operator.to(dtype=torch.float64), generator)
+def test_registered_operators_keep_these_contracts(name, generator):
+    operator = CORRUPTIONS[name].example().draw(2, generator).to(dtype=torch.float64)
+    test_real_images_are_measured_like_the_same_complex_ones(operator, generator)
+    if isinstance(operator, LinearOperator):
+        test_norm_bound(operator)
+        test_projections_say_so(operator, generator)

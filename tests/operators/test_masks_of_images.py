@@ -1,5 +1,8 @@
 """Missing pixels and single-coil Fourier masks: what is measured, and how often."""
 
+from dataclasses import replace
+from itertools import product
+
 import numpy as np
 import pytest
 import sigpy.linop
@@ -50,7 +53,22 @@ def test_boxes_have_their_size_and_lie_anywhere(name, generator):
     assert set(box.any(3).sum((1, 2)).tolist()) == {3}
     assert set(box.any(2).sum((1, 2)).tolist()) == {5}
     first = box.any(3)[:, 0].float().argmax(1)
-    torch.testing.assert_close(torch.bincount(first) / 4000, torch.full((6,), 1 / 6), atol=0.03, rtol=0)
+    law = torch.full((6,), 1 / 6)
+    if name == "missing-box":
+        pairs = places_apart((3, 5), (8, 11))
+        law = torch.bincount(torch.tensor([one[0] for one, _ in pairs])) / len(pairs)
+    torch.testing.assert_close(torch.bincount(first) / 4000, law, atol=0.03, rtol=0)
+
+
+def places_apart(size, image):
+    """All ordered pairs of places (row, column) at which boxes lie in the image without overlapping."""
+    places = list(product(*(range(length - side + 1) for side, length in zip(size, image, strict=True))))
+    return [
+        (a, b)
+        for a in places
+        for b in places
+        if any(abs(i - j) >= side for i, j, side in zip(a, b, size, strict=True))
+    ]
 
 
 def test_a_box_in_the_centre_is_there(generator):
@@ -62,12 +80,50 @@ def test_a_box_in_the_centre_is_there(generator):
     assert (~mask).nonzero().tolist() == [[0, 0, r, c] for r in (2, 3) for c in (3, 4)]
 
 
-def test_the_further_box_surrounds_the_missing_one(generator):
-    corruption = make_corruption({"name": "missing-box", "size": [3, 4]}, (1, 13, 16))
-    operator = corruption.draw(500, generator)
-    hidden = ~corruption.further(operator, generator).mask
-    assert set(hidden.sum((1, 2, 3)).tolist()) == {6 * 8}
-    assert hidden[~operator.mask].all()
+@pytest.mark.parametrize(
+    ("size", "image"), [([2, 2], [4, 4]), ([2, 3], [5, 6]), ([1, 2], [2, 5]), ([3, 2], [4, 4])]
+)
+def test_the_missing_box_and_the_further_one_are_exchangeable(size, image, generator):
+    """All ordered pairs are equally likely, so that given both either is the missing one half of the time."""
+    draws = 60_000
+    corruption = make_corruption({"name": "missing-box", "size": size}, (1, *image))
+    operator = corruption.draw(draws, generator)
+    hidden = operator.mask & ~corruption.further(operator, generator).mask
+    pairs = torch.stack([first_pixel(~operator.mask), first_pixel(hidden)], 1)
+    expected = places_apart(size, image)
+    found, counts = torch.unique(pairs.flatten(1), dim=0, return_counts=True)
+    assert {tuple(row) for row in found.tolist()} == {(*a, *b) for a, b in expected}
+    mean = draws / len(expected)
+    assert (counts - mean).abs().max() < 5 * mean**0.5
+
+
+@pytest.mark.parametrize(("size", "image"), [([2, 2], [4, 4]), ([2, 3], [5, 6])])
+def test_half_of_what_both_boxes_hide_was_measured(size, image, generator):
+    """E[AᵀA | Ã] is ½ in the two boxes and 1 elsewhere, for every Ã."""
+    corruption = make_corruption({"name": "missing-box", "size": size}, (1, *image))
+    assert corruption.reason == ""
+    operator = corruption.draw(60_000, generator)
+    further = corruption.further(operator, generator).mask
+    assert (operator.mask[further]).all()
+    masks, group, counts = torch.unique(further.flatten(1), dim=0, return_inverse=True, return_counts=True)
+    measured = torch.zeros(masks.shape).index_add_(0, group, operator.mask.flatten(1).float())
+    share = measured / counts[:, None]
+    assert len(masks) == len(places_apart(size, image)) / 2
+    assert (share[masks] == 1).all()
+    assert ((share - 0.5).abs()[~masks] < (2.5 / counts**0.5)[:, None].expand(masks.shape)[~masks]).all()
+
+
+def first_pixel(box):
+    """Row and column (B, 2) at which boxes (B, 1, H, W) begin."""
+    return torch.stack([box.any(3)[:, 0].float().argmax(1), box.any(2)[:, 0].float().argmax(1)], 1)
+
+
+def test_a_box_of_an_older_store_without_a_partner_is_refused(generator):
+    corruption = make_corruption({"name": "missing-box", "size": 4}, (1, 8, 8))
+    mask = torch.ones(1, 1, 8, 8, dtype=torch.bool)
+    mask[..., 2:6, 2:6] = False
+    with pytest.raises(UsageError, match="no room for a second one beside it; prepare the data again"):
+        corruption.further(replace(corruption.draw(1, generator), mask=mask), generator)
 
 
 @pytest.mark.parametrize("image", ["real", "complex"])

@@ -18,7 +18,12 @@ DISCRETE = {
         ({"missing": 0.5, "further_missing": 0.3}, (1, 2, 3)),
         ({"missing": 0.5, "further_missing": 0.3, "per_channel": True}, (2, 1, 3)),
     ],
-    "missing-box": [({"size": [1, 2]}, (1, 2, 5)), ({"size": [2, 1]}, (1, 4, 4)), ({"size": 2}, (1, 2, 6))],
+    "missing-box": [
+        ({"size": [1, 2]}, (1, 2, 5)),
+        ({"size": [2, 1]}, (1, 4, 2)),
+        ({"size": 2}, (1, 2, 6)),
+        ({"size": 2}, (1, 4, 4)),
+    ],
     "fourier-points": [
         ({"acceleration": 2, "centre": 1, "image": kind}, (1, 3, 3)) for kind in ("real", "complex")
     ],
@@ -112,8 +117,6 @@ def test_the_probability_of_dropped_points(acceleration, generator):
 
 
 REFUSED = [
-    ("missing-box", {"size": 2, "position": "centre"}, (1, 3, 4), "same place"),
-    ("missing-box", {"size": [2, 3]}, (1, 3, 4), "always covers its centre"),
     (
         "fourier-lines",
         {"mask": {"name": "equispaced", "acceleration": 3, "acs_lines": 1, "further_drop": 1}},
@@ -138,12 +141,30 @@ def test_rank_is_lost_where_the_reason_says_so(name, values, shape, reason, gene
     assert least_eigenvalues(corruption, generator).min() < 1e-4
 
 
+def test_a_box_that_leaves_no_room_for_a_second_one_has_no_further_corruption(generator):
+    """2 x 3 of 3 x 4 pixels: all places cover the centre, where nothing is ever measured."""
+    corruption = make_corruption({"name": "missing-box", "size": [2, 3]}, (1, 3, 4))
+    assert "no room for a second one" in corruption.reason
+    operator = corruption.draw(1000, generator)
+    assert not operator.mask[..., 1, 1:3].any()
+    with pytest.raises(UsageError, match="no room for a second one"):
+        corruption.further(operator, generator)
+
+
 def test_a_patch_reveals_what_was_not_measured_with_it(generator):
     """Hiding measured pixels at random does not help: P(measured) = 0 far from a surviving pixel."""
     corruption = make_corruption({"name": "kept-patch", "size": [1, 2]}, (1, 1, 6))
     hide = make_corruption({"name": "inpainting", "further_missing": 0.3}, (1, 1, 6)).further
     assert "never measured together" in corruption.reason
     assert least_eigenvalues(corruption, generator, further=hide).min() < 1e-4
+
+
+def test_a_box_in_the_centre_has_no_further_corruption(generator):
+    corruption = make_corruption({"name": "missing-box", "size": 2, "position": "centre"}, (1, 3, 4))
+    assert "same place" in corruption.reason
+    assert least_eigenvalues(corruption, generator, further=lambda operator, _: operator).max() < 1e-4
+    with pytest.raises(UsageError, match="same place"):
+        corruption.further(corruption.draw(1, generator), generator)
 
 
 @pytest.mark.parametrize("name", ["gaussian-blur", "blur", "motion-blur", "super-resolution", "kept-patch"])

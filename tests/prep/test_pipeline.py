@@ -7,6 +7,8 @@ import torch
 
 from mrigen.data.mri_manifest import MRIManifest
 from mrigen.data.store import MeasurementStore
+from mrigen.diffusion.objectives import OBJECTIVES
+from mrigen.errors import UsageError
 from mrigen.metrics.reference import ReferenceStore
 from mrigen.operators import MultiCoilMRI
 from mrigen.operators.masks.base import centred
@@ -206,6 +208,28 @@ def test_the_noise_level_of_the_samples_is_reported(prep, tmp_path, padded):
         spread = np.sqrt((np.abs(values) ** 2).mean() / 2)
         assert statistics.noise == pytest.approx(spread, rel=0.15)
         assert statistics.noise * statistics.scale == pytest.approx(np.sqrt(48 / (48 - 2 * padded)), rel=1e-3)
+
+
+def test_training_is_given_the_noise_of_each_slice(simulate, prep, tmp_path):
+    """σ of the manifest beside every measurement, and as the law that ambient-tweedie goes by."""
+    store = MeasurementStore(prep(simulate(tmp_path / "raw", snr=10)))
+    written = torch.tensor([s.noise for v in store.manifest.volumes for s in v.slices])
+    assert len(set(written.tolist())) > 1
+    torch.testing.assert_close(store.measurements([4, 0, 2]).sigma, written[[4, 0, 2]])
+    objective = OBJECTIVES.build({"name": "ambient-tweedie"}, corruption=store.corruption())
+    assert objective.floor == pytest.approx(float(written.min()))
+    drawn = objective.corruption.noise.draw(500, torch.Generator().manual_seed(0))
+    assert set(drawn.tolist()) == set(written.tolist())
+    assert store.described()["sigma"] == {"low": float(written.min()), "high": float(written.max())}
+    OBJECTIVES.build({"name": "ambient"}, corruption=store.corruption())
+
+
+def test_unknown_noise_is_refused_with_the_command_that_measures_it(simulate, prep, tmp_path):
+    store = MeasurementStore(prep(simulate(tmp_path / "raw"), no_noise_whitening=True))
+    assert not store.measurements([0]).sigma.any()
+    assert "sigma" not in store.described()
+    with pytest.raises(UsageError, match="prepare them again with mrigen prep-fastmri --noise-whitening"):
+        OBJECTIVES.build({"name": "ambient-tweedie"}, corruption=store.corruption())
 
 
 def test_compression_keeps_the_energy_of_redundant_coils(simulate, prep, tmp_path):

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from mrigen.errors import UsageError
+from mrigen.operators.corruption import NAIVE
 from mrigen.registry import Params, Registry
 
 MASKS: Registry[MaskLaw] = Registry("mask", "mrigen.operators.masks")
@@ -25,13 +26,14 @@ class MaskParams(Params):
             pairs 0.08 with 4x and 0.04 with 8x.
         further_drop: non-ACS lines that the further corruption drops; by default
             m - floor(m R / (R + 1)) of m measured lines, which gives 54, 16, 8, 5 for
-            R = 2, 4, 6, 8 at W = 320 as the released Ambient-MRI models use.
+            R = 2, 4, 6, 8 at W = 320 as the released Ambient-MRI models use; 0 for the naive masked loss,
+            a baseline.
     """
 
     acceleration: Annotated[float, Field(gt=1)] = 4
     acs_lines: Annotated[int, Field(ge=0)] | None = None
     center_fraction: Annotated[float, Field(ge=0, lt=1)] | None = None
-    further_drop: Annotated[int, Field(ge=1)] | None = None
+    further_drop: Annotated[int, Field(ge=0)] | None = None
 
     @model_validator(mode="after")
     def _one_centre(self) -> MaskParams:
@@ -67,6 +69,11 @@ class MaskLaw(ABC):
 
     def __init__(self, params: MaskParams) -> None:
         self.params = params
+
+    @property
+    def baseline(self) -> str:
+        """What ambient training with these masks is if they drop nothing further; empty if they do."""
+        return NAIVE if self.params.further_drop == 0 else ""
 
     @abstractmethod
     def draw(self, acquired: Tensor, generator: torch.Generator) -> Tensor:
