@@ -9,6 +9,7 @@ from mrigen.cli.preparing import Jobs
 
 
 def simulate(
+    *,
     out: Annotated[Path, typer.Option(help="Folder for the volumes; a second run continues it.")],
     volumes: Annotated[int, typer.Option(min=1, help="Number of volumes.")] = 10,
     slices: Annotated[int, typer.Option(help="Axial slices per volume.")] = 16,
@@ -28,8 +29,8 @@ def simulate(
         list[Path] | None,
         typer.Option(
             help="Own heads, files or folders, one per volume in turn: .npz with `volume` (left-right, "
-            "posterior-anterior, inferior-superior) or `labels`, and `voxel_mm`; .npy at 1 mm; NIfTI of labels. "
-            "By default the bundled Colin27.",
+            "posterior-anterior, inferior-superior) or `labels`, and `voxel_mm`; .npy at 1 mm; NIfTI of "
+            "labels. By default the bundled Colin27.",
         ),
     ] = None,
     heads: Annotated[
@@ -57,8 +58,8 @@ def simulate(
         tuple[float, float] | None,
         typer.Option(
             metavar="LOW HIGH",
-            help="Part of the height of the head (of a label map: of its brain), as fractions, that the slices "
-            "cover; by default where a slice fills at least 40 % of the fullest one.",
+            help="Part of the height of the head (of a label map: of its brain), as fractions, that the "
+            "slices cover; by default where a slice fills at least 40 % of the fullest one.",
         ),
     ] = None,
     slice_thickness: Annotated[float, typer.Option(help="Slice thickness in mm.")] = 3.0,
@@ -70,9 +71,9 @@ def simulate(
     random phase, the smooth sensitivities of a birdcage coil array, and complex noise. The files have
     fastMRI's layout (kspace, reconstruction_rss, ismrmrd_header, attributes), and its readers read them.
 
-    Label maps are painted: each tissue has the intensity that a random sequence of the contrast gives it, varied
-    inside the tissue, with partial volumes, a smooth deformation and a bias field. Volumes of several heads
-    are named after their head, and `prep-fastmri --split` keeps all volumes of a head in one part.
+    Label maps are painted: each tissue has the intensity that a random sequence of the contrast gives it,
+    varied inside the tissue, with partial volumes, a smooth deformation and a bias field. Volumes of several
+    heads are named after their head, and `prep-fastmri --split` keeps all volumes of a head in one part.
 
     Try:
 

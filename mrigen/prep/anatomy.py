@@ -142,7 +142,7 @@ def name_of(path: Path) -> str:
 def _selected(text: str, count: int) -> list[int]:
     if SELECTION.fullmatch(text) is None:
         raise UsageError(f"--heads {text}: write 1-14 or 1,3,5-8")
-    numbers = []
+    numbers: list[int] = []
     for part in text.split(","):
         low, _, high = part.partition("-")
         numbers += range(int(low), int(high or low) + 1)
@@ -151,24 +151,32 @@ def _selected(text: str, count: int) -> list[int]:
     return numbers
 
 
+@lru_cache(maxsize=1)
+def bundled() -> Anatomy:
+    """Colin27, a real T1 scan."""
+    with resources.as_file(resources.files("mrigen.assets") / BUNDLED) as path, np.load(path) as file:
+        return _volume(path, file["volume"], file["voxel_mm"].astype(np.float64))
+
+
 @lru_cache(maxsize=KEPT)
 def load(path: Path | None, labels: Path | None = None) -> Anatomy | LabelMap:
     """The bundled head (Colin27, a real T1 scan), or the user's own.
 
     Args:
         path: ``.npz`` with ``volume`` (x, y, z), or with ``labels`` (x, y, z) of integers and optionally
-            ``label_values``, the number that each of them means; both with ``voxel_mm`` (3,) or of 1 mm. ``.npy``
-            with the volume alone. NIfTI with the numbers of a label map.
+            ``label_values``, the number that each of them means; both with ``voxel_mm`` (3,) or of 1 mm.
+            ``.npy`` with the volume alone, of 1 mm. NIfTI with the numbers of a label map.
         labels: table of numbers that FreeSurfer and CHARM do not know, see ``read_table``.
 
     Raises:
         UsageError: no such file, not one of these formats, or neither finite intensities nor labels.
     """
     if path is None:
-        with resources.as_file(resources.files("mrigen.assets") / BUNDLED) as bundled:
-            return _read(bundled, None)
+        return bundled()
     if not path.is_file():
-        raise UsageError(f"{path}: no such file; give --anatomy .npz, .npy or NIfTI files, or a folder of them")
+        raise UsageError(
+            f"{path}: no such file; give --anatomy .npz, .npy or NIfTI files, or a folder of them"
+        )
     return _read_nifti(path, labels) if path.name.endswith((".nii", ".nii.gz")) else _read(path, labels)
 
 
@@ -189,35 +197,43 @@ def _read(path: Path, table: Path | None) -> Anatomy | LabelMap:
         raise UsageError(f"{path}: voxel_mm must be three positive sizes in mm")
     if LABELS in arrays:
         return _label_map(path, arrays[LABELS], arrays.get(VALUES), voxel.astype(np.float64), table)
-    volume = arrays.get("volume")
+    return _volume(path, arrays.get("volume"), voxel.astype(np.float64))
+
+
+def _volume(path: Path, volume: NDArray[Any] | None, voxel: Double) -> Anatomy:
     if volume is None or volume.ndim != 3 or min(volume.shape) < 2 or volume.dtype.kind not in "uif":
         raise UsageError(f"{path}: needs a real three-dimensional array `volume` or `labels` (x, y, z)")
     volume = volume.astype(np.float32)
     if not np.isfinite(volume).all() or volume.max() <= 0:
         raise UsageError(f"{path}: `volume` must be finite and must hold something above zero")
-    return Anatomy(np.maximum(volume, 0) / volume.max(), voxel.astype(np.float64))
+    return Anatomy(np.maximum(volume, 0) / volume.max(), voxel)
 
 
 def _read_nifti(path: Path, table: Path | None) -> LabelMap:
     """Labels of a NIfTI file, turned so that the axes lead to the right, the front and the top."""
     import nibabel
+    from nibabel.filebasedimages import ImageFileError
 
     try:
         image = nibabel.as_closest_canonical(nibabel.load(path))
         if len(image.shape) == 3 and np.prod(image.shape) <= MAX_VOXELS:
             values = np.asanyarray(image.dataobj)
         else:
-            raise UsageError(f"{path}: has shape {image.shape}; give one volume of at most {MAX_VOXELS:,} voxels")
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
+            raise UsageError(
+                f"{path}: has shape {image.shape}; give one volume of at most {MAX_VOXELS:,} voxels"
+            )
+    except (ImageFileError, OSError, EOFError, ValueError) as error:
         raise UsageError(f"{path}: not a readable NIfTI file ({error}); copy it again") from error
     voxel = np.asarray(image.header.get_zooms()[:3], np.float64)
     if not (np.isfinite(values).all() and (values == np.rint(values)).all()):
-        raise UsageError(f"{path}: no label map, for its values are no integers; save a volume as .npz `volume`")
+        raise UsageError(
+            f"{path}: no label map, for its values are no integers; save a volume as .npz `volume`"
+        )
     found = _label_map(path, values.astype(np.int64), None, voxel, table)
     if table is None and 2 * len(found.unknown) > len(found.numbers):
         raise UsageError(
-            f"{path}: most of its numbers are no labels of FreeSurfer or CHARM; say with --labels TABLE.json what "
-            "they are, or save a volume of intensities as .npz `volume`"
+            f"{path}: most of its numbers are no labels of FreeSurfer or CHARM; say with --labels TABLE.json "
+            "what they are, or save a volume of intensities as .npz `volume`"
         )
     return found
 
@@ -233,7 +249,9 @@ def _label_map(
     numbers = used
     if values is not None:
         if values.ndim != 1 or values.dtype.kind not in "ui" or used[0] < 0 or used[-1] >= len(values):
-            raise UsageError(f"{path}: label_values must hold an integer for each of `labels`, 0 to {used[-1]}")
+            raise UsageError(
+                f"{path}: label_values must hold an integer for each of `labels`, 0 to {used[-1]}"
+            )
         numbers = values[used]
     if len(used) == used[-1] + 1:
         index = labels.astype(np.uint8)

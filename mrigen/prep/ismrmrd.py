@@ -119,7 +119,7 @@ def user_parameter(xml: bytes, name: str) -> str | None:
 
 
 def simulated_head(xml: bytes) -> str | None:
-    """Name of the head that ``mrigen simulate`` acquired; None for scans, and for the only head of a simulation.
+    """Name of the head that ``mrigen simulate`` acquired; None for scans and for a single volume.
 
     Raises:
         HeaderError: as ``parse``.

@@ -20,6 +20,7 @@ BIAS = {1: 0.12, 2: 0.1, 3: 0.05}
 TEXTURE_MM = 4.0
 APART = 1.5
 SPECKS = 0.02
+TINY = float(np.finfo(np.float32).tiny)
 Double = NDArray[np.float64]
 Float = NDArray[np.float32]
 Complex = NDArray[np.complex64]
@@ -108,7 +109,7 @@ class LabelMap:
             key = known if isinstance(known, str) else number
             rng = generator(seed, "paint", volume, key)
             found[index] = intensity(self._tissue(number), sequence, rng)
-        return found / max(float(found.real.max()), np.finfo(np.float32).tiny)
+        return np.asarray(found / max(float(found.real.max()), TINY), np.complex64)
 
     def image(
         self, grid: Grid, affine: Double, centre: Double, rng: torch.Generator, paint: tuple[str, int, int]
@@ -117,8 +118,8 @@ class LabelMap:
 
         Labels are looked up at points no farther apart than 1.5 voxels of the map, painted, and averaged
         over each voxel of the acquisition, which gives partial volumes. Inside a tissue the intensity
-        varies smoothly, over about 4 mm; a smooth bias field multiplies all. Polynomials of the second and third
-        degree, a few mm at the edge of the field of view, bend the head.
+        varies smoothly, over about 4 mm; a smooth bias field multiplies all. Polynomials of the second and
+        third degree, a few mm at the edge of the field of view, bend the head.
 
         Args:
             grid: voxels of the acquisition.
@@ -164,7 +165,7 @@ class LabelMap:
         return found
 
     def _looked_up(self, plane: Double, rows: Float, columns: Float) -> NDArray[np.uint8]:
-        """Labels at the points of a plane whose indices are polynomials of row and column; the last index outside."""
+        """Labels of a plane whose indices are polynomials of row and column; outside, their number."""
         flat = np.zeros((len(rows), len(columns)), np.int32)
         outside = np.zeros(flat.shape, bool)
         for coefficients, count in zip(plane.astype(np.float32), self.labels.shape, strict=True):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Heads:
-    """The heads of a simulation: volume i has head i modulo their number, and contrasts take turns after that.
+    """The heads of a simulation: volume i has head i modulo their number; contrasts take turns then.
 
     Attributes:
         anatomies: files and folders of volumes and label maps; none for the bundled head.

@@ -87,11 +87,11 @@ def simulate(
     each, contrasts = heads.each(), heads.contrasts or CONTRASTS[:1]
     for position, (file, name, head) in enumerate(each):
         painted = isinstance(head, LabelMap)
+        if isinstance(head, LabelMap) and head.unknown:
+            unknown[str(file)] = head.unknown
         whole = anatomy.digest(file, heads.labels if painted else None)
         own = simulation.model_copy(update={"anatomy": whole, "head": name})
         pixels.append(Scanner.build(own, head).pixel if painted else _scanner(own, file, heads.labels).pixel)
-        if painted and head.unknown:
-            unknown[str(file)] = head.unknown
         for number in range(position, volumes, len(each)):
             contrast = contrasts[number // len(each) % len(contrasts)] if painted else None
             path = out.absolute() / f"{name or 'simulated'}_{number:04d}.h5"

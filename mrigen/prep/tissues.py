@@ -63,7 +63,7 @@ TISSUES = {
     "cortical bone": Tissue(0.12, 800, 8, 0.3),
     "marrow": Tissue(0.7, 700, 55, 0.2),
 }
-"""Typical values at 3 T; what a map does not tell apart, such as fat and muscle, lies between and spreads widely."""
+"""Typical values at 3 T; what a map does not tell apart, such as fat and muscle, lies between and spreads."""
 
 NUMBERS = {
     "air": [0],
@@ -145,13 +145,15 @@ def intensity(tissue: Tissue | None, sequence: Sequence | None, rng: torch.Gener
 
     Args:
         tissue: None for one that nothing is known of.
-        sequence: tissues have its signal, ±8 %; None, or an unknown tissue, for a uniform number in [0, 1].
+        sequence: tissues have its signal, ±8 %, and an unknown one something up to the brightest known; None
+            for a uniform number in [0, 1].
         rng: source of both.
     """
     if tissue is not None and tissue.density == 0:
         return 0j
     if tissue is None or sequence is None:
-        mean = float(torch.rand(1, generator=rng))
+        brightest = 1.0 if sequence is None else max(map(sequence.signal, TISSUES.values()))
+        mean = brightest * float(torch.rand(1, generator=rng))
     else:
         mean = sequence.signal(tissue) * math.exp(VARIATION * float(torch.randn(1, generator=rng)))
     return complex(mean, mean * (tissue or TISSUES["white matter"]).spread)

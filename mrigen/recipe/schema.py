@@ -14,7 +14,6 @@ from mrigen.prep.image_options import ImageOptions
 from mrigen.prep.simulate_heads import Heads
 from mrigen.registry import Params
 
-
 T = TypeVar("T")
 Contrast = Literal["t1", "t2", "pd", "random"]
 
@@ -64,7 +63,7 @@ class SimulateParams(Params):
     @property
     def chosen(self) -> Heads:
         """The heads of the simulation."""
-        return Heads(_several(self.anatomy), self.heads, self.labels, _several(self.contrast))
+        return Heads(_several(self.anatomy), self.heads, self.labels, (*_several(self.contrast),))
 
 
 class ImagesParams(ImageOptions):
