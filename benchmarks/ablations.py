@@ -130,11 +130,14 @@ class Ablations:
 
     def student(self, name: str, settings: list[str]) -> dict[str, Any]:
         """Distil the base's teacher with other settings and sample it; its row, without distances."""
+        return self.distilled(self.student_study(name, settings), name, settings)
+
+    def student_study(self, name: str, settings: list[str]) -> Study:
+        """A distillation of the base's teacher with other settings."""
         recipe = recipes.load(self.name, [*self.changes, *settings])
         recipe = recipe.model_copy(update={"data": recipe.data.given(self.base.store_folder)})
         folder, teacher = self.folder(name), self.base.teacher_folder
-        study = Study(recipe, folder, self.console, self.device, teacher, self.base.reference_folder)
-        return self.distilled(study, name, settings)
+        return Study(recipe, folder, self.console, self.device, teacher, self.base.reference_folder)
 
     def whole(self, name: str, settings: list[str]) -> list[dict[str, Any]]:
         """Data, teacher and student of their own; rows of both, whose references are the base's."""
@@ -153,19 +156,30 @@ class Ablations:
         """Distil a study's teacher and sample the student; its row, without distances."""
         row: dict[str, Any] = {"variation": name, "settings": settings}
         start = time.monotonic()
-        try:
-            study.distill()
-        except NonFiniteLossError as error:
-            return {**row, "diverged": str(error)}
+        diverged = self.distil(study)
+        if diverged:
+            return {**row, **diverged}
         minutes = (time.monotonic() - start) / 60
         selected = json.loads((study.out / "student" / "selection.json").read_text(encoding="utf-8"))
         measured = [min(v for k, v in at.items() if k != "images") for at in selected["measured"]]
         row |= {"proximal": min(measured, default=None), "images": selected["images"]}
         return {**row, **self.sample(study, study.student_folder, study.out, minutes)}
 
-    def sample(self, study: Study, model: Path, folder: Path, minutes: float) -> dict[str, Any]:
-        """Images of seeds 0, 1, ...; not made again for the same model."""
+    @staticmethod
+    def distil(study: Study) -> dict[str, Any]:
+        """Distil; what a row says of a run that diverged, or nothing."""
+        try:
+            study.distill()
+        except NonFiniteLossError as error:
+            return {"diverged": str(error)}
+        return {}
+
+    def sample(
+        self, study: Study, model: Path, folder: Path, minutes: float, by: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Images of seeds 0, 1, ... by the recipe's sampler or another; not made again for the same model."""
         params = study.recipe.evaluate
+        chosen = params.sampler if by is None else by
         path, record = folder / "images.h5", folder / "row.json"
         key = {
             "model": read_description(model).weights_sha256,
@@ -175,7 +189,7 @@ class Ablations:
         known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
         if key.items() <= known.items() and path.is_file():
             return {**known, "path": str(path)}
-        sampler = sampler_of(model, study.store_folder, params.sampler, BATCH)
+        sampler = sampler_of(model, study.store_folder, chosen, BATCH)
         sampler.to(study.fabric.device)
         start = time.perf_counter()
         write_images(path, list(range(params.samples)), sampler(list(range(params.samples))))

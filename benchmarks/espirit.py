@@ -43,7 +43,7 @@ from torch import Tensor
 from mrigen.coils.espirit import espirit
 from mrigen.engine.launch import open_device
 from mrigen.operators import fourier
-from mrigen.prep.anatomy import load
+from mrigen.prep.anatomy import bundled
 
 CPU = torch.device("cpu")
 SIGPY = {"thresh": 0.02, "crop": 0.95}
@@ -62,7 +62,7 @@ FUNCTIONS = {
 
 def simulate(coils: int, height: int, width: int, seed: int = 0) -> Tensor:
     """k-space, complex64 (coils, H, W), of an axial slice that fills 85 % of the field of view."""
-    volume = load(None).volume
+    volume = bundled().volume
     plane = volume[:, :, volume.shape[2] // 2].T
     head = ndimage.zoom(plane, (0.85 * height / plane.shape[0], 0.85 * width / plane.shape[1]), order=1)
     image = torch.from_numpy(sigpy.resize(head.astype(np.complex64), (height, width)))

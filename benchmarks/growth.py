@@ -34,7 +34,7 @@ from mrigen.engine.launch import open_device
 from mrigen.engine.teacher import TeacherJob, sample_indices
 from mrigen.files import write_json
 from mrigen.operators.mri import MultiCoilMRI
-from mrigen.prep import anatomy, job
+from mrigen.prep import job
 from mrigen.prep.options import Options
 from mrigen.prep.simulate import Simulation
 from mrigen.recipe.study import Study
@@ -92,9 +92,7 @@ def products(rounds: int) -> list[dict[str, Any]]:
 
 def volumes(rounds: int, counts: Sequence[int]) -> list[dict[str, Any]]:
     """``prep-fastmri`` along the number of volumes, in this process."""
-    simulation = Simulation(
-        anatomy=anatomy.digest(None), coils=8, slices=4, matrix=(128, 128), oversampling=2
-    )
+    simulation = Simulation(coils=8, slices=4, matrix=(128, 128), oversampling=2)
     options = Options(acceleration=preparation.ACCELERATION, acs_lines=preparation.ACS_LINES)
     seconds = []
     with tempfile.TemporaryDirectory() as folder:

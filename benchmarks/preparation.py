@@ -31,7 +31,7 @@ from benchmarks.arguments import new_file, whole, whole_or_zero
 from benchmarks.espirit import machine
 from benchmarks.process_tree import Cost, measure
 
-from mrigen.prep import anatomy, job
+from mrigen.prep import job
 from mrigen.prep.options import Options
 from mrigen.prep.simulate import Simulation
 from mrigen.prep.simulate_job import simulate
@@ -166,7 +166,6 @@ def main() -> None:
     options = parser.parse_args()
     height, width = options.matrix
     simulation = Simulation(
-        anatomy=anatomy.digest(None),
         coils=options.coils,
         slices=options.slices,
         matrix=(height, width),

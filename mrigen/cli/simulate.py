@@ -9,6 +9,7 @@ from mrigen.cli.preparing import Jobs
 
 
 def simulate(
+    *,
     out: Annotated[Path, typer.Option(help="Folder for the volumes; a second run continues it.")],
     volumes: Annotated[int, typer.Option(min=1, help="Number of volumes.")] = 10,
     slices: Annotated[int, typer.Option(help="Axial slices per volume.")] = 16,
@@ -25,10 +26,26 @@ def simulate(
     ] = 50.0,
     seed: Annotated[int, typer.Option(help="Volume i depends on the seed and i alone.")] = 0,
     anatomy: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Own heads, files or folders, one per volume in turn: .npz with `volume` (left-right, "
+            "posterior-anterior, inferior-superior) or `labels`, and `voxel_mm`; .npy at 1 mm; NIfTI of "
+            "labels. By default the bundled Colin27.",
+        ),
+    ] = None,
+    heads: Annotated[
+        str | None, typer.Option(metavar="1-14", help="Which of the heads, by name, counted from 1.")
+    ] = None,
+    contrast: Annotated[
+        list[str] | None,
+        typer.Option(help="What label maps are painted as, in turn: t1 (the default), t2, pd or random."),
+    ] = None,
+    labels: Annotated[
         Path | None,
         typer.Option(
-            help="Own head: .npz with `volume` (left-right, posterior-anterior, inferior-superior) and "
-            "`voxel_mm`, or .npy at 1 mm; by default the bundled Colin27.",
+            metavar="TABLE.json",
+            help="Tissues of labels that are not FreeSurfer's or CHARM's: "
+            '{"17": "grey matter", "99": {"density": 0.8, "t1": 1200, "t2": 80}}.',
         ),
     ] = None,
     oversampling: Annotated[
@@ -41,8 +58,8 @@ def simulate(
         tuple[float, float] | None,
         typer.Option(
             metavar="LOW HIGH",
-            help="Part of the head's height, as fractions, that the slices cover; by default where a slice "
-            "fills at least 40 % of the fullest one.",
+            help="Part of the height of the head (of a label map: of its brain), as fractions, that the "
+            "slices cover; by default where a slice fills at least 40 % of the fullest one.",
         ),
     ] = None,
     slice_thickness: Annotated[float, typer.Option(help="Slice thickness in mm.")] = 3.0,
@@ -54,23 +71,28 @@ def simulate(
     random phase, the smooth sensitivities of a birdcage coil array, and complex noise. The files have
     fastMRI's layout (kspace, reconstruction_rss, ismrmrd_header, attributes), and its readers read them.
 
+    Label maps are painted: each tissue has the intensity that a random sequence of the contrast gives it,
+    varied inside the tissue, with partial volumes, a smooth deformation and a bias field. Volumes of several
+    heads are named after their head, and `prep-fastmri --split` keeps all volumes of a head in one part.
+
     Try:
 
     - 60 small volumes: `mrigen simulate --out raw --volumes 60 --slices 24 --matrix 32 32`
 
     - as a fastMRI brain: `mrigen simulate --out raw --matrix 384 320 --coils 16 --oversampling 2`
 
+    - label maps: `mrigen simulate --out raw --anatomy heads/ --heads 1-14 --contrast t1 --contrast t2`
+
     - next: `mrigen prep-fastmri raw --out prepared --acceleration 4`
     """
     from pydantic import ValidationError
 
     from mrigen.errors import UsageError
-    from mrigen.prep import anatomy as head
     from mrigen.prep.simulate import Simulation
+    from mrigen.prep.simulate_heads import Heads
     from mrigen.prep.simulate_job import simulate as run
     from mrigen.registry import describe
 
-    head.load(anatomy)
     try:
         simulation = Simulation(
             slices=slices,
@@ -82,12 +104,16 @@ def simulate(
             slice_range=slice_range,
             slice_thickness=slice_thickness,
             seed=seed,
-            anatomy=head.digest(anatomy),
         )
     except ValidationError as error:
         raise UsageError(f"mrigen simulate: {describe(error)}") from error
-    done = run(out, volumes, simulation, anatomy, jobs)
+    chosen = Heads(tuple(anatomy or ()), heads, labels, tuple(contrast or ()))
+    done = run(out, volumes, simulation, chosen, jobs)
+    for line in done.notes:
+        typer.echo(line, err=True)
+    low, high = min(done.pixels), max(done.pixels)
+    pixels = f"{low:.2f}" if high < low + 0.005 else f"{low:.2f} to {high:.2f}"
     typer.echo(
         f"{done.written} volumes written, {done.skipped} skipped (already there): {out}, "
-        f"{volumes} × {slices} slices, {done.size / 1e6:.1f} MB, pixels of {done.pixel:.2f} mm"
+        f"{volumes} × {slices} slices, {done.size / 1e6:.1f} MB, pixels of {pixels} mm"
     )

@@ -42,6 +42,7 @@ class Volume(Params):
         source: name of the file that it was made from, without folders.
         source_sha256: checksum of that file.
         split: name of the part of the data that it belongs to.
+        head: name of the simulated head, where there were several; a head's volumes are all in one part.
         shape: coils, height and width.
         acs_lines: fully sampled lines around DC that all slices share (side of the block for
             two-dimensional masks).
@@ -53,6 +54,7 @@ class Volume(Params):
     source: str
     source_sha256: str
     split: str
+    head: str | None = None
     shape: tuple[int, int, int]
     acs_lines: int
     header: dict[str, Any] = Field(default={})

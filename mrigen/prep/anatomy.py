@@ -1,23 +1,39 @@
-"""A head to acquire: a volume of intensities, sampled at any points without aliasing."""
+"""A head to acquire: a volume of intensities, sampled at any points without aliasing, or a label map."""
 
 from __future__ import annotations
 
+import re
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from mrigen.errors import UsageError
 from mrigen.files import sha256
+from mrigen.prep.grids import Grid, uniform
+from mrigen.prep.ismrmrd import HEAD
+from mrigen.prep.label_map import LabelMap
+from mrigen.prep.tissues import read_table
 
 BUNDLED = "colin27_t1_1mm.npz"
 PRESENT = 0.05
 FILLED = 0.4
+GAMMA = 1.4
+KEPT = 32
+ENDINGS = (".npz", ".npy", ".nii", ".nii.gz")
+LABELS, VALUES = "labels", "label_values"
+MAX_VOXELS = 1 << 28
+MAX_LABELS = 255
+COUNTED = 1 << 16
+SELECTION = re.compile(r"\d{1,6}(-\d{1,6})?(,\d{1,6}(-\d{1,6})?)*")
 Float = NDArray[np.float32]
 Double = NDArray[np.float64]
 
@@ -39,6 +55,12 @@ class Anatomy:
         """Smallest and largest coordinates in mm of what exceeds 5 % of the maximum."""
         present = np.argwhere(self.volume > PRESENT)
         return present.min(0) * self.voxel, present.max(0) * self.voxel
+
+    @property
+    def heights(self) -> tuple[float, float]:
+        """Lowest and highest coordinate in mm of the box."""
+        low, high = self.box
+        return float(low[2]), float(high[2])
 
     @cached_property
     def filled_slices(self) -> tuple[float, float]:
@@ -73,43 +95,177 @@ class Splines:
         )
         return np.asarray(np.maximum(found, 0).reshape(points.shape[1:]))
 
+    def image(
+        self, grid: Grid, affine: Double, centre: Double, rng: torch.Generator, paint: tuple[str, int, int]
+    ) -> Float:
+        """Magnitude (S, H, W), recoloured by a random power; arguments as those of ``LabelMap.image``."""
+        del paint
+        gamma = GAMMA ** uniform(rng, [1.0])[0]
+        plane = np.einsum("ai,ihw->ahw", affine[:, :2], np.stack(np.meshgrid(grid.x, grid.y)))
+        heights = affine[:, 2:] * grid.z + centre[:, None]
+        found = [self.sample(plane + height[:, None, None]) for height in heights.T]
+        return np.stack(found) ** np.float32(gamma)
+
+
+def choose(paths: Sequence[Path], selection: str | None = None) -> list[Path]:
+    """Files of heads: those that are given, and those of folders, by name.
+
+    Args:
+        paths: files and folders.
+        selection: which of them, counted from 1, such as ``1-14`` or ``1,3,5-8``; None for all.
+
+    Raises:
+        UsageError: nothing there, two heads of one name, or a selection of heads that are not there.
+    """
+    found: list[Path] = []
+    for path in paths:
+        inside = [p for p in sorted(path.iterdir()) if p.name.endswith(ENDINGS)] if path.is_dir() else [path]
+        if not inside:
+            raise UsageError(f"--anatomy {path}: holds no {', '.join(ENDINGS)} files; give a folder of heads")
+        found += inside
+    if selection is not None:
+        found = [found[number - 1] for number in _selected(selection, len(found))]
+    names = [name_of(path) for path in found]
+    for path, name in zip(found, names, strict=True):
+        if len(found) > 1 and HEAD.fullmatch(name) is None:
+            raise UsageError(f"--anatomy {path}: name the file in letters, digits, - and _, 48 at most")
+        if names.count(name) > 1:
+            raise UsageError(f"--anatomy {path}: two heads of the name {name}; rename one")
+    return found
+
+
+def name_of(path: Path) -> str:
+    """The head's name: that of its file without the ending."""
+    return path.name.removesuffix(".gz").rpartition(".")[0] or path.name
+
+
+def _selected(text: str, count: int) -> list[int]:
+    if SELECTION.fullmatch(text) is None:
+        raise UsageError(f"--heads {text}: write 1-14 or 1,3,5-8")
+    numbers: list[int] = []
+    for part in text.split(","):
+        low, _, high = part.partition("-")
+        numbers += range(int(low), int(high or low) + 1)
+    if not numbers or min(numbers) < 1 or max(numbers) > count or len(set(numbers)) < len(numbers):
+        raise UsageError(f"--heads {text}: choose among the {count} heads, each once, counted from 1")
+    return numbers
+
 
 @lru_cache(maxsize=1)
-def load(path: Path | None) -> Anatomy:
+def bundled() -> Anatomy:
+    """Colin27, a real T1 scan."""
+    with resources.as_file(resources.files("mrigen.assets") / BUNDLED) as path, np.load(path) as file:
+        return _volume(path, file["volume"], file["voxel_mm"].astype(np.float64))
+
+
+@lru_cache(maxsize=KEPT)
+def load(path: Path | None, labels: Path | None = None) -> Anatomy | LabelMap:
     """The bundled head (Colin27, a real T1 scan), or the user's own.
 
     Args:
-        path: ``.npz`` with ``volume`` (x, y, z) and optionally ``voxel_mm`` (3,), or ``.npy`` with the
-            volume alone, which then has voxels of 1 mm. The largest intensity becomes 1.
+        path: ``.npz`` with ``volume`` (x, y, z), or with ``labels`` (x, y, z) of integers and optionally
+            ``label_values``, the number that each of them means; both with ``voxel_mm`` (3,) or of 1 mm.
+            ``.npy`` with the volume alone, of 1 mm. NIfTI with the numbers of a label map.
+        labels: table of numbers that FreeSurfer and CHARM do not know, see ``read_table``.
 
     Raises:
-        UsageError: no such file, not one of these formats, or not a volume of finite intensities.
+        UsageError: no such file, not one of these formats, or neither finite intensities nor labels.
     """
     if path is None:
-        with resources.as_file(resources.files("mrigen.assets") / BUNDLED) as bundled:
-            return _read(bundled)
+        return bundled()
     if not path.is_file():
-        raise UsageError(f"{path}: no such file; give --anatomy an .npz or .npy volume")
-    return _read(path)
+        raise UsageError(
+            f"{path}: no such file; give --anatomy .npz, .npy or NIfTI files, or a folder of them"
+        )
+    return _read_nifti(path, labels) if path.name.endswith((".nii", ".nii.gz")) else _read(path, labels)
 
 
-def digest(path: Path | None) -> str:
-    """What tells one anatomy from another: the bundled file's name or the SHA-256 of the user's."""
-    return BUNDLED if path is None else sha256(path)
+def digest(path: Path | None, labels: Path | None = None) -> str:
+    """What tells one anatomy from another: the bundled file's name or the SHA-256 of the user's files."""
+    own = BUNDLED if path is None else sha256(path)
+    return own if labels is None else f"{own} {sha256(labels)}"
 
 
-def _read(path: Path) -> Anatomy:
+def _read(path: Path, table: Path | None) -> Anatomy | LabelMap:
     try:
         loaded = np.load(path, allow_pickle=False)
         arrays = dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {"volume": loaded}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise UsageError(f"{path}: not an .npz or .npy file ({error}); save it with numpy.savez") from error
-    volume, voxel = arrays.get("volume"), np.asarray(arrays.get("voxel_mm", np.ones(3)), np.float64)
-    if volume is None or volume.ndim != 3 or min(volume.shape) < 2 or volume.dtype.kind not in "uif":
-        raise UsageError(f"{path}: needs a real three-dimensional array `volume` (x, y, z)")
-    if voxel.shape != (3,) or not (np.isfinite(voxel).all() and (voxel > 0).all()):
+    voxel = np.asarray(arrays.get("voxel_mm", np.ones(3)))
+    if voxel.shape != (3,) or voxel.dtype.kind not in "uif" or not (np.isfinite(voxel) & (voxel > 0)).all():
         raise UsageError(f"{path}: voxel_mm must be three positive sizes in mm")
+    if LABELS in arrays:
+        return _label_map(path, arrays[LABELS], arrays.get(VALUES), voxel.astype(np.float64), table)
+    return _volume(path, arrays.get("volume"), voxel.astype(np.float64))
+
+
+def _volume(path: Path, volume: NDArray[Any] | None, voxel: Double) -> Anatomy:
+    if volume is None or volume.ndim != 3 or min(volume.shape) < 2 or volume.dtype.kind not in "uif":
+        raise UsageError(f"{path}: needs a real three-dimensional array `volume` or `labels` (x, y, z)")
     volume = volume.astype(np.float32)
     if not np.isfinite(volume).all() or volume.max() <= 0:
         raise UsageError(f"{path}: `volume` must be finite and must hold something above zero")
     return Anatomy(np.maximum(volume, 0) / volume.max(), voxel)
+
+
+def _read_nifti(path: Path, table: Path | None) -> LabelMap:
+    """Labels of a NIfTI file, turned so that the axes lead to the right, the front and the top."""
+    import nibabel
+    from nibabel.filebasedimages import ImageFileError
+
+    try:
+        image = nibabel.as_closest_canonical(nibabel.load(path))
+        if len(image.shape) == 3 and np.prod(image.shape) <= MAX_VOXELS:
+            values = np.asanyarray(image.dataobj)
+        else:
+            raise UsageError(
+                f"{path}: has shape {image.shape}; give one volume of at most {MAX_VOXELS:,} voxels"
+            )
+    except (ImageFileError, OSError, EOFError, ValueError) as error:
+        raise UsageError(f"{path}: not a readable NIfTI file ({error}); copy it again") from error
+    voxel = np.asarray(image.header.get_zooms()[:3], np.float64)
+    if not (np.isfinite(values).all() and (values == np.rint(values)).all()):
+        raise UsageError(
+            f"{path}: no label map, for its values are no integers; save a volume as .npz `volume`"
+        )
+    found = _label_map(path, values.astype(np.int64), None, voxel, table)
+    if table is None and 2 * len(found.unknown) > len(found.numbers):
+        raise UsageError(
+            f"{path}: most of its numbers are no labels of FreeSurfer or CHARM; say with --labels TABLE.json "
+            "what they are, or save a volume of intensities as .npz `volume`"
+        )
+    return found
+
+
+def _label_map(
+    path: Path, labels: NDArray[Any], values: NDArray[Any] | None, voxel: Double, table: Path | None
+) -> LabelMap:
+    if labels.ndim != 3 or min(labels.shape) < 2 or labels.dtype.kind not in "ui":
+        raise UsageError(f"{path}: `labels` must be a three-dimensional array of integers (x, y, z)")
+    used = _distinct(labels)
+    if len(used) > MAX_LABELS:
+        raise UsageError(f"{path}: {len(used)} different labels, more than {MAX_LABELS}; is it a label map?")
+    numbers = used
+    if values is not None:
+        if values.ndim != 1 or values.dtype.kind not in "ui" or used[0] < 0 or used[-1] >= len(values):
+            raise UsageError(
+                f"{path}: label_values must hold an integer for each of `labels`, 0 to {used[-1]}"
+            )
+        numbers = values[used]
+    if len(used) == used[-1] + 1:
+        index = labels.astype(np.uint8)
+    else:
+        index = np.searchsorted(used, labels).astype(np.uint8)
+    found = LabelMap(index, tuple(numbers.tolist()), voxel, read_table(table))
+    if not found.filled.any():
+        raise UsageError(f"{path}: all labels are air; is it a label map?")
+    return found
+
+
+def _distinct(labels: NDArray[Any]) -> NDArray[Any]:
+    """Sorted values of an array of integers; counted where they are few, which is faster than sorting."""
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= COUNTED:
+        return np.unique(labels)
+    return np.flatnonzero(np.bincount(labels.reshape(-1), minlength=high + 1))

@@ -39,6 +39,7 @@ class Scan:
         mask: sampled lines (W,) or points (H, W) of data that were undersampled at the scanner,
             DC in the centre; None for fully sampled data.
         acquisition: contrast, for example ``AXT2``.
+        head: name of a simulated head of several.
     """
 
     path: Path
@@ -49,11 +50,17 @@ class Scan:
     header: ismrmrd.Header = field(default_factory=ismrmrd.Header)
     mask: Mask | None = None
     acquisition: str | None = None
+    head: str | None = None
 
     @property
     def slice_bytes(self) -> int:
         """Bytes of one slice of k-space in complex64."""
         return 8 * self.coils * self.height * self.width
+
+    @property
+    def subject(self) -> str:
+        """What belongs to one part of the data only: the head, or the file where no head is named."""
+        return self.head or self.path.stem
 
     def whitelist(self) -> dict[str, object]:
         """What may be copied into a store."""
@@ -70,10 +77,11 @@ def inspect(path: Path) -> Scan:
     with _open(path) as file, _damage(path):
         kspace = _dataset(path, file, "kspace")
         slices, coils, height, width = _shape(path, kspace)
-        header = ismrmrd.Header()
+        header, head = ismrmrd.Header(), None
         if "ismrmrd_header" in file:
             try:
-                header = ismrmrd.parse(_xml(path, file))
+                xml = _xml(path, file)
+                header, head = ismrmrd.parse(xml), ismrmrd.simulated_head(xml)
             except ismrmrd.HeaderError as error:
                 raise UsageError(
                     f"{path}: ismrmrd_header: {error}; write it again or leave it out"
@@ -81,7 +89,7 @@ def inspect(path: Path) -> Scan:
         mask = _mask(path, file, height, width, header) if "mask" in file else None
         contrast = file.attrs.get("acquisition")
         known = isinstance(contrast, str) and ACQUISITION.fullmatch(contrast)
-        return Scan(path, slices, coils, height, width, header, mask, contrast if known else None)
+        return Scan(path, slices, coils, height, width, header, mask, contrast if known else None, head)
 
 
 @contextmanager

@@ -6,7 +6,9 @@ expanded, and everything but numbers is ignored.
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from dataclasses import dataclass
 from xml.parsers import expat
 from xml.sax.saxutils import escape
@@ -15,6 +17,11 @@ NAMESPACE = "http://www.ismrm.org/ISMRMRD"
 MAX_BYTES = 1 << 22
 MAX_DEPTH = 32
 SEQUENCE = {"TR": "tr_ms", "TE": "te_ms", "TI": "ti_ms", "flipAngle_deg": "flip_angle_deg"}
+
+
+SIMULATION = "mrigen_simulation"
+"""Name of the user parameter that holds the parameters of a simulation, as JSON."""
+HEAD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,47}")
 
 
 class HeaderError(ValueError):
@@ -109,6 +116,21 @@ def user_parameter(xml: bytes, name: str) -> str | None:
     text = _leaves(xml)
     found = text.get("userParameters/userParameterString/name") == name
     return text.get("userParameters/userParameterString/value") if found else None
+
+
+def simulated_head(xml: bytes) -> str | None:
+    """Name of the head that ``mrigen simulate`` acquired; None for scans and for a single volume.
+
+    Raises:
+        HeaderError: as ``parse``.
+    """
+    text = user_parameter(xml, SIMULATION)
+    try:
+        tree = json.loads(text or "null")
+    except (ValueError, RecursionError):
+        return None
+    name = tree.get("head") if isinstance(tree, dict) else None
+    return name if isinstance(name, str) and HEAD.fullmatch(name) else None
 
 
 def write(header: Header, user_parameters: dict[str, str]) -> bytes:

@@ -105,7 +105,7 @@ def run(
         require_one_size(scans, there[0], options)
         if not own_masks:
             require_lines(scans, options)
-        names = [s.path.stem for s in scans] + [Path(v.file).stem for v in there[0]]
+        names = [s.subject for s in scans] + [v.head or Path(v.file).stem for v in there[0]]
         require_parts(options.split, map(options.part, names), "volumes")
         store, clean = out.absolute(), report.references and report.references.absolute()
         tasks = [Task(scan.path, options, store, clean) for scan in scans]

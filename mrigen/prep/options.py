@@ -104,7 +104,7 @@ class Options(Params):
         return (int(match[1] or coils), int(match[2]), int(match[3])) == (coils, height, width)
 
     def part(self, name: str) -> str:
-        """The part of the split that a volume belongs to, by its name and the seed alone."""
+        """The part of the split that a volume belongs to, by its (head's) name and the seed alone."""
         return part_of(self.split, self.seed, name)
 
 

@@ -1,4 +1,4 @@
-"""A simulated multi-coil Cartesian acquisition of an anatomy: k-space = F S (x e^{iφ}) + noise."""
+"""A simulated multi-coil Cartesian acquisition of a head: k-space = F S (x e^{iφ}) + noise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from torch import Tensor
 from mrigen.errors import UsageError
 from mrigen.operators import fourier
 from mrigen.prep import coil_array
-from mrigen.prep.anatomy import Anatomy, Splines
+from mrigen.prep.anatomy import BUNDLED, Anatomy, Splines
+from mrigen.prep.grids import Grid, uniform
+from mrigen.prep.label_map import LabelMap
+from mrigen.prep.tissues import CONTRASTS
 from mrigen.registry import Params
 from mrigen.seeds import generator
 
@@ -24,12 +27,8 @@ MARGIN = 1.2
 CHUNK_BYTES = 64 << 20
 TURN_DEGREES = (5.0, 5.0, 12.0)
 SCALE, SHEAR, SHIFT_MM = 0.08, 0.04, 4.0
-GAMMA = 1.4
 PHASE_RADIANS = {1: 1.2, 2: 0.8, 3: 0.4}
 COIL_OFFSET = 0.06
-MONOMIALS = [
-    (i, j, k) for i in range(4) for j in range(4) for k in range(4) if 1 <= i + j + k <= max(PHASE_RADIANS)
-]
 Double = NDArray[np.float64]
 
 
@@ -44,11 +43,13 @@ class Simulation(Params):
             standard deviation of the noise per real component of a coil image; ``inf`` for none.
         oversampling: readout samples are H times this, over a field of view as much longer.
         padded_lines: zero-padded phase-encode lines at each edge of k-space.
-        slice_range: lowest and highest slice as fractions of the anatomy's height; by default where
-            a slice fills at least 40 % of the area of the fullest one.
+        slice_range: lowest and highest slice as fractions of the anatomy's height, of a label map the
+            brain's; by default where a slice fills at least 40 % of the area of the fullest one.
         slice_thickness: thickness in mm.
         seed: where all randomness comes from.
         anatomy: name or SHA-256 of the anatomy.
+        head: name of the anatomy, where there are several or it is a label map.
+        contrast: what a label map is painted as: ``t1``, ``t2``, ``pd`` or ``random``.
     """
 
     slices: Annotated[int, Field(ge=1, le=512)] = 16
@@ -60,13 +61,22 @@ class Simulation(Params):
     slice_range: tuple[float, float] | None = None
     slice_thickness: Annotated[float, Field(gt=0, le=50)] = 3.0
     seed: int = 0
-    anatomy: str
+    anatomy: str = BUNDLED
+    head: str | None = None
+    contrast: str | None = None
 
     @field_validator("slice_range")
     @classmethod
     def _ordered(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
         if value is not None and not 0 <= value[0] < value[1] <= 1:
             raise ValueError("give two fractions of the height, the lower first, for example 0.3 0.7")
+        return value
+
+    @field_validator("contrast")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        if value is not None and value not in CONTRASTS:
+            raise ValueError(f"unknown contrast {value!r}; choose from {', '.join(CONTRASTS)}")
         return value
 
 
@@ -77,17 +87,17 @@ class Scanner:
     Attributes:
         simulation: the parameters.
         anatomy: the head.
-        splines: the head, blurred for the resolution of the matrix.
+        source: the head, prepared for the resolution of the matrix.
         pixel: in-plane pixel size in mm.
     """
 
     simulation: Simulation
-    anatomy: Anatomy
-    splines: Splines
+    anatomy: Anatomy | LabelMap
+    source: Splines | LabelMap
     pixel: float
 
     @classmethod
-    def build(cls, simulation: Simulation, anatomy: Anatomy) -> Scanner:
+    def build(cls, simulation: Simulation, anatomy: Anatomy | LabelMap) -> Scanner:
         """Choose the field of view so that the head, turned, stretched and shifted, fits into the matrix.
 
         Raises:
@@ -101,21 +111,22 @@ class Scanner:
         low, high = anatomy.box
         extent = MARGIN * (high - low)
         pixel = float(max(extent[1] / simulation.matrix[0], extent[0] / simulation.matrix[1]))
-        splines = anatomy.blurred((pixel, pixel, simulation.slice_thickness))
-        return cls(simulation, anatomy, splines, pixel)
+        source = anatomy.blurred((pixel, pixel, simulation.slice_thickness))
+        return cls(simulation, anatomy, source, pixel)
 
     def acquire(self, number: int) -> Iterator[Tensor]:
         """Slices of volume ``number``, a few at a time: k-space (n, coils, oversampling H, W), complex64."""
         s = self.simulation
         random = generator(s.seed, "simulate", number)
-        z, y, x = self._grid(random)
-        head = torch.from_numpy(self._head(z, y, x, random))
+        grid = self._grid(random)
+        head = torch.from_numpy(self._head(grid, random, number))
         rms = head[head > 0.1 * head.max()].square().mean().sqrt() if head.max() > 0 else 0.0
         sigma = float(rms) / s.snr
-        image = torch.polar(head, torch.from_numpy(_phase(z, y, x, random)))
-        angle, *offset = _uniform(random, 4, [np.pi, COIL_OFFSET, COIL_OFFSET, COIL_OFFSET])
+        phase = grid.polynomial(random, PHASE_RADIANS, uniform(random, [np.pi])[0])
+        image = torch.polar(head, torch.from_numpy(phase.astype(np.float32)))
+        angle, *offset = uniform(random, [np.pi, COIL_OFFSET, COIL_OFFSET, COIL_OFFSET])
         array = coil_array.CoilArray(s.coils, angle, (offset[0], offset[1], offset[2]))
-        prepared = array.maps(z, y, x)
+        prepared = array.maps(grid.z, grid.y, grid.x)
         rows, columns = s.oversampling * s.matrix[0], s.matrix[1]
         before = rows // 2 - s.matrix[0] // 2
         pad = (0, 0, before, rows - s.matrix[0] - before)
@@ -131,37 +142,35 @@ class Scanner:
                 kspace[..., -s.padded_lines :] = 0
             yield AMPLITUDE * kspace
 
-    def _grid(self, random: torch.Generator) -> tuple[Double, Double, Double]:
-        """Positions in mm relative to the middle of the head: slices, rows from anterior, columns."""
+    def _grid(self, random: torch.Generator) -> Grid:
+        """Positions in mm relative to the middle of the head."""
         s = self.simulation
-        low, high = self.anatomy.box
+        low, high = self.anatomy.heights
         if s.slice_range is None:
             bottom, top = self.anatomy.filled_slices
         else:
-            bottom, top = (f * (high[2] - low[2]) + low[2] for f in s.slice_range)
+            bottom, top = (f * (high - low) + low for f in s.slice_range)
         spacing = (top - bottom) / s.slices
         shift = float(torch.rand(1, generator=random))
-        z = bottom + (np.arange(s.slices) + shift) * spacing - (low[2] + high[2]) / 2
+        z = bottom + (np.arange(s.slices) + shift) * spacing - (low + high) / 2
         y = -(np.arange(s.matrix[0]) - s.matrix[0] // 2) * self.pixel
         x = (np.arange(s.matrix[1]) - s.matrix[1] // 2) * self.pixel
-        return np.asarray(z), np.asarray(y), np.asarray(x)
+        return Grid(
+            np.asarray(z), np.asarray(y), np.asarray(x), self.pixel, s.slice_thickness, float(spacing)
+        )
 
-    def _head(self, z: Double, y: Double, x: Double, random: torch.Generator) -> NDArray[np.float32]:
+    def _head(self, grid: Grid, random: torch.Generator, number: int) -> NDArray[np.float32]:
         """Magnitude (slices, H, W): the anatomy turned, stretched, shifted, mirrored and recoloured."""
         low, high = self.anatomy.box
         affine = _affine(random)
-        shift = np.array(_uniform(random, 3, [SHIFT_MM] * 3))
-        gamma = GAMMA ** _uniform(random, 1, [1.0])[0]
-        centre = (low + high) / 2 + shift
-        plane = np.einsum("ai,ihw->ahw", affine[:, :2], np.stack(np.meshgrid(x, y)))
-        heights = affine[:, 2:] * z + centre[:, None]
-        found = [self.splines.sample(plane + height[:, None, None]) for height in heights.T]
-        return np.stack(found) ** np.float32(gamma)
+        centre = (low + high) / 2 + np.array(uniform(random, [SHIFT_MM] * 3))
+        paint = (self.simulation.contrast or CONTRASTS[0], self.simulation.seed, number)
+        return self.source.image(grid, affine, centre, random, paint)
 
 
 def _affine(random: torch.Generator) -> Double:
     """Rotation, scale along each axis, shear and a left-right mirror: scanner to anatomy, (3, 3)."""
-    turns = np.deg2rad(_uniform(random, 3, list(TURN_DEGREES)))
+    turns = np.deg2rad(uniform(random, list(TURN_DEGREES)))
     rotation = np.eye(3)
     for axis, angle in enumerate(turns):
         i, j = (axis + 1) % 3, (axis + 2) % 3
@@ -169,26 +178,9 @@ def _affine(random: torch.Generator) -> Double:
         plane[i, i] = plane[j, j] = np.cos(angle)
         plane[i, j], plane[j, i] = -np.sin(angle), np.sin(angle)
         rotation = rotation @ plane
-    stretch = np.diag(np.exp(_uniform(random, 3, [SCALE] * 3)))
+    stretch = np.diag(np.exp(uniform(random, [SCALE] * 3)))
     shear = np.eye(3)
-    shear[np.triu_indices(3, 1)] = _uniform(random, 3, [SHEAR] * 3)
+    shear[np.triu_indices(3, 1)] = uniform(random, [SHEAR] * 3)
     if float(torch.rand(1, generator=random)) < 0.5:
         stretch[0, 0] *= -1
     return np.asarray(stretch @ shear @ rotation)
-
-
-def _phase(z: Double, y: Double, x: Double, random: torch.Generator) -> NDArray[np.float32]:
-    """A random polynomial of the third degree in the position, in radians, (slices, H, W)."""
-    half = max(np.abs(y).max(), np.abs(x).max())
-    sz, sy, sx = np.meshgrid(z / half, y / half, x / half, indexing="ij", sparse=True)
-    phase = np.full((len(z), len(y), len(x)), _uniform(random, 1, [np.pi])[0])
-    weights = torch.randn(len(MONOMIALS), generator=random, dtype=torch.float64).tolist()
-    for (i, j, k), weight in zip(MONOMIALS, weights, strict=True):
-        phase += PHASE_RADIANS[i + j + k] * weight * sz**i * sy**j * sx**k
-    return phase.astype(np.float32)
-
-
-def _uniform(random: torch.Generator, count: int, half_width: list[float]) -> list[float]:
-    """Uniform numbers in ± ``half_width``."""
-    draws = 2 * torch.rand(count, generator=random, dtype=torch.float64) - 1
-    return (draws * torch.tensor(half_width, dtype=torch.float64)).tolist()

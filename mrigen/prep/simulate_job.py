@@ -13,11 +13,12 @@ from mrigen import hdf5
 from mrigen.errors import UsageError
 from mrigen.prep import anatomy, fastmri_write, ismrmrd, pool
 from mrigen.prep.folder import exclusive, explain_full_disk, refuse_other_parameters
+from mrigen.prep.label_map import LabelMap
 from mrigen.prep.simulate import Scanner, Simulation
+from mrigen.prep.simulate_heads import Heads
+from mrigen.prep.tissues import CONTRASTS, sequence_of
 from mrigen.progress import bar
 
-PARAMETER = "mrigen_simulation"
-ACQUISITION = "AXT1"
 FIELD_STRENGTH, TR_MS, TE_MS, TI_MS, FLIP_DEGREES = 3.0, 250.0, 2.64, 300.0, 70.0
 
 
@@ -27,6 +28,7 @@ class Task:
 
     simulation: Simulation
     anatomy: Path | None
+    labels: Path | None
     number: int
     path: Path
 
@@ -39,33 +41,64 @@ class Simulated:
         written: volumes written now.
         skipped: volumes that were there already.
         size: bytes of all of them.
-        pixel: in-plane pixel size in mm.
+        pixels: in-plane pixel sizes in mm of all heads.
+        unknown: label numbers of no known tissue, by the head's name.
     """
 
     written: int
     skipped: int
     size: int
-    pixel: float
+    pixels: list[float]
+    unknown: dict[str, list[int]]
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know, one line each."""
+        numbers: dict[str, list[str]] = {}
+        for file, found in self.unknown.items():
+            numbers.setdefault(", ".join(map(str, found)), []).append(file)
+        return [
+            f"{files[0]}{f' and {len(files) - 1} more' if len(files) > 1 else ''}: label numbers of no known "
+            f"tissue ({which}) have a random intensity in every volume; say what they are with --labels"
+            for which, files in numbers.items()
+        ]
 
 
 def simulate(
-    out: Path, volumes: int, simulation: Simulation, anatomy_file: Path | None = None, jobs: int | None = None
+    out: Path, volumes: int, simulation: Simulation, heads: Heads | None = None, jobs: int | None = None
 ) -> Simulated:
     """Write ``volumes`` volumes into ``out``; those that are there with the same parameters are skipped.
+
+    A volume of several heads, or of a label map, is named after its head.
 
     Args:
         out: folder, created where needed.
         volumes: their number; volume i does not depend on it.
-        simulation: parameters of the acquisition.
-        anatomy_file: the user's own anatomy instead of the bundled head.
+        simulation: parameters of the acquisition; anatomy, head and contrast follow from ``heads``.
+        heads: what is acquired; the bundled head by default.
         jobs: processes; by default as many as the amount of data is worth.
 
     Raises:
-        UsageError: the folder cannot be written or holds volumes with other parameters.
+        UsageError: heads that cannot be read, or a folder that cannot be written or holds volumes with other
+            parameters.
     """
-    pixel = _scanner(simulation, anatomy_file).pixel
+    heads = heads or Heads()
+    tasks, pixels, unknown = [], [], {}
+    each, contrasts = heads.each(), heads.contrasts or CONTRASTS[:1]
+    for position, (file, name, head) in enumerate(each):
+        painted = isinstance(head, LabelMap)
+        if isinstance(head, LabelMap) and head.unknown:
+            unknown[str(file)] = head.unknown
+        whole = anatomy.digest(file, heads.labels if painted else None)
+        own = simulation.model_copy(update={"anatomy": whole, "head": name})
+        pixels.append(Scanner.build(own, head).pixel if painted else _scanner(own, file, heads.labels).pixel)
+        for number in range(position, volumes, len(each)):
+            contrast = contrasts[number // len(each) % len(contrasts)] if painted else None
+            path = out.absolute() / f"{name or 'simulated'}_{number:04d}.h5"
+            chosen = own.model_copy(update={"contrast": contrast})
+            tasks.append(Task(chosen, file and file.absolute(), heads.labels, number, path))
+    tasks.sort(key=lambda task: task.number)
     with exclusive(out), explain_full_disk(out):
-        tasks = [Task(simulation, anatomy_file, i, out / f"simulated_{i:04d}.h5") for i in range(volumes)]
         missing = [task for task in tasks if not _finished(task)]
         if missing:
             if jobs is None:
@@ -79,16 +112,19 @@ def simulate(
                 for task, _ in finished:
                     advance(1, task.path.name)
         size = sum(task.path.stat().st_size for task in tasks)
-    return Simulated(len(missing), volumes - len(missing), size, pixel)
+    return Simulated(len(missing), volumes - len(missing), size, pixels, unknown)
 
 
-@lru_cache(maxsize=1)
-def _scanner(simulation: Simulation, anatomy_file: Path | None) -> Scanner:
-    return Scanner.build(simulation, anatomy.load(anatomy_file))
+@lru_cache(maxsize=anatomy.KEPT)
+def _scanner(simulation: Simulation, file: Path | None, labels: Path | None) -> Scanner:
+    return Scanner.build(simulation, anatomy.load(file, labels))
 
 
 def _write(task: Task) -> None:
-    s, scanner = task.simulation, _scanner(task.simulation, task.anatomy)
+    s, scanner = task.simulation, _scanner(task.simulation, task.anatomy, task.labels)
+    contrast = s.contrast or CONTRASTS[0]
+    drawn = None if s.contrast is None else sequence_of(contrast, s.seed, task.number)
+    tr, te, flip = (TR_MS, TE_MS, FLIP_DEGREES) if drawn is None else (drawn.tr, drawn.te, drawn.flip)
     height, width = s.matrix
     fov = (height * scanner.pixel, width * scanner.pixel, s.slice_thickness)
     header = ismrmrd.Header(
@@ -99,10 +135,10 @@ def _write(task: Task) -> None:
         centre=width // 2 - s.padded_lines,
         maximum=width - 2 * s.padded_lines - 1,
         field_strength=FIELD_STRENGTH,
-        tr_ms=TR_MS,
-        te_ms=TE_MS,
+        tr_ms=tr,
+        te_ms=te,
         ti_ms=TI_MS,
-        flip_angle_deg=FLIP_DEGREES,
+        flip_angle_deg=flip,
     )
     fastmri_write.write_volume(
         task.path,
@@ -110,9 +146,9 @@ def _write(task: Task) -> None:
         (s.slices, s.coils, s.oversampling * height, width),
         header,
         recon_shape=s.matrix,
-        patient_id=task.path.stem,
-        acquisition=ACQUISITION,
-        user_parameters={PARAMETER: json.dumps(_identity(task), sort_keys=True)},
+        patient_id=s.head or task.path.stem,
+        acquisition=f"AX{contrast.upper()}",
+        user_parameters={ismrmrd.SIMULATION: json.dumps(_identity(task), sort_keys=True)},
     )
 
 
@@ -130,7 +166,7 @@ def _finished(task: Task) -> bool:
         return False
     try:
         with hdf5.reader(task.path) as file:
-            written = ismrmrd.user_parameter(bytes(file["ismrmrd_header"][()]), PARAMETER)
+            written = ismrmrd.user_parameter(bytes(file["ismrmrd_header"][()]), ismrmrd.SIMULATION)
     except (OSError, KeyError, TypeError, ismrmrd.HeaderError) as error:
         raise UsageError(
             f"{task.path}: in the way and not readable ({error}); choose another --out"

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from mrigen.errors import UsageError
-from mrigen.prep import anatomy, image_job, image_summary, job, simulate_job, summary
+from mrigen.prep import image_job, image_summary, job, simulate_job, summary
 from mrigen.prep.options import Options
 from mrigen.prep.simulate import Simulation
 from mrigen.recipe.schema import DataParams, ImagesParams, SimulateParams
@@ -27,7 +27,10 @@ def prepare(data: DataParams, out: Path, store: Path, console: Console) -> None:
     sources = list(data.source)
     if data.simulate is not None:
         raw = out / "raw"
-        simulate_job.simulate(raw, data.simulate.volumes, simulation(data.simulate), data.simulate.anatomy)
+        simulated = data.simulate
+        done = simulate_job.simulate(raw, simulated.volumes, simulation(simulated), simulated.chosen)
+        for line in done.notes:
+            console.print(line, highlight=False, markup=False)
         sources.append(raw)
     if not sources:
         raise UsageError(f"{NONE}, or set data.source or data.simulate")
@@ -47,7 +50,5 @@ def prepare_images(images: ImagesParams, store: Path, console: Console) -> None:
 
 
 def simulation(params: SimulateParams) -> Simulation:
-    """Parameters of the simulated acquisition, with the checksum of the anatomy."""
-    return Simulation(
-        **params.model_dump(exclude={"volumes", "anatomy"}), anatomy=anatomy.digest(params.anatomy)
-    )
+    """Parameters of the simulated acquisition."""
+    return Simulation(**params.model_dump(exclude={"volumes", "anatomy", "heads", "labels", "contrast"}))

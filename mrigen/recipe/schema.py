@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -11,7 +11,11 @@ from mrigen.data.manifest import NAME as MANIFEST
 from mrigen.engine.params import Count, DistillParams, SamplerChoice, SamplerSpec, TeacherParams
 from mrigen.metrics.features import R64
 from mrigen.prep.image_options import ImageOptions
+from mrigen.prep.simulate_heads import Heads
 from mrigen.registry import Params
+
+T = TypeVar("T")
+Contrast = Literal["t1", "t2", "pd", "random"]
 
 
 def _preparation(value: dict[str, Any]) -> dict[str, Any]:
@@ -19,6 +23,10 @@ def _preparation(value: dict[str, Any]) -> dict[str, Any]:
 
     Options(**value)
     return value
+
+
+def _several(value: T | list[T] | None) -> tuple[T, ...]:
+    return () if value is None else tuple(value) if isinstance(value, list) else (value,)
 
 
 class SimulateParams(Params):
@@ -33,7 +41,10 @@ class SimulateParams(Params):
         seed: key of the volumes.
         slice_range: part of the head's height that the slices cover.
         slice_thickness: in mm.
-        anatomy: own head instead of the bundled one.
+        anatomy: own heads instead of the bundled one, files and folders.
+        heads: which of their files, such as ``1-14``.
+        labels: table of labels that the package does not know.
+        contrast: what label maps are painted as, one or several.
     """
 
     volumes: Count = 10
@@ -44,7 +55,15 @@ class SimulateParams(Params):
     seed: int = 0
     slice_range: tuple[float, float] | None = None
     slice_thickness: Annotated[float, Field(gt=0)] = 3.0
-    anatomy: Path | None = None
+    anatomy: Path | list[Path] | None = None
+    heads: str | None = None
+    labels: Path | None = None
+    contrast: Contrast | list[Contrast] | None = None
+
+    @property
+    def chosen(self) -> Heads:
+        """The heads of the simulation."""
+        return Heads(_several(self.anatomy), self.heads, self.labels, (*_several(self.contrast),))
 
 
 class ImagesParams(ImageOptions):

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from label_maps import write_heads
+
+from mrigen.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
-TINY = str(ROOT / "tests" / "recipes" / "tiny.yaml")
-PIXELS = "evaluate.features=pixels"
 DIGITS = (
     "data.images.limit=60",
     "teacher.network.hidden=8",
@@ -61,55 +62,108 @@ def numbers(tree):
     return [tree] if isinstance(tree, float) else []
 
 
+def heads_command(out, anatomies):
+    """The benchmark of unseen heads at its smallest."""
+    parts = ["--train", "1-2", "--tune", "3", "--test", "4", "--acceleration", "2", "--stops", "0.4"]
+    return ["heads", "--smoke", "--work", str(out), "--heads", str(anatomies), "--device", "cpu", *parts]
+
+
 @pytest.fixture(scope="module")
-def brain_run(tmp_path_factory):
-    """Folder, table and rows of two seeds at R = 2."""
-    from benchmarks import brain
+def heads_run(tmp_path_factory):
+    """Folder, label maps and rows of the benchmark of unseen heads at R = 2."""
+    from benchmarks import heads
 
-    out = tmp_path_factory.mktemp("brain")
-    arguments = [
-        "--recipe",
-        TINY,
-        "--accelerations",
-        "2",
-        "--matrix",
-        "16",
-        "--l1",
-        "l1-wavelet:iterations=2",
-    ]
-    arguments += [
-        "--seeds",
-        "0",
-        "1",
-        "--out",
-        str(out),
-        "--json",
-        str(out / "brain.json"),
-        "--device",
-        "cpu",
-    ]
+    out = tmp_path_factory.mktemp("heads")
+    anatomies = write_heads(out / "anatomies", 4)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["brain", *arguments, *settings(PIXELS, "evaluate.samples=6")])
-        brain.main()
-    return out, json.loads((out / "brain.json").read_text())
+        patch.setattr(sys, "argv", heads_command(out / "work", anatomies))
+        heads.main()
+    lines = (out / "work" / "rows.jsonl").read_text().splitlines()
+    return out / "work", anatomies, [json.loads(line) for line in lines]
 
 
-def test_brain_of_two_seeds(brain_run):
-    from benchmarks import brain
+def test_unseen_heads(heads_run):
+    out, _, rows = heads_run
+    names = [
+        "observation",
+        "floor: tune heads",
+        "floor: train heads",
+        "teacher",
+        "teacher, σ ≥ 0.4",
+        "student",
+    ]
+    assert [row["row"] for row in rows] == [*names, "L1-EDM"]
+    for row in rows:
+        assert list(row["at"]) == ["8", "12"]
+        assert all(math.isfinite(value) and value >= 0 for value in numbers(row["at"]))
+        assert row["at"]["8"] != row["at"]["12"]
+    by_name = {row["row"]: row["at"]["12"] for row in rows}
+    for metric in ("r64", "components"):
+        assert by_name["floor: tune heads"][metric] < by_name["teacher"][metric]
+    assert rows[-1]["training_images"] % 8 == 0
+    assert rows[-1]["budget"] == pytest.approx(sum(row.get("seconds", 0) for row in rows[:-1]), rel=0.2)
+    for part, files in (("train", "12"), ("tune", "3"), ("test", "4")):
+        volumes = (out / "seed-0" / "R2" / f"store-{part}").glob("head_*.h5")
+        assert {path.name[5] for path in volumes} == set(files)
 
-    out, rows = brain_run
-    early = ", stopped at σ = 0.5"
-    names = ["observation", "L1-EDM", f"L1-EDM{early}", "teacher", f"teacher{early}", "student"]
-    assert [(row["seed"], row["variation"]) for row in rows] == [(s, name) for s in (0, 1) for name in names]
-    first, second = ([row["fd"] for row in rows if row["seed"] == seed] for seed in (0, 1))
-    assert all(a > 0 and b > 0 and a != b for a, b in zip(first, second, strict=True))
-    text = brain.table(rows, "pixels")
-    assert f"| 2 | teacher | {(first[3] + second[3]) / 2:.3f} ± " in text
-    assert (out / "seed-1" / "R2" / "base" / "teacher" / "model").is_dir()
+
+def test_unseen_heads_go_on_where_they_stopped(heads_run, monkeypatch, capsys):
+    """Rows that are there are not made again; a row that is missing comes out the same."""
+    from benchmarks import heads
+
+    out, anatomies, rows = heads_run
+    file = out / "rows.jsonl"
+    before = file.read_text()
+    file.write_text("".join(f"{line}\n" for line in before.splitlines() if '"teacher"' not in line))
+    monkeypatch.setattr(heads.Case, "l1_edm", lambda _: pytest.fail("made again"))
+    monkeypatch.setattr(sys, "argv", heads_command(out, anatomies))
+    heads.main()
+    again = [json.loads(line) for line in file.read_text().splitlines()]
+    (teacher,) = (row for row in rows if row["row"] == "teacher")
+    assert again[-1]["at"] == teacher["at"]
+    assert len(again) == len(rows)
+    assert "student at most 0.8 of L1-EDM" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", [*heads_command(out, anatomies), "--contrast", "pd"])
+    with pytest.raises(UsageError, match="other settings"):
+        heads.main()
 
 
-def test_reconstruction_of_held_out_slices(program, brain_run, tmp_path):
-    base = brain_run[0] / "seed-0" / "R2"
+def test_rows_of_two_seeds_and_where_the_student_falls_short():
+    from benchmarks import heads
+
+    def row(name, seed, value):
+        at = dict.fromkeys(heads.METRICS, value)
+        return {"row": name, "seed": seed, "acceleration": 4, "at": {"50": at}}
+
+    values = {"teacher": (2.0, 4.0), "student": (1.0, 5.0), "L1-EDM": (1.2, 9.0)}
+    text = heads.table([row(name, seed, value[seed]) for seed in (0, 1) for name, value in values.items()])
+    assert "| 4 | teacher | 3.000 ± 1.414 |" in text
+    assert "R64: student at most 1 of teacher: not at R = 4 (seed 1)" in text
+    assert "R64: student at most 0.8 of L1-EDM: not at R = 4 (seed 0)" in text
+
+
+def test_no_heads_is_one_line(monkeypatch, tmp_path, capsys):
+    from benchmarks import heads
+
+    monkeypatch.setattr(heads, "PLACES", [tmp_path / "nothing"])
+    monkeypatch.setattr(sys, "argv", ["heads", "--work", str(tmp_path / "work")])
+    heads.main()
+    assert capsys.readouterr().out.count("\n") == 1
+    assert not (tmp_path / "work").exists()
+
+
+def test_the_bundled_head_has_three_parts_too(tmp_path):
+    from benchmarks import heads
+
+    given = heads.options().parse_args(["--smoke", "--heads", "colin", "--work", str(tmp_path)])
+    case = heads.Case(heads.planned(given), 2, 0)
+    train, test = (case.references(part) for part in ("train", "test"))
+    assert (len(train), len(test)) == (24, 18)
+    assert not (train[:18] == test).all()
+
+
+def test_reconstruction_of_held_out_slices(program, heads_run, tmp_path):
+    base = heads_run[0] / "seed-0" / "R2"
     models = ["--teacher", base / "base" / "teacher" / "model"]
     models += ["--generator", base / "student" / "student" / "model"]
     few = ["--accelerations", 2, "--acs-lines", 4, "--matrix", 16, "--coils", 2, "--slices", 2, "--tuning", 1]
