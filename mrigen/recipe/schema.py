@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from mrigen.data.manifest import NAME as MANIFEST
 from mrigen.data_prep.image_options import ImageOptions
 from mrigen.engine.params import Count, DistillParams, SamplerChoice, SamplerSpec, TeacherParams
-from mrigen.metrics.features import R64
+from mrigen.metrics.features import DEFAULT, key_of
 from mrigen.registry import Params
 
 
@@ -19,6 +19,12 @@ def _preparation(value: dict[str, Any]) -> dict[str, Any]:
 
     Options(**value)
     return value
+
+
+def _names(value: object) -> object:
+    """Feature spaces by their short names; a single one needs no list."""
+    names = [value] if isinstance(value, str) else value
+    return [key_of(n) if isinstance(n, str) else n for n in names] if isinstance(names, list) else names
 
 
 class SimulateParams(Params):
@@ -102,8 +108,9 @@ class EvaluateParams(SamplerSpec):
 
     Attributes:
         samples: images of each kind.
-        features: feature extractor of the Fréchet distance.
-        weights: file of its published weights, for ``inception`` and ``dinov2``; None to take those that were
+        features: feature spaces of the Fréchet distances, one or several; the first is that of the number
+            ``fd`` and of the selection metric, and another one, say r64, of ``fd_r64``.
+        weights: file of published weights, for ``inception`` or ``dinov2``; None to take those that were
             downloaded before.
         split: part of the reference folder to compare with.
         samplers: the teacher once more by other samplers; ``{full: ...}`` is the row ``teacher-full``.
@@ -113,7 +120,7 @@ class EvaluateParams(SamplerSpec):
     """
 
     samples: Count = 1000
-    features: str = R64
+    features: Annotated[list[str], BeforeValidator(_names), Field(min_length=1)] = list(DEFAULT)
     weights: Path | None = None
     split: str = "test"
     samplers: dict[Annotated[str, Field(pattern="^[a-z0-9-]+$")], SamplerChoice] = {}

@@ -13,12 +13,12 @@ from mrigen.distill import Generator
 from mrigen.engine.distillation import Score
 from mrigen.engine.params import DistillParams
 from mrigen.engine.sampling import StudentSampler
-from mrigen.metrics.features import Extractor
+from mrigen.metrics.features import AnyExtractor
 from mrigen.metrics.proximal import AsMeasured, ProximalDistance
 
 
 def selection_score(
-    params: DistillParams, store: Store, extractor: Extractor, seed: int, objective: Objective
+    params: DistillParams, store: Store, extractor: AnyExtractor, seed: int, objective: Objective
 ) -> Score:
     """Proximal distance of a generator from the training data.
 

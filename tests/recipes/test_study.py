@@ -35,7 +35,7 @@ def test_summary_has_the_numbers(study):
         assert summary[kind]["seconds_per_1000"] > 0
     assert summary["teacher"]["evaluations"] == 5
     assert summary["student"]["evaluations"] == 1
-    assert summary["features"] == "random-vgg16-r64"
+    assert summary["features"] == ["pca", "r64"]
     assert summary["n"] == 8
 
 
