@@ -171,12 +171,12 @@ def rows_of(work: Ablations, solver: str, device: str) -> list[dict[str, Any]]:
     return work.measure(rows, METRICS)
 
 
-def table(rows: list[dict[str, Any]], features: str) -> str:
+def table(rows: list[dict[str, Any]], features: list[str]) -> str:
     """A line per acceleration and model, over all seeds; then where the student is worse than its teacher."""
     lines = [
-        f"features {features}, n = {rows[0]['n']}",
-        "| R | | distance | precision | recall | s per 1000 |",
-        "|---" * 6 + "|",
+        f"Fréchet distances, n = {rows[0]['n']}; precision and recall of {features[0]}",
+        f"| R | | {' | '.join(features)} | power beyond N/4 | precision | recall | s per 1000 |",
+        "|---" * (6 + len(features)) + "|",
     ]
     for acceleration, name in dict.fromkeys((row["acceleration"], row["variation"]) for row in rows):
         own = [row for row in rows if (row["acceleration"], row["variation"]) == (acceleration, name)]
@@ -184,9 +184,10 @@ def table(rows: list[dict[str, Any]], features: str) -> str:
         diverged = sum("diverged" in row for row in own)
         if diverged:
             of = f" ({diverged} of {len(own)} seeds)" if len(own) > 1 else ""
-            lines.append(f"{start} diverged{of} | | | |")
+            lines.append(f"{start} diverged{of}{' |' * (4 + len(features))}")
             continue
-        cells = [spread([row[metric] for row in own]) for metric in METRICS]
+        names = ["fd", *(f"fd_{name}" for name in features[1:]), "high_frequency_ratio", *METRICS[1:]]
+        cells = [spread([row[n] for row in own]) if own[0].get(n) is not None else "" for n in names]
         timed = [row["seconds_per_1000"] for row in own if "seconds_per_1000" in row]
         seconds = f"{statistics.mean(timed):.2f}" if timed else ""
         lines.append(f"{start} {' | '.join(cells)} | {seconds} |")
@@ -227,7 +228,7 @@ def main() -> None:
     given = options().parse_args()
     if recipes.load(given.recipe, given.changes).data.simulate is None:
         raise UsageError(f"--recipe {given.recipe}: simulates no volumes; give one like demo/brain")
-    rows, features = [], ""
+    rows, features = [], []
     for seed in given.seeds or [None]:
         for acceleration in given.accelerations:
             changes = [*settings(acceleration, given.matrix), *given.changes]

@@ -47,8 +47,8 @@ def evaluate(
     features: Annotated[
         str,
         typer.Option(
-            help="Feature spaces, comma-separated: pca, r64, pixels, inception, dinov2; numbers of all but the "
-            "first are named after them.",
+            help="Feature spaces, comma-separated: pca, r64, pixels, inception, dinov2; numbers of all but "
+            "the first are named after them.",
             rich_help_panel=SET,
         ),
     ] = "pca,r64",
@@ -109,9 +109,9 @@ def evaluate(
     """How close generated images are to held-out references, or to the corrupted training data.
 
     Features are 48 principal components of the references and the norm of what is left (pca), and a random
-    VGG16 with 64 outputs (r64): no download, and no FID either; compare their numbers only with each other, at
-    the same number of samples. r64 alone rewards noise. With fd come the power of the images beyond N/4 over
-    the references' (`high_frequency_ratio`: 1 is best), the energy outside 200 components (and that of
+    VGG16 with 64 outputs (r64): no download, and no FID either; compare their numbers only with each other,
+    at the same number of samples. r64 alone rewards noise. With fd come the power of the images beyond N/4
+    over the references' (`high_frequency_ratio`: 1 is best), the energy outside 200 components (and that of
     references that are left out), the log-spectral distance in dB, and the same of heads alone for MRI. Under
     torchrun the first process measures, and the others wait.
 

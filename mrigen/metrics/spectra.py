@@ -90,8 +90,8 @@ def head_weight(references: Tensor) -> Tensor:
     """A weight (H, W) in [0, 1] for the part of the image that the references fill.
 
     Pixels whose mean magnitude is above a fifth of its 95th percentile, with holes filled; the edge is
-    smoothed by a Gaussian of a 32nd of the shorter side, so that it adds little to spectra. The weight belongs
-    to the references: it is the same for all images that are compared with them.
+    smoothed by a Gaussian of a 32nd of the shorter side, so that it adds little to spectra. The weight
+    belongs to the references: it is the same for all images that are compared with them.
 
     Args:
         references: images (n, C, H, W).
@@ -113,7 +113,7 @@ class ImageStatistics:
     Attributes:
         components: of the references, whole and, for complex ones, of the head.
         spectra: the same of their spectra.
-        held_out: mean energy of left-out references outside components of the others, by the name of the number.
+        held_out: mean energy of left-out references outside components of the others, by name.
         features: statistics of the references' features (of the head), where there is a head.
     """
 
@@ -190,7 +190,11 @@ def _mean(values: Tensor) -> float:
 
 
 def _interval(
-    values: Tensor, number: Callable[[Tensor], float], resamples: int, rng: torch.Generator, level: float = 0.95
+    values: Tensor,
+    number: Callable[[Tensor], float],
+    resamples: int,
+    rng: torch.Generator,
+    level: float = 0.95,
 ) -> tuple[float, float]:
     """Percentiles of a number of images drawn with replacement, moved to have the number as their median."""
     draws = torch.randint(len(values), (resamples, len(values)), generator=rng)

@@ -116,7 +116,7 @@ class _Measure:
         self._seed = study.recipe.seed
 
     def __call__(self, name: str, images: Tensor) -> dict[str, Any]:
-        """Fréchet distances, spectra and energy with intervals, and closeness in image space where it is wanted.
+        """Fréchet distances, spectra and energy with intervals, and closeness where it is wanted.
 
         Raises:
             UsageError: pixels that are not finite.

@@ -74,7 +74,7 @@ def test_distance_of_scaled_and_moved_images(rng):
 
 
 def test_noise_off_the_components_moves_the_norm_of_the_rest(rng):
-    """Orthogonal to all components, noise of norm b changes nothing but the last feature: b² and its spread."""
+    """Orthogonal to all components, noise of norm b changes nothing but the last feature: b²."""
     images = smooth(200, rng)
     found = PrincipalComponents.of(images)
     noise = torch.randn(200, 256, generator=rng).double()
@@ -93,7 +93,7 @@ def test_magnitudes_are_taken_of_complex_images(rng):
 
 
 def test_references_are_left_out_of_the_components_that_judge_them(rng):
-    """Noise of its own in each image is inside their own components, and outside those of the other eighths."""
+    """Noise of its own in each image lies inside their own components, outside those of others."""
     images = smooth(64, rng) + torch.randn(64, 1, 16, 16, generator=rng)
     whole = PrincipalComponents.of(images)
     assert float(whole.energy_outside(images).max()) < 1e-10
@@ -107,7 +107,7 @@ def test_references_are_left_out_of_the_components_that_judge_them(rng):
 
 
 def test_principal_features_are_a_feature_space(rng):
-    """The reference's distance is that of the components, for real and complex images; the extractor needs one."""
+    """The reference's distance is that of the components, for real and complex images."""
     images, others = smooth(40, rng), smooth(30, rng)
     for turn in (1, torch.exp(1j * torch.rand(1, generator=rng))):
         reference = Reference.of(images * turn, extractor("pca"))
@@ -180,7 +180,9 @@ def test_numbers_of_images_have_twins_of_the_head_and_intervals(rng):
         texture = 1 + 0.3 * torch.nn.functional.interpolate(
             torch.randn(count, 1, 8, 8, generator=rng), size=(32, 32), mode="bicubic"
         )
-        return ((radius < 9) * texture + 0.01 * torch.randn(count, 1, 32, 32, generator=rng)).to(torch.complex64)
+        return ((radius < 9) * texture + 0.01 * torch.randn(count, 1, 32, 32, generator=rng)).to(
+            torch.complex64
+        )
 
     references, images = slices(80), slices(60)
     numbers = ImageStatistics.of(references)
@@ -194,7 +196,7 @@ def test_numbers_of_images_have_twins_of_the_head_and_intervals(rng):
         assert low < clean[name] < high
         assert f"{name}_interval" not in noisy
     assert clean["high_frequency_ratio"] == pytest.approx(1, abs=0.1)
-    assert clean["energy_outside"] == pytest.approx(numbers.held_out["energy_outside"], rel=0.1)
+    assert clean["energy_outside"] == pytest.approx(numbers.held_out["energy_outside"], rel=0.3)
     head = PrincipalComponents.of(references, weight=head_weight(references))
     assert clean["fd_pca_head"] == pytest.approx(head.distance(images, references), rel=1e-6)
     assert set(ImageStatistics.of(references.abs()).held_out) == {"energy_outside"}
@@ -207,4 +209,3 @@ def test_copies_are_counted(rng):
     assert copied_share(fresh, training, unseen) < 0.04
     mixed = torch.cat([fresh[:300], training[:200] + 1e-4])
     assert copied_share(mixed, training, unseen) == pytest.approx(0.4, abs=0.03)
-
