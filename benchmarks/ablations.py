@@ -219,7 +219,7 @@ class Ablations:
             metrics=metrics,
             reference=self.base.reference_folder,
             split=params.split,
-            features=params.features,
+            features=tuple(params.features),
             weights=params.weights,
             resamples=0,
             device=self.device,
@@ -227,7 +227,10 @@ class Ablations:
         paths = [Path(row["path"]) for row in rows if "path" in row]
         measured = {found["samples"]: found for found in compare(paths, settings)}
         found = [measured.get(row.get("path"), {}) for row in rows]
-        return [{**row, **{m: at.get(m) for m in metrics}} for row, at in zip(rows, found, strict=True)]
+        names = [*metrics, *(f"fd_{name}" for name in params.features[1:]), "high_frequency_ratio"]
+        return [
+            {**row, **{name: at.get(name) for name in names}} for row, at in zip(rows, found, strict=True)
+        ]
 
     def teachers(
         self, study: Study | None = None, name: str = "teacher", settings: Sequence[str] = ()
@@ -254,24 +257,33 @@ class Ablations:
         ]
 
 
-def table(rows: list[dict[str, Any]], features: str) -> str:
+def seen(row: dict[str, Any], features: list[str]) -> str:
+    """Cells of a row: its distance in every feature space, and its power beyond N/4 over the references'."""
+    names = ["fd", *(f"fd_{name}" for name in features[1:]), "high_frequency_ratio"]
+    return " | ".join("" if row.get(name) is None else f"{row[name]:.3f}" for name in names)
+
+
+def table(rows: list[dict[str, Any]], features: list[str]) -> str:
     """One line per row."""
     count = next(row["n"] for row in rows if "n" in row)
     lines = [
-        f"Fréchet distance ({features}, n = {count})",
-        "| variation | distance | proximal | best after | evaluations | s per 1000 | minutes |",
-        "|---" * 7 + "|",
+        f"Fréchet distances, n = {count}; the proximal distance is of {features[0]}",
+        (
+            f"| variation | {' | '.join(features)} | power beyond N/4 | proximal | best after | evaluations "
+            "| s per 1000 | minutes |"
+        ),
+        "|---" * (7 + len(features)) + "|",
     ]
     for row in rows:
         if "diverged" in row:
-            lines.append(f"| {row['variation']} | diverged | | | | | |")
+            lines.append(f"| {row['variation']} | diverged{' |' * (6 + len(features))}")
             continue
         proximal = "" if row.get("proximal") is None else f"{row['proximal']:.3f}"
         images = "" if row.get("images") is None else f"{row['images']:,.0f}"
         cost = " | | "
         if "evaluations" in row:
             cost = f"{row['evaluations']} | {row['seconds_per_1000']:.2f} | {row['minutes']:.1f}"
-        lines.append(f"| {row['variation']} | {row['fd']:.3f} | {proximal} | {images} | {cost} |")
+        lines.append(f"| {row['variation']} | {seen(row, features)} | {proximal} | {images} | {cost} |")
     return "\n".join(lines)
 
 

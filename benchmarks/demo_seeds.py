@@ -59,7 +59,7 @@ def table(rows: list[dict[str, Any]], allowed: float) -> str:
     """One line per seed, then mean and standard deviation."""
     names = ("observation", "teacher", "student", "floor")
     lines = [
-        f"Fréchet distance ({rows[0]['features']}, n = {rows[0]['n']})",
+        f"Fréchet distance ({rows[0]['features'][0]}, n = {rows[0]['n']})",
         "| seed | " + " | ".join(names) + " | student / teacher | minutes | CPU minutes |",
         "|---" * 8 + "|",
     ]
@@ -72,6 +72,11 @@ def table(rows: list[dict[str, Any]], allowed: float) -> str:
     if len(rows) > 1:
         spread = [_spread([row[name]["fd"] for row in rows]) for name in names]
         lines.append(f"| mean ± sd | {' | '.join(spread)} | {_spread(ratios)} | | |")
+    others = {f"fd_{name}": f"Fréchet distance ({name})" for name in rows[0]["features"][1:]}
+    for key, words in {**others, "high_frequency_ratio": "power beyond N/4 over the references'"}.items():
+        if key in rows[0]["student"]:
+            means = [f"{name} {statistics.mean(row[name][key] for row in rows):.3f}" for name in names]
+            lines.append(f"{words}, mean over seeds: {', '.join(means)}")
     good = sum(
         ratio <= allowed and row["student"]["fd"] < row["observation"]["fd"]
         for row, ratio in zip(rows, ratios, strict=True)

@@ -8,7 +8,7 @@ a diffusion model of l1-wavelet reconstructions (sigpy) of the training set, of 
 for as many processor seconds (on a GPU: seconds) as teacher and student together. Every row has the same
 numbers n of images: Fréchet distances of random VGG16 features (R64) and of 48 principal components of the
 references, energy outside 200 components, power beyond a quarter of the pixels as a multiple of the
-references' and the distance of radial spectra of the head. Each row is printed and appended to ``--json`` (one
+references' and the distance of radial spectra of the head. Each row is printed and appended to ``--json`` (a
 JSON object a line) as it is ready; the same command continues what was interrupted and measures no row again.
 ``--heads colin`` takes other transforms of the one bundled head for all parts, ``--set`` changes the recipe
 for all, ``--seeds`` repeats everything, ``--smoke`` is a minute's try.

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarks.arguments import existing, new_file, positive, several, whole
-from benchmarks.brain import acs_lines
+from benchmarks.heads import acs_lines
 from benchmarks.perception import Distance, perception
 from torch import Tensor
 
@@ -218,7 +218,7 @@ def main() -> None:
     parser.add_argument("--kernel-width", type=whole, default=3)
     parser.add_argument("--accelerations", type=positive, nargs="+", default=[4, 8])
     parser.add_argument(
-        "--acs-lines", type=whole, nargs="+", help="one for each acceleration; by default as benchmarks.brain"
+        "--acs-lines", type=whole, nargs="+", help="one for each acceleration; by default as benchmarks.heads"
     )
     parser.add_argument("--slices", type=whole, default=16)
     parser.add_argument("--tuning", type=whole, default=6, help="further slices, to tune the baselines on")

@@ -86,7 +86,7 @@ class Distances:
 
     def __init__(self, study: Study, resamples: int) -> None:
         params = study.recipe.evaluate
-        taken = extractor(params.features).to(study.fabric.device)
+        taken = extractor(params.features[0], params.weights).to(study.fabric.device)
         self.references = reference_of(open_references(study.reference_folder, params.split), taken)
         self.data = reference_of(observations(study.store), taken)
         self.corruption, self.seed, self.resamples = AsMeasured(study.store), study.recipe.seed, resamples
@@ -138,7 +138,7 @@ def run(work: Ablations, resamples: int) -> dict[str, Any]:
     )
     return {
         "recipe": work.name,
-        "features": study.recipe.evaluate.features,
+        "features": study.recipe.evaluate.features[0],
         "n": study.recipe.evaluate.samples,
         "resamples": resamples,
         "teacher": float(teacher[0]),

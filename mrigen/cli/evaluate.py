@@ -45,8 +45,13 @@ def evaluate(
         ),
     ] = None,
     features: Annotated[
-        str, typer.Option(help="r64, pixels, inception or dinov2.", rich_help_panel=SET)
-    ] = "r64",
+        str,
+        typer.Option(
+            help="Feature spaces, comma-separated: pca, r64, pixels, inception, dinov2; numbers of all but "
+            "the first are named after them.",
+            rich_help_panel=SET,
+        ),
+    ] = "pca,r64",
     fid_mode: Annotated[
         FidMode,
         typer.Option(
@@ -103,9 +108,12 @@ def evaluate(
 ) -> None:
     """How close generated images are to held-out references, or to the corrupted training data.
 
-    The default features (r64) are a random VGG16 with 64 outputs: no download, and no FID either; compare
-    their numbers only with each other, at the same number of samples. Under torchrun the first process
-    measures, and the others wait.
+    Features are 48 principal components of the references and the norm of what is left (pca), and a random
+    VGG16 with 64 outputs (r64): no download, and no FID either; compare their numbers only with each other,
+    at the same number of samples. r64 alone rewards noise. With fd come the power of the images beyond N/4
+    over the references' (`high_frequency_ratio`: 1 is best), the energy outside 200 components (and that of
+    references that are left out), the log-spectral distance in dB, and the same of heads alone for MRI. Under
+    torchrun the first process measures, and the others wait.
 
     Examples:
 
@@ -133,17 +141,18 @@ def evaluate(
         raise _usage(
             "nothing to compare with: give --reference DIR, --proximal --data STORE, or --held-out STORE"
         )
+    spaces = tuple(word.strip() for word in features.split(",") if word.strip())
     files = {"inception": inception_weights, "dinov2": dinov2_weights}
     for name, file in files.items():
-        if file is not None and features != name:
+        if file is not None and name not in spaces:
             raise _usage(f"--{name}-weights: belongs to --features {name}, not to {features}")
     settings = Comparison(
         metrics=_names(metrics, reference, proximal=proximal),
         reference=reference,
         split=split,
         data=data,
-        features=features,
-        weights=files.get(features),
+        features=spaces,
+        weights=inception_weights or dinov2_weights,
         download=download,
         paper=fid_mode is FidMode.paper,
         samples=count,
@@ -153,8 +162,8 @@ def evaluate(
         device=device,
     )
     rows = _by_the_first(lambda: compare(samples, settings), device)
-    head = {"features": features, "fid_mode": str(fid_mode), "split": split, "seed": seed}
-    _finish(rows, head, out, title=f"In {features} features")
+    head = {"features": list(spaces), "fid_mode": str(fid_mode), "split": split, "seed": seed}
+    _finish(rows, head, out, title=f"Features: {features}; fd is of {spaces[0]}")
 
 
 def _by_the_first(measure: Callable[[], Rows], device: str) -> Rows:

@@ -12,10 +12,12 @@ import torch_fidelity
 from torch import Tensor
 
 from mrigen.data.pool import Pool
+from mrigen.errors import UsageError
 from mrigen.metrics.cache import Cache, data_digest
-from mrigen.metrics.features import Extractor, Features
+from mrigen.metrics.features import AnyExtractor, Extractor, Features, PrincipalExtractor
 from mrigen.metrics.frechet import Statistics, frechet_distance, statistics
 from mrigen.metrics.pictures import Rendering, magnitude_window, streamed_window
+from mrigen.metrics.principal import chosen
 from mrigen.progress import Advance
 
 COMPARED = ("fid", "kid", "prc")
@@ -27,31 +29,29 @@ class Reference:
 
     Attributes:
         extractor: feature extractor.
-        rendering: how images become pictures, with the window of this set.
+        rendering: how images become pictures, with the window of this set; None where features are of images.
         statistics: of its features.
         features: themselves, where they were asked for.
     """
 
-    extractor: Extractor
-    rendering: Rendering
+    extractor: AnyExtractor
+    rendering: Rendering | None
     statistics: Statistics
     features: Features | None = None
 
     @classmethod
-    def of(cls, images: Tensor, extractor: Extractor, batch: int = 256) -> Reference:
-        """Statistics of reference images (n, C, H, W)."""
+    def of(cls, images: Tensor, extractor: AnyExtractor, batch: int = 256) -> Reference:
+        """Statistics of reference images (n, C, H, W); principal components are of 1,000 evenly over more."""
+        if isinstance(extractor, PrincipalExtractor):
+            fitted, features = extractor.fit(images[chosen(len(images))])
+            return cls(fitted, None, statistics(features[fitted.layer("fid")]), features)
         rendering = Rendering(magnitude_window(images) if images.is_complex() else None)
         found = extractor(rendering(part) for part in images.split(batch))
         return cls(extractor, rendering, statistics(found[extractor.layer("fid")]), found)
 
-    @property
-    def window(self) -> float | None:
-        """Grey window of magnitude images, None for natural images."""
-        return self.rendering.window
-
     def look(self, images: Iterable[Tensor]) -> Features:
         """Features of batches of images (B, C, H, W), seen as the reference is."""
-        return self.extractor(self.rendering(part) for part in images)
+        return self.extractor(images if self.rendering is None else map(self.rendering, images))
 
     def distance(self, images: Iterable[Tensor]) -> float:
         """Fréchet distance of batches of images (B, C, H, W) from the reference."""
@@ -61,7 +61,7 @@ class Reference:
 
 def reference_of(
     pool: Pool,
-    extractor: Extractor,
+    extractor: AnyExtractor,
     *,
     raw: bool = False,
     keep_features: bool = False,
@@ -77,7 +77,15 @@ def reference_of(
         keep_features: keep the features themselves, which kernel distances and precision need.
         cache: where statistics and features of the same images, weights and pictures are kept.
         advance: told of every batch that went through the network.
+
+    Raises:
+        UsageError: pixels that are not finite.
     """
+    if isinstance(extractor, PrincipalExtractor):
+        images = picked(pool)
+        if advance is not None:
+            advance(len(pool))
+        return Reference.of(images, extractor)
     key = {
         "data": data_digest(pool.read()),
         "extractor": extractor.network.name,
@@ -100,6 +108,19 @@ def reference_of(
         Statistics(numbers["mean"], numbers["covariance"], int(numbers["count"])),
         {name: torch.from_numpy(a) for name, a in table.items()} if keep_features and table else None,
     )
+
+
+def picked(pool: Pool) -> Tensor:
+    """The images of a pool, 1,000 evenly over more.
+
+    Raises:
+        UsageError: pixels that are not finite.
+    """
+    at = chosen(len(pool)).tolist()
+    images = torch.cat(list(pool.read()) if len(at) == len(pool) else [pool.take(i, i + 1) for i in at])
+    if not bool(images.isfinite().all()):
+        raise UsageError(f"{pool.name}: has pixels that are not finite")
+    return images
 
 
 def _computed(

@@ -1,9 +1,9 @@
-"""Features of pictures behind torch-fidelity's extractor interface."""
+"""Feature spaces of images: networks behind torch-fidelity's interface, and principal components."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -14,10 +14,11 @@ from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
 from mrigen.errors import UsageError
 from mrigen.metrics import dinov2, inception, pixel_features, random_vgg16
+from mrigen.metrics.principal import PrincipalComponents, held_out
 from mrigen.metrics.random_vgg16 import R64
 from mrigen.metrics.weights import Published, digest, tensors
 
-__all__ = ["FEATURES", "R64", "Extractor", "Features", "extractor"]
+__all__ = ["DEFAULT", "FEATURES", "R64", "AnyExtractor", "Extractor", "Features", "extractor", "extractors"]
 
 Features = dict[str, Tensor]
 """Features (n, d) of n pictures by layer, on the CPU."""
@@ -35,6 +36,7 @@ class Network:
         published: that file.
         scores: whether its last layer are logits of classes, which the Inception score needs.
         raw: whether it takes float pictures beside bytes.
+        fitted: whether its features are made of the references that images are compared with.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Network:
     published: Published | None = None
     scores: bool = False
     raw: bool = False
+    fitted: bool = False
 
 
 FEATURES = {
@@ -49,7 +52,9 @@ FEATURES = {
     "inception": Network(inception.INCEPTION, published=inception.PUBLISHED, scores=True, raw=True),
     "pixels": Network(pixel_features.PIXELS, weights=pixel_features.WEIGHTS),
     "dinov2": Network(dinov2.DINOV2, published=dinov2.PUBLISHED),
+    "pca": Network("pca", weights="the references", fitted=True),
 }
+DEFAULT = ("pca", "r64")
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,57 @@ class Extractor:
         return {layer: torch.cat([part[i].cpu() for part in found]) for i, layer in enumerate(layers)}
 
 
+@dataclass(frozen=True)
+class PrincipalExtractor:
+    """Features along the principal components of references, where networks see pictures of images.
+
+    Attributes:
+        components: of the references; None before ``fit``.
+        network: what it is.
+        weights: where the components come from.
+    """
+
+    components: PrincipalComponents | None = None
+    network: Network = FEATURES["pca"]
+    weights: str = "the references"
+
+    def layer(self, kind: str) -> str:
+        """The only layer, for every metric."""
+        del kind
+        return "pca"
+
+    def to(self, device: torch.device | str) -> Self:
+        """Itself: projections are computed on the CPU, in float64."""
+        del device
+        return self
+
+    def fit(self, references: Tensor) -> tuple[PrincipalExtractor, Features]:
+        """The extractor of references (n, C, H, W), and their own features."""
+        components = PrincipalComponents.of(references)
+        return replace(self, components=components), {"pca": held_out(references, components)[0].float()}
+
+    def __call__(self, images: Iterable[Tensor]) -> Features:
+        """Features of batches of images (B, C, H, W), real or complex.
+
+        Raises:
+            ValueError: there are none, or there were no references.
+        """
+        if self.components is None:
+            raise ValueError("principal components need references")
+        found = [self.components.features(batch).float() for batch in images]
+        if not found:
+            raise ValueError("there are no images to take features of")
+        return {"pca": torch.cat(found)}
+
+
+AnyExtractor = Extractor | PrincipalExtractor
+
+
+def key_of(name: str) -> str:
+    """The short name of features, which rows of numbers carry."""
+    return next((key for key, network in FEATURES.items() if name in {key, network.name}), name)
+
+
 def network_of(name: str) -> Network:
     """The network of a name.
 
@@ -102,11 +158,11 @@ def network_of(name: str) -> Network:
     return network
 
 
-def extractor(name: str = R64, weights: Path | None = None, *, download: bool = False) -> Extractor:
+def extractor(name: str = R64, weights: Path | None = None, *, download: bool = False) -> AnyExtractor:
     """A feature extractor.
 
     Args:
-        name: a key of ``FEATURES``; ``r64`` (random VGG16) and ``pixels`` need no weights.
+        name: a key of ``FEATURES``; ``pca``, ``r64`` (random VGG16) and ``pixels`` need no weights.
         weights: file of its published weights; None to take those that were downloaded before.
         download: fetch the weights where they are missing.
 
@@ -114,11 +170,13 @@ def extractor(name: str = R64, weights: Path | None = None, *, download: bool = 
         UsageError: unknown name, or weights that are missing, damaged or not wanted.
     """
     network = network_of(name)
+    if network.published is None and weights is not None:
+        raise UsageError(f"{weights}: features {name!r} need no file of weights; leave it out")
+    if network.fitted:
+        return PrincipalExtractor()
     made = FEATURE_EXTRACTORS_REGISTRY[network.name]
     layers = sorted({made.get_default_feature_layer_for_metric(kind) for kind in KINDS})
     if network.published is None:
-        if weights is not None:
-            raise UsageError(f"{weights}: features {name!r} need no file of weights; leave it out")
         return Extractor(network, made(network.name, layers), str(network.weights))
     path = network.published.find(weights, download=download)
     tensors(path)
@@ -128,3 +186,26 @@ def extractor(name: str = R64, weights: Path | None = None, *, download: bool = 
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"{path}: no weights of {network.published.what} ({reason})") from error
     return Extractor(network, model, digest(path))
+
+
+def extractors(
+    names: Sequence[str], weights: Path | None = None, *, download: bool = False
+) -> dict[str, AnyExtractor]:
+    """Several feature extractors by their short names, in order; one of them may need a file of weights.
+
+    Args:
+        names: keys of ``FEATURES``.
+        weights: file of published weights, of the features that need one.
+        download: fetch weights where they are missing.
+
+    Raises:
+        UsageError: no name, one twice, one file for several of them, or what ``extractor`` refuses.
+    """
+    keys = [key_of(name) for name in names]
+    if not keys or len({*keys}) < len(keys):
+        raise UsageError(f"features {', '.join(keys) or 'none'}: give one or several, each once")
+    published = [key for key in keys if network_of(key).published is not None]
+    if weights is not None and len(published) > 1:
+        raise UsageError(f"{weights}: one file of weights for {' and '.join(published)}; choose one of them")
+    owners = published or keys
+    return {key: extractor(key, weights if key in owners else None, download=download) for key in keys}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 CHUNK = 1024
+RARE = 0.01
 
 
 def nearest(images: Tensor, others: Tensor) -> Tensor:
@@ -36,3 +37,18 @@ def closeness(samples: Tensor, references: Tensor, radius: float) -> dict[str, f
         "distance": float(nearest(samples, references).mean()),
         "coverage": float((nearest(references, samples) <= radius).double().mean()),
     }
+
+
+def copied_share(samples: Tensor, training: Tensor, unseen: Tensor) -> float:
+    """Fraction of samples that are nearer to a training image than 99 % of unseen images are.
+
+    0.01 where samples are as far from the training images as unseen images of the same kind, 1 where all are
+    copies. Distances of sets from references cannot see copies: real images are close to real images.
+
+    Args:
+        samples: features (n, d) of samples.
+        training: features (m, d) of training images.
+        unseen: features (k, d) of images that nothing was trained on.
+    """
+    usual = nearest(unseen, training).quantile(RARE)
+    return float((nearest(samples, training) < usual).double().mean())

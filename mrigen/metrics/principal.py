@@ -11,7 +11,9 @@ from mrigen.metrics.frechet import frechet_distance, statistics
 
 LEADING = 48
 INSIDE = 200
+MOST = 1000
 BLOCKS = 8
+FEWEST = 4
 
 
 @dataclass(frozen=True)
@@ -21,13 +23,11 @@ class PrincipalComponents:
     Attributes:
         mean: mean image (d,), float64, in the images' units.
         components: orthonormal rows (k, d), float64, by falling variance.
-        shape: of an image, (C, H, W).
         weight: what images are multiplied with first, (H, W) or (1,); 1 for whole images.
     """
 
     mean: Tensor
     components: Tensor
-    shape: tuple[int, ...]
     weight: Tensor
 
     @classmethod
@@ -53,64 +53,77 @@ class PrincipalComponents:
         count, size = centred.shape
         wide = count <= size
         power, vectors = torch.linalg.eigh(centred @ centred.T if wide else centred.T @ centred)
-        power, vectors = power.flip(0), vectors.flip(1)
-        rank = int((power > power[0].clamp(min=0) * max(count, size) * torch.finfo(power.dtype).eps).sum())
+        power, vectors = power.flip(0).clamp(min=0), vectors.flip(1)
+        rank = int((power > power[0] * max(count, size) * torch.finfo(power.dtype).eps).sum())
         kept = min(components, rank, count - 1)
         basis = vectors[:, :kept].T
         if wide:
             basis = basis @ centred / power[:kept, None].sqrt()
-        return cls(mean, basis, tuple(images.shape[1:]), weight)
+        return cls(mean, basis, weight)
 
     def __len__(self) -> int:
         return len(self.components)
 
-    def scores(self, images: Tensor, count: int = LEADING) -> Tensor:
-        """Coordinates (n, k) of images (n, C, H, W) along the first components, from the mean; float64."""
-        return (_flat(images, self.weight) - self.mean) @ self.components[:count].T
+    def features(self, images: Tensor) -> Tensor:
+        """Coordinates (n, k + 1) of images (n, C, H, W) relative to the mean, in the images' units; float64.
+
+        The coordinates along the first k = 48 components, and the norm of the rest, so that the sum of
+        their squares is ‖image − mean‖² and nothing that an image holds goes unseen.
+        """
+        residual = _flat(images, self.weight) - self.mean
+        scores = residual @ self.components[:LEADING].T
+        return torch.cat([scores, _rest(residual, scores).sqrt()[:, None]], 1)
 
     def energy_outside(self, images: Tensor) -> Tensor:
         """‖r − Vᵀ V r‖² / ‖r‖² of r = image − mean, for each of the images (n, C, H, W); 0 where r is 0.
 
-        Noise and everything else that no reference shows lies outside; the components are of the
-        references, so that held-out references have more of it than those that the components were
-        taken from (see ``held_out_energy``).
+        V are all components. Noise and everything else that the images behind them do not show lies outside.
+        Of these images themselves less of it lies outside than of others: see ``held_out``.
         """
         residual = _flat(images, self.weight) - self.mean
         energy = residual.square().sum(1)
-        inside = (residual @ self.components.T).square().sum(1)
-        return ((energy - inside).clamp(min=0) / energy.clamp(min=torch.finfo(energy.dtype).tiny)).clamp(
-            max=1
-        )
+        outside = _rest(residual, residual @ self.components.T)
+        return torch.where(energy > 0, outside / energy.clamp(min=torch.finfo(energy.dtype).tiny), 0)
 
-    def distance(self, images: Tensor, references: Tensor, count: int = LEADING) -> float:
-        """Fréchet distance between the first scores of images and references, in squared image units."""
-        taken = (statistics(self.scores(some, count)) for some in (images, references))
-        return frechet_distance(*taken)
+    def distance(self, images: Tensor, references: Tensor) -> float:
+        """Fréchet distance of the features of images from those of the references behind the components.
+
+        In squared units of the images. References count as ``held_out`` has them.
+        """
+        features, _ = held_out(references, self)
+        return frechet_distance(statistics(self.features(images)), statistics(features))
 
 
-def held_out_energy(images: Tensor, components: int = INSIDE, weight: Tensor | None = None) -> Tensor:
-    """Energy of each half of reference images outside the principal components of the other, (n,).
+def held_out(images: Tensor, whole: PrincipalComponents) -> tuple[Tensor, Tensor]:
+    """Features (n, k + 1) of the images behind some components, and their energy outside (n,), without bias.
 
-    The halves take turns of an eighth of the set, in order: neighbouring slices of a volume are in the same
-    half, and so are not those that are sorted by kind.
+    Coordinates along the leading components are their own. The norm of the rest and the energy outside are
+    of components of the other images: the images are cut into eighths, in order, so that slices of a volume
+    stay together, and each eighth is left out once. Fewer than four images are too few for that.
 
     Args:
-        images: (n, C, H, W), n at least four.
-        components: their number, or half of the images less one, if that is less.
-        weight: (H, W), to look at a part of the image only.
+        images: (n, C, H, W), those that ``whole`` was made of.
+        whole: their components.
     """
-    half = halves(len(images))
-    outside = torch.empty(len(images), dtype=torch.float64)
-    for part in (half, ~half):
-        outside[~part] = PrincipalComponents.of(images[part], components, weight).energy_outside(
-            images[~part]
-        )
-    return outside
+    features, energy = whole.features(images), whole.energy_outside(images)
+    if len(images) >= FEWEST:
+        blocks = min(BLOCKS, len(images))
+        block = torch.arange(len(images)) * blocks // len(images)
+        for number in range(blocks):
+            of_others = PrincipalComponents.of(images[block != number], INSIDE, whole.weight)
+            features[block == number, -1] = of_others.features(images[block == number])[:, -1]
+            energy[block == number] = of_others.energy_outside(images[block == number])
+    return features, energy
 
 
-def halves(count: int) -> Tensor:
-    """The first half (count,) of a set as booleans, in turns of an eighth."""
-    return torch.arange(count) * BLOCKS // max(count, BLOCKS) % 2 == 0
+def chosen(count: int) -> Tensor:
+    """Positions of the references that components are made of: all, or 1,000 evenly over more."""
+    return torch.linspace(0, count - 1, min(count, MOST), dtype=torch.float64).round().long()
+
+
+def _rest(residual: Tensor, scores: Tensor) -> Tensor:
+    """Squared norm (n,) of what is left of vectors beside their coordinates in an orthonormal basis."""
+    return (residual.square().sum(1) - scores.square().sum(1)).clamp(min=0)
 
 
 def _flat(images: Tensor, weight: Tensor) -> Tensor:

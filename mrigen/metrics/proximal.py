@@ -12,7 +12,7 @@ from mrigen import seeds
 from mrigen.data.pool import Pool
 from mrigen.data.stores import Store
 from mrigen.metrics.distance import Reference
-from mrigen.metrics.features import Extractor
+from mrigen.metrics.features import AnyExtractor
 from mrigen.operators.base import Measurements, Operator
 from mrigen.operators.corruption import Corruption
 
@@ -95,7 +95,7 @@ class ProximalDistance:
     """
 
     def __init__(
-        self, data: Tensor, corruption: Corruption, extractor: Extractor, samples: int, seed: int
+        self, data: Tensor, corruption: Corruption, extractor: AnyExtractor, samples: int, seed: int
     ) -> None:
         self._reference = Reference.of(data, extractor)
         self._corruption, self._samples, self._seed = corruption, samples, seed

@@ -110,6 +110,11 @@ class Metric:
     inception: bool = False
 
 
+def of_features(row: dict[str, Any], name: str, features: str) -> dict[str, Any]:
+    """Numbers of a metric with the features in their names: ``fd_interval`` becomes ``fd_r64_interval``."""
+    return {key.replace(name, f"{name}_{features}", 1): value for key, value in row.items()}
+
+
 METRICS = {
     "fd": Metric(_frechet("fd")),
     "fid": Metric(_frechet("fid"), inception=True),
@@ -120,7 +125,7 @@ METRICS = {
 }
 
 
-def chosen(names: list[str], network: Network) -> dict[str, Metric]:
+def chosen(names: list[str], networks: list[Network]) -> dict[str, Metric]:
     """Metrics by name.
 
     Raises:
@@ -129,7 +134,7 @@ def chosen(names: list[str], network: Network) -> dict[str, Metric]:
     for name in names:
         if name not in METRICS:
             raise UsageError(f"--metrics {name}: unknown; choose from {', '.join([*METRICS, 'proximal'])}")
-        if METRICS[name].inception and not network.scores:
+        if METRICS[name].inception and not any(network.scores for network in networks):
             raise UsageError(
                 f"--metrics {name}: is a number of InceptionV3; add --features inception, or ask for fd, the "
                 "Fréchet distance in other features"

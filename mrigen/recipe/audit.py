@@ -16,7 +16,7 @@ from mrigen.engine.launch import open_device
 from mrigen.errors import UsageError
 from mrigen.files import write_json
 from mrigen.metrics.correlation import Nearest, Training
-from mrigen.metrics.features import extractor
+from mrigen.metrics.features import PrincipalExtractor, extractor
 from mrigen.metrics.memorisation import (
     CleanTraining,
     FeatureSimilarity,
@@ -75,7 +75,10 @@ def audit(
         window = magnitude_window(first.operator.as_image(first.y))
     similarity: Similarity = correlation
     if features != CORRELATION:
-        taken = extractor(features, weights, download=download).to(open_device(device).device)
+        taken = extractor(features, weights, download=download)
+        if isinstance(taken, PrincipalExtractor):
+            raise UsageError("--features pca: needs references, which an audit has none of; choose another")
+        taken.to(open_device(device).device)
         similarity = FeatureSimilarity(taken, Rendering(window))
     elif weights is not None or download:
         raise UsageError(f"weights: --features {CORRELATION} needs none; add --features dinov2 or leave them")

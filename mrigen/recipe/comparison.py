@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ from mrigen.data.stores import open_store
 from mrigen.engine.launch import open_device
 from mrigen.errors import UsageError
 from mrigen.metrics.cache import Cache
-from mrigen.metrics.distance import Reference, reference_of
-from mrigen.metrics.features import R64, Extractor, extractor, network_of
+from mrigen.metrics.distance import Reference, picked, reference_of
+from mrigen.metrics.features import DEFAULT, AnyExtractor, extractors, network_of
 from mrigen.metrics.proximal import AsMeasured, observations, observed
 from mrigen.metrics.reference import open_reference
-from mrigen.metrics.scores import FEW, METRICS, Compared, Metric, chosen
+from mrigen.metrics.scores import FEW, METRICS, Compared, Metric, of_features
+from mrigen.metrics.scores import chosen as select
+from mrigen.metrics.spectra import ImageStatistics
 from mrigen.progress import bar, counted
 
 PROXIMAL = "proximal"
@@ -36,8 +38,8 @@ class Comparison:
         reference: references, a folder of the preparation or images of any kind.
         split: part of prepared references.
         data: measurement store of the training data.
-        features: feature extractor.
-        weights: file of its weights.
+        features: feature spaces; numbers of all but the first have its name in theirs, as ``fd_r64``.
+        weights: file of the weights of one of them.
         download: fetch them where they are missing.
         paper: raw float magnitudes, as the published MRI distances.
         samples: take so many from the start; None for all, or 100 in paper mode.
@@ -51,7 +53,7 @@ class Comparison:
     reference: Path | None = None
     split: str = "test"
     data: Path | None = None
-    features: str = R64
+    features: tuple[str, ...] = DEFAULT
     weights: Path | None = None
     download: bool = False
     paper: bool = False
@@ -87,17 +89,18 @@ def compare(samples: list[Path], settings: Comparison) -> list[dict[str, Any]]:
         UsageError: files without images or unlike the references, unknown metrics, missing weights.
     """
     pools = [taken_samples(open_images(path), settings) for path in samples]
-    network = network_of(settings.features)
-    if settings.paper and not network.raw:
+    networks = [network_of(name) for name in settings.features]
+    if settings.paper and not all(network.raw for network in networks):
         raise UsageError("--fid-mode paper: is a number of InceptionV3; add --features inception")
-    wanted = chosen([name for name in settings.metrics if name != PROXIMAL], network)
-    taken = extractor(settings.features, settings.weights, download=settings.download)
-    taken.to(open_device(settings.device).device)
+    wanted = select([name for name in settings.metrics if name != PROXIMAL], networks)
+    spaces = extractors(settings.features, settings.weights, download=settings.download)
+    device = open_device(settings.device).device
+    spaces = {name: each.to(device) for name, each in spaces.items()}
     rows: list[dict[str, Any]] = [{"samples": pool.name, "n": len(pool)} for pool in pools]
     if settings.reference is not None:
-        _against_references(rows, pools, wanted, taken, settings)
+        _against_references(rows, pools, wanted, spaces, settings)
     if settings.data is not None:
-        _against_data(rows, pools, settings.data, taken, settings)
+        _against_data(rows, pools, settings.data, spaces, settings)
     for row in rows:
         row["warnings"] = _warnings(row)
     return rows
@@ -152,7 +155,7 @@ def _against_references(
     rows: list[dict[str, Any]],
     pools: list[Pool],
     wanted: dict[str, Metric],
-    taken: Extractor,
+    spaces: dict[str, AnyExtractor],
     settings: Comparison,
 ) -> None:
     if settings.reference is None:
@@ -160,33 +163,54 @@ def _against_references(
     references = open_references(settings.reference, settings.split)
     for pool in pools:
         require_alike(pool, references)
-    keep = any(metric.needs_features for metric in wanted.values())
-    base = _reference(references, taken, settings, keep_features=keep)
-    for row, pool in zip(rows, pools, strict=True):
-        compared = _compared(pool.read(), pool, base, settings)
+    for row in rows:
         row["references"] = len(references)
-        for metric in wanted.values():
-            row.update(metric.compute(compared))
+    keep = any(metric.needs_features for metric in wanted.values())
+    for name, taken in spaces.items():
+        base = _reference(references, taken, settings, keep_features=keep)
+        for row, pool in zip(rows, pools, strict=True):
+            compared = _compared(pool.read(), pool, base, settings)
+            for metric, each in wanted.items():
+                if each.inception and not taken.network.scores:
+                    continue
+                found = each.compute(compared)
+                row.update(of_features(found, metric, name) if metric in row else found)
+    numbers = _statistics(references) if "fd" in wanted and not settings.paper else None
+    for row, pool in zip(rows, pools, strict=True):
+        if numbers is not None:
+            row.update(numbers.row(pool.read(), settings.resamples, settings.seed))
+            row.update({f"references_{name}": value for name, value in numbers.held_out.items()})
+
+
+def _statistics(references: Pool) -> ImageStatistics | None:
+    """Statistics of references, of 1,000 evenly over more."""
+    return ImageStatistics.of(picked(references))
 
 
 def _against_data(
-    rows: list[dict[str, Any]], pools: list[Pool], data: Path, taken: Extractor, settings: Comparison
+    rows: list[dict[str, Any]],
+    pools: list[Pool],
+    data: Path,
+    spaces: dict[str, AnyExtractor],
+    settings: Comparison,
 ) -> None:
     store = open_store(data)
     images = Pool(str(data), len(store), store.image_shape, store.complex_valued, lambda _, __: Tensor())
     for pool in pools:
         require_alike(pool, images)
     seen = observations(store)
-    base = _reference(seen, taken, settings, keep_features=False)
     corruption = AsMeasured(store)
-    for row, pool in zip(rows, pools, strict=True):
-        compared = _compared(observed(pool.read(), corruption, settings.seed), pool, base, settings)
-        found = METRICS["fd"].compute(compared)
-        row.update({name.replace("fd", PROXIMAL): value for name, value in found.items()})
-        row["observations"] = len(seen)
+    for features, taken in spaces.items():
+        base = _reference(seen, taken, settings, keep_features=False)
+        for row, pool in zip(rows, pools, strict=True):
+            compared = _compared(observed(pool.read(), corruption, settings.seed), pool, base, settings)
+            found = METRICS["fd"].compute(compared)
+            found = {name.replace("fd", PROXIMAL): value for name, value in found.items()}
+            row.update(of_features(found, PROXIMAL, features) if PROXIMAL in row else found)
+            row["observations"] = len(seen)
 
 
-def _reference(pool: Pool, taken: Extractor, settings: Comparison, *, keep_features: bool) -> Reference:
+def _reference(pool: Pool, taken: AnyExtractor, settings: Comparison, *, keep_features: bool) -> Reference:
     if len(pool) < 2:
         raise UsageError(f"{pool.name}: one image is no reference; prepare more")
     cache = None if settings.cache is None else Cache(settings.cache)
@@ -198,8 +222,15 @@ def _reference(pool: Pool, taken: Extractor, settings: Comparison, *, keep_featu
 
 def _compared(batches: Iterable[Tensor], pool: Pool, base: Reference, settings: Comparison) -> Compared:
     with bar(pool.name, len(pool), "img") as advance:
-        features = base.look(counted(batches, advance))
+        features = base.look(counted(_finite(batches, pool), advance))
     return Compared(features, base, settings.resamples, settings.seed)
+
+
+def _finite(batches: Iterable[Tensor], pool: Pool) -> Iterator[Tensor]:
+    for batch in batches:
+        if not bool(batch.isfinite().all()):
+            raise UsageError(f"{pool.name}: has pixels that are not finite")
+        yield batch
 
 
 def _warnings(row: dict[str, Any]) -> list[str]:

@@ -20,9 +20,13 @@ from mrigen.engine.sampling import StudentSampler, TeacherSampler
 from mrigen.errors import UsageError
 from mrigen.files import write_json
 from mrigen.metrics.distance import Reference
-from mrigen.metrics.nearest import closeness
+from mrigen.metrics.nearest import closeness, copied_share
+from mrigen.metrics.pictures import magnitude_window
+from mrigen.metrics.principal import PrincipalComponents, chosen
 from mrigen.metrics.proximal import ProximalDistance
 from mrigen.metrics.reference import References, open_reference
+from mrigen.metrics.scores import METRICS, Compared, of_features
+from mrigen.metrics.spectra import ImageStatistics
 from mrigen.recipe.sampling import sampler_of
 from mrigen.recipe.selection import proximal_distance
 from mrigen.recipe.stages import Stage
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
     from mrigen.recipe.study import Study
 
 BATCH = 250
+RESAMPLES = 100
+TRAINING = 5000
 
 
 def evaluate(study: Study) -> dict[str, Any]:
@@ -56,20 +62,21 @@ def _measured(
 ) -> dict[str, Any]:
     """The summary of observations, sampled images and references; written, drawn and shown."""
     params = study.recipe.evaluate
-    measure = _Measure(Reference.of(images, study.extractor), references, params.radius)
+    measure = _Measure(study, images, references)
+    copies = _Copies.of(study, references, images)
     batch = study.store.measurements(spread(len(study.store), count))
     observed = batch.operator.as_image(batch.y)
     shown = {"reference": images, "zero-filled" if images.is_complex() else "observation": observed}
     view = view_of(references.image_shape)
-    rows: dict[str, Any] = {"observation": measure([observed])}
+    rows: dict[str, Any] = {"observation": measure("observation", observed)}
     for name, found in sampled.items():
-        rows[name] = _row(measure, found, count)
+        rows[name] = _row(measure, copies, found, count)
         shown[name] = next(read_images(found.path, view.compared))
         if found.stopped:
             distance = proximal_distance(study.store, study.extractor, count, study.recipe.seed)
             rows[name]["proximal"] = _proximal(distance, found)
             stops = [
-                {"stop": stop, **_row(measure, early, count), "proximal": _proximal(distance, early)}
+                {"stop": stop, **_row(measure, copies, early, count), "proximal": _proximal(distance, early)}
                 for stop, early in found.stopped.items()
             ]
             rows[f"{name}-stopped"] = best = min(stops, key=lambda row: row["proximal"])
@@ -77,17 +84,21 @@ def _measured(
             shown[f"{name}-stopped"] = next(read_images(found.stopped[best["stop"]].path, view.compared))
     others = _other_references(study, references, count)
     if others is not None:
-        rows["floor"] = measure([others])
+        rows["floor"] = measure(str(references.folder), others)
+    held_out = {} if measure.statistics is None else measure.statistics.held_out
     summary = {
         "recipe": study.recipe.name,
         "seed": study.recipe.seed,
         "features": params.features,
         "n": count,
+        "references": len(images),
+        "held_out_references": held_out,
         **rows,
     }
     write_json(study.out / "summary.json", summary)
     rows_shown = {name: some[spread(len(some), view.compared)] for name, some in shown.items()}
-    view.comparison(rows_shown, measure.reference.window, study.out / "figure.png", study.recipe.title)
+    window = magnitude_window(images) if images.is_complex() else None
+    view.comparison(rows_shown, window, study.out / "figure.png", study.recipe.title)
     study.console.print(summary_table(summary))
     study.console.print(
         f"figure: {study.out / 'figure.png'}\nnumbers: {study.out / 'summary.json'}", highlight=False
@@ -97,10 +108,12 @@ def _measured(
     return summary
 
 
-def _row(measure: _Measure, found: Sampled, count: int) -> dict[str, Any]:
-    """Distances of sampled images, and what they cost."""
+def _row(measure: _Measure, copies: _Copies | None, found: Sampled, count: int) -> dict[str, Any]:
+    """The numbers of sampled images, and what they cost."""
+    images = torch.cat(list(read_images(found.path)))
     return {
-        **measure(list(read_images(found.path))),
+        **measure(str(found.path), images),
+        **({} if copies is None else copies(images)),
         "seconds_per_1000": 1000 * found.seconds / count,
         "evaluations": found.evaluations,
     }
@@ -111,24 +124,75 @@ def _proximal(distance: ProximalDistance, found: Sampled) -> float:
     return distance(lambda _: read_images(found.path))
 
 
-@dataclass(frozen=True)
 class _Measure:
-    """The numbers of a set of images: Fréchet distance, and closeness in image space where it is wanted."""
+    """The numbers of a set of images against references.
 
-    reference: Reference
-    references: References
-    radius: float | None
+    Args:
+        study: whose feature spaces are taken, the first for ``fd``.
+        images: references.
+        references: where they come from.
+    """
 
-    def __call__(self, batches: list[Tensor]) -> dict[str, float]:
-        found = {"fd": self.reference.distance(batches)}
-        if self.radius is not None:
-            found |= closeness(torch.cat(batches), self._truth, self.radius)
-        return found
+    def __init__(self, study: Study, images: Tensor, references: References) -> None:
+        self._spaces = {name: Reference.of(images, each) for name, each in study.extractors.items()}
+        self.statistics = ImageStatistics.of(images)
+        self._references, self._radius = references, study.recipe.evaluate.radius
+        self._seed = study.recipe.seed
+
+    def __call__(self, name: str, images: Tensor) -> dict[str, Any]:
+        """Fréchet distances, spectra and energy with intervals, and closeness where it is wanted.
+
+        Raises:
+            UsageError: pixels that are not finite.
+        """
+        if not bool(images.isfinite().all()):
+            raise UsageError(f"{name}: has images with pixels that are not finite; the training diverged")
+        row: dict[str, Any] = {}
+        for features, reference in self._spaces.items():
+            compared = Compared(reference.look(images.split(BATCH)), reference, RESAMPLES, self._seed)
+            found = METRICS["fd"].compute(compared)
+            row |= of_features(found, "fd", features) if row else found
+        if self.statistics is not None:
+            row |= self.statistics.row(images.split(BATCH), RESAMPLES, self._seed)
+        if self._radius is not None:
+            row |= closeness(images, self._truth, self._radius)
+        return row
 
     @cached_property
     def _truth(self) -> Tensor:
         """All references of the split."""
-        return self.references.images(list(range(len(self.references))))
+        return self._references.images(list(range(len(self._references))))
+
+
+@dataclass(frozen=True)
+class _Copies:
+    """How many images are copies of clean training images, by principal components of references.
+
+    Attributes:
+        components: of the references.
+        training: features of clean training images.
+        unseen: those of the references.
+    """
+
+    components: PrincipalComponents
+    training: Tensor
+    unseen: Tensor
+
+    @classmethod
+    def of(cls, study: Study, references: References, images: Tensor) -> _Copies | None:
+        """Of the training part of the references, at most 5,000 evenly over it; None where it has none."""
+        if "train" not in references.parts - {study.recipe.evaluate.split}:
+            return None
+        training = open_reference(study.reference_folder, "train")
+        components = PrincipalComponents.of(images[chosen(len(images))])
+        taken = spread(len(training), TRAINING)
+        features = [
+            components.features(training.images(taken[i : i + BATCH])) for i in range(0, len(taken), BATCH)
+        ]
+        return cls(components, torch.cat(features), components.features(images))
+
+    def __call__(self, images: Tensor) -> dict[str, float]:
+        return {"copied_share": copied_share(self.components.features(images), self.training, self.unseen)}
 
 
 def spread(available: int, wanted: int) -> list[int]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from mrigen.data.manifest import NAME as MANIFEST
 from mrigen.engine.params import Count, DistillParams, SamplerChoice, SamplerSpec, TeacherParams
-from mrigen.metrics.features import R64
+from mrigen.metrics.features import DEFAULT, key_of
 from mrigen.prep.image_options import ImageOptions
 from mrigen.prep.simulate_heads import Heads
 from mrigen.registry import Params
@@ -27,6 +27,12 @@ def _preparation(value: dict[str, Any]) -> dict[str, Any]:
 
 def _several(value: T | list[T] | None) -> tuple[T, ...]:
     return () if value is None else tuple(value) if isinstance(value, list) else (value,)
+
+
+def _names(value: object) -> object:
+    """Feature spaces by their short names; a single one needs no list."""
+    names = [value] if isinstance(value, str) else value
+    return [key_of(n) if isinstance(n, str) else n for n in names] if isinstance(names, list) else names
 
 
 class SimulateParams(Params):
@@ -63,7 +69,9 @@ class SimulateParams(Params):
     @property
     def chosen(self) -> Heads:
         """The heads of the simulation."""
-        return Heads(_several(self.anatomy), self.heads, self.labels, (*_several(self.contrast),))
+        contrasts = self.contrast if isinstance(self.contrast, list) else [self.contrast or "t1"]
+        chosen = () if self.contrast is None else tuple(contrasts)
+        return Heads(_several(self.anatomy), self.heads, self.labels, chosen)
 
 
 class ImagesParams(ImageOptions):
@@ -121,8 +129,9 @@ class EvaluateParams(SamplerSpec):
 
     Attributes:
         samples: images of each kind.
-        features: feature extractor of the Fréchet distance.
-        weights: file of its published weights, for ``inception`` and ``dinov2``; None to take those that were
+        features: feature spaces of the Fréchet distances, one or several; the first is that of the number
+            ``fd`` and of the selection metric, and another one, say r64, of ``fd_r64``.
+        weights: file of published weights, for ``inception`` or ``dinov2``; None to take those that were
             downloaded before.
         split: part of the reference folder to compare with.
         samplers: the teacher once more by other samplers; ``{full: ...}`` is the row ``teacher-full``.
@@ -136,7 +145,7 @@ class EvaluateParams(SamplerSpec):
     """
 
     samples: Count = 1000
-    features: str = R64
+    features: Annotated[list[str], BeforeValidator(_names), Field(min_length=1)] = list(DEFAULT)
     weights: Path | None = None
     split: str = "test"
     samplers: dict[Annotated[str, Field(pattern="^[a-z0-9-]+$")], SamplerChoice] = {}

@@ -13,12 +13,12 @@ from mrigen.distill import Generator
 from mrigen.engine.distillation import Score
 from mrigen.engine.params import DistillParams
 from mrigen.engine.sampling import StudentSampler
-from mrigen.metrics.features import Extractor
+from mrigen.metrics.features import AnyExtractor
 from mrigen.metrics.proximal import AsMeasured, ProximalDistance
 
 
 def selection_score(
-    params: DistillParams, store: Store, extractor: Extractor, seed: int, objective: Objective
+    params: DistillParams, store: Store, extractor: AnyExtractor, seed: int, objective: Objective
 ) -> Score:
     """Proximal distance of a generator from the training data.
 
@@ -37,7 +37,7 @@ def selection_score(
     return score
 
 
-def proximal_distance(store: Store, extractor: Extractor, samples: int, seed: int) -> ProximalDistance:
+def proximal_distance(store: Store, extractor: AnyExtractor, samples: int, seed: int) -> ProximalDistance:
     """Proximal distance from at most so many samples of a store, spread evenly over it."""
     count = min(samples, len(store))
     chosen = torch.linspace(0, len(store) - 1, count).round().int().tolist()

@@ -28,7 +28,7 @@ from mrigen.engine.sampling import TeacherSampler
 from mrigen.engine.teacher import TeacherJob
 from mrigen.errors import UsageError
 from mrigen.files import write_text
-from mrigen.metrics.features import Extractor, extractor
+from mrigen.metrics.features import AnyExtractor, extractors
 from mrigen.recipe.board import NewSampler, board, require_tensorboard
 from mrigen.recipe.prepare import prepare
 from mrigen.recipe.schema import Recipe
@@ -120,10 +120,16 @@ class Study:
         return kind == "real" and self.recipe.distill.selection.every_images is None
 
     @cached_property
-    def extractor(self) -> Extractor:
-        """The network behind Fréchet distances, on the chosen device."""
-        chosen = self.recipe.evaluate
-        return extractor(chosen.features, chosen.weights).to(self.fabric.device)
+    def extractors(self) -> dict[str, AnyExtractor]:
+        """The feature spaces of Fréchet distances by their names, on the chosen device."""
+        wanted = self.recipe.evaluate
+        found = extractors(wanted.features, wanted.weights)
+        return {name: each.to(self.fabric.device) for name, each in found.items()}
+
+    @property
+    def extractor(self) -> AnyExtractor:
+        """The first of them, of the headline and of the selection metric."""
+        return next(iter(self.extractors.values()))
 
     def _data_settings(self) -> dict[str, Any]:
         if self.data_free:

@@ -8,7 +8,8 @@ from typing import Any
 from rich.table import Table
 
 COLUMNS = {
-    "fd": "Fréchet distance",
+    "energy_outside": "energy outside",
+    "high_frequency_ratio": "power beyond N/4",
     "proximal": "proximal",
     "stop": "stop",
     "distance": "to the truth",
@@ -20,16 +21,27 @@ FLOOR = "floor"
 
 
 def summary_table(summary: Mapping[str, Any]) -> Table:
-    """Observations, teachers and student of a study: distances, time and network evaluations."""
+    """Observations, teachers and student of a study: distances, spectra, time and network evaluations.
+
+    Power beyond N/4 is over that of the references, and energy outside 200 principal components of the
+    references is a fraction; the references' own stand below, left out of the components in turns.
+    """
+    first, *others = summary["features"]
     rows = {name: row for name, row in summary.items() if isinstance(row, Mapping)}
-    columns = [key for key in COLUMNS if any(key in row for row in rows.values())]
-    table = Table(title=f"Fréchet distance in {summary['features']} features, n = {summary['n']}")
-    table.add_column("", min_width=15)
+    held_out = rows.pop("held_out_references")
+    distances = {"fd": first, **{f"fd_{name}": name for name in others}}
+    names = {key: f"Fréchet distance ({name})" for key, name in distances.items()} | COLUMNS
+    columns = [key for key in names if any(key in row for row in rows.values())]
+    table = Table(title=f"n = {summary['n']}, references: {summary['references']}")
+    table.add_column("", min_width=12)
     for key in columns:
-        table.add_column(COLUMNS[key], justify="right")
+        table.add_column(names[key], justify="right")
     for name, row in rows.items():
         words = ("another part of the reference", "dim") if name == FLOOR else (name, None)
         table.add_row(words[0], *(_number(row.get(key)) for key in columns), style=words[1])
+    if held_out:
+        own = {"high_frequency_ratio": 1.0, **held_out}
+        table.add_row("the references", *(_number(own.get(key)) for key in columns), style="dim")
     return table
 
 

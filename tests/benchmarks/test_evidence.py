@@ -143,7 +143,7 @@ def test_brain_says_where_the_student_is_worse():
         for r, fds in ((2.0, (3, 2)), (4.0, (3, 4)))
         for name, fd in zip(("teacher", "student"), fds, strict=True)
     ]
-    assert "student NOT below its teacher at R = 4" in brain.table(rows, "r64")
+    assert "student NOT below its teacher at R = 4" in brain.table(rows, ["r64"])
     assert brain.verdict(rows[:2]) == "student at most its teacher at every R"
     diverged = {"acceleration": 2.0, "variation": "student", "diverged": "loss", "fd": None}
     assert brain.verdict([rows[0], diverged]).endswith("R = 2")
@@ -201,7 +201,7 @@ def test_fewer_data_have_a_teacher_and_a_student_of_their_own(noisy, tmp_path):
     assert [row["variation"] for row in found] == ["observation", "data: 50%: teacher", "data: 50%: student"]
     assert all(row["fd"] > 0 for row in found)
     assert len(open_store(tmp_path / "data-50" / "store")) < len(work.base.store)
-    assert "| observation |" in ablations.table(found, "pixels")
+    assert "| observation |" in ablations.table(found, ["pixels"])
 
 
 @pytest.mark.parametrize("name", ["selection", "brain", "digits"])

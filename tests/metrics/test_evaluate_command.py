@@ -220,7 +220,7 @@ def test_paper_mode_shows_raw_magnitudes(tmp_path, inception_file):
         paper = Comparison(
             ("kid",),
             reference=tmp_path / "references.h5",
-            features="inception",
+            features=("inception",),
             weights=inception_file,
             paper=True,
             device="cpu",

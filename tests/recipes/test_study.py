@@ -40,7 +40,7 @@ def test_summary_has_the_numbers(study):
     assert summary["teacher"]["stops"] == [early]
     assert 0 < early["seconds_per_1000"] < summary["teacher"]["seconds_per_1000"]
     assert min(early["proximal"], summary["teacher"]["proximal"]) > 0
-    assert summary["features"] == "random-vgg16-r64"
+    assert summary["features"] == ["pca", "r64"]
     assert summary["n"] == 8
 
 
