@@ -7,7 +7,7 @@ the references, those of a third group for the floor: the distance of other peop
 a diffusion model of l1-wavelet reconstructions (sigpy) of the training set, of the teacher's network, trained
 for as many processor seconds (on a GPU: seconds) as teacher and student together. Every row has the same
 numbers n of images: Fréchet distances of random VGG16 features (R64) and of 48 principal components of the
-references, energy outside 200 components, power beyond a quarter of the pixels as a multiple of the
+references' heads, energy outside 200 components, power beyond a quarter of the pixels as a multiple of the
 references' and the distance of radial spectra of the head. Each row is printed and appended to ``--json`` (a
 JSON object a line) as it is ready; the same command continues what was interrupted and measures no row again.
 ``--heads colin`` takes other transforms of the one bundled head for all parts, ``--set`` changes the recipe
@@ -45,9 +45,8 @@ from mrigen.files import write_json
 from mrigen.inverse import SOLVERS, Task
 from mrigen.metrics.distance import Reference
 from mrigen.metrics.features import R64, extractor
-from mrigen.metrics.principal import PrincipalComponents
 from mrigen.metrics.reference import open_reference
-from mrigen.metrics.spectra import RadialSpectrum, head_weight
+from mrigen.metrics.spectra import ImageStatistics
 from mrigen.operators.base import Measurements
 from mrigen.operators.corruption import Corruption
 from mrigen.operators.identity import Identity
@@ -67,11 +66,12 @@ PARTS = ("train", "tune", "test")
 OBSERVATION, STUDENT, TEACHER, L1_EDM = "observation", "student", "teacher", "L1-EDM"
 METRICS = {
     "r64": "R64",
-    "components": "48 components",
-    "outside": "energy outside 200",
-    "high": "high-frequency power",
-    "spectrum": "spectrum, dB",
+    "fd_pca_head": "48 components, head",
+    "energy_outside": "energy outside 200",
+    "high_frequency_ratio": "high-frequency power",
+    "log_spectral_distance_head": "spectrum of the head, dB",
 }
+SPACES = ("r64", "fd_pca_head")
 HEADS = ["data.simulate.slice_range=[0.35, 0.9]"]
 SMOKE = [
     "teacher.network={name: song-unet, model_channels: 8, channel_mult: [1], num_blocks: 1}",
@@ -418,21 +418,14 @@ class Yardstick:
     """
 
     def __init__(self, references: Tensor, device: str) -> None:
-        self._images = references
         self._r64 = Reference.of(references, extractor(R64).to(open_device(device).device))
-        self._components = PrincipalComponents.of(references)
-        self._spectrum = RadialSpectrum.of(references)
-        self._head = RadialSpectrum.of(references, head_weight(references))
+        self._statistics = ImageStatistics.of(references)
 
     def __call__(self, images: Tensor) -> dict[str, float]:
-        """The numbers of a set of images (n, 1, H, W), by ``METRICS``."""
-        return {
-            "r64": self._r64.distance(images.split(256)),
-            "components": self._components.distance(images, self._images),
-            "outside": float(self._components.energy_outside(images).mean()),
-            "high": float(self._spectrum.high_frequency_ratio(images).mean()),
-            "spectrum": self._head.log_distance(images),
-        }
+        """R64's distance of a set of images (n, 1, H, W), and what ``ImageStatistics`` says of it."""
+        parts = images.split(256)
+        seen = {} if self._statistics is None else self._statistics.row(parts)
+        return {"r64": self._r64.distance(parts), **seen}
 
 
 @contextmanager
@@ -502,11 +495,7 @@ TITLE = f"| R | seed | | n | {' | '.join(METRICS.values())} | training s | s per
 def table(rows: list[dict[str, Any]]) -> str:
     """Distances in two feature spaces against n, over all seeds; then where the student falls short."""
     counts = next(list(row["at"]) for row in rows if "at" in row)
-    lines = [
-        "| R | | "
-        + " | ".join(f"{METRICS[m]}, n = {n}" for m in ("r64", "components") for n in counts)
-        + " |"
-    ]
+    lines = ["| R | | " + " | ".join(f"{METRICS[m]}, n = {n}" for m in SPACES for n in counts) + " |"]
     lines.append("|---" * (2 + 2 * len(counts)) + "|")
     for acceleration, name in dict.fromkeys((row["acceleration"], row["row"]) for row in rows):
         own = [
@@ -514,7 +503,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         ]
         cells = [
             spread([row["at"][n][metric] for row in own]) if own else "diverged"
-            for metric in ("r64", "components")
+            for metric in SPACES
             for n in counts
         ]
         lines.append(f"| {acceleration:g} | {name} | {' | '.join(cells)} |")
@@ -530,7 +519,7 @@ def spread(values: list[float]) -> str:
 def verdicts(rows: list[dict[str, Any]], n: str) -> list[str]:
     """Where the student is farther than its teacher, or than 0.8 of L1-EDM."""
     lines = []
-    for metric in ("r64", "components"):
+    for metric in SPACES:
         found = {
             (row["acceleration"], row["seed"], row["row"]): row.get("at", {}).get(n, {}).get(metric, math.inf)
             for row in rows

@@ -98,7 +98,7 @@ def test_unseen_heads(heads_run):
         assert all(math.isfinite(value) and value >= 0 for value in numbers(row["at"]))
         assert row["at"]["8"] != row["at"]["12"]
     by_name = {row["row"]: row["at"]["12"] for row in rows}
-    for metric in ("r64", "components"):
+    for metric in ("r64", "fd_pca_head"):
         assert by_name["floor: tune heads"][metric] < by_name["teacher"][metric]
     assert rows[-1]["training_images"] % 8 == 0
     assert rows[-1]["budget"] == pytest.approx(sum(row.get("seconds", 0) for row in rows[:-1]), rel=0.2)
