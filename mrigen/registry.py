@@ -1,7 +1,8 @@
 """One-file extension: a class, its ``Params``, ``register`` and ``example`` in a file of its own.
 
 A registry knows the package in which its members live, imports every module there on first use,
-and turns ``{"name": "sid", "alpha": 1.0}`` from a recipe into an object.
+and turns ``{"name": "sid", "alpha": 1.0}`` from a recipe into an object. Members may also be classes in
+a user's file, ``{"name": "mine.py:Mine"}``, or come from installed packages, see ``mrigen.plugins``.
 """
 
 import difflib
@@ -9,12 +10,17 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from mrigen import plugins
 from mrigen.errors import UsageError
+from mrigen.files import sha256
+
+CHECKSUMS = "sha256"
 
 
 class Params(BaseModel):
@@ -43,11 +49,13 @@ class Registry(Generic[T]):
     Args:
         kind: the word for error messages, for example ``"objective"``.
         package: dotted name of the package whose modules register the members.
+        base: dotted name of the class that members derive from.
     """
 
-    def __init__(self, kind: str, package: str) -> None:
+    def __init__(self, kind: str, package: str, base: str) -> None:
         self.kind = kind
         self._package = package
+        self._base = base
         self._members: dict[str, type[Any]] = {}
         self._loaded = False
 
@@ -67,7 +75,16 @@ class Registry(Generic[T]):
         self._load()
         return sorted(self._members)
 
+    @property
+    def base(self) -> type[Any]:
+        """The class that members derive from."""
+        module, _, name = self._base.rpartition(".")
+        base: type[Any] = getattr(importlib.import_module(module), name)
+        return base
+
     def __getitem__(self, name: str) -> type[Any]:
+        if plugins.is_file(name):
+            return plugins.load_class(name, self.base)
         self._load()
         if name not in self._members:
             close = difflib.get_close_matches(name, self._members, n=1)
@@ -99,8 +116,13 @@ class Registry(Generic[T]):
         return spec
 
     def params(self, spec: Mapping[str, Any]) -> BaseModel:
-        """Validate a recipe's mapping (``name`` plus parameters) against the member's ``Params``."""
-        values = dict(spec)
+        """Validate a recipe's mapping (``name`` plus parameters) against the member's ``Params``.
+
+        Raises:
+            UsageError: unknown name or parameter, or a file that is missing or has changed since the
+                mapping was frozen.
+        """
+        values = self.unfrozen(spec)
         name = str(values.pop("name", ""))
         try:
             params: BaseModel = self[name].Params(**values)
@@ -110,7 +132,56 @@ class Registry(Generic[T]):
 
     def build(self, spec: Mapping[str, Any], **context: Any) -> Any:
         """Make the object that a recipe's mapping describes; ``context`` is what a recipe cannot say."""
-        return self[str(spec.get("name", ""))](self.params(spec), **context)
+        params = self.params(spec)
+        name = str(spec.get("name", ""))
+        if not plugins.is_file(name):
+            return self[name](params, **context)
+        with plugins.blamed(plugins.split(name)[0], f"making the {self.kind}"):
+            return self[name](params, **context)
+
+    def canonical(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """A mapping with every parameter written out and the path of a file made absolute; ready for JSON."""
+        params = self.params(spec)
+        name = str(spec["name"])
+        if plugins.is_file(name):
+            name = ":".join(map(str, plugins.split(name)))
+        return {"name": name, **params.model_dump(mode="json")}
+
+    def files(self, spec: Mapping[str, Any]) -> list[Path]:
+        """The user's files that decide what a canonical mapping means."""
+        name = str(spec["name"])
+        return [plugins.split(name)[0]] if plugins.is_file(name) else []
+
+    def freeze(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """A mapping to store with data and models: with the SHA-256 of every file that it needs.
+
+        ``params`` and ``build`` refuse it once one of these files has changed.
+
+        Raises:
+            UsageError: as ``params``.
+        """
+        frozen = self.canonical(spec)
+        checksums = {str(path): sha256(path) for path in self.files(frozen)}
+        return {**frozen, CHECKSUMS: checksums} if checksums else frozen
+
+    def unfrozen(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """The mapping without its checksums, which must be those of the files.
+
+        Raises:
+            UsageError: a file is missing, or is another one now.
+        """
+        values = dict(spec)
+        for path, checksum in values.pop(CHECKSUMS, {}).items():
+            if not Path(path).is_file():
+                raise UsageError(
+                    f"{path}: no such file, but {self.kind} {values.get('name')!r} needs it; restore it"
+                )
+            if sha256(Path(path)) != checksum:
+                raise UsageError(
+                    f"{path}: changed since {self.kind} {values.get('name')!r} was recorded "
+                    f"(sha256 {checksum[:12]}...); restore the file, or prepare the data and train again"
+                )
+        return values
 
     def _load(self) -> None:
         if self._loaded:
@@ -119,6 +190,7 @@ class Registry(Generic[T]):
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self._package}.{module.name}")
         self._loaded = True
+        plugins.load_entry_points()
 
 
 def describe(error: ValidationError) -> str:

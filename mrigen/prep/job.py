@@ -205,6 +205,7 @@ def _notes(options: Options, law: dict[str, Any]) -> list[str]:
     notes = []
     if options.maps_from == "full":
         notes.append(f"clean-data leak: {LEAK}; the manifest says so too")
-    if MASKS[law["name"]].reason:
-        notes.append(f"ambient training will refuse these masks: {MASKS[law['name']].reason}")
+    reason = MASKS.build(law).reason
+    if reason:
+        notes.append(f"ambient training will refuse these masks: {reason}")
     return notes
