@@ -44,8 +44,8 @@ class MultiCoilMRI(LinearOperator):
 
     >>> import numpy as np
     >>> maps = np.ones((2, 4, 6), np.complex64) / np.sqrt(2)
-    >>> MultiCoilMRI(maps, np.array([1, 0, 1, 1, 0, 1])).normal(torch.ones(1, 1, 4, 6)).shape
-    torch.Size([1, 1, 4, 6])
+    >>> MultiCoilMRI(maps, np.array([1, 0, 1, 1, 0, 1]))(torch.ones(1, 1, 4, 6)).shape
+    torch.Size([1, 2, 4, 6])
     """
 
     maps: Tensor

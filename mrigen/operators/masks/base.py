@@ -107,12 +107,13 @@ class MaskLaw(ABC):
         del height
         return 1
 
-    def check(self, acquired: Tensor, height: int = 1) -> None:
+    def check(self, acquired: Tensor, height: int = 1, *, further: bool = True) -> None:
         """Refuse a law that cannot be drawn or corrupted further.
 
         Args:
             acquired: lines that the scanner can measure, bool (W,).
             height: H, which matters for masks of points.
+            further: whether there must be room for the further corruption.
 
         Raises:
             UsageError: the budget has no room for the fully sampled centre or for the further corruption.
@@ -120,13 +121,15 @@ class MaskLaw(ABC):
         rows = self.rows(height)
         plane = acquired.expand(rows, -1)
         budget = int(int(plane.sum()) // self.params.acceleration)
-        centre, drop = int((self.acs(rows, len(acquired)) & plane).sum()), self.params.dropped(budget)
+        centre = int((self.acs(rows, len(acquired)) & plane).sum())
+        drop = self.params.dropped(budget) if further else 0
         if centre + drop > budget:
             what, acs = ("lines", "ACS lines") if rows == 1 else ("points", "points of the centre")
             raise UsageError(
                 f"acceleration {self.params.acceleration:g} measures {budget} of {int(plane.sum())} "
-                f"{what}: too few for {centre} {acs} and {drop} that the further corruption drops; "
-                "lower the acceleration or the ACS lines"
+                f"{what}: too few for {centre} {acs}"
+                + (f" and {drop} that the further corruption drops" if drop else "")
+                + "; lower the acceleration or the ACS lines"
             )
 
     def further(self, mask: Tensor, generator: torch.Generator) -> Tensor:

@@ -48,9 +48,9 @@ class PoissonDisc(PointLaw):
             return ""
         return "Poisson-disc points alone reveal where none can be measured; set uniform above 0"
 
-    def check(self, acquired: Tensor, height: int = 1) -> None:
+    def check(self, acquired: Tensor, height: int = 1, *, further: bool = True) -> None:
         """See ``MaskLaw.check``; masks also need two axes, and a pattern that fits without corners."""
-        super().check(acquired, height)
+        super().check(acquired, height, further=further)
         if height < 2:
             raise UsageError("poisson-disc masks need two phase encodes; choose a mask of lines")
         if self.params.crop_corner and self.params.acceleration < 1.5:
