@@ -7,20 +7,44 @@ a user's file, ``{"name": "mine.py:Mine"}``, or come from installed packages, se
 
 import difflib
 import importlib
+import inspect
 import pkgutil
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from types import UnionType
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    Protocol,
+    Self,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from mrigen import plugins
 from mrigen.errors import UsageError
 from mrigen.files import sha256
 
 CHECKSUMS = "sha256"
+SIGNS = {
+    "gt": ">",
+    "ge": ">=",
+    "lt": "<",
+    "le": "<=",
+    "min_length": "length >=",
+    "max_length": "length <=",
+}
 
 
 class Params(BaseModel):
@@ -153,7 +177,7 @@ class Registry(Generic[T]):
         return [plugins.split(name)[0]] if plugins.is_file(name) else []
 
     def freeze(self, spec: Mapping[str, Any]) -> dict[str, Any]:
-        """A mapping to store with data and models: with the SHA-256 of every file that it needs.
+        """``canonical``, with the SHA-256 of every file that it needs: to store with data and models.
 
         ``params`` and ``build`` refuse it once one of these files has changed.
 
@@ -163,6 +187,10 @@ class Registry(Generic[T]):
         frozen = self.canonical(spec)
         checksums = {str(path): sha256(path) for path in self.files(frozen)}
         return {**frozen, CHECKSUMS: checksums} if checksums else frozen
+
+    def pinned(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """As ``freeze`` for a member of a user's file; those of the package stay as they were written."""
+        return self.freeze(spec) if plugins.is_file(str(spec.get("name", ""))) else dict(spec)
 
     def unfrozen(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """The mapping without its checksums, which must be those of the files.
@@ -191,6 +219,83 @@ class Registry(Generic[T]):
             importlib.import_module(f"{self._package}.{module.name}")
         self._loaded = True
         plugins.load_entry_points()
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a registered class, for people.
+
+    Attributes:
+        name: as recipes write it.
+        kind: type and bounds.
+        default: as YAML, or ``required``.
+        text: what it means.
+    """
+
+    name: str
+    kind: str
+    default: str
+    text: str
+
+
+def parameters(member: type[Registrable]) -> list[Parameter]:
+    """The parameters of a class, those of its bases last, with what their docstrings say."""
+    texts: dict[str, str] = {}
+    for base in reversed(member.Params.__mro__):
+        texts |= _attributes(base.__doc__ or "")
+    found = []
+    for name, field in member.Params.model_fields.items():
+        default = "required" if field.is_required() else _yaml(field.get_default(call_default_factory=True))
+        found.append(Parameter(name, _kind(field.annotation, field.metadata), default, texts.get(name, "")))
+    return found
+
+
+def _yaml(value: Any) -> str:
+    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    text: str = yaml.safe_dump(plain, default_flow_style=True, width=1000)
+    return text.removesuffix("...\n").strip()
+
+
+def _kind(annotation: Any, rules: Sequence[Any] = ()) -> str:
+    """Type and bounds for people, such as ``float > 0 or null``."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _kind(inner[0], [*inner[1:], *rules])
+    if origin is Literal:
+        return " | ".join(map(str, inner))
+    if origin in (Union, UnionType):
+        return " or ".join(_kind(each) for each in inner)
+    name = "null" if annotation is type(None) else str(getattr(annotation, "__name__", annotation))
+    if inner:
+        name += f"[{', '.join('...' if each is ... else _kind(each) for each in inner)}]"
+    bounds = ", ".join(_bounds(rules))
+    return f"{name} {bounds}" if bounds else name
+
+
+def _bounds(rules: Sequence[Any]) -> list[str]:
+    """Bounds among the metadata of an annotation."""
+    found = []
+    for rule in rules:
+        if isinstance(rule, FieldInfo):
+            found += _bounds(rule.metadata)
+        for key, sign in SIGNS.items():
+            if not isinstance(rule, FieldInfo) and getattr(rule, key, None) is not None:
+                found.append(f"{sign} {getattr(rule, key)}")
+    return found
+
+
+def _attributes(docstring: str) -> dict[str, str]:
+    """The section ``Attributes:`` of a docstring, a line each."""
+    _, _, section = inspect.cleandoc(docstring).partition("Attributes:\n")
+    found: dict[str, str] = {}
+    name = ""
+    for line in section.split("\n\n")[0].splitlines():
+        if match := re.match(r"    (\w+): (.*)", line):
+            name = match[1]
+            found[name] = match[2]
+        elif name:
+            found[name] += f" {line.strip()}"
+    return found
 
 
 def describe(error: ValidationError) -> str:

@@ -148,7 +148,7 @@ class TensorStore:
 
     def described(self) -> dict[str, Any]:
         """The corruption in words, for a model's description."""
-        return {"mask": MASKS.freeze(self._law), "fresh_masks": self.fresh}
+        return {"mask": MASKS.pinned(self._law), "fresh_masks": self.fresh}
 
     def corruption(self, *, described: Mapping[str, Any] | None = None) -> MRICorruption:
         """The corruption of this data, see ``MeasurementStore.corruption``.
