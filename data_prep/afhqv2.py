@@ -1,7 +1,7 @@
 """AFHQ-v2, faces of cats, dogs and wild animals, 64 x 64.
 
-Home: the Animal Faces-HQ data set, version 2, of NAVER (Choi et al. 2020, arXiv:1912.01865). Give the folder with
-``train`` and ``test``, which become parts of the store.
+Home: the Animal Faces-HQ data set, version 2, of NAVER (Choi et al. 2020, arXiv:1912.01865). Give the
+folder with ``train`` and ``test``, which become parts of the store.
 
 Selection: all images, resampled to 64 x 64. Corruption of the recipe ``afhqv2/inpaint-p60``; another one:
 ``--operator afhqv2/denoise-s20``.

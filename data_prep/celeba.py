@@ -1,7 +1,7 @@
 """CelebA, aligned and cropped faces, 64 x 64.
 
-Home: the CelebA data set of the Chinese University of Hong Kong (Liu et al. 2015, arXiv:1411.7766): the archive
-``img_align_celeba.zip``, or its extracted folder.
+Home: the CelebA data set of the Chinese University of Hong Kong (Liu et al. 2015, arXiv:1411.7766): the
+archive ``img_align_celeba.zip``, or its extracted folder.
 
 Selection: all images, the central 140 x 140 pixels, resampled to 64 x 64. Corruption of the recipe
 ``celeba/deblur-s20``; another one: ``--operator celeba/inpaint-p60-s20``.

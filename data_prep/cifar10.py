@@ -1,7 +1,7 @@
 """CIFAR-10, 32 x 32 in ten classes.
 
-Home: the CIFAR-10 data set of the University of Toronto (Krizhevsky 2009, "Learning multiple layers of features
-from tiny images"): the archive of the Python version.
+Home: the CIFAR-10 data set of the University of Toronto (Krizhevsky 2009, "Learning multiple layers of
+features from tiny images"): the archive of the Python version.
 
 Selection: all images with their labels; the archive's training and test batches become parts of the store.
 Noise of the recipe ``cifar10/denoise-s20``.

@@ -1,7 +1,7 @@
 """FFHQ, faces, 64 x 64.
 
-Home: the Flickr-Faces-HQ data set of NVIDIA (Karras et al. 2019, arXiv:1812.04948): the folder or archive of the
-128 x 128 thumbnails is enough.
+Home: the Flickr-Faces-HQ data set of NVIDIA (Karras et al. 2019, arXiv:1812.04948): the folder or archive of
+the 128 x 128 thumbnails is enough.
 
 Selection: all 70,000 images, resampled to 64 x 64. Noise of the recipe ``ffhq/denoise-s20``.
 

@@ -48,7 +48,9 @@ def draw(name: str, shape: int | tuple[int, int], *, seed: int = 0, **params: An
     return mask[0] if len(mask) == 1 and isinstance(shape, int) else mask
 
 
-def exact_random(width: int, acceleration: float = 4, acs_lines: int | None = None, *, seed: int = 0) -> Tensor:
+def exact_random(
+    width: int, acceleration: float = 4, acs_lines: int | None = None, *, seed: int = 0
+) -> Tensor:
     """Exactly floor(W / R) lines: the ACS lines and uniformly random others (Aali et al. 2025).
 
     Args:
@@ -71,7 +73,7 @@ def exact_random(width: int, acceleration: float = 4, acs_lines: int | None = No
 
 
 def random(width: int, acceleration: float = 4, acs_lines: int | None = None, *, seed: int = 0) -> Tensor:
-    """fastMRI's random lines, W / R on average; arguments as ``exact_random``.
+    """FastMRI's random lines, W / R on average; arguments as ``exact_random``.
 
     >>> random(64, acceleration=4, acs_lines=8)[28:36].all()
     tensor(True)
@@ -80,7 +82,7 @@ def random(width: int, acceleration: float = 4, acs_lines: int | None = None, *,
 
 
 def equispaced(width: int, acceleration: float = 4, acs_lines: int | None = None, *, seed: int = 0) -> Tensor:
-    """fastMRI's equispaced lines from a random offset; arguments as ``exact_random``.
+    """FastMRI's equispaced lines from a random offset; arguments as ``exact_random``.
 
     >>> equispaced(64, acceleration=4, acs_lines=8).shape
     torch.Size([64])

@@ -102,7 +102,9 @@ def _show(kind: Kind, name: str, member: type[Any]) -> None:
     if not shown:
         simple = (p for p in reversed(found) if p.name not in GIVEN and p.default[0] not in "{[nN")
         shown = {p.name: p.default for p in list(simple)[:1]}
-    option = name + "".join(f"{',' if i else ':'}{key}={value}" for i, (key, value) in enumerate(shown.items()))
+    option = name + "".join(
+        f"{',' if i else ':'}{key}={value}" for i, (key, value) in enumerate(shown.items())
+    )
     sets = "".join(f" --set {key}={value}" for key, value in shown.items())
     mapping = "{" + ", ".join([f"name: {name}", *(f"{key}: {value}" for key, value in shown.items())]) + "}"
     typer.echo(f"\nExample:\n  {EXAMPLES[kind].format(option, mapping, name, sets)}")

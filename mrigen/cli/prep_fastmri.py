@@ -34,7 +34,9 @@ def prep_fastmri(
     ] = None,
     acs_lines: Annotated[
         int | None,
-        typer.Option(help="Fully sampled lines around DC; side of the square of points.", rich_help_panel=MASK),
+        typer.Option(
+            help="Fully sampled lines around DC; side of the square of points.", rich_help_panel=MASK
+        ),
     ] = None,
     center_fraction: Annotated[
         float | None,

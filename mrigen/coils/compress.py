@@ -67,6 +67,8 @@ def compress_coils(kspace: ArrayLike, virtual_coils: int, calib_width: int = 24)
         raise UsageError(f"k-space must be (..., coils, H, W), not {tuple(points.shape)}")
     if calib_width < 1:
         raise UsageError(f"calib_width must be at least 1, not {calib_width}")
-    rows, columns = (slice(max(0, n // 2 - calib_width // 2), n // 2 + -(-calib_width // 2)) for n in points.shape[-2:])
+    rows, columns = (
+        slice(max(0, n // 2 - calib_width // 2), n // 2 + -(-calib_width // 2)) for n in points.shape[-2:]
+    )
     matrix = compression_matrix(points[..., rows, columns].flatten(-2), virtual_coils)
     return mix_coils(matrix, points)

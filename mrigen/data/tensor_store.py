@@ -85,7 +85,9 @@ class TensorStore:
         if tuple(lines.shape) != (width,):
             raise UsageError(f"TensorStore: acquired must be ({width},), not {tuple(lines.shape)}")
         self._acquired = (lines != 0).expand(count, -1)
-        self._further = None if further is None else MultiCoilMRI(maps, further).mask.expand(count, -1, -1, -1)
+        self._further = (
+            None if further is None else MultiCoilMRI(maps, further).mask.expand(count, -1, -1, -1)
+        )
         if self._further is not None and (self._further & ~self.masks).any():
             raise UsageError("TensorStore: further masks have points that the masks lack")
         self._law = MASKS.canonical(law if law is not None else _measured(self.masks, self._acquired))
@@ -97,7 +99,9 @@ class TensorStore:
 
     def __repr__(self) -> str:
         coils, height, width = self.y.shape[1:]
-        return f"TensorStore({len(self)} slices of {coils} coils, {height} x {width}, masks {self._law['name']})"
+        return (
+            f"TensorStore({len(self)} slices of {coils} coils, {height} x {width}, masks {self._law['name']})"
+        )
 
     @property
     def law(self) -> MaskLaw:
@@ -131,7 +135,11 @@ class TensorStore:
         if fixed_further and self._further is None:
             raise UsageError("TensorStore: has no fixed further masks; give further=")
         operator = MultiCoilMRI(self.maps[indices], self.masks[indices])
-        hidden = operator.with_mask(self._further[indices]) if fixed_further and self._further is not None else None
+        hidden = (
+            operator.with_mask(self._further[indices])
+            if fixed_further and self._further is not None
+            else None
+        )
         return Measurements(self.y[indices], operator, torch.zeros(len(indices)), further=hidden)
 
     def packed(self, indices: list[int], *, fixed_further: bool = False) -> Measurements:

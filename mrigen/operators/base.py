@@ -469,11 +469,13 @@ def _fitted(array: ArrayLike, shape: tuple[int, ...], like: Tensor, what: str) -
         wanted = f"({'B' if shape[0] == 1 else shape[0]}, {', '.join(map(str, shape[1:]))})"
         missing = len(shape) - x.ndim
         hint = ""
-        if 0 < missing and tuple(x.shape) == tuple(shape[missing:]):
+        if missing > 0 and tuple(x.shape) == tuple(shape[missing:]):
             hint = f"; add the leading axes, x[{', '.join(['None'] * missing)}]"
         raise UsageError(f"{what} must be {wanted}, not {tuple(x.shape)}{hint}")
     if x.is_complex() and not like.is_complex():
-        raise UsageError(f"{what} are real here, not {str(x.dtype).removeprefix('torch.')}; give x.real or x.abs()")
+        raise UsageError(
+            f"{what} are real here, not {str(x.dtype).removeprefix('torch.')}; give x.real or x.abs()"
+        )
     return x.to(device=like.device, dtype=like.dtype)
 
 
@@ -588,7 +590,9 @@ class Measurements(TensorRecord):
         values = tensor_of(y)
         if values.ndim < 2:
             raise UsageError(f"measurements need a leading axis of samples, not shape {tuple(values.shape)}")
-        level = torch.full((len(values),), float(sigma)) if isinstance(sigma, int | float) else tensor_of(sigma)
+        level = (
+            torch.full((len(values),), float(sigma)) if isinstance(sigma, int | float) else tensor_of(sigma)
+        )
         if tuple(level.shape) != (len(values),):
             raise UsageError(
                 f"sigma must be one number or ({len(values)},), one for each measurement, not "

@@ -36,7 +36,8 @@ class OperatorRegistry(Registry["Corruption"]):
 
     def files(self, spec: Spec) -> list[Path]:
         """A user's file, and the files that the operator's parameters name."""
-        return super().files(spec) + self[str(spec["name"])].files(self.params(spec))
+        named: list[Path] = self[str(spec["name"])].files(self.params(spec))
+        return super().files(spec) + named
 
 
 CORRUPTIONS = OperatorRegistry("operator", "mrigen.operators", "mrigen.operators.corruption.ImageCorruption")

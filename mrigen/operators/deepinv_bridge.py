@@ -143,7 +143,7 @@ def _denoiser(deepinv: Any, denoiser: Denoiser) -> nn.Module:
     """A subclass of deepinv's denoisers that calls ours."""
     complex_valued = getattr(getattr(denoiser, "conventions", None), "image", "real") == "complex"
 
-    class MrigenDenoiser(deepinv.models.Denoiser):  # type: ignore[misc, name-defined]
+    class MrigenDenoiser(deepinv.models.Denoiser):  # type: ignore[misc]
         """A denoiser of mrigen."""
 
         def __init__(self) -> None:

@@ -96,7 +96,7 @@ def _prior(model: str | Path | Prior | None, data: Measurements, solver: Solver[
             device=data.y.device,
             differentiated=solver.differentiates,
         ).prior
-    kind = {TeacherPrior: "teacher", GeneratorPrior: "generator"}.get(type(found), "")  # type: ignore[arg-type]
+    kind = {TeacherPrior: "teacher", GeneratorPrior: "generator"}.get(type(found), "")
     if solver.needs and kind not in solver.needs:
         name = type(solver).__name__
         raise UsageError(f"reconstruct: {name} needs a {' or a '.join(sorted(solver.needs))}: give model=")

@@ -162,9 +162,7 @@ def test_network(write):
     assert network(torch.zeros(1, 3, 8, 8), torch.zeros(1)).shape == (1, 2, 8, 8)
 
 
-@pytest.mark.parametrize(
-    ("registry", "text"), [(SAMPLERS, SAMPLER), (LOSSES, LOSS), (OBJECTIVES, OBJECTIVE)]
-)
+@pytest.mark.parametrize(("registry", "text"), [(SAMPLERS, SAMPLER), (LOSSES, LOSS), (OBJECTIVES, OBJECTIVE)])
 def test_a_class_of_another_kind_is_refused(registry, text, write):
     assert issubclass(registry[write(text)], registry.base)
     with pytest.raises(UsageError, match=f"Mine is no {registry.base.__name__}"):
@@ -190,11 +188,22 @@ def test_a_study_of_users_classes_is_sampled_by_a_new_process(write, tmp_path, c
 
     def sample(name):
         command = ["sample", str(out / "teacher" / "model"), "--maps", str(out / "store"), "--seeds", "0-1"]
-        command += ["--sampler", settings["evaluate.sampler"].split("'")[1], "--steps", "2", "--device", "cpu"]
+        command += [
+            "--sampler",
+            settings["evaluate.sampler"].split("'")[1],
+            "--steps",
+            "2",
+            "--device",
+            "cpu",
+        ]
         code = "import sys; from mrigen.cli.main import run; sys.exit(run(sys.argv[1:]))"
         more = ["--out", str(tmp_path / name)]
         return subprocess.run(
-            [sys.executable, "-c", code, *command, *more], capture_output=True, text=True, cwd=tmp_path, check=False
+            [sys.executable, "-c", code, *command, *more],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            check=False,
         )
 
     done = sample("a.h5")
@@ -213,7 +222,9 @@ def test_a_study_of_users_classes_is_sampled_by_a_new_process(write, tmp_path, c
 def test_entry_points_of_a_package_register_their_members(tmp_path):
     """A package in the site with an entry point of the group ``mrigen``."""
     (tmp_path / "their_masks.py").write_text(
-        textwrap.dedent(MASK).replace("class Mine", "from mrigen.operators.masks import MASKS\n\n@MASKS.register('theirs')\nclass Mine")
+        textwrap.dedent(MASK).replace(
+            "class Mine", "from mrigen.operators.masks import MASKS\n\n@MASKS.register('theirs')\nclass Mine"
+        )
     )
     info = tmp_path / "their-1.0.dist-info"
     info.mkdir()

@@ -69,7 +69,12 @@ def test_solve_is_regularised_least_squares(A, x, generator, regularisation):
     expected = torch.linalg.pinv(weights, rtol=1e-5) @ rhs
     found = A.solve(y, regularisation=regularisation, iterations=400, tolerance=1e-7)[0].flatten()
     assert (found - expected).norm() < 1e-2 * expected.norm()
-    assert_close(found, A[0].solve(y[:1], regularisation=regularisation, iterations=400)[0].flatten(), rtol=1e-2, atol=1e-2)
+    assert_close(
+        found,
+        A[0].solve(y[:1], regularisation=regularisation, iterations=400)[0].flatten(),
+        rtol=1e-2,
+        atol=1e-2,
+    )
 
 
 def test_conjugate_gradients_end_after_as_many_steps_as_eigenvalues(generator):
@@ -81,7 +86,16 @@ def test_conjugate_gradients_end_after_as_many_steps_as_eigenvalues(generator):
 
 def test_wrong_sizes_are_refused_and_not_broadcast(A, x):
     H, W = x.shape[-2:]
-    for wrong in (x[0, 0], x[0], x[:, :, :1], x[:, :, :, :1], x[:1], torch.cat([x, x]), x[..., :-1], x[0, 0, 0]):
+    for wrong in (
+        x[0, 0],
+        x[0],
+        x[:, :, :1],
+        x[:, :, :, :1],
+        x[:1],
+        torch.cat([x, x]),
+        x[..., :-1],
+        x[0, 0, 0],
+    ):
         with pytest.raises(UsageError, match="images must be"):
             A(wrong)
     with pytest.raises(UsageError, match=r"add the leading axes, x\[None, None\]"):
@@ -123,7 +137,14 @@ def test_masks_of_every_notation(A, x):
     W, H = 9, 12
     lines = torch.arange(W) % 2 == 0
     points = (torch.arange(H)[:, None] + torch.arange(W)) % 3 == 0
-    for mask in (lines, lines[None], lines.float(), lines.numpy(), lines.numpy().astype(int), lines[None, None, None]):
+    for mask in (
+        lines,
+        lines[None],
+        lines.float(),
+        lines.numpy(),
+        lines.numpy().astype(int),
+        lines[None, None, None],
+    ):
         B = MultiCoilMRI(A.maps, mask)
         assert B.mask.shape == (1, 1, 1, W)
         assert_close(B(x), A.with_mask(lines[None, None, None])(x))

@@ -39,10 +39,10 @@ def kspace(slices, coils, height, width):
 
 
 def test_every_data_set_has_a_script_that_says_where_it_comes_from():
-    assert SCRIPTS == {
+    assert {
         *("fastmri_brain", "fastmri_knee", "m4raw", "calgary_campinas", "cmrxrecon", "skm_tea"),
         *("celeba", "ffhq", "afhqv2", "cifar10"),
-    }
+    } == SCRIPTS
     for name in SCRIPTS:
         text = importlib.import_module(f"data_prep.{name}").__doc__
         assert all(word in text for word in ("Home:", "Selection:", "Disk and time"))
@@ -50,7 +50,11 @@ def test_every_data_set_has_a_script_that_says_where_it_comes_from():
 
 def test_fastmri_brain(tmp_path):
     for name in ("brain_AXT2_200", "brain_AXT2_201", "brain_AXT1_202"):
-        write_scan(tmp_path / f"file_{name}.h5", kspace(4, 5, 800, 320), ismrmrd_header=header(800, 320, oversampling=2))
+        write_scan(
+            tmp_path / f"file_{name}.h5",
+            kspace(4, 5, 800, 320),
+            ismrmrd_header=header(800, 320, oversampling=2),
+        )
     store = prepare("fastmri_brain", tmp_path, tmp_path / "store")
     assert [(v.source, [s.slice for s in v.slices]) for v in store.manifest.volumes] == [
         ("file_brain_AXT2_200.h5", [2]),
@@ -62,7 +66,11 @@ def test_fastmri_brain(tmp_path):
 
 def test_fastmri_knee(tmp_path):
     for name in ("1000001", "1000002", "1000003", "1000004", "1000008", "1000009"):
-        write_scan(tmp_path / f"file{name}.h5", kspace(1, 5, 640, 368), ismrmrd_header=header(640, 368, oversampling=2))
+        write_scan(
+            tmp_path / f"file{name}.h5",
+            kspace(1, 5, 640, 368),
+            ismrmrd_header=header(640, 368, oversampling=2),
+        )
     store = prepare("fastmri_knee", tmp_path, tmp_path / "store", "--split", "train")
     assert store.manifest.volumes[0].shape == (4, 320, 320)
     assert store.manifest.mask["center_fraction"] == 0.08
@@ -116,7 +124,9 @@ def test_skm_tea(tmp_path):
 
 def test_faces(tmp_path):
     big = random_pictures(4, 218, 178)
-    archive = write_zip(tmp_path / "img_align_celeba.zip", {f"{i:06d}.png": png(p) for i, p in enumerate(big)})
+    archive = write_zip(
+        tmp_path / "img_align_celeba.zip", {f"{i:06d}.png": png(p) for i, p in enumerate(big)}
+    )
     assert prepare("celeba", archive, tmp_path / "celeba").image_shape == (3, 64, 64)
     folder = write_folder(tmp_path / "thumbnails128x128", random_pictures(4, 128, 128))
     store = prepare("ffhq", folder, tmp_path / "ffhq")

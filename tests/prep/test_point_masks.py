@@ -65,7 +65,10 @@ def test_pure_poisson_discs_keep_their_distance_and_are_refused_by_ambient_train
         (lambda: mrigen.masks.draw("random-points", 12), "give \\(H, W\\)"),
         (lambda: mrigen.masks.draw("poisson-disc", (8, 8), acceleration=4, acs_lines=5), "16 of 64 points"),
         (lambda: mrigen.masks.draw("poisson-disc", (8, 8), acceleration=1.2), "at least 1.5"),
-        (lambda: MASKS.build(LAWS[1]).draw(torch.ones(1, 8, dtype=torch.bool), torch.Generator()), "not lines"),
+        (
+            lambda: MASKS.build(LAWS[1]).draw(torch.ones(1, 8, dtype=torch.bool), torch.Generator()),
+            "not lines",
+        ),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(call, message):
@@ -90,7 +93,12 @@ def test_prepared_masks_have_their_own_parameters(simulate, prep, tmp_path, caps
     error = data.operator(data.operator.solve(data.y, iterations=20)) - data.y
     assert error.norm() < 0.2 * data.y.norm()  # the maps of a square centre explain the data
     capsys.readouterr()
-    assert run(["prep-fastmri", str(raw), "--out", str(tmp_path / "b"), "--mask", "random-points:acceleration=3"]) == 2
+    assert (
+        run(
+            ["prep-fastmri", str(raw), "--out", str(tmp_path / "b"), "--mask", "random-points:acceleration=3"]
+        )
+        == 2
+    )
     assert "its own option --acceleration" in capsys.readouterr().err
 
 
