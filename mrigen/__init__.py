@@ -1,7 +1,14 @@
 """Learn generators of clean images from corrupted measurements only, MRI first.
 
-Heavy names (``load_model``, ``espirit``, ...) are imported on first use, so that
-``import mrigen`` and ``mrigen --help`` cost neither torch nor sigpy.
+Names are imported on first use, so that ``import mrigen`` and ``mrigen --help`` cost neither torch nor
+sigpy.
+
+>>> import mrigen as mg
+>>> A = mg.operators.MultiCoilMRI.example()
+>>> x = A.zero_image() + 1
+>>> data = mg.Measurements(A(x), A)
+>>> mg.reconstruct(data, solver="cg-sense", steps=200).shape
+torch.Size([2, 1, 12, 9])
 """
 
 from importlib import import_module
@@ -9,27 +16,66 @@ from typing import Any
 
 __version__ = "0.1.0"
 
+_MODULES = {
+    "losses": "mrigen.distill",
+    "masks": "mrigen.masks",
+    "metrics": "mrigen.metrics",
+    "networks": "mrigen.networks",
+    "objectives": "mrigen.diffusion.objectives",
+    "operators": "mrigen.operators",
+    "samplers": "mrigen.diffusion.samplers",
+    "solvers": "mrigen.inverse",
+}
+
 _LAZY = {
     "MeasurementStore": "mrigen.data.store",
-    "MultiCoilMRI": "mrigen.operators.mri",
+    "Measurements": "mrigen.operators",
+    "MultiCoilMRI": "mrigen.operators",
+    "TensorStore": "mrigen.data.tensor_store",
+    "UsageError": "mrigen.errors",
+    "compress_coils": "mrigen.coils.compress",
     "espirit": "mrigen.coils.espirit",
+    "fft": "mrigen.operators.fourier",
+    "ifft": "mrigen.operators.fourier",
     "load_denoiser": "mrigen.checkpoints.folder",
     "load_generator": "mrigen.engine.build",
     "load_model": "mrigen.checkpoints.folder",
+    "open_store": "mrigen.data.stores",
+    "reconstruct": "mrigen.reconstruction.in_memory",
+    "whiten": "mrigen.coils.whiten",
 }
 
 __all__ = [
     "MeasurementStore",
+    "Measurements",
     "MultiCoilMRI",
+    "TensorStore",
+    "UsageError",
     "__version__",
+    "compress_coils",
     "espirit",
+    "fft",
+    "ifft",
     "load_denoiser",
     "load_generator",
     "load_model",
+    "losses",
+    "masks",
+    "metrics",
+    "networks",
+    "objectives",
+    "open_store",
+    "operators",
+    "reconstruct",
+    "samplers",
+    "solvers",
+    "whiten",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(_MODULES[name])
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'mrigen' has no attribute {name!r}")

@@ -1,20 +1,50 @@
 """One-file extension: a class, its ``Params``, ``register`` and ``example`` in a file of its own.
 
 A registry knows the package in which its members live, imports every module there on first use,
-and turns ``{"name": "sid", "alpha": 1.0}`` from a recipe into an object.
+and turns ``{"name": "sid", "alpha": 1.0}`` from a recipe into an object. Members may also be classes in
+a user's file, ``{"name": "mine.py:Mine"}``, or come from installed packages, see ``mrigen.plugins``.
 """
 
 import difflib
 import importlib
+import inspect
 import pkgutil
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import UnionType
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    Protocol,
+    Self,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
+from mrigen import plugins
 from mrigen.errors import UsageError
+from mrigen.files import sha256
+
+CHECKSUMS = "sha256"
+SIGNS = {
+    "gt": ">",
+    "ge": ">=",
+    "lt": "<",
+    "le": "<=",
+    "min_length": "length >=",
+    "max_length": "length <=",
+}
 
 
 class Params(BaseModel):
@@ -43,11 +73,13 @@ class Registry(Generic[T]):
     Args:
         kind: the word for error messages, for example ``"objective"``.
         package: dotted name of the package whose modules register the members.
+        base: dotted name of the class that members derive from.
     """
 
-    def __init__(self, kind: str, package: str) -> None:
+    def __init__(self, kind: str, package: str, base: str) -> None:
         self.kind = kind
         self._package = package
+        self._base = base
         self._members: dict[str, type[Any]] = {}
         self._loaded = False
 
@@ -67,7 +99,16 @@ class Registry(Generic[T]):
         self._load()
         return sorted(self._members)
 
+    @property
+    def base(self) -> type[Any]:
+        """The class that members derive from."""
+        module, _, name = self._base.rpartition(".")
+        base: type[Any] = getattr(importlib.import_module(module), name)
+        return base
+
     def __getitem__(self, name: str) -> type[Any]:
+        if plugins.is_file(name):
+            return plugins.load_class(name, self.base)
         self._load()
         if name not in self._members:
             close = difflib.get_close_matches(name, self._members, n=1)
@@ -99,8 +140,13 @@ class Registry(Generic[T]):
         return spec
 
     def params(self, spec: Mapping[str, Any]) -> BaseModel:
-        """Validate a recipe's mapping (``name`` plus parameters) against the member's ``Params``."""
-        values = dict(spec)
+        """Validate a recipe's mapping (``name`` plus parameters) against the member's ``Params``.
+
+        Raises:
+            UsageError: unknown name or parameter, or a file that is missing or has changed since the
+                mapping was frozen.
+        """
+        values = self.unfrozen(spec)
         name = str(values.pop("name", ""))
         try:
             params: BaseModel = self[name].Params(**values)
@@ -110,7 +156,60 @@ class Registry(Generic[T]):
 
     def build(self, spec: Mapping[str, Any], **context: Any) -> Any:
         """Make the object that a recipe's mapping describes; ``context`` is what a recipe cannot say."""
-        return self[str(spec.get("name", ""))](self.params(spec), **context)
+        params = self.params(spec)
+        name = str(spec.get("name", ""))
+        if not plugins.is_file(name):
+            return self[name](params, **context)
+        with plugins.blamed(plugins.split(name)[0], f"making the {self.kind}"):
+            return self[name](params, **context)
+
+    def canonical(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """A mapping with every parameter written out and the path of a file made absolute; ready for JSON."""
+        params = self.params(spec)
+        name = str(spec["name"])
+        if plugins.is_file(name):
+            name = ":".join(map(str, plugins.split(name)))
+        return {"name": name, **params.model_dump(mode="json")}
+
+    def files(self, spec: Mapping[str, Any]) -> list[Path]:
+        """The user's files that decide what a canonical mapping means."""
+        name = str(spec["name"])
+        return [plugins.split(name)[0]] if plugins.is_file(name) else []
+
+    def freeze(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """``canonical``, with the SHA-256 of every file that it needs: to store with data and models.
+
+        ``params`` and ``build`` refuse it once one of these files has changed.
+
+        Raises:
+            UsageError: as ``params``.
+        """
+        frozen = self.canonical(spec)
+        checksums = {str(path): sha256(path) for path in self.files(frozen)}
+        return {**frozen, CHECKSUMS: checksums} if checksums else frozen
+
+    def pinned(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """As ``freeze`` for a member of a user's file; those of the package stay as they were written."""
+        return self.freeze(spec) if plugins.is_file(str(spec.get("name", ""))) else dict(spec)
+
+    def unfrozen(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """The mapping without its checksums, which must be those of the files.
+
+        Raises:
+            UsageError: a file is missing, or is another one now.
+        """
+        values = dict(spec)
+        for path, checksum in values.pop(CHECKSUMS, {}).items():
+            if not Path(path).is_file():
+                raise UsageError(
+                    f"{path}: no such file, but {self.kind} {values.get('name')!r} needs it; restore it"
+                )
+            if sha256(Path(path)) != checksum:
+                raise UsageError(
+                    f"{path}: changed since {self.kind} {values.get('name')!r} was recorded "
+                    f"(sha256 {checksum[:12]}...); restore the file, or prepare the data and train again"
+                )
+        return values
 
     def _load(self) -> None:
         if self._loaded:
@@ -119,6 +218,84 @@ class Registry(Generic[T]):
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self._package}.{module.name}")
         self._loaded = True
+        plugins.load_entry_points()
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a registered class, for people.
+
+    Attributes:
+        name: as recipes write it.
+        kind: type and bounds.
+        default: as YAML, or ``required``.
+        text: what it means.
+    """
+
+    name: str
+    kind: str
+    default: str
+    text: str
+
+
+def parameters(member: type[Registrable]) -> list[Parameter]:
+    """The parameters of a class, those of its bases last, with what their docstrings say."""
+    texts: dict[str, str] = {}
+    for base in reversed(member.Params.__mro__):
+        texts |= _attributes(base.__doc__ or "")
+    found = []
+    for name, field in member.Params.model_fields.items():
+        default = "required" if field.is_required() else _yaml(field.get_default(call_default_factory=True))
+        found.append(Parameter(name, _kind(field.annotation, field.metadata), default, texts.get(name, "")))
+    return found
+
+
+def _yaml(value: Any) -> str:
+    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    text: str = yaml.safe_dump(plain, default_flow_style=True, width=1000)
+    return text.removesuffix("...\n").strip()
+
+
+def _kind(annotation: Any, rules: Sequence[Any] = ()) -> str:
+    """Type and bounds for people, such as ``float > 0 or null``."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _kind(inner[0], [*inner[1:], *rules])
+    if origin is Literal:
+        return " | ".join(map(str, inner))
+    if origin in (Union, UnionType):
+        return " or ".join(_kind(each) for each in inner)
+    name = "null" if annotation is type(None) else str(getattr(annotation, "__name__", annotation))
+    if inner:
+        name += f"[{', '.join('...' if each is ... else _kind(each) for each in inner)}]"
+    bounds = ", ".join(_bounds(rules))
+    return f"{name} {bounds}" if bounds else name
+
+
+def _bounds(rules: Sequence[Any]) -> list[str]:
+    """Bounds among the metadata of an annotation."""
+    found = []
+    for rule in rules:
+        if isinstance(rule, FieldInfo):
+            found += _bounds(rule.metadata)
+        for key, sign in SIGNS.items():
+            if not isinstance(rule, FieldInfo) and getattr(rule, key, None) is not None:
+                found.append(f"{sign} {getattr(rule, key)}")
+    return found
+
+
+def _attributes(docstring: str) -> dict[str, str]:
+    """The section ``Attributes:`` of a docstring, a line each."""
+    _, _, section = inspect.cleandoc(docstring).partition("Attributes:\n")
+    found: dict[str, str] = {}
+    name = ""
+    for line in section.split("\n\n")[0].splitlines():
+        if match := re.match(r"    (\w+): (.*)", line):
+            name = match[1]
+            found[name] = match[2]
+        elif name:
+            found[name] += f" {line.strip()}"
+    return found
 
 
 def describe(error: ValidationError) -> str:

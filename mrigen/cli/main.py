@@ -132,6 +132,7 @@ from mrigen.cli import (  # noqa: E402
     evaluate,
     export,
     import_checkpoint,
+    members,
     prep_fastmri,
     prep_images,
     recipes,
@@ -152,6 +153,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("audit")(audit.audit)
 app.command("run")(study.run)
 app.add_typer(recipes.app, name="recipes")
+app.command("list")(members.list_members)
 app.command("import-checkpoint")(import_checkpoint.import_checkpoint)
 app.command("export")(export.export)
 app.command("doctor")(doctor.doctor)

@@ -25,10 +25,18 @@ def prep_fastmri(
     ] = None,
     mask: Annotated[
         str | None,
-        typer.Option(help="exact-random (the default), random, equispaced or magic.", rich_help_panel=MASK),
+        typer.Option(
+            metavar="NAME[:KEY=VALUE,...]",
+            help="exact-random (the default), random, equispaced, magic; of points, for two phase encodes: "
+            "poisson-disc, random-points; or `mine.py:Mask`. `mrigen list masks` shows their parameters.",
+            rich_help_panel=MASK,
+        ),
     ] = None,
     acs_lines: Annotated[
-        int | None, typer.Option(help="Fully sampled lines around DC.", rich_help_panel=MASK)
+        int | None,
+        typer.Option(
+            help="Fully sampled lines around DC; side of the square of points.", rich_help_panel=MASK
+        ),
     ] = None,
     center_fraction: Annotated[
         float | None,

@@ -53,7 +53,11 @@ def reconstruct(
     ] = None,
     mask_law: Annotated[
         str | None,
-        typer.Option(help="exact-random (the default), random, equispaced, magic.", rich_help_panel=KSPACE),
+        typer.Option(
+            metavar="NAME[:KEY=VALUE,...]",
+            help="exact-random (the default), or another of `mrigen list masks`.",
+            rich_help_panel=KSPACE,
+        ),
     ] = None,
     acs_lines: Annotated[
         int | None, typer.Option(help="Fully sampled lines around DC.", rich_help_panel=KSPACE)

@@ -31,7 +31,9 @@ def sample(
     ] = None,
     sampler: Annotated[
         str | None,
-        typer.Option(help="Sampler of a teacher: euler, heun (the default), tweedie, guided."),
+        typer.Option(
+            help="Sampler of a teacher: heun (the default), another of `mrigen list samplers`, or `mine.py:Class`."
+        ),
     ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Noise levels of a teacher's sampler, 18 by default.")

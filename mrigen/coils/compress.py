@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mrigen.coils.mixing import covariance
+from mrigen.coils.mixing import covariance, mix_coils
 from mrigen.errors import UsageError
+from mrigen.operators.base import ArrayLike, tensor_of
 
 
 def compression_matrix(calibration: Tensor, virtual_coils: int) -> Tensor:
@@ -38,3 +39,36 @@ def compression_matrix(calibration: Tensor, virtual_coils: int) -> Tensor:
     largest = vectors.gather(-2, vectors.abs().argmax(-2, keepdim=True))
     matrix: Tensor = (vectors * largest.sgn().conj()).mH
     return matrix.to(torch.complex64)
+
+
+def compress_coils(kspace: ArrayLike, virtual_coils: int, calib_width: int = 24) -> Tensor:
+    """k-space of the ``virtual_coils`` combinations of coils that keep most energy of the centre.
+
+    Args:
+        kspace: complex (..., coils, H, W), DC in the centre, tensor or numpy array; leading axes are
+            independent slices.
+        virtual_coils: number of coils to compress to.
+        calib_width: side of the square around DC that decides; where it was not measured, zeros count
+            for nothing.
+
+    Returns:
+        (..., virtual_coils, H, W).
+
+    Raises:
+        UsageError: see ``compression_matrix``; or ``calib_width`` is below 1.
+
+    >>> import torch, mrigen
+    >>> kspace = torch.randn(2, 8, 16, 16, dtype=torch.complex64)
+    >>> mrigen.compress_coils(kspace, 3).shape
+    torch.Size([2, 3, 16, 16])
+    """
+    points = tensor_of(kspace)
+    if points.ndim < 3:
+        raise UsageError(f"k-space must be (..., coils, H, W), not {tuple(points.shape)}")
+    if calib_width < 1:
+        raise UsageError(f"calib_width must be at least 1, not {calib_width}")
+    rows, columns = (
+        slice(max(0, n // 2 - calib_width // 2), n // 2 + -(-calib_width // 2)) for n in points.shape[-2:]
+    )
+    matrix = compression_matrix(points[..., rows, columns].flatten(-2), virtual_coils)
+    return mix_coils(matrix, points)

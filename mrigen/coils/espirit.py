@@ -8,13 +8,14 @@ from torch import Tensor
 from mrigen.coils.calibration import Extent, pixel_samples, region
 from mrigen.coils.eigenmaps import PixelMatrices, eigenmaps
 from mrigen.errors import UsageError
+from mrigen.operators.base import ArrayLike, tensor_of
 
 CACHE = 1 << 20  # complex numbers per temporary on a CPU: 8 MiB, so that it stays in the cache
 MEMORY = 1 << 26  # and on an accelerator: 512 MiB
 
 
 def espirit(
-    kspace: Tensor,
+    kspace: ArrayLike,
     calib_width: Extent | tuple[Extent, Extent] = 24,
     kernel_width: int = 6,
     thresh: float = 0.02,
@@ -30,7 +31,8 @@ def espirit(
     has crop 0.8 and -t 0.001, which is a threshold of *squared* singular values: thresh √0.001 here.
 
     Args:
-        kspace: complex (..., coils, H, W), DC at (H // 2, W // 2); leading axes are independent slices.
+        kspace: complex (..., coils, H, W), tensor or numpy array, DC at (H // 2, W // 2); leading axes are
+            independent slices.
         calib_width: points of the calibration region per axis, around DC and at most the whole axis;
             one number, or (readout, lines). A slice names the points themselves, for example
             ``(384, acs_region(mask))``.
@@ -46,6 +48,12 @@ def espirit(
     Raises:
         UsageError: a parameter is out of range, k-space is not finite, or the calibration region is
             smaller than the kernel or not fully sampled.
+
+    >>> import mrigen
+    >>> kspace = torch.randn(2, 16, 16, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    >>> maps = mrigen.espirit(kspace, calib_width=12, kernel_width=3, crop=0)
+    >>> maps.shape, torch.allclose(maps.abs().square().sum(0), torch.ones(16, 16), atol=1e-5)
+    (torch.Size([2, 16, 16]), True)
     """
     if not 0 <= crop < 1:
         raise UsageError(f"crop {crop} must be at least 0 and below 1")
@@ -56,7 +64,7 @@ def espirit(
 
 @torch.no_grad()
 def espirit_eigen(
-    kspace: Tensor,
+    kspace: ArrayLike,
     calib_width: Extent | tuple[Extent, Extent] = 24,
     kernel_width: int = 6,
     thresh: float = 0.02,
@@ -68,6 +76,7 @@ def espirit_eigen(
     Returns:
         maps, complex64 (..., maps, coils, H, W), and eigenvalues, float32 (..., maps, H, W).
     """
+    kspace = tensor_of(kspace)
     _check_kspace(kspace)
     *leading, coils, height, width = kspace.shape
     extents = calib_width if isinstance(calib_width, tuple) else (calib_width, calib_width)

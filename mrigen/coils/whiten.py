@@ -13,6 +13,7 @@ from torch import Tensor
 from mrigen.coils.mixing import covariance, mix_coils
 from mrigen.errors import UsageError
 from mrigen.operators import fourier
+from mrigen.operators.base import ArrayLike, tensor_of
 
 ROUNDING = 1e-5  # noise below this fraction of the image's root mean square is rounding of float32 transforms
 SINGULAR = 1e-6  # smallest part of a coil's noise variance that the coils before it may leave unexplained
@@ -80,6 +81,26 @@ def whitening_matrix(noise: Tensor, *, loading: float = 0.0) -> Tensor:
     return inverse.to(torch.complex64)
 
 
-def whiten(kspace: Tensor, matrix: Tensor) -> Tensor:
-    """Whitened coils (..., coils, H, W) of k-space (..., coils, H, W) or of coil images."""
-    return mix_coils(matrix, kspace)
+def whiten(kspace: ArrayLike, matrix: Tensor | None = None) -> Tensor:
+    """Coils whose noise is independent and of standard deviation 1 per real component.
+
+    Args:
+        kspace: k-space or coil images (..., coils, H, W), tensor or numpy array.
+        matrix: of ``whitening_matrix``, (..., coils, coils); by default that of the noise in a corner of
+            the images, which must be fully sampled for it.
+
+    Returns:
+        Of the shape of ``kspace``.
+
+    Raises:
+        UsageError: see ``corner_noise`` and ``whitening_matrix``.
+
+    >>> import torch, mrigen
+    >>> noise = torch.randn(4, 64, 64, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    >>> noise[1] += noise[0]
+    >>> white = mrigen.whiten(5 * noise)
+    >>> (white[0].conj() * white[1]).mean().abs() < 0.2
+    tensor(True)
+    """
+    points = tensor_of(kspace)
+    return mix_coils(whitening_matrix(corner_noise(points)) if matrix is None else matrix, points)

@@ -290,7 +290,7 @@ class MeasurementStore:
             law = MASKS.build(self.manifest.mask or {})
             return MRICorruption(self, law, fresh=self.manifest.fresh_masks, scanner=scanner)
         law = MASKS.build(mask)
-        law.check(self.bank([0])[2][0])
+        law.check(self.bank([0])[2][0], self.shape[1])
         return MRICorruption(self, law, scanner=scanner)
 
     def _take(self, indices: list[int]) -> VolumeArrays:

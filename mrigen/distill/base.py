@@ -24,7 +24,7 @@ from mrigen.registry import Params, Registry
 if TYPE_CHECKING:
     from mrigen.distill.regression import Regression
 
-LOSSES: Registry[DistillLoss] = Registry("distillation loss", "mrigen.distill")
+LOSSES: Registry[DistillLoss] = Registry("distillation loss", "mrigen.distill", "mrigen.distill.DistillLoss")
 
 FakeLoss = Literal["measurement", "further"]
 """What a fake score's target shows: what A measures, or what the further mask Ã leaves of that."""

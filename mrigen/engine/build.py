@@ -35,14 +35,11 @@ def describe_teacher(params: TeacherParams, store: Store, provenance: dict[str, 
         **params.network,
     }
     return ModelDescription(
-        network={"name": network["name"], **NETWORKS.params(network).model_dump(mode="json")},
-        preconditioner={
-            "name": params.preconditioning["name"],
-            **PRECONDITIONERS.params(params.preconditioning).model_dump(mode="json"),
-        },
+        network=NETWORKS.freeze(network),
+        preconditioner=PRECONDITIONERS.freeze(params.preconditioning),
         conventions=conventions,
         image_shape=store.image_shape,
-        objective=params.objective,
+        objective=OBJECTIVES.pinned(params.objective),
         corruption=store.described(),
         provenance={"created_by": f"mrigen {__version__}", **provenance},
     )

@@ -14,7 +14,7 @@ from mrigen.inverse.task import Task, column, square
 from mrigen.progress import Advance
 from mrigen.registry import Params, Registry
 
-SOLVERS: Registry[Solver] = Registry("solver", "mrigen.inverse")  # type: ignore[type-arg]
+SOLVERS: Registry[Solver] = Registry("solver", "mrigen.inverse", "mrigen.inverse.Solver")  # type: ignore[type-arg]
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]

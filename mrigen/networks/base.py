@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mrigen.registry import Params, Registry
 
-NETWORKS: Registry[Network] = Registry("network", "mrigen.networks")
+NETWORKS: Registry[Network] = Registry("network", "mrigen.networks", "mrigen.networks.Network")
 
 # Upper bounds keep a model description from a stranger from asking for an absurd network.
 Count = Annotated[int, Field(ge=1, le=8192)]

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from mrigen.networks.base import Network
 from mrigen.registry import Params, Registry
 
-PRECONDITIONERS: Registry[Preconditioner] = Registry("preconditioning", "mrigen.networks")
+PRECONDITIONERS: Registry[Preconditioner] = Registry(
+    "preconditioning", "mrigen.networks", "mrigen.networks.Preconditioner"
+)
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]

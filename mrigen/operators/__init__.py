@@ -1,6 +1,49 @@
 """Forward models A, one file each, and corruptions: distributions over forward models."""
 
-from mrigen.operators.base import LinearOperator, Measurements
-from mrigen.operators.mri import MultiCoilMRI
+from mrigen.operators.base import LinearOperator, Measurements, Operator, concatenate
+from mrigen.operators.blur import Blur
+from mrigen.operators.clipping import Clip
+from mrigen.operators.composition import Composition, LinearComposition, compose
+from mrigen.operators.compressed_sensing import Rows
+from mrigen.operators.corruption import CORRUPTIONS, Corruption, ImageCorruption, make_corruption
+from mrigen.operators.deepinv_bridge import from_deepinv, to_deepinv
+from mrigen.operators.fourier_mask import FourierMask
+from mrigen.operators.identity import Identity
+from mrigen.operators.inpainting import PixelMask
+from mrigen.operators.mri import MRICorruption, MultiCoilMRI
+from mrigen.operators.noise import Noise
+from mrigen.operators.non_cartesian import NonCartesianMRI
+from mrigen.operators.phase_retrieval import FourierMagnitude
+from mrigen.operators.sigpy_bridge import SigpyOperator, from_sigpy, to_sigpy
+from mrigen.operators.super_resolution import Separable
 
-__all__ = ["LinearOperator", "Measurements", "MultiCoilMRI"]
+__all__ = [
+    "CORRUPTIONS",
+    "Blur",
+    "Clip",
+    "Composition",
+    "Corruption",
+    "FourierMagnitude",
+    "FourierMask",
+    "Identity",
+    "ImageCorruption",
+    "LinearComposition",
+    "LinearOperator",
+    "MRICorruption",
+    "Measurements",
+    "MultiCoilMRI",
+    "Noise",
+    "NonCartesianMRI",
+    "Operator",
+    "PixelMask",
+    "Rows",
+    "Separable",
+    "SigpyOperator",
+    "compose",
+    "concatenate",
+    "from_deepinv",
+    "from_sigpy",
+    "make_corruption",
+    "to_deepinv",
+    "to_sigpy",
+]

@@ -6,15 +6,22 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mrigen.errors import UsageError
+from mrigen.operators.solve import conjugate_gradient
 
 if TYPE_CHECKING:
     from mrigen.operators.pseudo_inverse import PseudoInverse
+
+ArrayLike = Tensor | NDArray[Any]
+"""A tensor, or a numpy array that is taken as one."""
 
 POWER_STEPS, POWER_MARGIN = 50, 1.3
 COMPLEX_OF = {torch.float32: torch.complex64, torch.float64: torch.complex128}
@@ -22,6 +29,39 @@ COMPLEX_OF = {torch.float32: torch.complex64, torch.float64: torch.complex128}
 
 class TensorRecord:
     """Mixin for frozen dataclasses of tensors: move or cast every tensor at once."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Dataclasses would print the values of every tensor; records print shapes."""
+        super().__init_subclass__(**options)
+        if "__repr__" not in cls.__dict__:
+            cls.__repr__ = TensorRecord.__repr__  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        values = ", ".join(f"{f.name}={_shown(getattr(self, f.name))}" for f in fields)
+        return f"{type(self).__name__}({values})"
+
+    def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> Self:
+        """The record of some samples; of an index that is one number, a batch of one.
+
+        Raises:
+            IndexError: there is no such sample.
+        """
+        count = batch_size(self)
+        if isinstance(index, slice):
+            chosen = list(range(count)[index])
+        elif isinstance(index, int):
+            chosen = [range(count)[index]]
+        else:
+            numbers = torch.as_tensor(index)
+            if numbers.dtype == torch.bool:
+                if tuple(numbers.shape) != (count,):
+                    raise IndexError(f"{tuple(numbers.shape)} flags do not choose among {count} samples")
+                numbers = numbers.nonzero().flatten()
+            chosen = [range(count)[int(number)] for number in numbers]
+        if not chosen:
+            raise IndexError(f"no sample of {count} is left; choose at least one")
+        return self.join([self.pick(number) for number in chosen], [1] * len(chosen))
 
     def to(
         self,
@@ -98,6 +138,17 @@ def _joined(name: str, values: list[Any], sizes: Sequence[int]) -> object:
     return values[0]
 
 
+def _shown(value: object) -> str:
+    """A field of a record for people: kind and shape of tensors, and few of many values."""
+    if isinstance(value, Tensor):
+        kind = str(value.dtype).removeprefix("torch.")
+        device = "" if value.device.type == "cpu" else f" on {value.device}"
+        return f"{kind} {tuple(value.shape)}{device}"
+    if isinstance(value, tuple) and len(value) > 4:
+        return f"{type(value[0]).__name__} x {len(value)}"
+    return repr(value)
+
+
 R = TypeVar("R", bound=TensorRecord)
 
 
@@ -130,7 +181,61 @@ class Operator(TensorRecord, ABC):
     Subclasses are frozen dataclasses. What defines the model (maps, masks, kernels) are tensors with
     a leading axis of B, or of 1 where all samples share them; ``shape`` and other constants are plain
     values.
+
+    ``A(x)`` checks the shape of x and takes numpy arrays; ``forward``, which subclasses define and
+    loops call, does neither.
+
+    >>> import numpy as np, mrigen
+    >>> A = mrigen.operators.MultiCoilMRI(np.ones((2, 4, 6), complex), mrigen.masks.exact_random(6, 2, 2))
+    >>> A
+    MultiCoilMRI(maps=complex128 (1, 2, 4, 6), mask=bool (1, 1, 1, 6))
+    >>> A(np.ones((1, 1, 4, 6))).shape
+    torch.Size([1, 2, 4, 6])
     """
+
+    def __call__(self, x: ArrayLike) -> Tensor:
+        """A(x), of images (B, C, H, W).
+
+        Args:
+            x: tensor or numpy array of the operator's image shape, which is cast to its precision; real
+                images are taken as complex ones where the operator wants these. An operator of one
+                sample takes a batch of any size.
+
+        Raises:
+            UsageError: x has another shape, or is complex where images are real.
+        """
+        zero = self.zero_image()
+        return self.forward(_fitted(x, tuple(zero.shape), zero, f"{type(self).__name__}: images"))
+
+    def __matmul__(self, other: object) -> Operator:
+        """A @ B, the operator that applies B first: (A @ B)(x) = A(B(x)); linear if both are.
+
+        Raises:
+            UsageError: the measurements of B are no images for A.
+        """
+        from mrigen.operators.composition import compose
+
+        if not isinstance(other, Operator):
+            return NotImplemented
+        image, (shape, like) = self.zero_image(), other.measured
+        if image.shape[1:] != shape[1:] or (like.is_complex() and not image.is_complex()):
+            raise UsageError(
+                f"{type(self).__name__} @ {type(other).__name__}: the second gives "
+                f"{_kind(like)} {shape[1:]}, but the first takes {_kind(image)} {tuple(image.shape[1:])}"
+            )
+        if len(image) != shape[0] and 1 not in (len(image), shape[0]):
+            raise UsageError(
+                f"{type(self).__name__} @ {type(other).__name__}: batches of {len(image)} and {shape[0]} "
+                "samples do not fit together"
+            )
+        return compose(other, self)
+
+    @cached_property
+    def measured(self) -> tuple[tuple[int, ...], Tensor]:
+        """Shape of a measurement of the operator's batch, and a number of its kind on its device."""
+        with torch.no_grad():
+            y = self.forward(self.zero_image())
+        return tuple(y.shape), y.new_zeros(())
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
@@ -192,7 +297,72 @@ class LinearOperator(Operator):
 
     Inner products are Re Σ conj(a)·b, so that real and complex images share the contract
     ⟨A x, y⟩ = ⟨x, Aᴴ y⟩.
+
+    >>> import torch, mrigen
+    >>> A = mrigen.operators.MultiCoilMRI.example()
+    >>> x = torch.randn(2, 1, 12, 9, dtype=torch.complex64)
+    >>> torch.allclose(A.H(A(x)), A.normal(x), atol=1e-5)
+    True
+    >>> A.solve(A(x), iterations=5).shape
+    torch.Size([2, 1, 12, 9])
     """
+
+    @property
+    def H(self) -> LinearOperator:  # noqa: N802  the adjoint's symbol
+        """Aᴴ as an operator: ``A.H(y)`` is ``A.adjoint(y)`` with its shape checked, ``A.H.H`` is A."""
+        return Adjoint(self)
+
+    def solve(
+        self, y: ArrayLike, *, regularisation: float = 0.0, iterations: int = 30, tolerance: float = 1e-6
+    ) -> Tensor:
+        """argmin_x ‖A x − y‖² + λ ‖x‖², by conjugate gradients from 0 on (AᴴA + λ) x = Aᴴ y.
+
+        Without λ, and run to the end, the solution of least norm.
+
+        Args:
+            y: measurements, tensor or numpy array.
+            regularisation: λ ≥ 0.
+            iterations: at most so many steps.
+            tolerance: a sample is finished when its residual is so small against Aᴴ y.
+
+        Returns:
+            Images (B, C, H, W).
+
+        Raises:
+            UsageError: y has another shape than A's measurements, λ is negative, or there is no iteration.
+        """
+        if regularisation < 0 or iterations < 1:
+            raise UsageError(
+                f"solve: regularisation {regularisation} must not be negative, and iterations {iterations} "
+                "at least 1"
+            )
+        shape, like = self.measured
+        rhs = self.adjoint(_fitted(y, shape, like, f"{type(self).__name__}: measurements"))
+        return conjugate_gradient(
+            lambda x: self.normal(x) + regularisation * x, rhs, iterations, tolerance=tolerance
+        )
+
+    def operator_norm(self, iterations: int = POWER_STEPS, rng: torch.Generator | None = None) -> Tensor:
+        """‖A‖ = max ‖A x‖ / ‖x‖ of each sample (B,), by power iteration on AᴴA.
+
+        An estimate from below: after k iterations of n pixels its expected relative error is at most
+        about ln(n) / 2k (Kuczyński and Woźniakowski 1992, "Estimating the largest eigenvalue by the
+        power and Lanczos algorithms with a random start", theorem 3.1).
+
+        Args:
+            iterations: applications of AᴴA.
+            rng: source of the first image; seed 0 by default.
+        """
+        zero = self.zero_image()
+        with torch.no_grad():
+            v = randn_like(zero, rng if rng is not None else torch.Generator().manual_seed(0))
+            v = v.expand(batch_size(self), *v.shape[1:])
+            squared = zero.real.new_zeros(len(v))
+            for _ in range(iterations):
+                length = torch.linalg.vector_norm(v.flatten(1), dim=1)
+                v = self.normal(v / length.clamp(min=torch.finfo(length.dtype).tiny).view(-1, 1, 1, 1))
+                squared = torch.linalg.vector_norm(v.flatten(1), dim=1)
+        return squared.sqrt()
 
     @abstractmethod
     def adjoint(self, y: Tensor) -> Tensor:
@@ -235,6 +405,82 @@ class LinearOperator(Operator):
     def as_image(self, y: Tensor) -> Tensor:
         """Aᴴ y; operators whose measurement looks like an image return that."""
         return self.adjoint(y)
+
+
+@dataclass(frozen=True, eq=False)
+class Adjoint(LinearOperator):
+    """Aᴴ of a linear operator A: its images are A's measurements, and the other way round.
+
+    Attributes:
+        of: A.
+    """
+
+    of: LinearOperator
+
+    @property
+    def H(self) -> LinearOperator:  # noqa: N802
+        """A."""
+        return self.of
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Aᴴ x."""
+        return self.of.adjoint(x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """A y."""
+        return self.of.forward(y)
+
+    def zero_image(self) -> Tensor:
+        """Zeros like a measurement of A."""
+        shape, like = self.of.measured
+        return like.new_zeros(shape)
+
+    @classmethod
+    def example(cls) -> Adjoint:
+        """From k-space of three coils to images."""
+        from mrigen.operators.mri import MultiCoilMRI
+
+        return cls(MultiCoilMRI.example())
+
+
+def tensor_of(array: ArrayLike) -> Tensor:
+    """The tensor itself, or one of the values of a numpy array, whose memory it may share.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if isinstance(array, np.ndarray):
+        return torch.from_numpy(np.ascontiguousarray(array))
+    if not isinstance(array, Tensor):
+        raise UsageError(f"expected a tensor or a numpy array, not {type(array).__name__}")
+    return array
+
+
+def _fitted(array: ArrayLike, shape: tuple[int, ...], like: Tensor, what: str) -> Tensor:
+    """A batch of the wanted shape, cast to the precision, kind and device of ``like``.
+
+    Raises:
+        UsageError: the shape is another one, also where it would broadcast, or complex values would lose
+            their imaginary part.
+    """
+    x = tensor_of(array)
+    batch = (shape[0], len(x)) if x.ndim else (shape[0], 0)
+    if x.ndim != len(shape) or tuple(x.shape[1:]) != tuple(shape[1:]) or (batch[0] not in (1, batch[1])):
+        wanted = f"({'B' if shape[0] == 1 else shape[0]}, {', '.join(map(str, shape[1:]))})"
+        missing = len(shape) - x.ndim
+        hint = ""
+        if missing > 0 and tuple(x.shape) == tuple(shape[missing:]):
+            hint = f"; add the leading axes, x[{', '.join(['None'] * missing)}]"
+        raise UsageError(f"{what} must be {wanted}, not {tuple(x.shape)}{hint}")
+    if x.is_complex() and not like.is_complex():
+        raise UsageError(
+            f"{what} are real here, not {str(x.dtype).removeprefix('torch.')}; give x.real or x.abs()"
+        )
+    return x.to(device=like.device, dtype=like.dtype)
+
+
+def _kind(x: Tensor) -> str:
+    return "complex" if x.is_complex() else "real"
 
 
 def linear(operator: Operator) -> LinearOperator:
@@ -292,9 +538,11 @@ def mirrored(x: Tensor, which: Tensor, axis: int) -> Tensor:
     return torch.where(which.reshape(-1, 1, 1, 1), x.flip(axis), x)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Measurements(TensorRecord):
     """A batch of measurements y = A x + σ ε with their operators; the clean x is nowhere in it.
+
+    Indexing gives a batch of fewer samples, ``len`` counts them, ``concatenate`` joins batches.
 
     Attributes:
         y: measurements, shaped as A.forward gives them, zero where A does not measure.
@@ -304,6 +552,23 @@ class Measurements(TensorRecord):
         labels: class labels (B, classes) one-hot, or None.
         further: Ã of each sample where it was fixed with the data; None to draw it at every step.
         augment: augmentation labels (B, 9), or None where nothing was augmented.
+
+    Args:
+        y: tensor or numpy array.
+        operator: A.
+        sigma: one number for all samples, or (B,).
+        labels: see above.
+        further: see above.
+        augment: see above.
+
+    Raises:
+        UsageError: σ has another shape, or y has no sample.
+
+    >>> import mrigen
+    >>> A = mrigen.operators.MultiCoilMRI.example()
+    >>> data = mrigen.Measurements(A(A.zero_image()), A, sigma=0.1)
+    >>> len(data), data[1].y.shape, data[[1, 0]].sigma
+    (2, torch.Size([1, 3, 12, 9]), tensor([0.1000, 0.1000]))
     """
 
     y: Tensor
@@ -312,6 +577,39 @@ class Measurements(TensorRecord):
     labels: Tensor | None = None
     further: Operator | None = None
     augment: Tensor | None = None
+
+    def __init__(
+        self,
+        y: ArrayLike,
+        operator: Operator,
+        sigma: ArrayLike | float = 0.0,
+        labels: ArrayLike | None = None,
+        further: Operator | None = None,
+        augment: ArrayLike | None = None,
+    ) -> None:
+        values = tensor_of(y)
+        if values.ndim < 2:
+            raise UsageError(f"measurements need a leading axis of samples, not shape {tuple(values.shape)}")
+        level = (
+            torch.full((len(values),), float(sigma)) if isinstance(sigma, int | float) else tensor_of(sigma)
+        )
+        if tuple(level.shape) != (len(values),):
+            raise UsageError(
+                f"sigma must be one number or ({len(values)},), one for each measurement, not "
+                f"{tuple(level.shape)}"
+            )
+        if isinstance(sigma, int | float):
+            level = level.to(values.device)
+        fields = {
+            "y": values,
+            "operator": operator,
+            "sigma": level,
+            "labels": None if labels is None else tensor_of(labels),
+            "further": further,
+            "augment": None if augment is None else tensor_of(augment),
+        }
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
         return len(self.y)

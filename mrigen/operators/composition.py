@@ -18,8 +18,6 @@ from mrigen.operators.corruption import (
     CORRUPTIONS,
     ImageCorruption,
     Shape,
-    canonical,
-    files_of,
     make_corruption,
 )
 from mrigen.operators.identity import Identity
@@ -112,7 +110,7 @@ def compose(*operators: Operator) -> Operator:
 
 
 def _complete(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [canonical(part) for part in parts]
+    return [CORRUPTIONS.canonical(part) for part in parts]
 
 
 class ComposeParams(Params):
@@ -182,7 +180,7 @@ class Compose(ImageCorruption):
     @classmethod
     def files(cls, params: Any) -> list[Path]:
         """The files of all parts."""
-        return [path for part in params.parts for path in files_of(part)]
+        return [path for part in params.parts for path in CORRUPTIONS.files(part)]
 
     @classmethod
     def example(cls) -> Self:

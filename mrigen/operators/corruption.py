@@ -14,10 +14,8 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from mrigen import seeds
+from mrigen import plugins, seeds
 from mrigen.errors import UsageError
-from mrigen.files import sha256
-from mrigen.operators import user
 from mrigen.operators.base import Measurements, Operator, sent
 from mrigen.operators.checks import check
 from mrigen.operators.noise import Noise
@@ -31,17 +29,18 @@ NAIVE = (
     "the further corruption hides nothing (δ = 0): this is the naive masked loss, a baseline, which learns "
     "nothing of what the operators do not measure"
 )
-CHECKSUMS = "sha256"
 
 
 class OperatorRegistry(Registry["Corruption"]):
-    """The operators by name; also finds classes in a user's own files."""
+    """The operators by name."""
 
-    def __getitem__(self, name: str) -> type[Any]:
-        return user.load_class(name, ImageCorruption) if user.is_file(name) else super().__getitem__(name)
+    def files(self, spec: Spec) -> list[Path]:
+        """A user's file, and the files that the operator's parameters name."""
+        named: list[Path] = self[str(spec["name"])].files(self.params(spec))
+        return super().files(spec) + named
 
 
-CORRUPTIONS = OperatorRegistry("operator", "mrigen.operators")
+CORRUPTIONS = OperatorRegistry("operator", "mrigen.operators", "mrigen.operators.corruption.ImageCorruption")
 
 
 class Corruption(ABC):
@@ -134,20 +133,11 @@ class ImageCorruption(Corruption):
         raise NotImplementedError(f"{cls.__name__} has no example for the contract tests")
 
 
-def corruption_class(name: str) -> type[ImageCorruption]:
-    """The corruption of a name: registered, or ``my_ops.py:MyOperator``.
-
-    Raises:
-        UsageError: there is none, or the file does not define it.
-    """
-    return CORRUPTIONS[name]
-
-
 def make_corruption(spec: Spec, shape: Shape, noise: Noise | None = None) -> ImageCorruption:
     """The corruption that a recipe or a store describes.
 
     Args:
-        spec: ``name`` and parameters, as written or as ``freeze`` returned them.
+        spec: ``name`` and parameters, as written or as ``CORRUPTIONS.freeze`` returned them.
         shape: (C, H, W) of the clean images.
         noise: measurement noise; None for noiseless data.
 
@@ -155,58 +145,9 @@ def make_corruption(spec: Spec, shape: Shape, noise: Noise | None = None) -> Ima
         UsageError: unknown name or parameter, an operator that does not fit the images, a file that
             changed since the spec was frozen, or a user's operator that is not right.
     """
-    spec = _checked(spec)
+    corruption: ImageCorruption = CORRUPTIONS.build(spec, shape=shape, noise=noise)
     name = str(spec.get("name", ""))
-    if not user.is_file(name):
-        return CORRUPTIONS.build(spec, shape=shape, noise=noise)  # type: ignore[no-any-return]
-    cls, params = corruption_class(name), CORRUPTIONS.params(spec)
-    with user.blamed(user.split(name)[0], "making the operator"):
-        corruption = cls(params, shape, noise)  # type: ignore[arg-type]
-        check(corruption.draw(2, seeds.generator(0, "check")), (2, *shape), name)
+    if plugins.is_file(name):
+        with plugins.blamed(plugins.split(name)[0], "making the operator"):
+            check(corruption.draw(2, seeds.generator(0, "check")), (2, *shape), name)
     return corruption
-
-
-def canonical(spec: Spec) -> dict[str, Any]:
-    """A spec with every parameter written out and paths made absolute; ready for JSON."""
-    spec = _checked(spec)
-    params = CORRUPTIONS.params(spec)
-    name = str(spec["name"])
-    if user.is_file(name):
-        name = ":".join(map(str, user.split(name)))
-    return {"name": name, **params.model_dump(mode="json")}
-
-
-def freeze(spec: Spec) -> dict[str, Any]:
-    """A spec to store with data and models: canonical, with the SHA-256 of every file that it needs.
-
-    ``make_corruption`` refuses it once one of these files has changed.
-
-    Raises:
-        UsageError: as ``make_corruption``.
-    """
-    frozen = canonical(spec)
-    checksums = {str(path): sha256(path) for path in files_of(frozen)}
-    return {**frozen, CHECKSUMS: checksums} if checksums else frozen
-
-
-def files_of(spec: Spec) -> list[Path]:
-    """The user's files that decide what a canonical spec means."""
-    name = str(spec["name"])
-    own = [user.split(name)[0]] if user.is_file(name) else []
-    return own + corruption_class(name).files(CORRUPTIONS.params(spec))
-
-
-def _checked(spec: Spec) -> dict[str, Any]:
-    """The spec without its checksums, which must be those of the files."""
-    values = dict(spec)
-    for path, checksum in values.pop(CHECKSUMS, {}).items():
-        if not Path(path).is_file():
-            raise UsageError(
-                f"{path}: no such file, but operator {values.get('name')!r} needs it; restore it"
-            )
-        if sha256(Path(path)) != checksum:
-            raise UsageError(
-                f"{path}: changed since operator {values.get('name')!r} was recorded "
-                f"(sha256 {checksum[:12]}...); restore the file, or prepare the data and train again"
-            )
-    return values

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mrigen.errors import UsageError
 from mrigen.operators import fourier
-from mrigen.operators.base import LinearOperator, Operator, batch_size, sent
+from mrigen.operators.base import ArrayLike, LinearOperator, Operator, batch_size, sent, tensor_of
 from mrigen.operators.corruption import Corruption
 from mrigen.operators.gram import gram
 from mrigen.operators.masks import MaskLaw
@@ -19,7 +19,7 @@ from mrigen.operators.noise import Noise
 from mrigen.seeds import seeded_noise
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class MultiCoilMRI(LinearOperator):
     """A x = M F S x, measured k-space of every coil (Ambient DPS, Aali et al. 2025, eq. 2).
 
@@ -33,21 +33,31 @@ class MultiCoilMRI(LinearOperator):
 
     Images are complex (B, 1, H, W), k-space is complex (B, coils, H, W).
 
+    Args:
+        maps: tensor or numpy array, (B or 1, coils, H, W), or (coils, H, W) of a single sample.
+        mask: tensor or numpy array, bool or of 0 and 1: as above, or (W,), (1, W), (H, W) for all
+            samples, or (B, 1 or H, W).
+
     Raises:
-        ValueError: shapes of maps and mask do not fit together.
+        UsageError: shapes of maps and mask do not fit together, maps are not complex, or the mask
+            holds other values than 0 and 1.
+
+    >>> import numpy as np
+    >>> maps = np.ones((2, 4, 6), np.complex64) / np.sqrt(2)
+    >>> MultiCoilMRI(maps, np.array([1, 0, 1, 1, 0, 1]))(torch.ones(1, 1, 4, 6)).shape
+    torch.Size([1, 2, 4, 6])
     """
 
     maps: Tensor
     mask: Tensor
 
-    def __post_init__(self) -> None:
-        if self.maps.ndim != 4 or not self.maps.is_complex():
-            raise ValueError(f"maps must be complex (B, coils, H, W), not {tuple(self.maps.shape)}")
-        _, _, height, width = self.maps.shape
-        shapes = [(1, 1, width), (1, height, width)]
-        if self.mask.ndim != 4 or tuple(self.mask.shape[1:]) not in shapes:
-            raise ValueError(
-                f"mask must be (B, 1, 1, {width}) or (B, 1, {height}, {width}), not {tuple(self.mask.shape)}"
+    def __init__(self, maps: ArrayLike, mask: ArrayLike) -> None:
+        object.__setattr__(self, "maps", _maps(tensor_of(maps)))
+        object.__setattr__(self, "mask", _mask(tensor_of(mask), *self.maps.shape[-2:]).to(self.maps.device))
+        if len(self.maps) != len(self.mask) and 1 not in (len(self.maps), len(self.mask)):
+            raise UsageError(
+                f"maps of {len(self.maps)} and masks of {len(self.mask)} samples do not fit together: give "
+                "as many of each, or one for all"
             )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -143,6 +153,34 @@ class SeededMRI(MultiCoilMRI):
         return cls(plain.maps, plain.mask, (3, 4))
 
 
+def _maps(maps: Tensor) -> Tensor:
+    """Coil maps with their leading axis."""
+    if maps.ndim not in (3, 4) or not maps.is_complex():
+        raise UsageError(
+            f"maps must be complex (B, coils, H, W) or (coils, H, W), not {str(maps.dtype)[6:]} "
+            f"{tuple(maps.shape)}"
+        )
+    return maps if maps.ndim == 4 else maps[None]
+
+
+def _mask(mask: Tensor, height: int, width: int) -> Tensor:
+    """A mask as bool (B or 1, 1, 1 or H, W)."""
+    shape = tuple(mask.shape)
+    fits = shape[-1:] == (width,) and shape[-2:-1] in ((), (1,), (height,))
+    if not fits or mask.ndim > 4 or (mask.ndim == 4 and shape[1] != 1):
+        raise UsageError(
+            f"mask must be ({width},), (1, {width}), ({height}, {width}), (B, 1 or {height}, {width}), "
+            f"(B, 1, 1, {width}) or (B, 1, {height}, {width}), not {shape}"
+        )
+    if mask.dtype != torch.bool:
+        if not ((mask == 0) | (mask == 1)).all():
+            raise UsageError("mask must be bool, or hold 0 and 1 only; weights are no mask")
+        mask = mask != 0
+    if mask.ndim == 4:
+        return mask
+    return mask[:, None] if mask.ndim == 3 else mask.reshape(1, 1, -1, width)
+
+
 class MapBank(Protocol):
     """Slices to take coil maps and masks from, a ``MeasurementStore`` for example."""
 
@@ -202,11 +240,11 @@ class MRICorruption(Corruption):
         index = torch.randint(len(self.maps), (batch,), generator=generator).tolist()
         maps, masks, acquired = self.maps.bank(index)
         if self.fresh:
-            masks = self.law.draw(acquired, generator)[:, None, None]
+            masks = self.law.sample(acquired, maps.shape[-2], generator)
         return MultiCoilMRI(maps, masks)
 
     def further(self, operator: Operator, generator: torch.Generator) -> MultiCoilMRI:
-        """Drop a few points outside the ACS of each mask."""
+        """Drop a few lines or points outside the calibration region of each mask."""
         if not isinstance(operator, MultiCoilMRI):
             raise TypeError(f"MRICorruption cannot corrupt a {type(operator).__name__} further")
         mask = self.law.further(operator.mask.cpu(), generator)

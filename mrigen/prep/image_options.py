@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, model_validator
 
 from mrigen.errors import UsageError
-from mrigen.operators.corruption import freeze
+from mrigen.operators.corruption import CORRUPTIONS
 from mrigen.operators.noise import UNKNOWN, Noise, parse_noise
 from mrigen.prep.geometry import Geometry
 from mrigen.prep.image_set import Item
@@ -20,7 +20,7 @@ def _noise(value: Any) -> Any:
 
 
 def _operator(value: dict[str, Any]) -> dict[str, Any]:
-    return freeze(value)
+    return CORRUPTIONS.freeze(value)
 
 
 class ImageOptions(Geometry):

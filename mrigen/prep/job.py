@@ -113,7 +113,7 @@ def run(
         work = Work(prepare, tasks, total, [folder.absolute() for folder in folders], lambda task: task.name)
         slices = {scan.path: len(choose_slices(options.slices, scan.slices)) for scan in scans}
         prepared = _prepare(workers, work, slices, report, strict=strict)
-        law = _measured_law(there[0] + prepared) if own_masks else options.law
+        law = _measured_law(there[0] + prepared) if own_masks else MASKS.pinned(options.law)
         for folder, kept in zip(folders, there, strict=True):
             manifest = _manifest(folder == out, options, law, kept + prepared, fresh=not own_masks)
             if manifest.volumes:
@@ -205,6 +205,7 @@ def _notes(options: Options, law: dict[str, Any]) -> list[str]:
     notes = []
     if options.maps_from == "full":
         notes.append(f"clean-data leak: {LEAK}; the manifest says so too")
-    if MASKS[law["name"]].reason:
-        notes.append(f"ambient training will refuse these masks: {MASKS[law['name']].reason}")
+    reason = MASKS.build(law).reason
+    if reason:
+        notes.append(f"ambient training will refuse these masks: {reason}")
     return notes

@@ -19,7 +19,8 @@ class Options(Params):
 
     Attributes:
         acceleration: R of the retrospective mask; None for data that carry their own mask.
-        mask: name of the mask law; None means exact-random.
+        mask: name of the mask distribution, with its own parameters as ``poisson-disc:uniform=0.2``; None
+            means exact-random.
         acs_lines: fully sampled lines around DC.
         center_fraction: the same as a fraction of W; by default fastMRI's 0.32 / R.
         virtual_coils: coils are compressed to so many; 0 keeps them all.
@@ -68,13 +69,28 @@ class Options(Params):
         if self.only_size is not None and SIZE.fullmatch(self.only_size) is None:
             raise ValueError("write --only-size as HxW or COILSxHxW, for example 640x320")
         choose_slices(self.slices, None)
+        taken = sorted({"acceleration", "acs_lines", "center_fraction"} & set(self._mask))
+        if taken:
+            option = f"--{taken[0].replace('_', '-')}"
+            raise ValueError(f"--mask {self.mask}: give {taken[0]} with its own option {option}")
         return self
+
+    @property
+    def _mask(self) -> dict[str, Any]:
+        """Name and own parameters of the masks."""
+        if self.mask is None:
+            return {"name": "exact-random"}
+        if ":" not in self.mask:
+            return {"name": self.mask}
+        from mrigen.operators.masks import MASKS
+
+        return MASKS.parse(self.mask)
 
     @property
     def law(self) -> dict[str, Any]:
         """The retrospective mask law in a recipe's notation."""
         spec = {
-            "name": self.mask or "exact-random",
+            **self._mask,
             "acceleration": self.acceleration,
             "acs_lines": self.acs_lines,
             "center_fraction": self.center_fraction,

@@ -100,7 +100,8 @@ class Pipeline:
             acquired = sampling.acquired_lines(sampling.lines_with_data(probe).any(0), padding)
             cropped, required = sampling.after_crop(acquired, shape[2]), acquired
             law = MASKS.build(options.law)
-            masks = sampling.retrospective(law, cropped, slices, random, further=options.fixed_further)
+            further = options.fixed_further
+            masks = sampling.retrospective(law, cropped, shape[1], slices, random, further=further)
         else:
             acquired = sampling.between(scan.width, *(padding or (0, scan.width)))
             holds_data = (probe != 0).any(1).any(0)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mrigen.errors import UsageError
 from mrigen.operators.masks import MaskLaw
-from mrigen.operators.masks.base import centred
+from mrigen.operators.masks.base import sampled_centre
 from mrigen.operators.masks.measured import Measured
 
 Randomness = Callable[..., torch.Generator]
@@ -102,13 +102,14 @@ def after_crop(acquired: Tensor, width: int) -> Tensor:
 
 
 def retrospective(
-    law: MaskLaw, acquired: Tensor, slices: list[int], random: Randomness, *, further: bool
+    law: MaskLaw, acquired: Tensor, height: int, slices: list[int], random: Randomness, *, further: bool
 ) -> Sampling:
     """Draw a mask per slice for fully sampled data.
 
     Args:
         law: the mask law.
         acquired: lines that the scanner acquired, bool (W,).
+        height: rows of k-space, for masks of points.
         slices: indices in the source volume, which key the randomness.
         random: generator for a purpose and a slice.
         further: also draw a further mask per slice.
@@ -116,12 +117,16 @@ def retrospective(
     Raises:
         UsageError: the law does not fit these lines.
     """
-    law.check(acquired)
-    draws = [law.draw(acquired[None], random("mask", s)) for s in slices]
-    centre = (law.acs(1, len(acquired))[0] & acquired).nonzero().flatten()
-    if len(centre) == 0:
+    law.check(acquired, height)
+    draws = [law.sample(acquired[None], height, random("mask", s))[0, 0] for s in slices]
+    centre = law.acs(law.rows(height), len(acquired)) & acquired
+    if not centre.any():
         raise UsageError("the masks have no ACS lines to compute maps from; give --acs-lines")
-    acs = (slice(None), slice(int(centre[0]), int(centre[-1]) + 1))
+    rows, columns = (centre.any(axis).nonzero().flatten().tolist() for axis in (1, 0))
+    acs = (
+        slice(None) if len(centre) == 1 else slice(rows[0], rows[-1] + 1),
+        slice(columns[0], columns[-1] + 1),
+    )
     return _with_further(law, Sampling(acquired, torch.stack(draws), acs), slices, random, further=further)
 
 
@@ -142,7 +147,7 @@ def measured(
     """
     plane = torch.atleast_2d(mask & acquired)
     height, width = plane.shape
-    block = _centred_block(plane)
+    block = sampled_centre(plane)
     if block == 0:
         raise UsageError("the mask has no fully sampled centre to compute maps from")
     first = (width - block + 1) // 2
@@ -153,18 +158,6 @@ def measured(
     law = Measured(Measured.Params(acceleration=acceleration, acs_lines=block))
     sampling = Sampling(acquired, plane.expand(len(slices), -1, -1), (rows, slice(first, first + block)))
     return _with_further(law, sampling, slices, random, further=further)
-
-
-def _centred_block(plane: Tensor) -> int:
-    """Side of the largest fully sampled block around DC; for lines, their number."""
-    height, width = plane.shape
-    side = 0
-    while side < (width if height == 1 else min(height, width)):
-        rows = centred(height, side + 1) if height > 1 else torch.ones(1, dtype=torch.bool)
-        if not plane[rows][:, centred(width, side + 1)].all():
-            break
-        side += 1
-    return side
 
 
 def _with_further(

@@ -116,9 +116,9 @@ def require_lines(scans: Iterable[Scan], options: Options) -> None:
 def _require_lines(scan: Scan, options: Options) -> None:
     """The headers say which lines were acquired."""
     law = MASKS.build(options.law)
-    width = prepared_shape(scan, options)[2]
+    _, height, width = prepared_shape(scan, options)
     padding = scan.header.acquired_lines(scan.width) or (0, scan.width)
-    law.check(after_crop(between(scan.width, *padding), width))
+    law.check(after_crop(between(scan.width, *padding), width), height)
     lines = law.params.centre(width)
     if scan.coils > 1 and options.maps_from == "acs" and lines < options.kernel_width:
         raise UsageError(

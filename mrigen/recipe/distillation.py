@@ -170,7 +170,7 @@ def _provenance(
     return {
         **description.provenance,
         "recipe": study.recipe.name,
-        "distilled": params.loss,
+        "distilled": LOSSES.pinned(params.loss),
         "distilled_under": params.corruption,
         "ema_halflife": halflife,
         "images": images,

@@ -113,6 +113,7 @@ def sample_model(
     spec = {"name": "heun", "steps": 18, **(sampler or {})}
     for setting in settings:
         change(spec, setting)
+    spec = SAMPLERS.pinned(spec)
     run = sampler_of(folder, maps, spec, batch)
     complex_valued = run.complex_valued
     write = writer_of(out, run.shape, complex_valued=complex_valued)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from gpu import needs_gpu
 from test_loop import _grad
-from tiny_jobs import StopAfter, TinyStore, distill_job, fabric, newest, teacher_job, tiny_denoiser, weights
+from tiny_jobs import StopAfter, distill_job, fabric, newest, teacher_job, tiny_denoiser, tiny_store, weights
 from torch import nn
 
 from mrigen.engine import compiling
@@ -213,7 +213,7 @@ def test_batches_read_ahead_are_those_of_the_stream(micro_batch):
     job._batch = lambda packed, generator: taken.append(packed) or real(packed, generator)
     for number in range(4):
         job.step(number)
-    store = TinyStore()
+    store = tiny_store()
     size = micro_batch or 4
     for place, packed in enumerate(taken):
         indices = sample_indices(len(store), 7, place * size, size)

@@ -3,6 +3,7 @@
 import torch
 
 from mrigen.conventions import Conventions, NetworkDenoiser
+from mrigen.data.tensor_store import TensorStore
 from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.distill import LOSSES
 from mrigen.engine.distillation import DistillJob
@@ -11,39 +12,22 @@ from mrigen.engine.params import DistillParams, TeacherParams
 from mrigen.engine.states import newest_state, read_state
 from mrigen.engine.teacher import TeacherJob
 from mrigen.networks import NETWORKS, PRECONDITIONERS
-from mrigen.operators import Measurements, MultiCoilMRI
+from mrigen.operators import MultiCoilMRI
 from mrigen.operators.base import randn_like
 from mrigen.operators.masks import MASKS
 from mrigen.operators.mri import MRICorruption
 
 
-class TinyStore:
-    """Eight slices of random k-space in memory, with the interface of a measurement store."""
-
-    image_shape = (1, 8, 8)
-
-    def __init__(self):
-        generator = torch.Generator().manual_seed(2)
-        maps = torch.randn(8, 2, 8, 8, dtype=torch.complex64, generator=generator)
-        self.maps = maps / maps.abs().square().sum(1, keepdim=True).sqrt()
-        self.law = MASKS.build({"name": "exact-random", "acceleration": 2, "acs_lines": 2})
-        self.acquired = torch.ones(8, 8, dtype=torch.bool)
-        self.masks = self.law.draw(self.acquired, generator)[:, None, None]
-        operator = MultiCoilMRI(self.maps, self.masks)
-        self.y = operator.forward(0.5 * randn_like(operator.zero_image(), generator))
-
-    def __len__(self):
-        return 8
-
-    def bank(self, indices):
-        return self.maps[indices], self.masks[indices], self.acquired[indices]
-
-    def measurements(self, indices, *, fixed_further=False):
-        assert not fixed_further
-        operator = MultiCoilMRI(self.maps[indices], self.masks[indices])
-        return Measurements(self.y[indices], operator, torch.zeros(len(indices)))
-
-    packed = measurements
+def tiny_store():
+    """Eight slices of random k-space in memory."""
+    generator = torch.Generator().manual_seed(2)
+    maps = torch.randn(8, 2, 8, 8, dtype=torch.complex64, generator=generator)
+    maps = maps / maps.abs().square().sum(1, keepdim=True).sqrt()
+    law = {"name": "exact-random", "acceleration": 2, "acs_lines": 2}
+    masks = MASKS.build(law).sample(torch.ones(8, 8, dtype=torch.bool), 8, generator)
+    operator = MultiCoilMRI(maps, masks)
+    y = operator.forward(0.5 * randn_like(operator.zero_image(), generator))
+    return TensorStore(y, maps, masks, law=law)
 
 
 def tiny_denoiser(seed=0, augment_dim=0):
@@ -73,7 +57,7 @@ def fabric(strategy="ddp", precision="32-true", device="cpu"):
 
 
 def teacher_job(*, strategy="ddp", precision="32-true", compiled=False, **params):
-    store = TinyStore()
+    store = tiny_store()
     objective = OBJECTIVES.build({"name": "ambient"}, corruption=MRICorruption(store, store.law))
     settings = TeacherParams(
         **{"images": 48, "batch": 4, "snapshot_images": 16, "ema_halflife": 20, **params}
@@ -83,7 +67,7 @@ def teacher_job(*, strategy="ddp", precision="32-true", compiled=False, **params
 
 
 def distill_job(score=None, *, strategy="ddp", precision="32-true", device="cpu", augment_dim=0, **params):
-    store = TinyStore()
+    store = tiny_store()
     corruption = MRICorruption(store, store.law)
     objective = OBJECTIVES.build({"name": "ambient"}, corruption=corruption)
     fast = {"lr": 1e-3, "betas": [0.0, 0.999]}

@@ -8,7 +8,7 @@ from gpu import needs_gpu
 
 from mrigen.errors import UsageError
 from mrigen.operators.base import LinearOperator, TensorRecord, linear, randn_like
-from mrigen.operators.corruption import CORRUPTIONS, corruption_class, freeze, make_corruption
+from mrigen.operators.corruption import CORRUPTIONS, make_corruption
 from mrigen.operators.noise import Noise
 
 EXPECTED = {
@@ -31,7 +31,7 @@ def name(request) -> str:
 
 @pytest.fixture
 def corruption(name):
-    return corruption_class(name).example()
+    return CORRUPTIONS[name].example()
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -214,7 +214,9 @@ def test_noiseless_measurements_are_exact(corruption):
 
 def test_a_recipes_words_are_enough_to_draw_the_same(corruption, name):
     """The frozen spec survives JSON and means the same corruption."""
-    spec = json.loads(json.dumps(freeze({"name": name, **corruption.params.model_dump(mode="json")})))
+    spec = json.loads(
+        json.dumps(CORRUPTIONS.freeze({"name": name, **corruption.params.model_dump(mode="json")}))
+    )
     again = make_corruption(spec, corruption.shape)
     assert again.reason == corruption.reason
     for a, b in zip(tensors(corruption.draw(2, seeded(1))), tensors(again.draw(2, seeded(1))), strict=True):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from gpu import needs_gpu
 
+from mrigen.errors import UsageError
 from mrigen.operators import MultiCoilMRI, fourier
 from mrigen.operators.base import randn_like
 
@@ -129,10 +130,10 @@ def test_projection_needs_no_shift_of_the_image(width, generator):
 
 
 @pytest.mark.parametrize(
-    ("maps", "mask"), [((3, 8, 8), (1, 1, 1, 8)), ((1, 3, 8, 8), (1, 8)), ((1, 3, 8, 8), (1, 1, 1, 7))]
+    ("maps", "mask"), [((8, 8), (1, 1, 1, 8)), ((1, 3, 8, 8), (2, 8)), ((1, 3, 8, 8), (1, 1, 1, 7))]
 )
 def test_shapes_that_do_not_fit_are_refused(maps, mask):
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(UsageError, match="must be"):
         MultiCoilMRI(torch.zeros(maps, dtype=torch.complex64), torch.ones(mask, dtype=torch.bool))
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mrigen.errors import UsageError
-from mrigen.operators.corruption import CORRUPTIONS, corruption_class, make_corruption
+from mrigen.operators.corruption import CORRUPTIONS, make_corruption
 
 DISCRETE = {
     "identity": [({}, (1, 1, 3))],
@@ -69,7 +69,7 @@ def least_eigenvalues(corruption, generator, *, further=None, often=60) -> torch
 
 
 def test_every_claim_has_a_case():
-    claims = {n for n in CORRUPTIONS.names() if not corruption_class(n).example().reason}
+    claims = {n for n in CORRUPTIONS.names() if not CORRUPTIONS[n].example().reason}
     assert claims == set(DISCRETE) | CONTINUOUS
 
 
@@ -169,7 +169,7 @@ def test_a_box_in_the_centre_has_no_further_corruption(generator):
 
 @pytest.mark.parametrize("name", ["gaussian-blur", "blur", "motion-blur", "super-resolution", "kept-patch"])
 def test_what_drops_nothing_has_no_further_corruption(name, generator):
-    corruption = corruption_class(name).example()
+    corruption = CORRUPTIONS[name].example()
     assert corruption.reason
     with pytest.raises(UsageError, match="has no further corruption"):
         corruption.further(corruption.draw(1, generator), generator)

@@ -7,10 +7,10 @@ import textwrap
 import pytest
 import torch
 
+from mrigen import plugins
 from mrigen.errors import UsageError
-from mrigen.operators import user
 from mrigen.operators.base import LinearOperator
-from mrigen.operators.corruption import CORRUPTIONS, freeze, make_corruption
+from mrigen.operators.corruption import CORRUPTIONS, make_corruption
 
 IMPORTS = """
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ SHAPE = (1, 5, 4)
 
 def example() -> str:
     """The file that the documentation shows."""
-    text = user.__doc__.split(":\n\n", 1)[1]
+    text = plugins.__doc__.split("frozen dataclasses:\n\n", 1)[1]
     return IMPORTS + textwrap.dedent(text)
 
 
@@ -68,13 +68,13 @@ def test_it_can_be_named_on_the_command_line_and_within_a_chain(write, generator
 def test_a_relative_path_is_stored_as_an_absolute_one(write, tmp_path, monkeypatch):
     write(example())
     monkeypatch.chdir(tmp_path)
-    frozen = freeze({"name": "my_ops.py:MyOperator"})
+    frozen = CORRUPTIONS.freeze({"name": "my_ops.py:MyOperator"})
     assert frozen["name"] == f"{tmp_path.resolve()}/my_ops.py:MyOperator"
     assert frozen["darkest"] == 0.5
 
 
 def test_a_file_that_changed_is_refused(write, tmp_path):
-    frozen = json.loads(json.dumps(freeze({"name": write(example())})))
+    frozen = json.loads(json.dumps(CORRUPTIONS.freeze({"name": write(example())})))
     make_corruption(frozen, SHAPE)
     write(example() + "\n# another thought\n")
     with pytest.raises(UsageError, match=r"my_ops\.py: changed since operator .* was recorded"):
@@ -116,7 +116,7 @@ def test_a_sigpy_linop_is_a_users_operator(write, generator):
 
 def test_no_such_file(tmp_path):
     message = refused(f"{tmp_path}/missing.py:MyOperator")
-    assert message.endswith("missing.py: no such file; name an operator as path/to/file.py:Class")
+    assert message.endswith("missing.py: no such file; name a class of yours as path/to/file.py:Class")
 
 
 def test_no_such_class(write):
@@ -195,4 +195,4 @@ def test_loading_a_file_leaves_no_half_made_module(write):
     name = write("raise ValueError('first')\n")
     for _ in range(2):
         assert "first" in refused(name)
-    assert importlib.import_module("mrigen.operators.user") is user
+    assert importlib.import_module("mrigen.plugins") is plugins

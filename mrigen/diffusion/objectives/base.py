@@ -21,7 +21,9 @@ from mrigen.operators.base import Measurements, Operator
 from mrigen.operators.corruption import Corruption
 from mrigen.registry import Params, Registry
 
-OBJECTIVES: Registry[Objective] = Registry("objective", "mrigen.diffusion.objectives")
+OBJECTIVES: Registry[Objective] = Registry(
+    "objective", "mrigen.diffusion.objectives", "mrigen.diffusion.objectives.Objective"
+)
 
 
 class ObjectiveParams(Params):

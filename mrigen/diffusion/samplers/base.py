@@ -15,7 +15,9 @@ from mrigen.diffusion.noise import Karras
 from mrigen.errors import UsageError
 from mrigen.registry import Params, Registry
 
-SAMPLERS: Registry[Sampler] = Registry("sampler", "mrigen.diffusion.samplers")
+SAMPLERS: Registry[Sampler] = Registry(
+    "sampler", "mrigen.diffusion.samplers", "mrigen.diffusion.samplers.Sampler"
+)
 
 Predict = Callable[[Tensor, float], Tensor]
 """Estimate of the clean signal from a noisy one (B, C, H, W) at noise level σ."""

@@ -1,5 +1,5 @@
-"""Sampling masks: distributions over sets of phase-encode lines, one file each."""
+"""Sampling masks: distributions over sets of phase-encode lines or points, one file each."""
 
-from mrigen.operators.masks.base import MASKS, MaskLaw
+from mrigen.operators.masks.base import MASKS, MaskLaw, PointLaw
 
-__all__ = ["MASKS", "MaskLaw"]
+__all__ = ["MASKS", "MaskLaw", "PointLaw"]

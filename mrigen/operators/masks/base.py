@@ -13,7 +13,7 @@ from mrigen.errors import UsageError
 from mrigen.operators.corruption import NAIVE
 from mrigen.registry import Params, Registry
 
-MASKS: Registry[MaskLaw] = Registry("mask", "mrigen.operators.masks")
+MASKS: Registry[MaskLaw] = Registry("mask", "mrigen.operators.masks", "mrigen.operators.masks.MaskLaw")
 
 
 class MaskParams(Params):
@@ -88,22 +88,48 @@ class MaskLaw(ABC):
             Masks, bool (n, W), each a subset of its row of ``acquired``.
         """
 
-    def check(self, acquired: Tensor) -> None:
+    def sample(self, acquired: Tensor, height: int, generator: torch.Generator) -> Tensor:
+        """Masks as operators take them: one per row of ``acquired``.
+
+        Args:
+            acquired: see ``draw``.
+            height: H, samples of the readout; masks of lines do not depend on it.
+            generator: source of randomness, on the CPU.
+
+        Returns:
+            bool (n, 1, 1, W) of lines, or (n, 1, H, W) of points.
+        """
+        del height
+        return self.draw(acquired, generator)[:, None, None]
+
+    def rows(self, height: int) -> int:
+        """Rows of a mask for k-space (H, W): 1 for masks of lines, H for masks of points."""
+        del height
+        return 1
+
+    def check(self, acquired: Tensor, height: int = 1, *, further: bool = True) -> None:
         """Refuse a law that cannot be drawn or corrupted further.
 
         Args:
             acquired: lines that the scanner can measure, bool (W,).
+            height: H, which matters for masks of points.
+            further: whether there must be room for the further corruption.
 
         Raises:
-            UsageError: the budget has no room for the ACS lines or for the further corruption.
+            UsageError: the budget has no room for the fully sampled centre or for the further corruption.
         """
-        budget = int(int(acquired.sum()) // self.params.acceleration)
-        centre, drop = int((self.acs(1, len(acquired)) & acquired).sum()), self.params.dropped(budget)
+        rows = self.rows(height)
+        plane = acquired.expand(rows, -1)
+        budget = int(int(plane.sum()) // self.params.acceleration)
+        centre = int((self.acs(rows, len(acquired)) & plane).sum())
+        drop = self.params.dropped(budget) if further else 0
         if centre + drop > budget:
+            what, acs = ("lines", "ACS lines") if rows == 1 else ("points", "points of the centre")
             raise UsageError(
-                f"acceleration {self.params.acceleration:g} measures {budget} of {int(acquired.sum())} "
-                f"lines: too few for {centre} ACS lines and {drop} that the further corruption drops; "
-                "lower the acceleration or the ACS lines"
+                f"acceleration {self.params.acceleration:g} measures {budget} of {int(plane.sum())} "
+                f"{what}: too few for {centre} {acs}"
+                + (f" and {drop} that the further corruption drops" if drop else "")
+                + "; lower the acceleration or the ACS lines"
             )
 
     def further(self, mask: Tensor, generator: torch.Generator) -> Tensor:
@@ -131,6 +157,55 @@ class MaskLaw(ABC):
     def example(cls) -> MaskLaw:
         """R = 4 with 8 ACS lines."""
         return cls(cls.Params(acceleration=4, acs_lines=8))
+
+
+class PointLaw(MaskLaw):
+    """Distribution over masks of single points (H, W), DC at (H // 2, W // 2).
+
+    Both axes are phase encodes: slices of a three-dimensional scan. ``acs_lines`` is the side of the
+    fully sampled square in the centre, and the further corruption drops points outside it.
+    """
+
+    @abstractmethod
+    def points(self, acquired: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw one mask per plane.
+
+        Args:
+            acquired: points that the scanner can measure, bool (n, H, W).
+            generator: source of randomness, on the CPU.
+
+        Returns:
+            Masks, bool (n, H, W), each a subset of its plane of ``acquired``.
+        """
+
+    def draw(self, acquired: Tensor, generator: torch.Generator) -> Tensor:
+        """Refuse: points need the height, which ``sample`` takes."""
+        raise UsageError(f"{type(self).__name__} draws points (H, W), not lines; choose a mask of lines")
+
+    def sample(self, acquired: Tensor, height: int, generator: torch.Generator) -> Tensor:
+        """Masks of points, bool (n, 1, H, W); see ``MaskLaw.sample``."""
+        planes = acquired[:, None, :].expand(-1, height, -1)
+        return self.points(planes, generator)[:, None]
+
+    def rows(self, height: int) -> int:
+        """H."""
+        return height
+
+    def budget(self, acquired: Tensor) -> int:
+        """floor(n / R) of the n points of a plane that the scanner can measure."""
+        return int(int(acquired.sum()) // self.params.acceleration)
+
+
+def sampled_centre(plane: Tensor) -> int:
+    """Side of the largest fully sampled square around DC of a mask (H, W); for lines (1, W), their number."""
+    height, width = plane.shape
+    side = 0
+    while side < (width if height == 1 else min(height, width)):
+        rows = centred(height, side + 1) if height > 1 else torch.ones(1, dtype=torch.bool)
+        if not plane[rows][:, centred(width, side + 1)].all():
+            break
+        side += 1
+    return side
 
 
 def centred(width: int, lines: int) -> Tensor:

@@ -55,9 +55,9 @@ class Magic(FastMRIMask):
     function = "MagicMaskFunc"
     reason = "the surviving lines of a magic mask reveal its offset; use exact-random masks"
 
-    def check(self, acquired: Tensor) -> None:
+    def check(self, acquired: Tensor, height: int = 1, *, further: bool = True) -> None:
         """See ``MaskLaw.check``; a magic mask also needs a whole acceleration."""
-        super().check(acquired)
+        super().check(acquired, height, further=further)
         if not float(self.params.acceleration).is_integer():
             raise UsageError(f"magic masks need a whole acceleration, not {self.params.acceleration:g}")
 

@@ -1,6 +1,13 @@
-"""A user's own operator: a class in a Python file, named ``my_ops.py:MyOperator``.
+"""A user's own classes: from a Python file, named ``my_ops.py:MyOperator``, or of an installed package.
 
-The class is an ``ImageCorruption``: ``draw`` returns operators, which are frozen dataclasses:
+Operators, masks, objectives, losses, samplers, solvers and networks of a file derive from the class that
+the package's own derive from (``mrigen list KIND`` names it). A package registers its members with the
+registries' ``register`` in modules that it names as entry points of the group ``mrigen``:
+
+    [project.entry-points.mrigen]
+    my_masks = "my_package.my_masks"
+
+An operator is an ``ImageCorruption``: ``draw`` returns operators, which are frozen dataclasses:
 
     @dataclass(frozen=True, eq=False)
     class Shading(LinearOperator):
@@ -35,6 +42,8 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
@@ -42,6 +51,7 @@ from mrigen.errors import UsageError
 from mrigen.files import sha256
 
 MARK = ".py:"
+GROUP = "mrigen"
 
 
 def is_file(name: str) -> bool:
@@ -87,7 +97,7 @@ def load_class(name: str, base: type) -> type:
 
 def _load(path: Path) -> ModuleType:
     if not path.is_file():
-        raise UsageError(f"{path}: no such file; name an operator as path/to/file.py:Class")
+        raise UsageError(f"{path}: no such file; name a class of yours as path/to/file.py:Class")
     name = f"mrigen_user_{hashlib.blake2b(str(path).encode(), digest_size=6).hexdigest()}_{sha256(path)[:12]}"
     if name in sys.modules:
         return sys.modules[name]
@@ -103,6 +113,27 @@ def _load(path: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+@cache
+def load_entry_points() -> None:
+    """Import the modules that installed packages name as entry points of the group ``mrigen``, once.
+
+    Raises:
+        UsageError: one of them cannot be imported.
+    """
+    for point in entry_points(group=GROUP):
+        try:
+            point.load()
+        except UsageError:
+            raise
+        except Exception as error:
+            package = point.dist.name if point.dist is not None else "a package"
+            reason = " ".join(str(error).split())
+            raise UsageError(
+                f"entry point {point.name} = {point.value} of {package}: {type(error).__name__}: {reason}; "
+                f"update or uninstall {package}"
+            ) from error
 
 
 @contextmanager

@@ -1,0 +1,105 @@
+"""Reconstruction of measurements in memory, with or without a learned prior."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mrigen import seeds
+from mrigen.errors import UsageError
+from mrigen.inverse import SOLVERS, GeneratorPrior, Prior, Solver, Task, TeacherPrior
+from mrigen.operators.base import Measurements
+from mrigen.reconstruction.models import load_prior
+
+
+def reconstruct(
+    data: Measurements,
+    solver: str | Mapping[str, Any] | Solver[Any] = "cg-sense",
+    model: str | Path | Prior | None = None,
+    *,
+    samples: int = 1,
+    seed: int = 0,
+    batch: int | None = None,
+    **params: Any,
+) -> Tensor:
+    """Images from measurements, by any solver.
+
+    Args:
+        data: measurements with their operators and noise levels; σ = 0 where the level is unknown.
+        solver: name (``mrigen list solvers``), ``"mine.py:Solver"``, a mapping as in a recipe, or an object.
+        model: folder of a teacher or generator, or a prior; None for solvers that need none.
+        samples: posterior samples of each measurement.
+        seed: of everything random; sample j of measurement i does not depend on the others.
+        batch: images at once; all by default.
+        params: parameters of the solver.
+
+    Returns:
+        (B, C, H, W), or (B, samples, C, H, W) for more than one sample.
+
+    Raises:
+        UsageError: unknown solver or parameter, a solver that needs another model, measurements that do not
+            fit their operators, or a number below 1.
+
+    >>> import mrigen as mg
+    >>> A = mg.operators.MultiCoilMRI.example()
+    >>> x = torch.randn(2, 1, 12, 9, dtype=torch.complex64)
+    >>> mg.reconstruct(mg.Measurements(A(x), A), solver="zero-filled").shape
+    torch.Size([2, 1, 12, 9])
+    """
+    if samples < 1 or (batch is not None and batch < 1):
+        raise UsageError(f"reconstruct: samples {samples} and batch {batch} must be at least 1")
+    method = _solver(solver, params)
+    shape, like = data.operator.measured
+    if tuple(data.y.shape[1:]) != shape[1:] or shape[0] not in (1, len(data)):
+        raise UsageError(
+            f"reconstruct: measurements {tuple(data.y.shape)} do not fit an operator that gives {shape}"
+        )
+    if data.y.is_complex() != like.is_complex():
+        raise UsageError("reconstruct: measurements and operator must both be complex, or both real")
+    prior = _prior(model, data, method)
+    pairs = [(index, sample) for index in range(len(data)) for sample in range(samples)]
+    size = batch or len(pairs)
+    images = []
+    for first in range(0, len(pairs), size):
+        chosen = pairs[first : first + size]
+        part = data[[index for index, _ in chosen]]
+        keys = [seeds.key(seed, "reconstruct", index, sample) for index, sample in chosen]
+        images.append(part.operator.visible(method.solve(Task(part, keys, prior)).image))
+    image = torch.cat(images)
+    return image if samples == 1 else image.view(len(data), samples, *image.shape[1:])
+
+
+def _solver(solver: str | Mapping[str, Any] | Solver[Any], params: dict[str, Any]) -> Solver[Any]:
+    if isinstance(solver, Solver):
+        if params:
+            raise UsageError(f"reconstruct: {', '.join(params)}: the solver has its parameters already")
+        return solver
+    spec = {"name": solver} if isinstance(solver, str) else dict(solver)
+    made: Solver[Any] = SOLVERS.build({**spec, **params})
+    return made
+
+
+def _prior(model: str | Path | Prior | None, data: Measurements, solver: Solver[Any]) -> Prior | None:
+    if model is None or isinstance(model, TeacherPrior | GeneratorPrior):
+        found: Prior | None = model
+    else:
+        zero = data.operator.zero_image()
+        shape = (zero.shape[1], zero.shape[2], zero.shape[3])
+        found = load_prior(
+            Path(model),
+            shape,
+            complex_valued=zero.is_complex(),
+            device=data.y.device,
+            differentiated=solver.differentiates,
+        ).prior
+    kind = {TeacherPrior: "teacher", GeneratorPrior: "generator"}.get(type(found), "")
+    if solver.needs and kind not in solver.needs:
+        name = type(solver).__name__
+        raise UsageError(f"reconstruct: {name} needs a {' or a '.join(sorted(solver.needs))}: give model=")
+    if found is not None and not solver.needs:
+        raise UsageError(f"reconstruct: {type(solver).__name__} uses no model; leave model= out")
+    return found
