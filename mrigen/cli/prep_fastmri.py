@@ -78,6 +78,13 @@ def prep_fastmri(
         float,
         typer.Option(help="Eigenvalue below which maps are zero; 0 keeps all.", rich_help_panel=COILS),
     ] = 0.0,
+    phase: Annotated[
+        str,
+        typer.Option(
+            help="Phase of images: relative to the first `coil`, or to the `acs` lines' image (nearly real).",
+            rich_help_panel=COILS,
+        ),
+    ] = "coil",
     noise_whitening: Annotated[
         bool | None,
         typer.Option(
@@ -166,6 +173,7 @@ def prep_fastmri(
                 "calib_readout": calib_readout,
                 "espirit_threshold": espirit_threshold,
                 "espirit_crop": espirit_crop,
+                "phase": phase,
                 "noise_whitening": noise_whitening,
                 "crop": crop,
                 "remove_oversampling": remove_oversampling,

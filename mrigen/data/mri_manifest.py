@@ -78,6 +78,7 @@ class MRIManifest(Manifest):
         mask: the mask law in a recipe's notation, ``name`` and parameters.
         fresh_masks: whether masks may be drawn anew from the law; false for data that were
             undersampled at the scanner.
+        phase: what the phase of images is relative to, ``coil`` or ``acs`` (see ``mrigen prep-fastmri``).
         clean_data_leak: how fully sampled data entered the store (maps from full k-space), or None.
         volumes: the volumes, sorted by file name.
     """
@@ -87,6 +88,7 @@ class MRIManifest(Manifest):
     data: Literal["mri"] = "mri"
     mask: dict[str, Any]
     fresh_masks: bool = True
+    phase: Literal["coil", "acs"] = "coil"
     clean_data_leak: str | None = None
     volumes: list[Volume]
 

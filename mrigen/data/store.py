@@ -261,7 +261,9 @@ class MeasurementStore:
 
     def described(self) -> dict[str, Any]:
         """The corruption in words, for a model's description."""
-        words = {"mask": self.manifest.mask, "fresh_masks": self.manifest.fresh_masks}
+        words: dict[str, Any] = {"mask": self.manifest.mask, "fresh_masks": self.manifest.fresh_masks}
+        if self.manifest.phase != "coil":
+            words["phase"] = self.manifest.phase
         scanner = self._scanner()
         return words if scanner is None else {**words, "sigma": {"low": scanner.low, "high": scanner.high}}
 
@@ -280,9 +282,15 @@ class MeasurementStore:
                 the noise that an objective accounts for where the store's own is unknown.
 
         Raises:
-            UsageError: the law does not fit the data's width.
+            UsageError: the law does not fit the data's width, or the model's images have another phase.
         """
         words = described or {}
+        phase = words.get("phase", "coil")
+        if described is not None and phase != self.manifest.phase:
+            raise UsageError(
+                f"{self.folder}: its images have the phase relative to {self.manifest.phase}, the model's are "
+                f"relative to {phase}; prepare the store again with --phase {phase}"
+            )
         mask, scanner = words.get("mask"), self._scanner()
         if scanner is None and "sigma" in words:
             scanner = parse_noise(words["sigma"])

@@ -184,6 +184,7 @@ def _manifest(
         parameters=options.model_dump(mode="json"),
         mask=law,
         fresh_masks=fresh,
+        phase=options.phase,
         clean_data_leak=LEAK if options.maps_from == "full" else None,
         volumes=sorted(volumes, key=lambda volume: volume.file),
     )

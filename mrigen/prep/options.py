@@ -33,6 +33,9 @@ class Options(Params):
             sides of it for maps from the fully sampled centre.
         espirit_threshold: singular values kept, relative to the largest.
         espirit_crop: eigenvalue below which maps are set to zero.
+        phase: what the phase of an image is relative to: ``coil``, the first coil, as ESPIRiT has it; ``acs``,
+            the low-resolution image of the ACS lines, whose phase the maps then carry (S e^{iφ}): images are
+            nearly real and positive, which a model need not learn.
         slices: ``all``, a Python slice such as ``5:-5``, or indices such as ``0,3,7``.
         split: parts of the data and their fractions.
         only_size: take only volumes with k-space of ``HxW`` or ``COILSxHxW``.
@@ -55,6 +58,7 @@ class Options(Params):
     calib_readout: Annotated[int, Field(ge=2)] = 24
     espirit_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.02
     espirit_crop: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    phase: Literal["coil", "acs"] = "coil"
     slices: str = "all"
     split: Split = Field(default={"train": 1.0})
     only_size: str | None = None

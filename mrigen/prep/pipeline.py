@@ -45,6 +45,7 @@ class PreparedSlices:
         mismatch: how far the measured data are from the model, float32 (n,).
         reference: coil-combined fully sampled image over the scale, complex64 (n, H, W); None where
             it was not wanted.
+        phase: e^{iφ} that the maps carry and the images lack, complex64 (n, H, W); None for none.
     """
 
     positions: slice
@@ -53,6 +54,7 @@ class PreparedSlices:
     scale: Tensor
     mismatch: Tensor
     reference: Tensor | None
+    phase: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +138,11 @@ class Pipeline:
             maps = self._maps(measured if self.options.maps_from == "acs" else kspace)
         else:
             maps = self.own_maps(positions)
-        scale = steps.acs_scale(measured * self.sampling.acs_mask)
+        acs = measured * self.sampling.acs_mask
+        phase = steps.low_resolution_phase(acs, maps) if self.options.phase == "acs" else None
+        if phase is not None:
+            maps = maps * phase[:, None]
+        scale = steps.acs_scale(acs)
         if not (scale > 0).all():
             raise UsageError("the ACS lines of a slice hold no signal; leave the slice out with --slices")
         measured = steps.divide(measured, scale)
@@ -144,7 +150,7 @@ class Pipeline:
         if self.references:
             reference = steps.divide((maps.conj() * fourier.ifft(kspace)).sum(1), scale)
         deviation = steps.mismatch(measured, MultiCoilMRI(maps, mask))
-        return PreparedSlices(positions, measured, maps, scale, deviation, reference)
+        return PreparedSlices(positions, measured, maps, scale, deviation, reference, phase)
 
     def _mixing(self, kspace: Tensor) -> Tensor | None:
         """Whitening and, from the ACS of each slice, compression, as one matrix per slice.

@@ -37,6 +37,18 @@ def acs_scale(acs: Tensor) -> Tensor:
     return torch.from_numpy(np.quantile(image.flatten(1).numpy(), 0.99, axis=1).astype(np.float32))
 
 
+def low_resolution_phase(acs: Tensor, maps: Tensor) -> Tensor:
+    """e^{iφ}, φ the phase of Σ_c conj(S_c) Fᴴ k_c of the ACS alone, (n, H, W); 1 where that is zero.
+
+    Args:
+        acs: k-space (n, coils, H, W), zero outside the fully sampled centre.
+        maps: coil sensitivities S (n, coils, H, W).
+    """
+    image = (maps.conj() * fourier.ifft(acs)).sum(1)
+    magnitude = image.abs()
+    return torch.where(magnitude > 0, image / magnitude.clamp(min=torch.finfo(magnitude.dtype).tiny), 1)
+
+
 def divide(kspace: Tensor, scale: Tensor) -> Tensor:
     """k-space over a real scale per slice: each component is divided once, correctly rounded."""
     shape = (-1, *[1] * kspace.ndim)

@@ -73,7 +73,10 @@ def reconstruct(
         UsageError: the input, the model and the solver do not fit together.
     """
     solver: Solver[Any] = SOLVERS.build(SOLVERS.parse(request.solver))
+    request = _with_phase(request)
     source = open_source(given, request)
+    if request.model is not None and isinstance(source, StoreSource):
+        source.require_phase(request.prep.phase)
     model = _model(solver, source, request, device)
     if request.batch is None:
         request = request.model_copy(update={"batch": at_once(solver, source)})
@@ -98,6 +101,14 @@ def reconstruct(
         seconds = (time.perf_counter() - start) / len(source)
         report = results.finish({**summary, "seconds_per_slice": seconds})
     return source, report
+
+
+def _with_phase(request: Request) -> Request:
+    """The request with the phase convention of the model's images."""
+    if request.model is None:
+        return request
+    phase = (read_description(request.model).corruption or {}).get("phase", request.prep.phase)
+    return request.model_copy(update={"prep": request.prep.model_copy(update={"phase": phase})})
 
 
 def solve_batch(

@@ -67,6 +67,19 @@ class StoreSource(Source):
             maps.require(store.bank([0])[0].shape[1], [(self.shape[1], self.shape[2])])
             self._rows = maps.choose(self._indices, len(store))
 
+    def require_phase(self, phase: str) -> None:
+        """Refuse a model whose images have another phase than the store's.
+
+        Raises:
+            UsageError: says how to prepare the store.
+        """
+        own = getattr(self._store.manifest, "phase", phase)
+        if own != phase:
+            raise UsageError(
+                f"{self.name}: its images have the phase relative to {own}, the model's are relative to {phase}; "
+                f"prepare the store again with --phase {phase}"
+            )
+
     def batches(self, size: int) -> Iterator[Batch]:
         """As the store has them; the scale leads back to the source's units."""
         for first in range(0, len(self._indices), size):

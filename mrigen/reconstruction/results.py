@@ -88,9 +88,10 @@ class Results:
 
     def _write(self, batch: Batch, images: Tensor, mean: Tensor, deviation: Tensor) -> None:
         factor = batch.scale.reshape(-1, 1, 1, 1)
-        arrays = {"image": mean * factor, "scale": batch.scale}
+        own = factor if batch.phase is None else factor * batch.phase
+        arrays = {"image": mean * own, "scale": batch.scale}
         if self._samples > 1:
-            arrays |= {"samples": images * factor[:, None], "std": deviation * factor}
+            arrays |= {"samples": images * own[:, None], "std": deviation * factor}
         for name, values in arrays.items():
             rows = values.numpy()
             if name not in self._file:

@@ -82,7 +82,8 @@ class ScanSource(Source):
                             torch.zeros(len(at)),
                         )
                         reference = None if part.reference is None else part.reference[some, None]
-                        yield Batch(list(at), data, part.scale[some], part.mismatch[some], reference)
+                        phase = None if part.phase is None else part.phase[some, None]
+                        yield Batch(list(at), data, part.scale[some], part.mismatch[some], reference, phase)
             except UsageError as error:
                 raise UsageError(_named(self._path, str(error))) from error
 

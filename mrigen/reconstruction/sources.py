@@ -27,6 +27,7 @@ class Batch:
         mismatch: ‖y − A x‖ / ‖y‖ of the image that explains the measurement best, (n,): noise, motion and
             what the maps miss; None where nothing is known.
         reference: the true images in the same units, (n, C, H, W), or None.
+        phase: e^{iφ} that images are multiplied with to have the scan's own phase, (n, 1, H, W), or None.
     """
 
     positions: list[int]
@@ -34,6 +35,7 @@ class Batch:
     scale: Tensor
     mismatch: Tensor | None = None
     reference: Tensor | None = None
+    phase: Tensor | None = None
 
     def with_sigma(self, sigma: float | None) -> Batch:
         """The batch with a noise level.

@@ -289,3 +289,35 @@ def test_maps_of_noiseless_data_fit_the_whole_kspace(simulate, prep, tmp_path):
 def test_equispaced_masks_carry_a_warning(simulate, prep, tmp_path, capsys):
     prep(simulate(tmp_path / "raw"), mask="equispaced")
     assert "ambient training will refuse" in capsys.readouterr().out
+
+
+def test_the_phase_of_the_acs_moves_into_the_maps(simulate, prep, tmp_path):
+    """k-space of the model and magnitudes are the same; images lack a phase that the maps carry."""
+    raw = simulate(tmp_path / "raw", matrix=(32, 32))
+    plain, turned = (prep(raw, out=name, phase=name) for name in ("coil", "acs"))
+    a, b = MeasurementStore(plain), MeasurementStore(turned)
+    indices = list(range(len(a)))
+    before, after = a.measurements(indices), b.measurements(indices)
+    assert torch.equal(before.y, after.y)
+    torch.testing.assert_close(after.operator.maps.abs(), before.operator.maps.abs())
+    x, rotated = (ReferenceStore(f"{folder}-reference").images(indices) for folder in (plain, turned))
+    torch.testing.assert_close(rotated.abs(), x.abs())
+    torch.testing.assert_close(
+        after.operator.forward(rotated), before.operator.forward(x), atol=1e-5, rtol=1e-4
+    )
+    real = rotated.real.square().sum() / rotated.abs().square().sum()
+    assert real > 0.95 > 2 * (x.real.square().sum() / x.abs().square().sum() - 0.5) + 0.5
+    assert b.described()["phase"] == "acs"
+    with pytest.raises(UsageError, match="relative to acs, the model's are relative to coil"):
+        b.corruption(described=a.described())
+
+
+def test_low_resolution_phase_is_that_of_the_object():
+    """One coil of a constant phase: e^{iφ} exactly, and 1 where nothing was measured."""
+    image = torch.ones(1, 1, 8, 8) * torch.exp(torch.tensor(0.7j))
+    from mrigen.operators import fourier
+
+    kspace = fourier.fft(image) * centred(8, 4)
+    phase = steps.low_resolution_phase(kspace, torch.ones(1, 1, 8, 8, dtype=torch.complex64))
+    torch.testing.assert_close(phase, torch.exp(torch.tensor(0.7j)).expand(1, 8, 8))
+    assert (steps.low_resolution_phase(0 * kspace, torch.ones_like(kspace)) == 1).all()

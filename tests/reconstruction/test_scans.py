@@ -177,3 +177,17 @@ def test_a_teacher_of_small_images_tiles_a_large_scan(reconstruct, tmp_path):
     np.save(path, phantoms.kspace() * phantoms.lines())
     arrays, _ = reconstruct(path, "pnp:steps=2", "--model", small, *ACS)
     assert arrays["image"].shape[-1] == phantoms.SIZE
+
+
+def test_images_have_the_scans_phase_whatever_the_models(reconstruct, fastmri, tmp_path):
+    """A model of images relative to the ACS's phase sees those; what is written has the scan's own phase."""
+    law = {"name": "exact-random", "acceleration": 2, "acs_lines": 6}
+    corruption = {"mask": law, "fresh_masks": True, "phase": "acs"}
+    model = phantoms.write_model(tmp_path / "acs", corruption=corruption)
+    given = ("--acceleration", 2, "--acs-lines", 8, *ACS)
+    plain, _ = reconstruct(fastmri, "zero-filled", *given)
+    turned, _ = reconstruct(fastmri, "dds:steps=1", "--model", model, *given)
+    assert turned["image"].shape == plain["image"].shape
+    inside = np.abs(plain["image"]) > 0.3 * np.abs(plain["image"]).max()
+    apart = np.angle(turned["image"] * plain["image"].conj())[inside]
+    assert np.abs(apart).mean() < 0.3
