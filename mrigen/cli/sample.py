@@ -32,7 +32,8 @@ def sample(
     sampler: Annotated[
         str | None,
         typer.Option(
-            help="Sampler of a teacher: heun (the default), another of `mrigen list samplers`, or `mine.py:Class`."
+            help="Sampler of a teacher: heun (the default), another of `mrigen list samplers`, or "
+            "`mine.py:Class`."
         ),
     ] = None,
     steps: Annotated[

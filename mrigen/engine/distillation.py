@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from mrigen import seeds
@@ -29,6 +28,9 @@ from mrigen.engine.states import State
 from mrigen.errors import UsageError
 from mrigen.operators.base import Operator, sent
 from mrigen.operators.corruption import Corruption
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 if TYPE_CHECKING:
     from mrigen.networks import Preconditioner

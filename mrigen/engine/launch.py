@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import warnings
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
-from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
 from mrigen import ranks
 from mrigen.engine.precision import use_network_precision
 from mrigen.engine.sharding import shard
 from mrigen.errors import UsageError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies import Strategy
 
 Spread = Literal["ddp", "fsdp"]
 
@@ -31,6 +32,9 @@ def open_device(device: str, precision: str = "32-true", strategy: Spread = "ddp
     Raises:
         UsageError: there is no such device here, fewer devices than processes, or nobody to share with.
     """
+    from lightning_fabric import Fabric  # takes seconds: it imports torchmetrics and torchvision
+    from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+
     together = ranks.world_size() > 1
     if strategy == "fsdp" and not together:
         raise UsageError(
@@ -62,6 +66,8 @@ def open_device(device: str, precision: str = "32-true", strategy: Spread = "ddp
 
 
 def _strategy(name: Spread) -> Strategy:
+    from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
+
     if name == "fsdp":
         return ModelParallelStrategy(shard, data_parallel_size=ranks.world_size(), tensor_parallel_size=1)
     # Buffers are constants here; broadcasting them would make every forward pass a meeting. The option that

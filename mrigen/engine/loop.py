@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from mrigen.engine.guard import Guard
@@ -21,6 +21,9 @@ from mrigen.errors import NonFiniteLossError
 from mrigen.files import locked
 from mrigen.memory import keep_freed
 from mrigen.progress import bar
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 LOOK_SECONDS = 1.0
 

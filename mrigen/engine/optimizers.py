@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from mrigen.conventions import Conventions
@@ -16,6 +15,9 @@ from mrigen.engine.processes import mean_of
 from mrigen.engine.sharding import is_sharded, spread_like, whole, whole_state
 from mrigen.engine.shares import Share
 from mrigen.errors import NonFiniteLossError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 def fix_augmentation(network: nn.Module) -> None:

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.precision import MixedPrecision
 from torch import nn
 
 from mrigen.networks import Preconditioner
 
-
-class NetworkPrecision(MixedPrecision):  # type: ignore[misc]
-    """Autocast within a network's forward pass; what goes in stays float32.
-
-    The preconditioner adds c_skip x to the network's output: x rounded to bfloat16 would have an error of
-    0.4 % at every noise level, and so would σ.
-    """
-
-    def convert_input(self, data: Any) -> Any:
-        """Images and noise levels as they are."""
-        return data
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 def use_network_precision(fabric: Fabric) -> None:
     """Replace Fabric's mixed precision, which rounds inputs as well."""
+    from lightning_fabric.plugins.precision import MixedPrecision
+
+    class NetworkPrecision(MixedPrecision):  # type: ignore[misc]
+        """Autocast within a network's forward pass; what goes in stays float32.
+
+        The preconditioner adds c_skip x to the network's output: x rounded to bfloat16 would have an error
+        of 0.4 % at every noise level, and so would σ.
+        """
+
+        def convert_input(self, data: Any) -> Any:
+            """Images and noise levels as they are."""
+            return data
+
     precision = fabric.strategy.precision
     if type(precision) is MixedPrecision:
         fabric.strategy.precision = NetworkPrecision(precision.precision, precision.device, precision.scaler)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from mrigen import seeds
@@ -21,6 +20,9 @@ from mrigen.errors import UsageError
 from mrigen.networks import Preconditioner
 from mrigen.operators.base import Operator, concatenate, sent
 from mrigen.operators.corruption import Corruption
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Shape = tuple[int, int, int]
 

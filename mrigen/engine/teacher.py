@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import dropwhile, islice
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from mrigen import seeds
@@ -27,6 +27,9 @@ from mrigen.engine.shares import Share, Shares
 from mrigen.engine.states import State
 from mrigen.errors import UsageError
 from mrigen.operators.base import Measurements
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Place = tuple[int, int]
 """A micro-batch: number of the step, index in it."""

@@ -92,7 +92,8 @@ def from_deepinv(
         raise UsageError(f"{type(physics).__name__} does not take images of {shape}: {reason}") from error
     if back.shape != operator.like.shape:
         raise UsageError(
-            f"{type(physics).__name__}: A_adjoint gives {tuple(back.shape)} instead of {tuple(operator.like.shape)}"
+            f"{type(physics).__name__}: A_adjoint gives {tuple(back.shape)} instead of "
+            f"{tuple(operator.like.shape)}"
         )
     return operator
 

@@ -7,10 +7,9 @@ import shutil
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from lightning_fabric import Fabric
 from rich.console import Console
 
 from mrigen.checkpoints.description import read_description
@@ -33,6 +32,9 @@ from mrigen.recipe.board import NewSampler, board, require_tensorboard
 from mrigen.recipe.prepare import prepare
 from mrigen.recipe.schema import Recipe
 from mrigen.recipe.stages import Stage
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 RECIPE = "recipe.yaml"
 

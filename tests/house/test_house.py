@@ -152,3 +152,14 @@ def test_licence_and_notices():
     assert "Colin27" in notice
     assert "BSD" in notice
     assert "Apache License" in (ROOT / "LICENSE").read_text()
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["recipe.sampling", "recipe.comparison", "reconstruction.job", "recipe.audit", "prep.job", "engine.build"],
+)
+def test_what_needs_no_training_starts_without_fabric(module):
+    """Lightning Fabric imports torchmetrics and torchvision, seconds in all, where it is used."""
+    code = f"import sys, mrigen.{module}; print('lightning_fabric' in sys.modules, 'torchmetrics' in sys.modules)"
+    done = python("-c", code)
+    assert done.stdout.split() == ["False", "False"], done.stderr

@@ -83,8 +83,8 @@ SAMPLER = """
             estimate = teacher.predict(x, sigma)
             return estimate + sigma_next / sigma * (x - estimate)
 
-        def evaluations(self, floor):
-            return self.params.steps
+        def cost(self, *, last):
+            return 1
 """
 SOLVER = """
     from mrigen.inverse import Solver, SolverParams, State

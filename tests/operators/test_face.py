@@ -16,7 +16,7 @@ from mrigen.operators.solve import conjugate_gradient
 
 
 @pytest.fixture
-def A():
+def A():  # noqa: N802
     return MultiCoilMRI.example()
 
 

@@ -180,6 +180,7 @@ class PointLaw(MaskLaw):
 
     def draw(self, acquired: Tensor, generator: torch.Generator) -> Tensor:
         """Refuse: points need the height, which ``sample`` takes."""
+        del acquired, generator
         raise UsageError(f"{type(self).__name__} draws points (H, W), not lines; choose a mask of lines")
 
     def sample(self, acquired: Tensor, height: int, generator: torch.Generator) -> Tensor:
