@@ -17,6 +17,8 @@ from mrigen.errors import UsageError
 from mrigen.inverse import SOLVERS, Prior, Solver, Task
 from mrigen.operators.base import Measurements, concatenate
 from mrigen.prep.options import Options
+from mrigen.prep.pixels import is_image
+from mrigen.prep.readers import find_reader, reader_of
 from mrigen.progress import Advance, bar
 from mrigen.reconstruction.coil_maps import open_maps
 from mrigen.reconstruction.models import Model, load_prior
@@ -28,7 +30,6 @@ from mrigen.reconstruction.sources import Batch, Source
 from mrigen.registry import Params
 
 MOST, PIXELS = 4, 2 * 384 * 320
-KSPACE = {".h5", ".hdf5", ".npy", ".npz"}
 
 
 class Request(Params):
@@ -154,9 +155,13 @@ def open_source(given: Path, request: Request) -> Source:
     Raises:
         UsageError: nothing that can be reconstructed, or options for another kind of input.
     """
+    if not given.exists() and given.with_name(f"{given.name}.cfl").is_file():
+        given = given.with_name(f"{given.name}.cfl")
     if not given.exists():
         raise UsageError(f"{given}: no such file or folder; give k-space, a measurement store or a picture")
-    kspace = given.is_file() and given.suffix.lower() in KSPACE
+    kspace = given.is_file() and bool(request.prep.reader or find_reader(given))
+    if given.is_file() and not kspace and not is_image(given.name):
+        reader_of(given)
     store = given.is_dir() and (given / NAME).is_file()
     if (kspace or store) and (request.operator or request.mask or request.degrade):
         raise UsageError(f"{given}: --operator, --mask and --degrade are for pictures; leave them out")
