@@ -14,11 +14,7 @@ from mrigen.operators import Measurements, MultiCoilMRI
 from mrigen.prep.options import Options, choose_slices
 from mrigen.prep.pipeline import Pipeline
 from mrigen.prep.readers import inspect, open_slices
-from mrigen.reconstruction.checks import (
-    require_agreement,
-    require_centred,
-    require_coils,
-)
+from mrigen.reconstruction.checks import require_agreement, require_centred
 from mrigen.reconstruction.coil_maps import CoilMaps
 from mrigen.reconstruction.sources import Batch, Source, voxel_of
 
@@ -45,7 +41,6 @@ class ScanSource(Source):
         self._path = path
         self._options = options
         self._scan = inspect(path, options.reader, options.choose)
-        require_coils((self._scan.coils, self._scan.height, self._scan.width), str(path))
         chosen = choose_slices(options.slices, self._scan.slices)
         with open_slices(self._scan, self._options.reader, self._options.choose) as read:
             probe = read([chosen[len(chosen) // 2]])

@@ -162,6 +162,7 @@ class LoadedReader(Reader):
         """What the file declares, and the mask that its zeros show where it has none."""
         loaded = _loaded(self, path, choice)
         slices, coils, height, width = loaded.shape
+        require_coils((coils, height, width), str(path))
         if 8 * coils * height * width > MAX_SLICE_BYTES:
             raise UsageError(f"{path}: one slice of k-space {loaded.shape} needs more than 1 GiB")
         mask = None if loaded.complete else loaded.mask
@@ -194,11 +195,12 @@ class LoadedReader(Reader):
         def read(slices: list[int]) -> torch.Tensor:
             with np.errstate(over="ignore"):
                 found = np.ascontiguousarray(loaded.rows(slices), np.complex64)
-            finite = np.isfinite(found.view(np.float32)).reshape(len(found), -1).all(1)
-            if not finite.all():
-                bad = ", ".join(str(s) for s, good in zip(slices, finite, strict=True) if not good)
+            faults = (~np.isfinite(found)).reshape(len(found), -1).sum(1)
+            if faults.any():
+                bad = ", ".join(str(s) for s, count in zip(slices, faults, strict=True) if count)
                 raise UsageError(
-                    f"{scan.path}: k-space is not finite in slice {bad}; leave it out with --slices"
+                    f"{scan.path}: {faults.sum()} points of k-space are NaN or infinite, in slice {bad}; mend the "
+                    "file, or leave it out with --slices"
                 )
             return torch.from_numpy(found)
 
@@ -284,13 +286,31 @@ def inspect(path: Path, reader: str = "", choose: str = "", *, first: bool = Fal
     """
     found = reader_of(path, reader)
     scan = found.inspect(path, Choice.parse(choose, first=first))
-    coils, height, width = scan.coils, scan.height, scan.width
+    require_coils((scan.coils, scan.height, scan.width), str(path))
+    return scan
+
+
+def require_coils(shape: tuple[int, ...], where: str) -> None:
+    """Refuse k-space whose first axis cannot be coils.
+
+    Args:
+        shape: (..., coils, H, W).
+        where: for messages.
+
+    Raises:
+        UsageError: there are absurdly many, or the last axis looks like the coils.
+    """
+    coils, height, width = shape[-3:]
+    if width < coils and coils > MOST_COILS // 4 and width <= MOST_COILS // 4:
+        raise UsageError(
+            f"{where}: k-space of shape {shape} has {coils} coils of {height}x{width}: the coils seem to "
+            "come last; move them first with numpy.moveaxis(k, -1, -3)"
+        )
     if coils > MOST_COILS:
         raise UsageError(
-            f"{path}: k-space has {coils} coils of {height}x{width}, more than {MOST_COILS}; the axes must be "
+            f"{where}: k-space of shape {shape} has {coils} coils, more than {MOST_COILS}; the axes must be "
             "(coils, H, W)"
         )
-    return scan
 
 
 @contextmanager

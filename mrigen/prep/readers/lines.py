@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrigen.errors import UsageError
+from mrigen.prep import ismrmrd
+from mrigen.prep.readers.volumes import as_mask
 
 MOST_BYTES = 1 << 36
 
@@ -68,3 +71,16 @@ class Grid:
         if (self._count > 1).any():
             self.kspace /= np.maximum(self._count, 1)[:, None]
         return self.kspace, self._count > 0
+
+
+def sampled(measured: NDArray[np.bool_], header: ismrmrd.Header, notes: list[str]) -> dict[str, Any]:
+    """Mask, completeness and notes of slices, from the points that were measured (slices, H, W).
+
+    A scan is complete where all lines were measured that the header's limits leave, partial Fourier included.
+    """
+    every = measured.all(0)
+    if (measured != every).any():
+        notes.append("slices hold different lines; those that all of them hold are used")
+    left, right = header.acquired_lines(every.shape[1]) or (0, every.shape[1])
+    complete = bool(every[:, left:right].all())
+    return {"mask": None if complete else as_mask(every), "complete": complete, "notes": tuple(notes)}

@@ -27,7 +27,7 @@ from mrigen.errors import UsageError
 from mrigen.prep import ismrmrd
 from mrigen.prep.readers import signatures
 from mrigen.prep.readers.base import READERS, Choice, Loaded, LoadedReader
-from mrigen.prep.readers.lines import Grid, Place
+from mrigen.prep.readers.lines import Grid, Place, sampled
 from mrigen.prep.readers.volumes import as_mask, as_slices
 
 NOISE, CALIBRATION, CALIBRATION_AND_IMAGE, REVERSE = 19, 20, 21, 22
@@ -162,8 +162,8 @@ class _Measurement:
         trajectory = self.xml.get("encoding/trajectory", "cartesian").lower()
         if trajectory not in {"cartesian", "epi", "other"}:
             raise UsageError(
-                f"{self.path}: is {trajectory}, and only Cartesian k-space is read; use mrigen.operators.Radial "
-                "or Spiral in Python"
+                f"{self.path}: is {trajectory}, and only Cartesian k-space is read; use mrigen.operators.radial "
+                "or spiral in Python"
             )
 
     def _grid(
@@ -218,16 +218,7 @@ class _Measurement:
         )
         if partitions > 1:
             return self._volume(loaded, kspace, measured)
-        return replace(loaded, **self._measured(measured[:, 0], notes))
-
-    def _measured(self, measured: NDArray[np.bool_], notes: list[str]) -> dict[str, Any]:
-        """Mask and completeness of slices (slices, H, W)."""
-        every = measured.all(0) if measured.any((1, 2)).all() else measured.any(0)
-        if (measured != every).any():
-            notes.append("slices hold different lines; those that all of them hold are used")
-        left, right = self.header.acquired_lines(every.shape[1]) or (0, every.shape[1])
-        complete = bool(every[:, left:right].all())
-        return {"mask": None if complete else as_mask(every), "complete": complete, "notes": tuple(notes)}
+        return replace(loaded, **sampled(measured[:, 0], self.header, notes))
 
     def _volume(
         self, loaded: Loaded, kspace: NDArray[np.complex64], measured: NDArray[np.bool_]
@@ -250,7 +241,7 @@ class _Measurement:
             Loaded.of(found.kspace), header=header, geometry=geometry, noise=loaded.noise, choices=loaded.choices
         )
         if found.axis == "partition":
-            return replace(more, **self._measured(found.measured[None], notes))
+            return replace(more, **sampled(found.measured[None], header, notes))
         mask = as_mask(found.measured)
         return replace(more, mask=mask, complete=mask is None, notes=tuple(notes))
 
