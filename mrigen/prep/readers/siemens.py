@@ -66,7 +66,8 @@ class Siemens(LoadedReader):
             with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
                 warnings.simplefilter("ignore")
                 scans = twixtools.read_twix(
-                    str(path), verbose=False, parse_pmu=False, parse_geometry=False, keep_syncdata=False
+                    str(path), verbose=False, parse_pmu=False, parse_geometry=False, keep_syncdata=False,
+                    keep_acqend=True,
                 )
             return _load(path, scans, choice)
         except UsageError:
@@ -80,6 +81,8 @@ def _load(path: Path, scans: list[dict[str, Any]], choice: Choice) -> Loaded:
     """Sort the lines of the last measurement into k-space."""
     if not scans or not scans[-1]["mdb"]:
         raise UsageError(f"{path}: holds no lines; export the measurement again")
+    if not scans[-1]["mdb"][-1].is_flag_set("ACQEND"):
+        raise UsageError(f"{path}: ends before its measurement does; copy or export the file again")
     protocol = scans[-1]["hdr"].get("MeasYaps", {})
     notes: list[str] = []
     lines = _image_lines(scans[-1]["mdb"], protocol, notes)
