@@ -22,6 +22,7 @@ from mrigen.prep.readers import find_reader, reader_of
 from mrigen.progress import Advance, bar
 from mrigen.reconstruction.coil_maps import open_maps
 from mrigen.reconstruction.models import Model, load_prior
+from mrigen.reconstruction.outputs import DEFAULT, Volume, dataset_shape, parse_formats, write_formats
 from mrigen.reconstruction.photographs import PictureSource
 from mrigen.reconstruction.prepared import StoreSource
 from mrigen.reconstruction.results import open_results
@@ -49,6 +50,8 @@ class Request(Params):
         operator: what degraded pictures, in a command's words.
         mask: picture that is black where pixels of the pictures are missing.
         degrade: the pictures are clean.
+        formats: names of the formats that are written; None for HDF5 and NIfTI magnitudes of complex images,
+            or HDF5 of pictures.
     """
 
     solver: str
@@ -63,6 +66,7 @@ class Request(Params):
     operator: str | None = None
     mask: Path | None = None
     degrade: bool = False
+    formats: str | None = None
 
 
 def reconstruct(
@@ -74,7 +78,10 @@ def reconstruct(
         UsageError: the input, the model and the solver do not fit together.
     """
     solver: Solver[Any] = SOLVERS.build(SOLVERS.parse(request.solver))
+    formats = DEFAULT if request.formats is None else parse_formats(request.formats)
     source = open_source(given, request)
+    if request.formats is not None and not source.complex_valued and set(formats) != {"h5"}:
+        raise UsageError(f"{given}: --format is for k-space, and pictures are written as HDF5; leave it out")
     model = _model(solver, source, request, device)
     if request.batch is None:
         request = request.model_copy(update={"batch": at_once(solver, source)})
@@ -83,7 +90,7 @@ def reconstruct(
         "model": "" if model is None else model.description.weights_sha256,
         "seed": request.seed,
         "samples": request.samples,
-        "notes": [] if model is None else model.notes,
+        "notes": [*source.notes, *([] if model is None else model.notes)],
     }
     size = max(1, (request.batch or 1) // request.samples)
     start = time.perf_counter()
@@ -98,6 +105,10 @@ def reconstruct(
             results.add(known, *solve_batch(solver, known, prior, request, device, advance))
         seconds = (time.perf_counter() - start) / len(source)
         report = results.finish({**summary, "seconds_per_slice": seconds})
+    if source.complex_valued:
+        path = out / "reconstruction.h5"
+        about = (source.name, dataset_shape(path), source.voxel, source.geometry, source.acquisition)
+        write_formats(out, formats, Volume(path, *about, summary))
     return source, report
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mrigen.errors import UsageError
 from mrigen.operators import Measurements, MultiCoilMRI
+from mrigen.prep.noise_level import noise_level
 from mrigen.prep.options import Options, choose_slices
 from mrigen.prep.pipeline import Pipeline
 from mrigen.prep.readers import inspect, open_slices
@@ -50,12 +51,19 @@ class ScanSource(Source):
                 self._pipeline = Pipeline.plan(self._scan, options, read, references=self._scan.mask is None)
             except UsageError as error:
                 raise UsageError(_named(path, str(error))) from error
+            level = noise_level(self._scan, read, chosen)
+        # the ends of the readout show only noise where there is air, so that they are not relied on
+        self._sigma = 0.0 if level is None or level.source == "ends of the readout" else level.sigma
+        self.notes = [*self._scan.notes, *([level.note] if level is not None and level.note else [])]
         if maps is not None:
             self._pipeline = replace(self._pipeline, own_maps=self._chosen(maps))
         self.labels = [f"slice {s}" for s in self._pipeline.slices]
         self.volumes = [self.name] * len(self.labels)
         self.shape = (1, *self._pipeline.shape[1:])
         self.voxel = voxel_of(dict(self._scan.whitelist()))
+        self.acquisition = self._scan.acquisition
+        if self._scan.geometry is not None:
+            self.geometry = self._scan.geometry.chosen(self._pipeline.slices)
         self.has_reference = self._pipeline.references
 
     def batches(self, size: int) -> Iterator[Batch]:
@@ -70,7 +78,7 @@ class ScanSource(Source):
                         data = Measurements(
                             part.kspace[some],
                             MultiCoilMRI(part.maps[some], masks[at.start : at.stop, None]),
-                            torch.zeros(len(at)),
+                            self._sigma / part.scale[some],
                         )
                         reference = None if part.reference is None else part.reference[some, None]
                         yield Batch(list(at), data, part.scale[some], part.mismatch[some], reference)
