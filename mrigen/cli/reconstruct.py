@@ -89,7 +89,7 @@ def reconstruct(
         typer.Option(
             metavar="espirit|FILE|STORE",
             help="Coil maps: ESPIRiT's of the ACS lines (a store has its own); or yours, complex "
-            "(coils, H, W) or (slices, coils, H, W): `.npy`, dataset `maps` of HDF5, or a store's.",
+            "(coils, H, W) or (slices, coils, H, W): `.npy`, BART's `.cfl`, dataset `maps` of HDF5, or a store's.",
             rich_help_panel=KSPACE,
         ),
     ] = ESPIRIT,

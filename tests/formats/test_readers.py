@@ -321,3 +321,43 @@ def test_a_format_can_be_forced(tmp_path):
         inspect(path, "mrd")
     with pytest.raises(UsageError, match="unknown format"):
         inspect(path, "mdr")
+
+
+@pytest.fixture(scope="module")
+def errors(tmp_path_factory):
+    """Errors against the fully sampled image, of scans that are undersampled here."""
+    import json
+
+    found = {}
+    for kind, writer in WRITERS.items():
+        folder = tmp_path_factory.mktemp("errors")
+        path = writer(folder, K)
+        path = path if kind == "bart" else path.rename(path.with_name(f"scan{path.suffix}"))  # masks follow the name
+        options = ["--acceleration", "2", "--acs-lines", "8", "--choose", CHOOSE.get(kind, "")]
+        assert run(["reconstruct", str(path), "--out", str(folder / "out"), *SOLVE, *options]) == 0
+        found[kind] = json.loads((folder / "out" / "metrics.json").read_text())["mean"]["nrmse"]
+    return found
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_errors_against_the_full_image_in_every_format(kind, errors):
+    assert 0 < errors["fastmri"] < 0.5
+    assert errors[kind] == pytest.approx(errors["fastmri"], rel=0.02)
+
+
+def test_coil_maps_of_bart(tmp_path):
+    from sigpy.mri import birdcage_maps
+
+    from mrigen.reconstruction.coil_maps import open_maps
+
+    maps = np.stack([birdcage_maps((COILS, HEIGHT, WIDTH))] * 2).astype(np.complex64)
+    maps /= np.sqrt((np.abs(maps) ** 2).sum(1, keepdims=True))
+    stored = np.zeros((HEIGHT, WIDTH, 1, COILS, *[1] * 9, 2), np.complex64)
+    stored[:, :, 0, :, 0, 0, 0, 0, 0, 0, 0, 0, 0] = maps.transpose(2, 3, 1, 0)
+    write_cfl(tmp_path / "maps.cfl", stored)
+    found = open_maps(tmp_path / "maps.cfl")
+    assert found.shape == maps.shape
+    np.testing.assert_allclose(found.read([1, 0], (HEIGHT, WIDTH)).numpy(), maps[::-1], atol=1e-6)
+    write_cfl(tmp_path / "two.cfl", np.ones((8, 8, 1, 4, 2)))
+    with pytest.raises(UsageError, match="ecalib -m 1"):
+        open_maps(tmp_path / "two.cfl")
