@@ -16,17 +16,20 @@ MOST_NUMBERS = 8
 def info(
     path: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="Raw k-space, images, a store, a model folder, a run or a checkpoint."),
+        typer.Argument(
+            metavar="FILE", help="Raw k-space, images, a store, a model folder, a run or a checkpoint."
+        ),
     ],
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, without the picture.")] = False,
     png: Annotated[Path | None, typer.Option(help="Write the picture there, not to the terminal.")] = None,
     reader: Annotated[str, typer.Option(help="Format of raw k-space, by default seen by its content.")] = "",
     choose: Annotated[
-        str, typer.Option(help="Of several repetitions, contrasts, sets, frames or echoes; by default the first.")
+        str,
+        typer.Option(help="Of several repetitions, contrasts, sets, frames or echoes; by default the first."),
     ] = "",
 ) -> None:
-    """Show what a file is: sizes, sampling, acceleration, ACS, coils, noise, orientation, and a small picture.
+    """Show what a file is: sizes, sampling, acceleration, ACS, coils, noise, orientation, a picture.
 
     Stores, models and runs are checked against their checksums; exit code 1 where something is damaged.
 

@@ -14,7 +14,8 @@ def prep_fastmri(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            metavar="SRC...", help="Files of raw k-space, fastMRI's and others (see docs/formats.md), or folders."
+            metavar="SRC...",
+            help="Files of raw k-space, fastMRI's and others (see docs/formats.md), or folders.",
         ),
     ],
     *,

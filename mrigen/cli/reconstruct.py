@@ -51,7 +51,8 @@ def reconstruct(
         str | None,
         typer.Option(
             "--format",
-            help="What is written, of h5, nifti, nifti-phase, nifti-complex, dicom, cfl, bids; by default h5,nifti.",
+            help="What is written, of h5, nifti, nifti-phase, nifti-complex, dicom, cfl, bids; by default "
+            "h5,nifti.",
         ),
     ] = None,
     reader: Annotated[
@@ -89,7 +90,8 @@ def reconstruct(
         typer.Option(
             metavar="espirit|FILE|STORE",
             help="Coil maps: ESPIRiT's of the ACS lines (a store has its own); or yours, complex "
-            "(coils, H, W) or (slices, coils, H, W): `.npy`, BART's `.cfl`, dataset `maps` of HDF5, or a store's.",
+            "(coils, H, W) or (slices, coils, H, W): `.npy`, BART's `.cfl`, "
+            "dataset `maps` of HDF5, or a store's.",
             rich_help_panel=KSPACE,
         ),
     ] = ESPIRIT,

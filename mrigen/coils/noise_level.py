@@ -1,6 +1,7 @@
 """Noise level of every coil, from a noise scan or from where there is air.
 
-Levels are standard deviations per real component of an acquired k-space sample, as σ counts everywhere in mrigen.
+Levels are standard deviations per real component of an acquired k-space sample, as σ counts everywhere in
+mrigen.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ def scan_levels(noise: Tensor) -> Tensor:
 def corner_levels(kspace: Tensor, acquired: Tensor | None = None) -> Tensor | None:
     """σ of each coil from the four corners of its images.
 
-    The transform is orthonormal: white noise has the same variance in the image as in k-space, times the part of
-    k-space that was acquired. Corners in which there is signal are left out: those whose power exceeds the
-    quietest corner's by more than six standard errors.
+    The transform is orthonormal: white noise has the same variance in the image as in k-space, times the
+    part of k-space that was acquired. Corners in which there is signal are left out: those whose power
+    exceeds the quietest corner's by more than six standard errors.
 
     Args:
         kspace: fully sampled, complex (n, coils, H, W), DC in the centre; zero-padded lines are zero.

@@ -82,7 +82,7 @@ class SliceGeometry(Params):
 
     @property
     def plane(self) -> str:
-        """``axial``, ``coronal`` or ``sagittal``, with ``oblique`` where the normal is over 1° off an axis."""
+        """``axial``, ``coronal`` or ``sagittal``; ``oblique`` too where the normal is over 1° off an axis."""
         normal = np.abs(np.cross(self.rows, self.columns))
         name = ("sagittal", "coronal", "axial")[int(normal.argmax())]
         return name if normal.max() > np.cos(np.deg2rad(1)) else f"oblique {name}"
@@ -99,7 +99,12 @@ class SliceGeometry(Params):
 
 
 def along_lines(
-    centres: Double, rows: Double, columns: Double, normal: Double, spacing: tuple[float, float], thickness: float | None
+    centres: Double,
+    rows: Double,
+    columns: Double,
+    normal: Double,
+    spacing: tuple[float, float],
+    thickness: float | None,
 ) -> SliceGeometry:
     """A geometry from arrays; directions are normalised.
 
@@ -112,12 +117,16 @@ def along_lines(
         thickness: of a slice in mm, or None.
     """
     across = normal if np.linalg.norm(normal) > 0 else np.cross(rows, columns)
-    unit = [tuple(map(float, v / np.linalg.norm(v))) for v in (rows, columns, across)]
     return SliceGeometry(
-        rows=unit[0],
-        columns=unit[1],
-        normal=unit[2],
+        rows=_unit(rows),
+        columns=_unit(columns),
+        normal=_unit(across),
         spacing=spacing,
         centres=tuple((float(x), float(y), float(z)) for x, y, z in centres),
         thickness=thickness,
     )
+
+
+def _unit(vector: Double) -> Vector:
+    x, y, z = (vector / np.linalg.norm(vector)).tolist()
+    return x, y, z

@@ -16,9 +16,9 @@ def open_set(source: str, *, labels: bool = False) -> ImageSet:
 
     Args:
         source: ``digits``, ``spiral`` or ``shapes``; a folder or zip archive of image files, as EDM's data
-            sets are; CIFAR-10's ``cifar-10-python.tar.gz`` or its folder; or a folder of MNIST's IDX files; or NIfTI, DICOM and BIDS, a
-            file or a folder, whose slices are images.
-            Write ``./digits`` for a folder of that name.
+            sets are; CIFAR-10's ``cifar-10-python.tar.gz`` or its folder; or a folder of MNIST's IDX files;
+            or NIfTI, DICOM and BIDS, a file or a folder, whose slices are images. Write ``./digits`` for a
+            folder of that name.
         labels: read class labels too.
 
     Raises:

@@ -19,8 +19,8 @@ from mrigen.prep.pixels import ImageError, Picture
 from mrigen.prep.readers import signatures
 
 WARNING = (
-    "these are processed magnitude images: scanners filter and interpolate them, and models trained on them look "
-    "better than they are (implicit data crimes, Shimron et al., PNAS 2022); raw k-space tells the truth"
+    "these are processed magnitude images: scanners filter and interpolate them, and models trained on them "
+    "look better than they are (implicit data crimes, Shimron et al., PNAS 2022); raw k-space tells the truth"
 )
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 PEAK_QUANTILE = 0.999
@@ -72,17 +72,15 @@ class NiftiVolume(ImageVolume):
 
         try:
             image = nibabel.load(self.path)
-            if not 2 <= len(image.shape) or int(np.prod(image.shape, dtype=object)) > MOST_VOXELS:
-                raise UsageError(f"{self.path}: has shape {image.shape}; give a volume")
-        except UsageError:
-            raise
         except Exception as error:
             reason = " ".join(str(error).split())
             raise UsageError(f"{self.path}: not a readable NIfTI file ({reason}); copy it again") from error
+        if len(image.shape) < 2 or int(np.prod(image.shape, dtype=object)) > MOST_VOXELS:
+            raise UsageError(f"{self.path}: has shape {image.shape}; give a volume")
         return image
 
     def values(self) -> Array:
-        """Slices along the third axis: the second axis upwards and the first to the right, as viewers draw."""
+        """Slices along the third axis, the second axis upwards and the first to the right as viewers draw."""
         try:
             data = np.asarray(self._image().dataobj)
         except (OSError, ValueError, EOFError) as error:
@@ -130,7 +128,9 @@ class DicomVolume(ImageVolume):
                 pixels = np.asarray(data.pixel_array, np.float32)
             except Exception as error:
                 reason = " ".join(str(error).split())
-                raise UsageError(f"{path}: its pixels cannot be decoded ({reason}); decompress it with gdcmconv") from error
+                raise UsageError(
+                    f"{path}: its pixels cannot be decoded ({reason}); decompress it with gdcmconv"
+                ) from error
             if int(getattr(data, "SamplesPerPixel", 1)) != 1:
                 raise UsageError(f"{path}: is in colour, no magnitude image; leave it out")
             slope, intercept = _rescale(data)
@@ -148,7 +148,9 @@ class DicomVolume(ImageVolume):
             return "unknown: the file does not say where the patient lay"
         columns, rows = found
         plane = ("sagittal", "coronal", "axial")[int(np.abs(np.cross(columns, rows)).argmax())]
-        letters = [("LPS" if v[a] > 0 else "RAI")[a] for v in (columns, rows) for a in [int(np.abs(v).argmax())]]
+        letters = [
+            ("LPS" if v[a] > 0 else "RAI")[a] for v in (columns, rows) for a in [int(np.abs(v).argmax())]
+        ]
         return f"{plane}; columns and rows run to {', '.join(letters)}"
 
     @property
@@ -270,7 +272,9 @@ def _series(files: list[Path], root: Path, number: int) -> DicomVolume:
 
     ordered = sorted(files, key=place) if len(files) > 1 else files
     name = ordered[0].parent.relative_to(root).as_posix()
-    return DicomVolume(ordered[0], f"{name}/series{number:03d}" if name != "." else f"series{number:03d}", tuple(ordered))
+    return DicomVolume(
+        ordered[0], f"{name}/series{number:03d}" if name != "." else f"series{number:03d}", tuple(ordered)
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -298,7 +302,9 @@ class VolumeSet(ImageSet):
         volumes = open_volumes(source)
         items = []
         for number, volume in enumerate(volumes):
-            items += [Item(f"{volume.name}/{s:04d}", place=f"{number}:{s}") for s in range(len(_values(volume)[0]))]
+            items += [
+                Item(f"{volume.name}/{s:04d}", place=f"{number}:{s}") for s in range(len(_values(volume)[0]))
+            ]
         return cls(source, sorted(items, key=lambda item: item.name), volumes=tuple(volumes))
 
     def select(self, positions: Sequence[int]) -> Self:

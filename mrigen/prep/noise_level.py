@@ -54,7 +54,9 @@ def noise_level(scan: Scan, read: ReadSlices, slices: list[int]) -> NoiseLevel |
     if air is not None:
         ratio = float((air / levels).median())
         if not 1 / DISAGREE < ratio < DISAGREE:
-            note = f"the noise scan and the {where} disagree: σ in the air is {ratio:.2f} times the noise scan's"
+            note = (
+                f"the noise scan and the {where} disagree: σ in the air is {ratio:.2f} times the noise scan's"
+            )
     return NoiseLevel(levels, "noise scan", note)
 
 

@@ -32,7 +32,9 @@ def discover(sources: Iterable[Path], outputs: Iterable[Path]) -> list[Path]:
         elif source.exists():
             found.append(source)
         else:
-            raise UsageError(f"{source}: no such file or folder; give files of raw k-space or folders of them")
+            raise UsageError(
+                f"{source}: no such file or folder; give files of raw k-space or folders of them"
+            )
     taken = {folder.resolve() for folder in outputs}
     names: dict[str, Path] = {}
     for path in found:
@@ -47,7 +49,7 @@ def discover(sources: Iterable[Path], outputs: Iterable[Path]) -> list[Path]:
 
 
 def _is_raw(path: Path) -> bool:
-    """Whether a file of a folder is taken: HDF5 by its name, other formats where their reader knows the content."""
+    """Whether a file of a folder is taken: HDF5 by its name, other formats by their content."""
     if path.name.startswith(".") or path.suffix.lower() == ".hdr":
         return False
     return path.suffix.lower() in {".h5", ".hdf5"} or any(READERS[n].matches(path) for n in READERS.names())

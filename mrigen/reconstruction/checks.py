@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mrigen.errors import UsageError
 
+
 def require_centred(kspace: Tensor, where: str) -> None:
     """Refuse k-space whose energy does not peak near its centre, where DC belongs.
 

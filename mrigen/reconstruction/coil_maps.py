@@ -98,7 +98,8 @@ def open_maps(path: Path, split: str | None = None) -> CoilMaps:
     """Maps of a numpy file or HDF5, (coils, H, W) or (slices, coils, H, W), or of a measurement store.
 
     Args:
-        path: ``.npy``; BART's ``.cfl``; HDF5 with them in ``maps``, ``sens_maps`` or ``sensitivities``; a store's folder.
+        path: ``.npy``; BART's ``.cfl``; HDF5 with them in ``maps``, ``sens_maps`` or ``sensitivities``; a
+        store's folder.
         split: part of the store.
 
     Raises:
@@ -176,7 +177,8 @@ def _of_numpy(path: Path) -> CoilMaps:
 
 
 def _of_bart(path: Path) -> CoilMaps:
-    """Maps (READ, PHS1, 1, COIL, 1, ..., SLICE), as ``bart ecalib`` writes them; of several sets none is taken.
+    """Maps (READ, PHS1, 1, COIL, 1, ..., SLICE), as ``bart ecalib`` writes them; of several sets none is
+    taken.
 
     Raises:
         UsageError: not a pair of BART's files, or of other dimensions.
@@ -186,7 +188,8 @@ def _of_bart(path: Path) -> CoilMaps:
     if found.size != read * lines * coils * found.shape[13]:
         sizes = " x ".join(map(str, found.shape)).removesuffix(" x 1" * 2)
         raise UsageError(
-            f"{path}: coil maps of dimensions {sizes}; give one set (`bart ecalib -m 1`) of two-dimensional slices"
+            f"{path}: coil maps of dimensions {sizes}; give one set of two-dimensional slices "
+            "(`bart ecalib -m 1`)"
         )
     maps = found.reshape(read, lines, coils, -1, order="F").transpose(3, 2, 0, 1)
     return CoilMaps(path, _four(path, maps.shape, maps.dtype), lambda some: np.ascontiguousarray(maps[some]))

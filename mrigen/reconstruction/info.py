@@ -41,7 +41,8 @@ def info(path: Path, reader: str = "", choose: str = "") -> Info:
     """What a file or folder is.
 
     Args:
-        path: raw k-space, an image, a folder of images, a store, a model folder, a run folder or a checkpoint.
+        path: raw k-space, an image, a folder of images, a store, a model folder, a run folder or a
+        checkpoint.
         reader: format of raw k-space; empty to see it by the content.
         choose: repetition, contrast and the like of raw k-space; the first of each by default.
 
@@ -91,8 +92,17 @@ def _scan(path: Path, reader: str, choose: str) -> Info:
     facts |= sampling_facts(scan)
     facts |= _noise_facts(level, float(image.max()), image)
     facts |= _place_facts(scan)
-    names = ("encoded_matrix", "recon_matrix", "encoded_fov", "recon_fov", "field_strength", "tr_ms", "te_ms", "ti_ms",
-             "flip_angle_deg")  # fmt: skip
+    names = (
+        "encoded_matrix",
+        "recon_matrix",
+        "encoded_fov",
+        "recon_fov",
+        "field_strength",
+        "tr_ms",
+        "te_ms",
+        "ti_ms",
+        "flip_angle_deg",
+    )
     said = {name: getattr(scan.header, name) for name in names}
     facts |= {n: list(v) if isinstance(v, tuple) else v for n, v in said.items() if v is not None}
     notes = [*scan.notes, *([level.note] if level is not None and level.note else [])]
@@ -120,7 +130,9 @@ def sampling_facts(scan: Scan) -> dict[str, Any]:
                 "lines": int(mask.sum())}  # fmt: skip
     columns, rows = mask.any(0), mask.any(1)
     if (mask == (rows[:, None] & columns[None])).all():
-        pattern = f"{int(rows.sum())} of {len(rows)} readout samples (partial echo), {int(columns.sum())} lines"
+        pattern = (
+            f"{int(rows.sum())} of {len(rows)} readout samples (partial echo), {int(columns.sum())} lines"
+        )
     else:
         pattern = "points in two directions"
     return {"sampling": pattern, "acceleration": acceleration, "acs": _centre_block(mask)}
@@ -134,7 +146,11 @@ def _lines(lines: NDArray[np.intp]) -> str:
         return "neighbouring lines"
     most = int(np.bincount(outside).argmax())
     # the ACS joins the grid at any phase, so that two gaps beside it may be shorter
-    return f"lines, every {most}." if (outside == most).sum() >= len(outside) - 2 else "lines at irregular distances"
+    return (
+        f"lines, every {most}."
+        if (outside == most).sum() >= len(outside) - 2
+        else "lines at irregular distances"
+    )
 
 
 def _centre_run(mask: Mask) -> int:
@@ -215,8 +231,16 @@ def _folder(path: Path) -> Info:
         return _store(path)
     if (path / DESCRIPTION).is_file():
         model = read_description(path)
-        facts = {"file": path.name, "what": f"model folder, a {model.role}", "image_shape": list(model.image_shape)}
-        facts |= {k: v for k, v in model.model_dump(mode="json").items() if k not in {"provenance", "image_shape", "role"}}
+        facts = {
+            "file": path.name,
+            "what": f"model folder, a {model.role}",
+            "image_shape": list(model.image_shape),
+        }
+        facts |= {
+            k: v
+            for k, v in model.model_dump(mode="json").items()
+            if k not in {"provenance", "image_shape", "role"}
+        }
         faults = _checked(path)
         return Info({**facts, "checksums": "damaged" if faults else "sound"}, faults=faults)
     if image_volumes.looks_like(path):
@@ -224,13 +248,22 @@ def _folder(path: Path) -> Info:
     pictures = [p for p in sorted(path.iterdir()) if p.is_file() and is_image(p.name)]
     if pictures:
         one = _picture(pictures[0])
-        return Info({**one.facts, "file": path.name, "what": f"folder of {len(pictures)} pictures"}, one.picture)
-    raw = [p for p in sorted(path.iterdir()) if p.is_file() and any(READERS[n].matches(p) for n in READERS.names())]
+        return Info(
+            {**one.facts, "file": path.name, "what": f"folder of {len(pictures)} pictures"}, one.picture
+        )
+    raw = [
+        p
+        for p in sorted(path.iterdir())
+        if p.is_file() and any(READERS[n].matches(p) for n in READERS.names())
+    ]
     if raw:
         names = ", ".join(p.name for p in raw[:3])
         raise UsageError(f"{path}: holds {len(raw)} files of raw k-space; give one of them ({names})")
     faults = _checked(path)
-    return Info({"file": path.name, "what": "run folder", "checksums": "damaged" if faults else "sound"}, faults=faults)
+    return Info(
+        {"file": path.name, "what": "run folder", "checksums": "damaged" if faults else "sound"},
+        faults=faults,
+    )
 
 
 def _store(path: Path) -> Info:

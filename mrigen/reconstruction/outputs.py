@@ -108,7 +108,12 @@ def write_bids(out: Path, volume: Volume) -> None:
     software = {"Name": "mrigen", "Version": __version__}
     write_json(
         root / "dataset_description.json",
-        {"Name": "mrigen reconstruction", "BIDSVersion": BIDS_VERSION, "DatasetType": "derivative", "GeneratedBy": [software]},
+        {
+            "Name": "mrigen reconstruction",
+            "BIDSVersion": BIDS_VERSION,
+            "DatasetType": "derivative",
+            "GeneratedBy": [software],
+        },
     )
     folder = root / "sub-01" / "anat"
     sidecar = {
@@ -238,7 +243,11 @@ def _multi_frame(data: Any, volume: Volume, slope: float) -> None:
         place, content, frame = Dataset(), Dataset(), Dataset()
         corner = np.asarray(centre) - (height // 2) * along_h - (width // 2) * along_w
         place.ImagePositionPatient = [f"{v:.10g}" for v in corner]
-        content.StackID, content.InStackPositionNumber, content.DimensionIndexValues = "1", number, [1, number]
+        content.StackID, content.InStackPositionNumber, content.DimensionIndexValues = (
+            "1",
+            number,
+            [1, number],
+        )
         frame.PlanePositionSequence, frame.FrameContentSequence = Sequence([place]), Sequence([content])
         frames.append(frame)
     data.PerFrameFunctionalGroupsSequence = Sequence(frames)

@@ -181,8 +181,12 @@ def mrd(
     return path
 
 
-def siemens(
-    folder: Path, k: np.ndarray, mask: np.ndarray | None = None, *, directions: np.ndarray = ROTATIONS["axial"]
+def siemens(  # noqa: C901
+    folder: Path,
+    k: np.ndarray,
+    mask: np.ndarray | None = None,
+    *,
+    directions: np.ndarray = ROTATIONS["axial"],
 ) -> Path:
     """A measurement of VD/VE layout by twixtools' blocks, with a phase correction line and a noise scan."""
     from scipy.spatial.transform import Rotation
@@ -203,8 +207,19 @@ def siemens(
         "sSliceArray.asSlice[0].dPhaseFOV": FOV[1],
         "sRXSPEC.alDwellTime[0]": 5000,
     }
-    text = "### ASCCONV BEGIN ###\n" + "".join(f"{n} = {v}\n" for n, v in protocol.items()) + "### ASCCONV END ###\n"
-    buffers = [("Config", ""), ("Dicom", ""), ("Meas", ""), ("MeasYaps", text), ("Phoenix", ""), ("Spice", "")]
+    text = (
+        "### ASCCONV BEGIN ###\n"
+        + "".join(f"{n} = {v}\n" for n, v in protocol.items())
+        + "### ASCCONV END ###\n"
+    )
+    buffers = [
+        ("Config", ""),
+        ("Dicom", ""),
+        ("Meas", ""),
+        ("MeasYaps", text),
+        ("Phoenix", ""),
+        ("Spice", ""),
+    ]
     body = struct.pack("<I", len(buffers))
     for name, content in buffers:
         raw = content.encode() + b"\0"

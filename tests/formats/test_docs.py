@@ -9,7 +9,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_table_of_formats():
-    table = [line for line in (ROOT / "docs" / "formats.md").read_text().splitlines() if line.startswith("| ")]
+    table = [
+        line for line in (ROOT / "docs" / "formats.md").read_text().splitlines() if line.startswith("| ")
+    ]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[1:]]
     assert {row[1].strip("`") for row in rows} - {"images"} == set(READERS.names())
     tests = "".join(p.read_text() for p in Path(__file__).parent.glob("test_*.py"))

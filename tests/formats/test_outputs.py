@@ -6,7 +6,20 @@ import h5py
 import nibabel
 import numpy as np
 import pytest
-from format_files import CENTRE, FOV, HEIGHT, ROTATIONS, SLICES, THICKNESS, WIDTH, fastmri, kspace, lines, mrd, npy
+from format_files import (
+    CENTRE,
+    FOV,
+    HEIGHT,
+    ROTATIONS,
+    SLICES,
+    THICKNESS,
+    WIDTH,
+    fastmri,
+    kspace,
+    lines,
+    mrd,
+    npy,
+)
 from format_files import siemens as siemens_file
 
 from mrigen.cli.main import run
@@ -99,7 +112,11 @@ def test_chosen_slices_keep_their_place(tmp_path):
 
 def test_uneven_slices_have_no_affine():
     geometry = SliceGeometry(
-        rows=(1, 0, 0), columns=(0, 1, 0), normal=(0, 0, 1), spacing=(1, 1), centres=((0, 0, 0), (0, 0, 1), (0, 0, 5))
+        rows=(1, 0, 0),
+        columns=(0, 1, 0),
+        normal=(0, 0, 1),
+        spacing=(1, 1),
+        centres=((0, 0, 0), (0, 0, 1), (0, 0, 5)),
     )
     assert geometry.affine(8, 8) is None
     assert geometry.chosen([0, 1]).affine(8, 8) is not None
@@ -126,7 +143,9 @@ def test_all_formats_hold_the_same_image(tmp_path):
     peak = np.abs(truth).max()
     volume = truth.transpose(2, 1, 0)
     for name, values in [("magnitude", np.abs(volume)), ("phase", np.angle(volume)), ("complex", volume)]:
-        np.testing.assert_allclose(np.asarray(nibabel.load(out / f"{name}.nii.gz").dataobj), values, atol=1e-5 * peak)
+        np.testing.assert_allclose(
+            np.asarray(nibabel.load(out / f"{name}.nii.gz").dataobj), values, atol=1e-5 * peak
+        )
     found = read_cfl(out / "image.cfl")
     assert found.shape == (HEIGHT, WIDTH, *[1] * 11, SLICES, 1, 1)
     np.testing.assert_array_equal(found.squeeze().transpose(2, 0, 1), truth)

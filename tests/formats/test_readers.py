@@ -92,7 +92,10 @@ def test_prep_takes_every_format(tmp_path):
             file.rename(raw / f"{kind}{file.suffix}")
         assert path.suffix
     options = ["--acceleration", "2", "--acs-lines", "8", "--kernel-width", "4", "--jobs", "1"]
-    assert run(["prep-fastmri", str(raw), "--out", str(tmp_path / "store"), "--no-noise-whitening", *options]) == 0
+    assert (
+        run(["prep-fastmri", str(raw), "--out", str(tmp_path / "store"), "--no-noise-whitening", *options])
+        == 0
+    )
     scales = {}
     for path in (tmp_path / "store").glob("*.h5"):
         with h5py.File(path) as file:
@@ -332,7 +335,9 @@ def errors(tmp_path_factory):
     for kind, writer in WRITERS.items():
         folder = tmp_path_factory.mktemp("errors")
         path = writer(folder, K)
-        path = path if kind == "bart" else path.rename(path.with_name(f"scan{path.suffix}"))  # masks follow the name
+        path = (
+            path if kind == "bart" else path.rename(path.with_name(f"scan{path.suffix}"))
+        )  # masks follow the name
         options = ["--acceleration", "2", "--acs-lines", "8", "--choose", CHOOSE.get(kind, "")]
         assert run(["reconstruct", str(path), "--out", str(folder / "out"), *SOLVE, *options]) == 0
         found[kind] = json.loads((folder / "out" / "metrics.json").read_text())["mean"]["nrmse"]

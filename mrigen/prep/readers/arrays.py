@@ -1,4 +1,4 @@
-"""k-space in numpy files: ``.npy`` (coils, H, W) or (slices, coils, H, W); ``.npz`` with ``kspace``, ``mask``."""
+"""k-space in numpy files: (coils, H, W) or (slices, coils, H, W); in ``.npz`` with its mask."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def read_arrays(path: Path) -> tuple[NDArray[np.complex64], NDArray[np.bool_] | 
     arrays = _load(path)
     mask = arrays.pop("mask", None) if len(arrays) > 1 else None
     complex_ones = [n for n, a in arrays.items() if a.dtype.kind == "c"]
-    name = "kspace" if "kspace" in arrays else complex_ones[0] if len(complex_ones) == 1 else next(iter(arrays))
+    name = (
+        "kspace" if "kspace" in arrays else complex_ones[0] if len(complex_ones) == 1 else next(iter(arrays))
+    )
     found = arrays[name]
     if len(complex_ones) > 1 and name != "kspace":
         raise UsageError(f"{path}: holds {', '.join(arrays)}; call the array `kspace`")
@@ -68,8 +70,9 @@ def read_arrays(path: Path) -> tuple[NDArray[np.complex64], NDArray[np.bool_] | 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        found = np.load(path, allow_pickle=False)
-        return dict(found) if isinstance(found, np.lib.npyio.NpzFile) else {"kspace": found}
+        with path.open("rb") as file:
+            found = np.load(file, allow_pickle=False)
+            return dict(found) if isinstance(found, np.lib.npyio.NpzFile) else {"kspace": found}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"{path}: not a readable numpy file ({reason}); save it with numpy.save") from error

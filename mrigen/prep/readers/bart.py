@@ -1,9 +1,9 @@
 """BART's pair of files: ``.hdr`` with the dimensions as text, ``.cfl`` with complex64 in column-major order.
 
-The sixteen dimensions are, in this order: 0 READ, 1 PHS1, 2 PHS2, 3 COIL, 4 MAPS, 5 TE, 6 COEFF, 7 COEFF2, 8 ITER,
-9 CSHIFT, 10 TIME, 11 TIME2, 12 LEVEL, 13 SLICE, 14 AVG, 15 BATCH. READ is H and PHS1 is W; where READ is 1,
-PHS1 is H and PHS2 is W. With all three, the volume becomes slices as ``volumes.as_slices`` says. TE, TIME and
-the others are choices, averages are averaged where they were measured.
+The sixteen dimensions are, in this order: 0 READ, 1 PHS1, 2 PHS2, 3 COIL, 4 MAPS, 5 TE, 6 COEFF, 7 COEFF2, 8
+ITER, 9 CSHIFT, 10 TIME, 11 TIME2, 12 LEVEL, 13 SLICE, 14 AVG, 15 BATCH. READ is H and PHS1 is W; where READ
+is 1, PHS1 is H and PHS2 is W. With all three, the volume becomes slices as ``volumes.as_slices`` says. TE,
+TIME and the others are choices, averages are averaged where they were measured.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from mrigen.prep.readers.volumes import as_mask, as_slices, combine_averages
 
 DIMENSIONS = 16
 COIL, MAPS, SLICE, AVERAGE = 3, 4, 13, 14
-EXTRA = {5: "echo", 6: "coefficient", 7: "coefficient2", 8: "iteration", 9: "shift", 10: "frame", 11: "frame2",
+EXTRA = {5: "echo", 6: "coefficient", 7: "coefficient2", 8: "iteration", 9: "shift", 10: "frame",
+         11: "frame2",
          12: "level", 15: "batch"}  # fmt: skip
 MOST_HEADER = 1 << 16
 
@@ -49,8 +50,8 @@ class Bart(LoadedReader):
         found = read_cfl(path)
         if found.shape[MAPS] > 1:
             raise UsageError(
-                f"{path}: has {found.shape[MAPS]} sets of maps, so that it holds coil sensitivities, not k-space; "
-                "give them as --maps"
+                f"{path}: has {found.shape[MAPS]} sets of maps, so that it holds coil sensitivities, not "
+                "k-space; give them as --maps"
             )
         order = [*EXTRA, SLICE, AVERAGE, COIL, 2, 0, 1]
         array = found.transpose([*order, MAPS])[..., 0]
@@ -60,7 +61,9 @@ class Bart(LoadedReader):
         notes = (f"{averages} averages were averaged",) if averages > 1 else ()
         if partitions > 1 and readout > 1:
             if len(array) > 1:
-                raise UsageError(f"{path}: holds {len(array)} volumes; take one with --choose or `bart slice`")
+                raise UsageError(
+                    f"{path}: holds {len(array)} volumes; take one with --choose or `bart slice`"
+                )
             kspace = combine_averages(array, 1, 2)[0]
             volume = as_slices(kspace, (kspace != 0).any(0))
             notes = (*notes, f"a volume: slices along the {volume.axis}")
@@ -84,13 +87,15 @@ def read_cfl(path: Path) -> NDArray[np.complex64]:
     try:
         sizes = [int(n) for n in lines[1 + lines.index("# Dimensions")].split()]
     except (ValueError, IndexError) as error:
-        raise UsageError(f"{header}: has no line of dimensions after `# Dimensions`; write it with BART") from error
+        raise UsageError(
+            f"{header}: has no line of dimensions after `# Dimensions`; write it with BART"
+        ) from error
     sizes += [1] * (DIMENSIONS - len(sizes))
     total = int(np.prod(sizes, dtype=object))
     if len(sizes) > DIMENSIONS or min(sizes) < 1 or 8 * total != data.stat().st_size:
         raise UsageError(
-            f"{data}: has {data.stat().st_size} bytes where {header.name} declares {' x '.join(map(str, sizes))} "
-            "complex64; copy both files again"
+            f"{data}: has {data.stat().st_size} bytes where {header.name} declares "
+            f"{' x '.join(map(str, sizes))} complex64; copy both files again"
         )
     return np.memmap(data, np.complex64, "r", shape=tuple(sizes), order="F")
 

@@ -73,7 +73,9 @@ class Choice:
         if silent and not self.first:
             words = ", ".join(f"{several[name]} {name}s" for name in silent)
             say = ",".join(f"{name}=0" for name in silent)
-            raise UsageError(f"{path}: holds {words}: choose with --choose {say}, or `all` to take all in turn")
+            raise UsageError(
+                f"{path}: holds {words}: choose with --choose {say}, or `all` to take all in turn"
+            )
         chosen = {}
         for name, count in counts.items():
             number = given.get(name, 0)
@@ -199,8 +201,8 @@ class LoadedReader(Reader):
             if faults.any():
                 bad = ", ".join(str(s) for s, count in zip(slices, faults, strict=True) if count)
                 raise UsageError(
-                    f"{scan.path}: {faults.sum()} points of k-space are NaN or infinite, in slice {bad}; mend the "
-                    "file, or leave it out with --slices"
+                    f"{scan.path}: {faults.sum()} points of k-space are NaN or infinite, in slice {bad}; "
+                    "mend the file, or leave it out with --slices"
                 )
             return torch.from_numpy(found)
 
@@ -267,7 +269,9 @@ def reader_of(path: Path, name: str = "") -> Reader:
     found = name or find_reader(path)
     if found is None:
         known = ", ".join(READERS.names())
-        raise UsageError(f"{path}: is {signatures.describe(path)}, not raw k-space; formats that are read: {known}")
+        raise UsageError(
+            f"{path}: is {signatures.describe(path)}, not raw k-space; formats that are read: {known}"
+        )
     reader: Reader = READERS[found]()
     return reader
 
@@ -314,7 +318,9 @@ def require_coils(shape: tuple[int, ...], where: str) -> None:
 
 
 @contextmanager
-def open_slices(scan: Scan, reader: str = "", choose: str = "", *, first: bool = False) -> Iterator[ReadSlices]:
+def open_slices(
+    scan: Scan, reader: str = "", choose: str = "", *, first: bool = False
+) -> Iterator[ReadSlices]:
     """Give a function that reads slices of a scan: increasing indices to k-space (n, coils, H, W).
 
     Raises:

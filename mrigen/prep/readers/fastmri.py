@@ -27,7 +27,12 @@ class FastMRI(Reader):
     def matches(cls, path: Path) -> bool:
         """A complex dataset ``kspace`` of three or four axes."""
         shape, dtype = signatures.layout(path).get("kspace", ((), None))
-        return signatures.kind(path) == "HDF5" and len(shape) in {3, 4} and dtype is not None and dtype.kind == "c"
+        return (
+            signatures.kind(path) == "HDF5"
+            and len(shape) in {3, 4}
+            and dtype is not None
+            and dtype.kind == "c"
+        )
 
     def inspect(self, path: Path, choice: Choice) -> Scan:
         """Its declarations; where the slices lie in the patient is not among them."""

@@ -1,4 +1,4 @@
-"""HDF5 layouts of public data sets beside fastMRI's: Calgary-Campinas, SKM-TEA, fastMRI prostate and breast."""
+"""HDF5 layouts of Calgary-Campinas, SKM-TEA, fastMRI prostate and fastMRI breast."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ class HDF5Layout(LoadedReader):
         """What the layout makes of the dataset."""
         shape, _ = signatures.layout(path).get(NAME, ((), None))
         if not shape or 0 in shape:
-            raise UsageError(f"{path}: has no dataset `{NAME}`, or an empty one; give the data set's own files")
+            raise UsageError(
+                f"{path}: has no dataset `{NAME}`, or an empty one; give the data set's own files"
+            )
         return self.arrange(path, shape, choice)
 
     @abstractmethod
@@ -59,7 +61,8 @@ def read_rows(path: Path, index: Any) -> NDArray[Any]:
 
 
 def uncentred(kspace: NDArray[Any], axes: tuple[int, ...]) -> NDArray[np.complex64]:
-    """k-space of the centred transform from one whose plain ``numpy.fft.ifft2`` has the image's middle at n // 2.
+    """k-space of the centred transform from one whose plain ``numpy.fft.ifft2`` has the image's middle at n
+    // 2.
 
     The centred transform would put that image's index 0 into the middle: a linear phase moves it back.
     """
@@ -195,8 +198,8 @@ class Breast(HDF5Layout):
         """Refused, with the way through Python."""
         del choice
         raise UsageError(
-            f"{path}: is fastMRI breast, a radial stack of stars {shape}, and only Cartesian k-space is read; "
-            "use mrigen.operators.radial in Python"
+            f"{path}: is fastMRI breast, a radial stack of stars {shape}, and only Cartesian k-space is "
+            "read; use mrigen.operators.radial in Python"
         )
 
 

@@ -1,9 +1,9 @@
 """k-space in MATLAB files, version 5 (scipy) and 7.3 (HDF5).
 
-MATLAB's axes, first to last, are (H, W), (H, W, coils), (H, W, coils, slices) or (H, W, coils, slices, frames), as
-CMRxRecon keeps them: (kx, ky, coils, slices, frames or contrasts). Version 7.3 stores them reversed, and complex
-numbers as pairs of ``real`` and ``imag``. Single-coil arrays of CMRxRecon have no axis of coils: their names hold
-``single``.
+MATLAB's axes, first to last, are (H, W), (H, W, coils), (H, W, coils, slices) or (H, W, coils, slices,
+frames), as CMRxRecon keeps them: (kx, ky, coils, slices, frames or contrasts). Version 7.3 stores them
+reversed, and complex numbers as pairs of ``real`` and ``imag``. Single-coil arrays of CMRxRecon have no
+axis of coils: their names hold ``single``.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def _name(path: Path, complex_ones: dict[str, Array], arrays: dict[str, Array]) 
         return named[0]
     there = ", ".join(f"{n} {a.shape}" for n, a in list(arrays.items())[:8]) or "no arrays"
     if not named:
-        raise UsageError(f"{path}: holds {there}, none of them complex; save k-space as a complex array `kspace`")
+        raise UsageError(
+            f"{path}: holds {there}, none of them complex; save k-space as a complex array `kspace`"
+        )
     if "kspace" in named:
         return "kspace"
     raise UsageError(f"{path}: holds {there}; call the k-space `kspace`, or save it on its own")
@@ -82,7 +84,9 @@ def _version_5(path: Path) -> dict[str, Array]:
     except Exception as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"{path}: damaged, cannot be read ({reason}); copy the file again") from error
-    return {n: np.asarray(found[n]) for n in names if n in found and np.asarray(found[n]).dtype.kind in "cfiub"}
+    return {
+        n: np.asarray(found[n]) for n in names if n in found and np.asarray(found[n]).dtype.kind in "cfiub"
+    }
 
 
 def _version_7_3(path: Path) -> dict[str, Array]:

@@ -3,10 +3,10 @@
 Inati et al., ISMRM Raw data format, Magn Reson Med 77 (2017). The acquisitions are read with h5py alone; the
 header's XML is read as every stranger's XML is, by ``mrigen.prep.ismrmrd``.
 
-Lines go to W // 2 − center + kspace_encode_step_1 and their samples to H // 2 − center_sample, as the header's
-limits of the encoding say, so that partial Fourier and asymmetric echoes stand where they belong. Averages
-are averaged; contrasts, phases, repetitions and sets are choices. Left out: noise scans, which serve for
-whitening, phase correction, navigation, feedback, dummy and surface coil scans, lines of separate
+Lines go to W // 2 − center + kspace_encode_step_1 and their samples to H // 2 − center_sample, as the
+header's limits of the encoding say, so that partial Fourier and asymmetric echoes stand where they belong.
+Averages are averaged; contrasts, phases, repetitions and sets are choices. Left out: noise scans, which
+serve for whitening, phase correction, navigation, feedback, dummy and surface coil scans, lines of separate
 calibration scans, and lines of further encoding spaces.
 """
 
@@ -162,8 +162,8 @@ class _Measurement:
         trajectory = self.xml.get("encoding/trajectory", "cartesian").lower()
         if trajectory not in {"cartesian", "epi", "other"}:
             raise UsageError(
-                f"{self.path}: is {trajectory}, and only Cartesian k-space is read; use mrigen.operators.radial "
-                "or spiral in Python"
+                f"{self.path}: is {trajectory}, and only Cartesian k-space is read; use "
+                "mrigen.operators.radial or spiral in Python"
             )
 
     def _grid(
@@ -220,13 +220,11 @@ class _Measurement:
             return self._volume(loaded, kspace, measured)
         return replace(loaded, **sampled(measured[:, 0], self.header, notes))
 
-    def _volume(
-        self, loaded: Loaded, kspace: NDArray[np.complex64], measured: NDArray[np.bool_]
-    ) -> Loaded:
+    def _volume(self, loaded: Loaded, kspace: NDArray[np.complex64], measured: NDArray[np.bool_]) -> Loaded:
         """Slices of a volume that was encoded along all axes."""
         if len(kspace) > 1:
             raise UsageError(
-                f"{self.path}: holds {len(kspace)} volumes of three-dimensional k-space; choose one with --choose"
+                f"{self.path}: holds {len(kspace)} volumes of 3-D k-space; take one with --choose"
             )
         found = as_slices(kspace[0], measured[0])
         notes = [*loaded.notes, f"a volume: slices along the {found.axis}"]
@@ -238,7 +236,11 @@ class _Measurement:
             if geometry is not None:
                 geometry = self._along_readout(kspace.shape[3], kspace.shape[2:])
         more = replace(
-            Loaded.of(found.kspace), header=header, geometry=geometry, noise=loaded.noise, choices=loaded.choices
+            Loaded.of(found.kspace),
+            header=header,
+            geometry=geometry,
+            noise=loaded.noise,
+            choices=loaded.choices,
         )
         if found.axis == "partition":
             return replace(more, **sampled(found.measured[None], header, notes))
@@ -264,7 +266,10 @@ class _Measurement:
             some = numbers[first : first + AT_ONCE]
             for number, values in zip(some, fields[some.tolist()], strict=True):
                 coils = int(self.head["active_channels"][number])
-                yield int(number), np.ascontiguousarray(values, np.float32).view(np.complex64).reshape(coils, -1)
+                yield (
+                    int(number),
+                    np.ascontiguousarray(values, np.float32).view(np.complex64).reshape(coils, -1),
+                )
 
     def _noise(self, coils: int) -> NDArray[np.complex64] | None:
         """Noise samples (coils, n), scaled to the bandwidth of the image's lines.
@@ -295,7 +300,9 @@ class _Measurement:
         if not all(len(f) for f in first):
             return None
         heads = self.head[[int(f[0]) for f in first]]
-        rows, columns, normal = (np.asarray(heads[n][0], float) for n in ("read_dir", "phase_dir", "slice_dir"))
+        rows, columns, normal = (
+            np.asarray(heads[n][0], float) for n in ("read_dir", "phase_dir", "slice_dir")
+        )
         if min(np.linalg.norm(rows), np.linalg.norm(columns)) < 0.5:
             return None
         centres, thickness = np.asarray(heads["position"], float), fov[2]

@@ -1,9 +1,9 @@
 """Siemens raw data (``.dat``, "twix") of VB, VD, VE and XA, through twixtools.
 
-The last measurement of a file is the image; earlier ones are adjustments, of which noise scans are used. Lines
-of phase correction, feedback and navigators are left out, and so are reference lines of a separate calibration
-scan; integrated reference lines belong to the image. Averages are averaged; echoes, phases, repetitions and sets
-are choices.
+The last measurement of a file is the image; earlier ones are adjustments, of which noise scans are used.
+Lines of phase correction, feedback and navigators are left out, and so are reference lines of a separate
+calibration scan; integrated reference lines belong to the image. Averages are averaged; echoes, phases,
+repetitions and sets are choices.
 
 Positions and directions come from each line's header as the ISMRMRD converter takes them: the quaternion's
 rotation matrix has the phase encode, the readout and the normal of the slice as its columns, in the patient's
@@ -66,7 +66,11 @@ class Siemens(LoadedReader):
             with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
                 warnings.simplefilter("ignore")
                 scans = twixtools.read_twix(
-                    str(path), verbose=False, parse_pmu=False, parse_geometry=False, keep_syncdata=False,
+                    str(path),
+                    verbose=False,
+                    parse_pmu=False,
+                    parse_geometry=False,
+                    keep_syncdata=False,
                     keep_acqend=True,
                 )
             return _load(path, scans, choice)
@@ -78,7 +82,7 @@ class Siemens(LoadedReader):
 
 
 def _load(path: Path, scans: list[dict[str, Any]], choice: Choice) -> Loaded:
-    """Sort the lines of the last measurement into k-space."""
+    """k-space of the last measurement."""
     if not scans or not scans[-1]["mdb"]:
         raise UsageError(f"{path}: holds no lines; export the measurement again")
     if not scans[-1]["mdb"][-1].is_flag_set("ACQEND"):
@@ -88,32 +92,49 @@ def _load(path: Path, scans: list[dict[str, Any]], choice: Choice) -> Loaded:
     lines = _image_lines(scans[-1]["mdb"], protocol, notes)
     if not lines:
         raise UsageError(f"{path}: holds no lines of an image; give another measurement")
-    space = protocol.get("sKSpace", {})
     counts = {name: 1 + max(getattr(m, field) for m in lines) for name, field in COUNTERS.items()}
     chosen = choice.of(path, counts)
     lines = [m for m in lines if all(getattr(m, f) in chosen[n] for n, f in COUNTERS.items())]
     if not lines:
         raise UsageError(f"{path}: no lines were measured with this --choose")
-    averages = 1 + max(m.cAve for m in lines)
-    if averages > 1:
+    if (averages := 1 + max(m.cAve for m in lines)) > 1:
         notes.append(f"{averages} averages were averaged")
     if any(m.is_flag_set("REFLECT") for m in lines):
         notes.append("lines of opposite readout (EPI) are reversed, their phase is not corrected")
-    if scans[-1]["hdr"].get("Meas", {}).get("alRegridMode", [1])[:1] not in ([1], [0], 1, 0):
+    if scans[-1]["hdr"].get("Meas", {}).get("alRegridMode", [1])[:1] not in ([1], [0]):
         notes.append("samples on the gradient's ramps are not regridded")
+    kspace, measured = _sort(path, protocol, lines, chosen, notes)
+    _, coils, partitions, height, width = kspace.shape
+    header = _header(protocol, (height, width, partitions), lines)
+    several = {name: count for name, count in counts.items() if count > 1}
+    common: dict[str, Any] = {"header": header, "noise": _noise(scans, coils), "choices": several}
+    if partitions > 1:
+        return _volume(path, kspace, measured, lines, notes, common)
+    slices = 1 + max(m.cSlc for m in lines)
+    geometry = _geometry(header, lines, slices, partitions, (height, width), readout=False)
+    if geometry is not None:
+        geometry = geometry.model_copy(update={"centres": geometry.centres * (len(kspace) // slices)})
+    more = sampled(measured[:, 0], header, notes)
+    return Loaded.of(kspace[:, :, 0], geometry=geometry, **common, **more)
+
+
+def _sort(
+    path: Path, protocol: dict[str, Any], lines: list[Any], chosen: dict[str, list[int]], notes: list[str]
+) -> tuple[NDArray[np.complex64], NDArray[np.bool_]]:
+    """k-space (slices, coils, partitions, H, W) and what was measured (slices, partitions, H, W)."""
+    space = protocol.get("sKSpace", {})
     three_d = int(space.get("ucDimension", 2)) == THREE_D
     height, coils = (max(getattr(m.mdh, n) for m in lines) for n in ("SamplesInScan", "UsedChannels"))
     width = max(int(space.get("lPhaseEncodingLines", 1)), 1 + max(m.cLin for m in lines))
     partitions = max(int(space.get("lPartitions", 1)), 1 + max(m.cPar for m in lines)) if three_d else 1
     slices = 1 + max(m.cSlc for m in lines)
-    kept = {name: {number: i for i, number in enumerate(numbers)} for name, numbers in chosen.items()}
     total = int(np.prod([len(numbers) for numbers in chosen.values()]))
     grid = Grid(str(path), (total * slices, coils, partitions, height, width))
     outside = 0
     for one in lines:
         volume = 0
         for name, field in COUNTERS.items():
-            volume = volume * len(chosen[name]) + kept[name][getattr(one, field)]
+            volume = volume * len(chosen[name]) + chosen[name].index(getattr(one, field))
         samples, centre = np.asarray(one.data), int(one.mdh.CenterCol)
         if one.is_flag_set("REFLECT"):
             samples = samples[:, ::-1]
@@ -127,26 +148,33 @@ def _load(path: Path, scans: list[dict[str, Any]], choice: Choice) -> Loaded:
         outside += not grid.add(np.ascontiguousarray(samples), place)
     if outside:
         notes.append(f"{outside} lines lie outside of the matrix and are left out")
-    kspace, measured = grid.finish()
-    header = _header(protocol, (height, width, partitions), lines)
-    geometry = _geometry(header, lines, slices, partitions, (height, width), readout=False)
-    several = {name: count for name, count in counts.items() if count > 1}
-    common: dict[str, Any] = {"header": header, "noise": _noise(scans, coils), "choices": several}
-    if partitions == 1:
-        if geometry is not None and total > 1:
-            geometry = geometry.model_copy(update={"centres": geometry.centres * total})
-        more = sampled(measured[:, 0], header, notes)
-        return Loaded.of(kspace[:, :, 0], geometry=geometry, **common, **more)
+    return grid.finish()
+
+
+def _volume(
+    path: Path,
+    kspace: NDArray[np.complex64],
+    measured: NDArray[np.bool_],
+    lines: list[Any],
+    notes: list[str],
+    common: dict[str, Any],
+) -> Loaded:
+    """Slices of a measurement that was encoded along all axes."""
+    _, _, partitions, height, width = kspace.shape
     if len(kspace) > 1:
-        raise UsageError(f"{path}: holds {len(kspace)} volumes of three-dimensional k-space; choose with --choose")
+        raise UsageError(f"{path}: holds {len(kspace)} volumes of 3-D k-space; take one with --choose")
     found = as_slices(kspace[0], measured[0])
     notes.append(f"a volume: slices along the {found.axis}")
-    if found.axis == "partition":
-        return Loaded.of(found.kspace, geometry=geometry, **common, **sampled(found.measured[None], header, notes))
-    common["header"] = ismrmrd.Header()
-    geometry = _geometry(header, lines, height, partitions, (height, width), readout=True)
+    header, along_readout = common["header"], found.axis == "readout"
+    count = height if along_readout else partitions
+    geometry = _geometry(header, lines, count, partitions, (height, width), readout=along_readout)
+    if not along_readout:
+        return Loaded.of(
+            found.kspace, geometry=geometry, **common, **sampled(found.measured[None], header, notes)
+        )
     mask = as_mask(found.measured)
-    return Loaded.of(found.kspace, mask=mask, complete=mask is None, geometry=geometry, notes=tuple(notes), **common)
+    common = {**common, "header": ismrmrd.Header(), "geometry": geometry}
+    return Loaded.of(found.kspace, mask=mask, complete=mask is None, notes=tuple(notes), **common)
 
 
 def _image_lines(blocks: list[Any], protocol: dict[str, Any], notes: list[str]) -> list[Any]:
@@ -204,7 +232,13 @@ def _first_slice(protocol: dict[str, Any]) -> dict[str, Any]:
 
 
 def _geometry(
-    header: ismrmrd.Header, lines: list[Any], slices: int, partitions: int, matrix: tuple[int, int], *, readout: bool
+    header: ismrmrd.Header,
+    lines: list[Any],
+    slices: int,
+    partitions: int,
+    matrix: tuple[int, int],
+    *,
+    readout: bool,
 ) -> SliceGeometry | None:
     """Of slices (readout, phase encode), or of slices along the readout."""
     fov = header.encoded_fov

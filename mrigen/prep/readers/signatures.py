@@ -95,7 +95,9 @@ def _layout(path: Path, modified: int, size: int) -> Layout:
     found: Layout = {}
     with hdf5.reader(path) as file:
         for name in file:
-            if isinstance(file.get(name, getlink=True), h5py.HardLink) and isinstance(file[name], h5py.Dataset):
+            if isinstance(file.get(name, getlink=True), h5py.HardLink) and isinstance(
+                file[name], h5py.Dataset
+            ):
                 found[name] = (tuple(file[name].shape or ()), file[name].dtype)
     return found
 
@@ -121,7 +123,7 @@ def describe(path: Path) -> str:
         return f"{'an HDF5' if what == 'HDF5' else 'a MATLAB 7.3'} file with {inside}"
     if what == "Philips" or path.suffix.lower() in {".lab", ".raw", ".sin", ".par", ".rec", ".list"}:
         return "Philips data"
-    if path.suffix.lower() in {".7", ".p"} or path.name.startswith("P") and path.suffix == ".7":
+    if path.suffix.lower() in {".7", ".p"} or (path.name.startswith("P") and path.suffix == ".7"):
         return "a GE P-file"
     if path.name.lower() in {"fid", "ser", "rawdata.job0"}:
         return "Bruker or Agilent raw data"

@@ -29,7 +29,9 @@ class Slices:
 
 def transform(kspace: NDArray[Any], axis: int) -> NDArray[np.complex64]:
     """The centred, orthonormal inverse transform along one axis."""
-    found: NDArray[np.complex64] = fourier.ifft(torch.from_numpy(np.ascontiguousarray(kspace, np.complex64)), (axis,)).numpy()
+    found: NDArray[np.complex64] = fourier.ifft(
+        torch.from_numpy(np.ascontiguousarray(kspace, np.complex64)), (axis,)
+    ).numpy()
     return found
 
 
