@@ -77,4 +77,5 @@ def _quietest(powers: Tensor, kspace: Tensor, count: int) -> Tensor | None:
         return None
     lowest = powers.min(0).values
     quiet = powers <= lowest * (1 + TOLERANCE / count**0.5)
-    return ((powers * quiet).sum(0) / quiet.sum(0)).sqrt()
+    levels: Tensor = ((powers * quiet).sum(0) / quiet.sum(0)).sqrt()
+    return levels

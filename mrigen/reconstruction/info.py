@@ -121,14 +121,17 @@ def sampling_facts(scan: Scan) -> dict[str, Any]:
         lines = right - left
         partial = f", {lines} of {scan.width} lines, the others are zero-padded" if lines < scan.width else ""
         return {"sampling": f"fully sampled{partial}", "acceleration": 1.0}
-    mask = scan.mask if scan.mask.ndim < 3 else scan.mask.any(0)
+    mask: Mask = np.asarray(scan.mask if scan.mask.ndim < 3 else scan.mask.any(0))
     inside = mask[..., left:right]
     acceleration = round(inside.size / max(int(inside.sum()), 1), 3)
     if mask.ndim == 1:
-        lines = np.flatnonzero(mask)
-        return {"sampling": _lines(lines), "acceleration": acceleration, "acs_lines": _centre_run(mask),
-                "lines": int(mask.sum())}  # fmt: skip
-    columns, rows = mask.any(0), mask.any(1)
+        return {
+            "sampling": _lines(np.flatnonzero(mask)),
+            "acceleration": acceleration,
+            "acs_lines": _centre_run(mask),
+            "lines": int(mask.sum()),
+        }
+    columns, rows = np.asarray(mask.any(0)), np.asarray(mask.any(1))
     if (mask == (rows[:, None] & columns[None])).all():
         pattern = (
             f"{int(rows.sum())} of {len(rows)} readout samples (partial echo), {int(columns.sum())} lines"

@@ -366,3 +366,14 @@ def test_coil_maps_of_bart(tmp_path):
     write_cfl(tmp_path / "two.cfl", np.ones((8, 8, 1, 4, 2)))
     with pytest.raises(UsageError, match="ecalib -m 1"):
         open_maps(tmp_path / "two.cfl")
+
+
+def test_lines_that_not_all_slices_hold_are_left_out(tmp_path):
+    def more(dataset, acquisition):
+        dataset.append_acquisition(acquisition(K[0, :, :, 1], 1, 0))
+
+    assert not MASK[1]
+    scan, found = rows(mrd(tmp_path, K, MASK, more=more))
+    assert np.array_equal(scan.mask, MASK)
+    np.testing.assert_allclose(found, K * MASK, atol=1e-6)
+    assert any("slices hold different lines" in note for note in scan.notes)

@@ -19,6 +19,7 @@ from mrigen.errors import UsageError
 from mrigen.prep import ismrmrd
 from mrigen.prep.fastmri_read import MAX_SLICE_BYTES, Mask, ReadSlices, Scan
 from mrigen.prep.readers import signatures
+from mrigen.prep.readers.volumes import as_mask
 from mrigen.registry import Registry
 
 READERS: Registry[Reader] = Registry("format", "mrigen.prep.readers")
@@ -221,8 +222,7 @@ def mask_of_zeros(path: Path, loaded: Loaded) -> Mask | None:
         holds |= (loaded.rows([one])[0] != 0).any(0)
     if not holds.any():
         raise UsageError(f"{path}: k-space is zero; give another file")
-    lines = holds.any(0)
-    return None if holds.all() else lines if (holds == lines).all() else holds
+    return as_mask(holds)
 
 
 def _loaded(reader: LoadedReader, path: Path, choice: Choice) -> Loaded:

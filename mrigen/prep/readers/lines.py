@@ -73,13 +73,18 @@ class Grid:
         return self.kspace, self._count > 0
 
 
-def sampled(measured: NDArray[np.bool_], header: ismrmrd.Header, notes: list[str]) -> dict[str, Any]:
+def sampled(
+    kspace: NDArray[np.complex64], measured: NDArray[np.bool_], header: ismrmrd.Header, notes: list[str]
+) -> dict[str, Any]:
     """Mask, completeness and notes of slices, from the points that were measured (slices, H, W).
+
+    What not all slices hold becomes 0 in ``kspace``, (slices, coils, H, W), and a note says so.
 
     A scan is complete where all lines were measured that the header's limits leave, partial Fourier included.
     """
-    every = measured.all(0)
+    every = np.asarray(measured.all(0))
     if (measured != every).any():
+        kspace *= every
         notes.append("slices hold different lines; those that all of them hold are used")
     left, right = header.acquired_lines(every.shape[1]) or (0, every.shape[1])
     complete = bool(every[:, left:right].all())

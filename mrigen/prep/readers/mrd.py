@@ -218,7 +218,7 @@ class _Measurement:
         )
         if partitions > 1:
             return self._volume(loaded, kspace, measured)
-        return replace(loaded, **sampled(measured[:, 0], self.header, notes))
+        return replace(loaded, **sampled(kspace[:, :, 0], measured[:, 0], self.header, notes))
 
     def _volume(self, loaded: Loaded, kspace: NDArray[np.complex64], measured: NDArray[np.bool_]) -> Loaded:
         """Slices of a volume that was encoded along all axes."""
@@ -243,7 +243,7 @@ class _Measurement:
             choices=loaded.choices,
         )
         if found.axis == "partition":
-            return replace(more, **sampled(found.measured[None], header, notes))
+            return replace(more, **sampled(found.kspace, found.measured[None], header, notes))
         mask = as_mask(found.measured)
         return replace(more, mask=mask, complete=mask is None, notes=tuple(notes))
 

@@ -114,7 +114,7 @@ def _load(path: Path, scans: list[dict[str, Any]], choice: Choice) -> Loaded:
     geometry = _geometry(header, lines, slices, partitions, (height, width), readout=False)
     if geometry is not None:
         geometry = geometry.model_copy(update={"centres": geometry.centres * (len(kspace) // slices)})
-    more = sampled(measured[:, 0], header, notes)
+    more = sampled(kspace[:, :, 0], measured[:, 0], header, notes)
     return Loaded.of(kspace[:, :, 0], geometry=geometry, **common, **more)
 
 
@@ -170,7 +170,10 @@ def _volume(
     geometry = _geometry(header, lines, count, partitions, (height, width), readout=along_readout)
     if not along_readout:
         return Loaded.of(
-            found.kspace, geometry=geometry, **common, **sampled(found.measured[None], header, notes)
+            found.kspace,
+            geometry=geometry,
+            **common,
+            **sampled(found.kspace, found.measured[None], header, notes),
         )
     mask = as_mask(found.measured)
     common = {**common, "header": ismrmrd.Header(), "geometry": geometry}

@@ -47,21 +47,24 @@ def as_slices(kspace: NDArray[Any], measured: NDArray[np.bool_]) -> Slices:
         kspace: complex (coils, partitions, readout, phase encodes).
         measured: bool (partitions, readout, phase encodes).
     """
-    held = measured.any((1, 2))
+    held = np.asarray(measured.any((1, 2)))
     inside = np.flatnonzero(held)
-    whole = held[inside[0] : inside[-1] + 1].all() and (measured[held] == measured[held][0]).all()
+    one = measured[inside[0]]
+    whole = held[inside[0] : inside[-1] + 1].all() and bool((measured[held] == one).all())
     if whole:
         images = transform(kspace, 1)
-        return Slices(np.ascontiguousarray(images.transpose(1, 0, 2, 3)), measured[held][0], "partition")
+        return Slices(np.ascontiguousarray(images.transpose(1, 0, 2, 3)), one, "partition")
     images = transform(kspace, 2)
-    return Slices(np.ascontiguousarray(images.transpose(2, 0, 3, 1)), measured.any(1).T, "readout")
+    return Slices(
+        np.ascontiguousarray(images.transpose(2, 0, 3, 1)), np.asarray(measured.any(1)).T, "readout"
+    )
 
 
 def as_mask(measured: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
     """Measured points (H, W) as a reader gives them: None for all, (W,) for whole lines."""
     if measured.all():
         return None
-    lines = measured.any(0)
+    lines = np.asarray(measured.any(0))
     return lines if (measured == lines).all() else measured
 
 
