@@ -22,7 +22,7 @@ from mrigen.prep.readers import signatures
 from mrigen.prep.readers.volumes import as_mask
 from mrigen.registry import Registry
 
-READERS: Registry[Reader] = Registry("format", "mrigen.prep.readers")
+READERS: Registry[Reader] = Registry("format", "mrigen.prep.readers", "mrigen.prep.readers.Reader")
 Rows = Callable[[list[int]], NDArray[Any]]
 MOST_COILS = 128
 
