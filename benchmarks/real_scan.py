@@ -34,9 +34,9 @@ from mrigen.files import write_json
 from mrigen.metrics.pictures import magnitude_window
 from mrigen.operators import fourier
 from mrigen.prep.options import Options
+from mrigen.prep.readers.arrays import read_arrays
 from mrigen.recipe.study import Study
 from mrigen.reconstruction.job import Request, reconstruct
-from mrigen.reconstruction.scans import read_array
 from mrigen.report.figures import comparison
 
 CENTRE, HIDDEN = 24, 0.1
@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--json", type=new_file)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    kspace = torch.from_numpy(read_array(options.scan)[0])
+    kspace = torch.from_numpy(read_arrays(options.scan)[0][0])
     size = (kspace.shape[-2], kspace.shape[-1])
     golden = golden_magnitude(options.golden, size) if options.golden else None
     images = 8 if options.tiny else options.images

@@ -132,6 +132,7 @@ from mrigen.cli import (  # noqa: E402
     evaluate,
     export,
     import_checkpoint,
+    info,
     members,
     prep_fastmri,
     prep_images,
@@ -150,6 +151,7 @@ app.command("distill")(study.distill)
 app.command("sample")(sample.sample)
 app.command("reconstruct")(reconstruct.reconstruct)
 app.command("evaluate")(evaluate.evaluate)
+app.command("info")(info.info)
 app.command("audit")(audit.audit)
 app.command("run")(study.run)
 app.add_typer(recipes.app, name="recipes")

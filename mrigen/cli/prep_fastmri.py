@@ -12,7 +12,11 @@ MASK, COILS, MAPS = "Masks", "Coil maps", "Image"
 
 def prep_fastmri(
     sources: Annotated[
-        list[Path], typer.Argument(metavar="SRC...", help="fastMRI HDF5 files, or folders of *.h5 files.")
+        list[Path],
+        typer.Argument(
+            metavar="SRC...",
+            help="Files of raw k-space, fastMRI's and others (see docs/formats.md), or folders.",
+        ),
     ],
     *,
     out: Annotated[Path, typer.Option(help="Folder of the store; a second run continues it.")],
@@ -126,6 +130,16 @@ def prep_fastmri(
         ),
     ] = None,
     no_references: NoReferences = False,
+    reader: Annotated[
+        str, typer.Option(help="Format of the files, by default seen by their content.", rich_help_panel=DATA)
+    ] = "",
+    choose: Annotated[
+        str,
+        typer.Option(
+            help="Of files with several repetitions, contrasts, sets, frames or echoes: `contrast=0`.",
+            rich_help_panel=DATA,
+        ),
+    ] = "",
     strict: Annotated[bool, typer.Option(help="Stop at the first file that cannot be prepared.")] = False,
     jobs: Jobs = None,
     dask_scheduler: DaskScheduler = None,
@@ -181,6 +195,8 @@ def prep_fastmri(
                 "split": split,
                 "only_size": only_size,
                 "seed": seed,
+                "reader": reader,
+                "choose": choose,
             }
         )
     except ValidationError as error:

@@ -16,8 +16,8 @@ def reconstruct(
         Path,
         typer.Argument(
             metavar="INPUT",
-            help="fastMRI HDF5; `.npy` k-space (coils, H, W) or (slices, coils, H, W); a measurement store; "
-            "a picture or a folder of pictures.",
+            help="Raw k-space: fastMRI HDF5, ISMRMRD, Siemens .dat, BART .cfl, MATLAB, numpy and others (see "
+            "docs/formats.md); a measurement store; a picture or a folder of pictures.",
         ),
     ],
     *,
@@ -47,6 +47,26 @@ def reconstruct(
     ] = None,
     split: Annotated[str, typer.Option(help="Part of a store; `all` for all of it.")] = "test",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="What is written, of h5, nifti, nifti-phase, nifti-complex, dicom, cfl, bids; by default "
+            "h5,nifti.",
+        ),
+    ] = None,
+    reader: Annotated[
+        str,
+        typer.Option(help="Format of the input, by default seen by its content.", rich_help_panel=KSPACE),
+    ] = "",
+    choose: Annotated[
+        str,
+        typer.Option(
+            help="Of a file with several repetitions, contrasts, sets, frames or echoes: `contrast=0`, "
+            "`frame=all`.",
+            rich_help_panel=KSPACE,
+        ),
+    ] = "",
     acceleration: Annotated[
         float | None,
         typer.Option(help="Undersample fully sampled k-space by R, and compare.", rich_help_panel=KSPACE),
@@ -70,7 +90,8 @@ def reconstruct(
         typer.Option(
             metavar="espirit|FILE|STORE",
             help="Coil maps: ESPIRiT's of the ACS lines (a store has its own); or yours, complex "
-            "(coils, H, W) or (slices, coils, H, W): `.npy`, dataset `maps` of HDF5, or a store's.",
+            "(coils, H, W) or (slices, coils, H, W): `.npy`, BART's `.cfl`, "
+            "dataset `maps` of HDF5, or a store's.",
             rich_help_panel=KSPACE,
         ),
     ] = ESPIRIT,
@@ -111,8 +132,7 @@ def reconstruct(
 
     Writes `reconstruction.h5` (complex, in the input's units), `magnitude.nii.gz`, `preview.png`,
     `figure.png` and, where the truth is known, `metrics.json` with errors by slice and by volume. The NIfTI
-    file (columns, rows, slices) knows the voxel size where the header gives it, and not the patient's
-    orientation.
+    file (columns, rows, slices) has the voxel size and the patient's coordinates where the header gives them.
 
     Raw k-space is Cartesian; other trajectories go through Python. Pictures have the model's size, or without
     a model their own.
@@ -151,6 +171,8 @@ def reconstruct(
             espirit_crop=espirit_crop,
             slices=slices,
             seed=seed,
+            reader=reader,
+            choose=choose,
         )
     except ValidationError as error:
         raise UsageError(f"mrigen reconstruct: {describe(error)}") from error
@@ -167,6 +189,7 @@ def reconstruct(
         operator=operator,
         mask=mask,
         degrade=degrade,
+        formats=formats,
     )
     found, report = job.reconstruct(source, out, request, open_device(device).device)
     for note in report["notes"]:

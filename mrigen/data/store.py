@@ -288,8 +288,8 @@ class MeasurementStore:
         phase = words.get("phase", "coil")
         if described is not None and phase != self.manifest.phase:
             raise UsageError(
-                f"{self.folder}: its images have the phase relative to {self.manifest.phase}, the model's are "
-                f"relative to {phase}; prepare the store again with --phase {phase}"
+                f"{self.folder}: its images have the phase relative to {self.manifest.phase}, the model's "
+                f"are relative to {phase}; prepare the store again with --phase {phase}"
             )
         mask, scanner = words.get("mask"), self._scanner()
         if scanner is None and "sigma" in words:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mrigen import hdf5
+from mrigen.data.slice_geometry import SliceGeometry
 from mrigen.errors import UsageError
 from mrigen.prep import ismrmrd
 
@@ -40,6 +41,10 @@ class Scan:
             DC in the centre; None for fully sampled data.
         acquisition: contrast, for example ``AXT2``.
         head: name of a simulated head of several.
+        geometry: where the slices lie in the patient, or None where the file does not say.
+        noise: samples of a noise scan (coils, n) of the data's bandwidth and gain, or None.
+        choices: length of every further axis of the file, of which one number was chosen.
+        notes: what a user should know about this file, one line each.
     """
 
     path: Path
@@ -51,6 +56,10 @@ class Scan:
     mask: Mask | None = None
     acquisition: str | None = None
     head: str | None = None
+    geometry: SliceGeometry | None = None
+    noise: NDArray[np.complex64] | None = None
+    choices: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def slice_bytes(self) -> int:
@@ -65,7 +74,8 @@ class Scan:
     def whitelist(self) -> dict[str, object]:
         """What may be copied into a store."""
         contrast = {} if self.acquisition is None else {"acquisition": self.acquisition}
-        return {**contrast, **self.header.whitelist()}
+        place = {} if self.geometry is None else {"geometry": self.geometry.model_dump(mode="json")}
+        return {**contrast, **self.header.whitelist(), **place}
 
 
 def inspect(path: Path) -> Scan:

@@ -47,6 +47,7 @@ class ImageReport:
         left_out: images that could not be prepared, with the reason.
         ignored: number of files in the source that are no images.
         enlarged: number of images that had fewer pixels than the result.
+        note: what the user should know about the source, one line.
     """
 
     manifest: ImageManifest
@@ -56,6 +57,7 @@ class ImageReport:
     left_out: dict[str, str] = field(default_factory=dict)
     ignored: int = 0
     enlarged: int = 0
+    note: str = ""
 
 
 def run(
@@ -117,6 +119,7 @@ def run(
         left_out={name: why for shard in shards for name, why in shard.left_out.items()},
         ignored=images.ignored,
         enlarged=sum(shard.enlarged for shard in shards),
+        note=images.note,
     )
 
 

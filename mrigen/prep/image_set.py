@@ -45,9 +45,11 @@ class ImageSet(ABC):
         source: the file or folder.
         items: the images, sorted by name.
         ignored: number of other files in it.
+        note: what a user should know about images of this kind, one line.
     """
 
     kind: ClassVar[str]
+    note: ClassVar[str] = ""
 
     source: Path
     items: list[Item]

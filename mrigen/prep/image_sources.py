@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mrigen.errors import UsageError
-from mrigen.prep import image_cifar, image_idx
+from mrigen.prep import image_cifar, image_idx, image_volumes
 from mrigen.prep.image_builtin import BUILT_IN
 from mrigen.prep.image_files import FolderSet, ZipSet
 from mrigen.prep.image_set import ImageSet
@@ -16,8 +16,9 @@ def open_set(source: str, *, labels: bool = False) -> ImageSet:
 
     Args:
         source: ``digits``, ``spiral`` or ``shapes``; a folder or zip archive of image files, as EDM's data
-            sets are; CIFAR-10's ``cifar-10-python.tar.gz`` or its folder; or a folder of MNIST's IDX files.
-            Write ``./digits`` for a folder of that name.
+            sets are; CIFAR-10's ``cifar-10-python.tar.gz`` or its folder; or a folder of MNIST's IDX files;
+            or NIfTI, DICOM and BIDS, a file or a folder, whose slices are images. Write ``./digits`` for a
+            folder of that name.
         labels: read class labels too.
 
     Raises:
@@ -33,6 +34,8 @@ def open_set(source: str, *, labels: bool = False) -> ImageSet:
         return image_cifar.CifarSet.open(path, labels=labels)
     if image_idx.looks_like(path):
         return image_idx.IdxSet.open(path, labels=labels)
+    if image_volumes.looks_like(path):
+        return image_volumes.VolumeSet.open(path, labels=labels)
     if path.is_dir():
         return FolderSet.open(path, labels=labels)
     if path.suffix.lower() == ".zip":

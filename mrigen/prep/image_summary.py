@@ -87,4 +87,4 @@ def _notes(report: ImageReport) -> list[str]:
         notes.append(f"{report.enlarged} images had fewer pixels than the result and were enlarged")
     if report.ignored:
         notes.append(f"{report.ignored} other files in the source were ignored")
-    return notes
+    return notes + [report.note] * bool(report.note)

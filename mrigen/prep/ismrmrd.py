@@ -92,7 +92,7 @@ def parse(xml: bytes) -> Header:
     Raises:
         HeaderError: not well-formed XML, a document type declaration, or no ISMRMRD header.
     """
-    text = _leaves(xml)
+    text = leaves(xml)
     encoding, limits = "encoding/", "encoding/encodingLimits/kspace_encoding_step_1/"
     sequence = {f: _number(text, f"sequenceParameters/{tag}") for tag, f in SEQUENCE.items()}
     return Header(
@@ -113,7 +113,7 @@ def user_parameter(xml: bytes, name: str) -> str | None:
     Raises:
         HeaderError: as ``parse``.
     """
-    text = _leaves(xml)
+    text = leaves(xml)
     found = text.get("userParameters/userParameterString/name") == name
     return text.get("userParameters/userParameterString/value") if found else None
 
@@ -163,7 +163,7 @@ def write(header: Header, user_parameters: dict[str, str]) -> bytes:
     ).encode()
 
 
-def _leaves(xml: bytes) -> dict[str, str]:
+def leaves(xml: bytes) -> dict[str, str]:
     """First text of every path below the root, without namespaces."""
     if len(xml) > MAX_BYTES:
         raise HeaderError(f"the header has {len(xml)} bytes, more than {MAX_BYTES}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +14,12 @@ from mrigen.data.mri_manifest import MRIManifest, Volume, VolumeRecord
 from mrigen.data.records import read_record
 from mrigen.errors import UsageError
 from mrigen.operators.masks import MASKS
-from mrigen.prep.fastmri_read import Scan, inspect
+from mrigen.prep.fastmri_read import Scan
 from mrigen.prep.folder import exclusive, explain_full_disk, refuse_other_parameters
 from mrigen.prep.options import Options, choose_slices
 from mrigen.prep.pipeline import prepared_shape
 from mrigen.prep.pool import Work, Workers
+from mrigen.prep.readers import inspect
 from mrigen.prep.sources import (
     discover,
     require_lines,
@@ -71,10 +73,10 @@ def run(
     dask_scheduler: str | None = None,
     strict: bool = False,
 ) -> Report:
-    """Prepare files and folders of fastMRI volumes.
+    """Prepare files and folders of raw k-space, of any format that has a reader.
 
     Args:
-        sources: HDF5 files, or folders with ``*.h5`` files.
+        sources: files, or folders of them.
         out: folder of the store.
         options: what to do.
         references: folder for fully sampled images, which only evaluation may open; ``beside`` is
@@ -119,7 +121,7 @@ def run(
             if manifest.volumes:
                 manifest.save(folder)
                 report.manifest = report.manifest or manifest
-        report.notes += _notes(options, law)
+        report.notes += _notes(options, law) + _of_scans(scans)
     return report
 
 
@@ -128,7 +130,7 @@ def _inspect(files: list[Path], options: Options, report: Report, *, strict: boo
     scans = []
     for path in files:
         try:
-            scan = inspect(path)
+            scan = inspect(path, options.reader, options.choose)
             if options.wants(scan.coils, scan.height, scan.width):
                 prepared_shape(scan, options)
                 choose_slices(options.slices, scan.slices)
@@ -200,6 +202,12 @@ def _measured_law(volumes: list[Volume]) -> dict[str, Any]:
         "acceleration": round(sum(accelerations) / max(len(accelerations), 1), 4),
         "acs_lines": min((volume.acs_lines for volume in volumes), default=0),
     }
+
+
+def _of_scans(scans: list[Scan]) -> list[str]:
+    """What the readers have to say, once each, with the number of files that it concerns."""
+    counts = Counter(note for scan in scans for note in scan.notes)
+    return [f"{note} ({count} of {len(scans)} files)" for note, count in counts.items()]
 
 
 def _notes(options: Options, law: dict[str, Any]) -> list[str]:

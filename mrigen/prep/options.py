@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from mrigen.errors import UsageError
 from mrigen.prep.split import Split, part_of
@@ -33,8 +33,8 @@ class Options(Params):
             sides of it for maps from the fully sampled centre.
         espirit_threshold: singular values kept, relative to the largest.
         espirit_crop: eigenvalue below which maps are set to zero.
-        phase: what the phase of an image is relative to: ``coil``, the first coil, as ESPIRiT has it; ``acs``,
-            the low-resolution image of the ACS lines, whose phase the maps then carry (S e^{iφ}): images are
+        phase: what the phase of an image is relative to: ``coil``, the first coil, as ESPIRiT has it;
+            ``acs``, the low-resolution image of the ACS lines, whose phase the maps then carry (S e^{iφ}): images are
             nearly real and positive, which a model need not learn.
         slices: ``all``, a Python slice such as ``5:-5``, or indices such as ``0,3,7``.
         split: parts of the data and their fractions.
@@ -43,6 +43,8 @@ class Options(Params):
             naive masked loss, a baseline.
         fixed_further: also store one further mask per slice.
         seed: where masks and split come from.
+        reader: format of the files; empty to see it by each file. Not kept where it is empty.
+        choose: repetition, contrast and the like, as ``contrast=0``. Not kept where it is empty.
     """
 
     acceleration: Annotated[float, Field(gt=1)] | None = None
@@ -65,6 +67,14 @@ class Options(Params):
     further_drop: Annotated[int, Field(ge=0)] | None = None
     fixed_further: bool = False
     seed: int = 0
+    reader: str = ""
+    choose: str = ""
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Stores that were written before there were readers have no such keys."""
+        kept: dict[str, Any] = dump(self)
+        return {k: v for k, v in kept.items() if v or k not in {"reader", "choose"}}
 
     @model_validator(mode="after")
     def _consistent(self) -> Options:

@@ -111,7 +111,12 @@ class Pipeline:
             masks = sampling.measured(found, acquired, slices, random, further=options.fixed_further)
             required = masks.masks[0].any(0)
         whitening, noise = None, None
-        if scan.mask is None if options.noise_whitening is None else options.noise_whitening:
+        wanted = options.noise_whitening
+        if wanted is None:
+            wanted = scan.mask is None or scan.noise is not None
+        if wanted and scan.noise is not None:
+            whitening, noise = whitening_matrix(torch.from_numpy(scan.noise)), 1.0
+        elif wanted:
             whitening = whitening_matrix(corner_noise(probe))
             noise = float((len(acquired) / acquired.sum()).sqrt())
         return cls(scan, options, slices, shape, masks, required, whitening, noise, references)

@@ -12,6 +12,7 @@ from mrigen.operators.masks import MASKS
 from mrigen.prep.fastmri_read import Scan
 from mrigen.prep.options import Options
 from mrigen.prep.pipeline import prepared_shape
+from mrigen.prep.readers import READERS
 from mrigen.prep.sampling import after_crop, between
 
 
@@ -24,14 +25,16 @@ def discover(sources: Iterable[Path], outputs: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for source in map(Path.absolute, sources):
         if source.is_dir():
-            inside = sorted(p for p in source.glob("*.h5") if not p.name.startswith("."))
+            inside = sorted(p for p in source.iterdir() if p.is_file() and _is_raw(p))
             if not inside:
-                raise UsageError(f"{source}: holds no .h5 files; give a folder of fastMRI volumes")
+                raise UsageError(f"{source}: holds no files of raw k-space; give a folder of fastMRI volumes")
             found += inside
         elif source.exists():
             found.append(source)
         else:
-            raise UsageError(f"{source}: no such file or folder; give fastMRI HDF5 files or folders of them")
+            raise UsageError(
+                f"{source}: no such file or folder; give files of raw k-space or folders of them"
+            )
     taken = {folder.resolve() for folder in outputs}
     names: dict[str, Path] = {}
     for path in found:
@@ -43,6 +46,13 @@ def discover(sources: Iterable[Path], outputs: Iterable[Path]) -> list[Path]:
         if path.resolve().parent in taken:
             raise UsageError(f"{path.parent}: is both a source and an output folder; choose another --out")
     return [names[name] for name in sorted(names)]
+
+
+def _is_raw(path: Path) -> bool:
+    """Whether a file of a folder is taken: HDF5 by its name, other formats by their content."""
+    if path.name.startswith(".") or path.suffix.lower() == ".hdr":
+        return False
+    return path.suffix.lower() in {".h5", ".hdf5"} or any(READERS[n].matches(path) for n in READERS.names())
 
 
 def undersampled(scans: Iterable[Scan], options: Options, *, references: bool) -> bool:

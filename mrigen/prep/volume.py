@@ -13,11 +13,11 @@ from mrigen.data.records import read_record
 from mrigen.data.store import new_volume, pack
 from mrigen.errors import UsageError
 from mrigen.files import sha256
-from mrigen.prep.fastmri_read import inspect, open_slices
 from mrigen.prep.folder import FULL
 from mrigen.prep.options import Options
 from mrigen.prep.overlap import behind
 from mrigen.prep.pipeline import Pipeline, PreparedSlices
+from mrigen.prep.readers import inspect, open_slices
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Task:
     """One volume to prepare.
 
     Attributes:
-        source: the fastMRI file.
+        source: the file of raw k-space.
         options: options of the preparation.
         out: folder of the store.
         references: folder of the references, or None.
@@ -81,10 +81,11 @@ def prepare(task: Task) -> Outcome:
 
 
 def _prepare(task: Task, checksum: Future[str]) -> Volume:
-    scan = inspect(task.source)
+    options = task.options
+    scan = inspect(task.source, options.reader, options.choose)
     statistics: list[SliceStatistics] = []
-    with open_slices(scan) as read:
-        pipeline = Pipeline.plan(scan, task.options, read, references=task.references is not None)
+    with open_slices(scan, options.reader, options.choose) as read:
+        pipeline = Pipeline.plan(scan, options, read, references=task.references is not None)
         masks = pipeline.sampling.masks
         height = pipeline.shape[1]
         points = int(masks.sum((1, 2)).max()) * (height if masks.shape[1] == 1 else 1)

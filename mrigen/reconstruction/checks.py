@@ -7,42 +7,6 @@ from torch import Tensor
 
 from mrigen.errors import UsageError
 
-MOST_COILS = 128
-
-
-def require_coils(shape: tuple[int, ...], where: str) -> None:
-    """Refuse k-space whose first axis cannot be coils.
-
-    Args:
-        shape: (..., coils, H, W).
-        where: for messages.
-
-    Raises:
-        UsageError: there are absurdly many, or the last axis looks like the coils.
-    """
-    coils, height, width = shape[-3:]
-    if width < coils and coils > MOST_COILS // 4 and width <= MOST_COILS // 4:
-        raise UsageError(
-            f"{where}: k-space of shape {shape} has {coils} coils of {height}x{width}: the coils seem to "
-            "come last; move them first with numpy.moveaxis(k, -1, -3)"
-        )
-    if coils > MOST_COILS:
-        raise UsageError(
-            f"{where}: k-space of shape {shape} has {coils} coils, more than {MOST_COILS}; the axes must be "
-            "(coils, H, W)"
-        )
-
-
-def require_finite(kspace: Tensor, where: str) -> None:
-    """Refuse NaN and infinity.
-
-    Raises:
-        UsageError: with their number.
-    """
-    bad = int((~torch.view_as_real(kspace).isfinite().all(-1)).sum())
-    if bad:
-        raise UsageError(f"{where}: {bad} points of k-space are NaN or infinite; mend the file")
-
 
 def require_centred(kspace: Tensor, where: str) -> None:
     """Refuse k-space whose energy does not peak near its centre, where DC belongs.

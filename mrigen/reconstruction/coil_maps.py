@@ -17,6 +17,7 @@ from mrigen.data.manifest import NAME
 from mrigen.data.store import MeasurementStore
 from mrigen.data.stores import open_store
 from mrigen.errors import UsageError
+from mrigen.prep.readers.bart import read_cfl
 
 DATASETS = ("maps", "sens_maps", "sensitivities")
 Rows = Callable[[list[int]], NDArray[Any]]
@@ -97,7 +98,8 @@ def open_maps(path: Path, split: str | None = None) -> CoilMaps:
     """Maps of a numpy file or HDF5, (coils, H, W) or (slices, coils, H, W), or of a measurement store.
 
     Args:
-        path: ``.npy``; HDF5 with them in ``maps``, ``sens_maps`` or ``sensitivities``; a store's folder.
+        path: ``.npy``; BART's ``.cfl``; HDF5 with them in ``maps``, ``sens_maps`` or ``sensitivities``; a
+        store's folder.
         split: part of the store.
 
     Raises:
@@ -113,7 +115,9 @@ def open_maps(path: Path, split: str | None = None) -> CoilMaps:
         return _of_hdf5(path)
     if path.suffix.lower() == ".npy":
         return _of_numpy(path)
-    raise UsageError(f"--maps {path}: give coil maps as .npy, HDF5 or a measurement store")
+    if path.suffix.lower() == ".cfl":
+        return _of_bart(path)
+    raise UsageError(f"--maps {path}: give coil maps as .npy, HDF5, BART's .cfl or a measurement store")
 
 
 def _of_store(path: Path, split: str | None) -> CoilMaps:
@@ -170,6 +174,25 @@ def _of_numpy(path: Path) -> CoilMaps:
         raise UsageError(f"{path}: not a readable numpy file ({reason}); save it with numpy.save") from error
     shape = _four(path, stored.shape, stored.dtype)
     return CoilMaps(path, shape, lambda some: np.asarray(stored.reshape(shape)[some]))
+
+
+def _of_bart(path: Path) -> CoilMaps:
+    """Maps (READ, PHS1, 1, COIL, 1, ..., SLICE), as ``bart ecalib`` writes them; of several sets none is
+    taken.
+
+    Raises:
+        UsageError: not a pair of BART's files, or of other dimensions.
+    """
+    found = read_cfl(path)
+    read, lines, _, coils = found.shape[:4]
+    if found.size != read * lines * coils * found.shape[13]:
+        sizes = " x ".join(map(str, found.shape)).removesuffix(" x 1" * 2)
+        raise UsageError(
+            f"{path}: coil maps of dimensions {sizes}; give one set of two-dimensional slices "
+            "(`bart ecalib -m 1`)"
+        )
+    maps = found.reshape(read, lines, coils, -1, order="F").transpose(3, 2, 0, 1)
+    return CoilMaps(path, _four(path, maps.shape, maps.dtype), lambda some: np.ascontiguousarray(maps[some]))
 
 
 def _four(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, int, int, int]:

@@ -17,9 +17,12 @@ from mrigen.errors import UsageError
 from mrigen.inverse import SOLVERS, Prior, Solver, Task
 from mrigen.operators.base import Measurements, concatenate
 from mrigen.prep.options import Options
+from mrigen.prep.pixels import is_image
+from mrigen.prep.readers import find_reader, reader_of
 from mrigen.progress import Advance, bar
 from mrigen.reconstruction.coil_maps import open_maps
 from mrigen.reconstruction.models import Model, load_prior
+from mrigen.reconstruction.outputs import DEFAULT, Volume, dataset_shape, parse_formats, write_formats
 from mrigen.reconstruction.photographs import PictureSource
 from mrigen.reconstruction.prepared import StoreSource
 from mrigen.reconstruction.results import open_results
@@ -28,7 +31,6 @@ from mrigen.reconstruction.sources import Batch, Source
 from mrigen.registry import Params
 
 MOST, PIXELS = 4, 2 * 384 * 320
-KSPACE = {".h5", ".hdf5", ".npy", ".npz"}
 
 
 class Request(Params):
@@ -48,6 +50,8 @@ class Request(Params):
         operator: what degraded pictures, in a command's words.
         mask: picture that is black where pixels of the pictures are missing.
         degrade: the pictures are clean.
+        formats: names of the formats that are written; None for HDF5 and NIfTI magnitudes of complex images,
+            or HDF5 of pictures.
     """
 
     solver: str
@@ -62,6 +66,7 @@ class Request(Params):
     operator: str | None = None
     mask: Path | None = None
     degrade: bool = False
+    formats: str | None = None
 
 
 def reconstruct(
@@ -73,10 +78,13 @@ def reconstruct(
         UsageError: the input, the model and the solver do not fit together.
     """
     solver: Solver[Any] = SOLVERS.build(SOLVERS.parse(request.solver))
+    formats = DEFAULT if request.formats is None else parse_formats(request.formats)
     request = _with_phase(request)
     source = open_source(given, request)
     if request.model is not None and isinstance(source, StoreSource):
         source.require_phase(request.prep.phase)
+    if request.formats is not None and not source.complex_valued and set(formats) != {"h5"}:
+        raise UsageError(f"{given}: --format is for k-space, and pictures are written as HDF5; leave it out")
     model = _model(solver, source, request, device)
     if request.batch is None:
         request = request.model_copy(update={"batch": at_once(solver, source)})
@@ -85,7 +93,7 @@ def reconstruct(
         "model": "" if model is None else model.description.weights_sha256,
         "seed": request.seed,
         "samples": request.samples,
-        "notes": [] if model is None else model.notes,
+        "notes": [*source.notes, *([] if model is None else model.notes)],
     }
     size = max(1, (request.batch or 1) // request.samples)
     start = time.perf_counter()
@@ -100,6 +108,10 @@ def reconstruct(
             results.add(known, *solve_batch(solver, known, prior, request, device, advance))
         seconds = (time.perf_counter() - start) / len(source)
         report = results.finish({**summary, "seconds_per_slice": seconds})
+    if source.complex_valued:
+        path = out / "reconstruction.h5"
+        about = (source.name, dataset_shape(path), source.voxel, source.geometry, source.acquisition)
+        write_formats(out, formats, Volume(path, *about, summary))
     return source, report
 
 
@@ -165,9 +177,13 @@ def open_source(given: Path, request: Request) -> Source:
     Raises:
         UsageError: nothing that can be reconstructed, or options for another kind of input.
     """
+    if not given.exists() and given.with_name(f"{given.name}.cfl").is_file():
+        given = given.with_name(f"{given.name}.cfl")
     if not given.exists():
         raise UsageError(f"{given}: no such file or folder; give k-space, a measurement store or a picture")
-    kspace = given.is_file() and given.suffix.lower() in KSPACE
+    kspace = given.is_file() and bool(request.prep.reader or find_reader(given))
+    if given.is_file() and not kspace and not is_image(given.name):
+        reader_of(given)
     store = given.is_dir() and (given / NAME).is_file()
     if (kspace or store) and (request.operator or request.mask or request.degrade):
         raise UsageError(f"{given}: --operator, --mask and --degrade are for pictures; leave them out")

@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 
 from mrigen.data.image_store import ImageStore
+from mrigen.data.mri_manifest import Volume
+from mrigen.data.slice_geometry import SliceGeometry
 from mrigen.data.store import MeasurementStore
 from mrigen.data.stores import open_store
 from mrigen.errors import UsageError
@@ -57,6 +59,8 @@ class StoreSource(Source):
             names = [f"{Path(v.file).stem} slice {s.slice}" for v, s in slices_of]
             self.volumes = [slices_of[i][0].file for i in self._indices]
             self.voxel = voxel_of(volumes[0].header)
+            if len({slices_of[i][0].file for i in self._indices}) == 1:
+                self._place(slices_of[self._indices[0]][0], [slices_of[i][1].slice for i in self._indices])
         else:
             assert isinstance(store, ImageStore)
             names = store.names(list(range(len(store))))
@@ -76,9 +80,16 @@ class StoreSource(Source):
         own = getattr(self._store.manifest, "phase", phase)
         if own != phase:
             raise UsageError(
-                f"{self.name}: its images have the phase relative to {own}, the model's are relative to {phase}; "
-                f"prepare the store again with --phase {phase}"
+                f"{self.name}: its images have the phase relative to {own}, the model's are relative to "
+                f"{phase}; prepare the store again with --phase {phase}"
             )
+
+    def _place(self, volume: Volume, slices: list[int]) -> None:
+        """Where the slices of the only volume lie."""
+        self.acquisition = volume.header.get("acquisition")
+        known = volume.header.get("geometry")
+        if known is not None:
+            self.geometry = SliceGeometry.model_validate(known).chosen(slices)
 
     def batches(self, size: int) -> Iterator[Batch]:
         """As the store has them; the scale leads back to the source's units."""

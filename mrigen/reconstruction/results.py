@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 import torch
 from torch import Tensor
 
 from mrigen import __version__, hdf5
-from mrigen.data.nifti import write_nifti
 from mrigen.errors import UsageError
 from mrigen.files import write_json
 from mrigen.metrics.pictures import magnitude_window
@@ -43,8 +41,6 @@ class Results:
         last = (count - 1) / max(min(SHOWN, count) - 1, 1)
         self._shown = {round(i * last) for i in range(min(SHOWN, count))}
         self._rows: dict[str, list[Tensor]] = {}
-        self._magnitude = np.zeros((count, *source.shape[1:]), np.float32)
-        self._deviation = np.zeros_like(self._magnitude)
         self._errors: list[dict[str, Any]] = []
         self._zero_filled: list[Errors] = []
         self._found: list[Errors] = []
@@ -99,9 +95,6 @@ class Results:
                 chunks = (1, *shape[1:]) if len(shape) > 1 else None
                 self._file.create_dataset(name, shape, rows.dtype, chunks=chunks)
             self._file[name][batch.positions[0] : batch.positions[-1] + 1] = rows
-        if self._source.complex_valued:
-            self._magnitude[batch.positions] = (mean * factor).abs()[:, 0].numpy()
-            self._deviation[batch.positions] = (deviation * factor)[:, 0].numpy()
 
     def _measure(self, batch: Batch, mean: Tensor, deviation: Tensor, observed: Tensor) -> None:
         if batch.reference is None:
@@ -143,11 +136,6 @@ class Results:
         window = None
         if self._source.complex_valued:
             window = magnitude_window(rows.get("reference", rows["reconstruction"]))
-            volumes = {"magnitude": self._magnitude}
-            if self._samples > 1:
-                volumes["std"] = self._deviation
-            for name, volume in volumes.items():
-                write_nifti(self._out / f"{name}.nii.gz", len(volume), [volume], self._source.voxel)
         grid(rows["reconstruction"], window, self._out / "preview.png")
         title = f"{self._source.name}, solver {summary['solver']}"
         comparison(rows, window, self._out / "figure.png", title)

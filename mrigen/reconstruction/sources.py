@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from mrigen.data.slice_geometry import SliceGeometry
 from mrigen.inverse import Task
 from mrigen.inverse.task import square
 from mrigen.operators.base import Measurements
@@ -68,6 +69,9 @@ class Source(ABC):
         complex_valued: whether images are complex.
         voxel: size of a voxel along H, W and the slices in mm; None where nobody says.
         has_reference: whether batches come with true images.
+        geometry: where the slices lie in the patient; None where nobody says.
+        acquisition: contrast, ``AXT2`` for example; None where nobody says.
+        notes: what a user should know about the source, one line each.
     """
 
     name: str
@@ -77,6 +81,9 @@ class Source(ABC):
     complex_valued: bool = True
     voxel: tuple[float, float, float] | None = None
     has_reference: bool = False
+    geometry: SliceGeometry | None = None
+    acquisition: str | None = None
+    notes: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.labels)

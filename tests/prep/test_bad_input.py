@@ -190,7 +190,7 @@ def test_a_missing_source(tmp_path, capsys):
     assert "no such file or folder" in capsys.readouterr().err
     (tmp_path / "raw").mkdir()
     assert run(["prep-fastmri", str(tmp_path / "raw"), "--out", str(tmp_path / "store")]) == 2
-    assert "holds no .h5 files" in capsys.readouterr().err
+    assert "holds no files of raw k-space" in capsys.readouterr().err
 
 
 def test_an_output_folder_that_cannot_be(good, tmp_path, capsys):

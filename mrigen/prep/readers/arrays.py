@@ -1,0 +1,78 @@
+"""k-space in numpy files: (coils, H, W) or (slices, coils, H, W); in ``.npz`` with its mask."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrigen.errors import UsageError
+from mrigen.prep.readers import signatures
+from mrigen.prep.readers.base import READERS, Choice, Loaded, LoadedReader
+
+
+@READERS.register("numpy")
+class NumpyArray(LoadedReader):
+    """Arrays of numpy, DC in the centre."""
+
+    title = "numpy array"
+    suffixes = (".npy", ".npz")
+
+    @classmethod
+    def matches(cls, path: Path) -> bool:
+        """Numpy's magic number, or an archive that ends in ``.npz``."""
+        what = signatures.kind(path)
+        return what == "npy" or (what == "zip" and path.suffix.lower() == ".npz")
+
+    def load(self, path: Path, choice: Choice) -> Loaded:
+        """The array that is called ``kspace``, or the only complex one, and its mask."""
+        choice.of(path, {})
+        kspace, mask = read_arrays(path)
+        return Loaded.of(kspace, mask=mask)
+
+
+def read_arrays(path: Path) -> tuple[NDArray[np.complex64], NDArray[np.bool_] | None]:
+    """k-space (slices, coils, H, W) and the mask beside it, or None.
+
+    Raises:
+        UsageError: not an array of k-space.
+    """
+    arrays = _load(path)
+    mask = arrays.pop("mask", None) if len(arrays) > 1 else None
+    complex_ones = [n for n, a in arrays.items() if a.dtype.kind == "c"]
+    name = (
+        "kspace" if "kspace" in arrays else complex_ones[0] if len(complex_ones) == 1 else next(iter(arrays))
+    )
+    found = arrays[name]
+    if len(complex_ones) > 1 and name != "kspace":
+        raise UsageError(f"{path}: holds {', '.join(arrays)}; call the array `kspace`")
+    if found.dtype.kind != "c":
+        raise UsageError(f"{path}: holds {found.dtype}, not complex k-space; save complex64")
+    if found.ndim not in {3, 4} or not found.size:
+        raise UsageError(
+            f"{path}: k-space has shape {found.shape}; it must be (coils, H, W) or (slices, coils, H, W)"
+        )
+    with np.errstate(over="ignore"):
+        kspace = np.ascontiguousarray(found.reshape(-1, *found.shape[-3:]), np.complex64)
+    if mask is None:
+        return kspace, None
+    height, width = kspace.shape[-2:]
+    if mask.squeeze().shape not in {(width,), (height, width)} or mask.dtype.kind not in "biuf":
+        raise UsageError(
+            f"{path}: mask is {mask.dtype} of shape {mask.shape}; it must be numbers of shape ({width},) or "
+            f"({height}, {width})"
+        )
+    return kspace, mask.squeeze() != 0
+
+
+def _load(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with path.open("rb") as file:
+            found = np.load(file, allow_pickle=False)
+            return dict(found) if isinstance(found, np.lib.npyio.NpzFile) else {"kspace": found}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{path}: not a readable numpy file ({reason}); save it with numpy.save") from error

@@ -1,0 +1,112 @@
+"""k-space in MATLAB files, version 5 (scipy) and 7.3 (HDF5).
+
+MATLAB's axes, first to last, are (H, W), (H, W, coils), (H, W, coils, slices) or (H, W, coils, slices,
+frames), as CMRxRecon keeps them: (kx, ky, coils, slices, frames or contrasts). Version 7.3 stores them
+reversed, and complex numbers as pairs of ``real`` and ``imag``. Single-coil arrays of CMRxRecon have no
+axis of coils: their names hold ``single``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from mrigen import hdf5
+from mrigen.errors import UsageError
+from mrigen.prep.readers import signatures
+from mrigen.prep.readers.base import READERS, Choice, Loaded, LoadedReader, pick_axes
+
+AXES = "(H, W), (H, W, coils), (H, W, coils, slices) or (H, W, coils, slices, frames)"
+MOST_BYTES = 1 << 36
+Array = NDArray[Any]
+
+
+@READERS.register("matlab")
+class Matlab(LoadedReader):
+    """Complex arrays of MATLAB, DC in the centre; ``mask`` beside them is used."""
+
+    title = "MATLAB"
+    suffixes = (".mat",)
+
+    @classmethod
+    def matches(cls, path: Path) -> bool:
+        """MATLAB's text at the beginning of the file."""
+        return signatures.kind(path) in {"MATLAB 5", "MATLAB 7.3"}
+
+    def load(self, path: Path, choice: Choice) -> Loaded:
+        """The complex array whose name begins with ``k``, or the only complex one."""
+        arrays = _version_7_3(path) if signatures.kind(path) != "MATLAB 5" else _version_5(path)
+        name = _name(path, {n: a for n, a in arrays.items() if a.dtype.kind == "c"}, arrays)
+        found = arrays[name]
+        if "single" in name.lower() and found.ndim > 2:
+            found = found[:, :, None]
+        if not 2 <= found.ndim <= 5 or not found.size:
+            raise UsageError(f"{path}: {name} has shape {found.shape}; it must be {AXES}")
+        found = found.reshape(found.shape + (1,) * (5 - found.ndim))
+        kspace, choices = pick_axes(path, found.transpose(4, 3, 2, 0, 1), ("frame",), choice)
+        kspace = kspace.reshape(-1, *kspace.shape[2:])
+        height, width = kspace.shape[-2:]
+        mask = arrays.get("mask")
+        if mask is not None:
+            mask = mask.squeeze() != 0
+            if mask.shape not in {(width,), (height, width)}:
+                raise UsageError(
+                    f"{path}: mask has shape {mask.shape}; it must be ({width},) or ({height}, {width})"
+                )
+        return Loaded.of(kspace, mask=mask, choices=choices, notes=(f"array {name}",))
+
+
+def _name(path: Path, complex_ones: dict[str, Array], arrays: dict[str, Array]) -> str:
+    """Which of the arrays is k-space."""
+    named = [n for n in complex_ones if n.lower().startswith(("k", "raw"))] or list(complex_ones)
+    if len(named) == 1:
+        return named[0]
+    there = ", ".join(f"{n} {a.shape}" for n, a in list(arrays.items())[:8]) or "no arrays"
+    if not named:
+        raise UsageError(
+            f"{path}: holds {there}, none of them complex; save k-space as a complex array `kspace`"
+        )
+    if "kspace" in named:
+        return "kspace"
+    raise UsageError(f"{path}: holds {there}; call the k-space `kspace`, or save it on its own")
+
+
+def _version_5(path: Path) -> dict[str, Array]:
+    from scipy.io import loadmat, whosmat
+
+    try:
+        names = [name for name, shape, kind in whosmat(str(path)) if kind not in {"struct", "cell", "object"}]
+        found = loadmat(str(path), variable_names=names)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{path}: damaged, cannot be read ({reason}); copy the file again") from error
+    return {
+        n: np.asarray(found[n]) for n in names if n in found and np.asarray(found[n]).dtype.kind in "cfiub"
+    }
+
+
+def _version_7_3(path: Path) -> dict[str, Array]:
+    """Numeric arrays with MATLAB's own order of axes."""
+    found: dict[str, Array] = {}
+    try:
+        with hdf5.reader(path) as file:
+            for name in file:
+                if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+                    continue
+                stored = file[name]
+                if not isinstance(stored, h5py.Dataset) or stored.is_virtual or stored.external:
+                    continue
+                if stored.nbytes > MOST_BYTES:
+                    raise UsageError(f"{path}: {name} needs {stored.nbytes >> 30} GiB; save a part of it")
+                pair = stored.dtype.names == ("real", "imag")
+                if pair or stored.dtype.kind in "cfiub":
+                    values = stored[()]
+                    found[name] = (values["real"] + np.complex64(1j) * values["imag"] if pair else values).T
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{path}: damaged, cannot be read ({reason}); copy the file again") from error
+    return found
