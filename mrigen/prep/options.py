@@ -34,8 +34,8 @@ class Options(Params):
         espirit_threshold: singular values kept, relative to the largest.
         espirit_crop: eigenvalue below which maps are set to zero.
         phase: what the phase of an image is relative to: ``coil``, the first coil, as ESPIRiT has it;
-            ``acs``, the low-resolution image of the ACS lines, whose phase the maps then carry (S e^{iφ}): images are
-            nearly real and positive, which a model need not learn.
+            ``acs``, the low-resolution image of the ACS lines, whose phase the maps then carry (S e^{iφ}):
+            images are nearly real and positive, and a model need not learn their phase.
         slices: ``all``, a Python slice such as ``5:-5``, or indices such as ``0,3,7``.
         split: parts of the data and their fractions.
         only_size: take only volumes with k-space of ``HxW`` or ``COILSxHxW``.

@@ -167,6 +167,7 @@ def test_licence_and_notices():
 )
 def test_what_needs_no_training_starts_without_fabric(module):
     """Lightning Fabric imports torchmetrics and torchvision, seconds in all, where it is used."""
-    code = f"import sys, mrigen.{module}; print([m in sys.modules for m in ('lightning_fabric', 'torchmetrics')])"
+    heavy = "[m in sys.modules for m in ('lightning_fabric', 'torchmetrics')]"
+    code = f"import sys, mrigen.{module}; print({heavy})"
     done = python("-c", code)
     assert done.stdout.strip() == "[False, False]", done.stderr
