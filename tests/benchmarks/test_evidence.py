@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from benchmarks import ablations, brain, digits, selection, spiral
+from benchmarks import ablations, digits, heads, selection, spiral
 from rich.console import Console
 from scipy.stats import spearmanr
 
@@ -83,15 +83,8 @@ def test_table_and_figure_of_selection(tmp_path):
 @pytest.mark.parametrize("matrix", [32, 64])
 @pytest.mark.parametrize("acceleration", [2, 4, 6, 8])
 def test_calibration_lines_leave_some_to_chance_and_fit_the_kernel(acceleration, matrix):
-    recipe = recipes.load("demo/brain", brain.settings(acceleration, matrix))
-    lines = recipe.data.prep["acs_lines"]
-    assert recipe.data.prep["kernel_width"] <= lines < matrix // acceleration
-    assert recipe.data.simulate.matrix == (matrix, matrix)
-
-
-def test_brain_settings_at_its_recipes_own_acceleration_change_nothing():
-    own = recipes.load("demo/brain")
-    assert recipes.load("demo/brain", brain.settings(4, 32)) == own
+    lines = heads.acs_lines(acceleration, matrix)
+    assert recipes.load("demo/brain").data.prep["kernel_width"] <= lines < matrix // acceleration
 
 
 def test_noisy_recipes_have_rows_of_a_noise_floor():
@@ -111,7 +104,7 @@ def test_reconstructions_are_the_images_of_the_store_in_order(mri, tmp_path):
     """Each explains its own measurement better than Aᴴ y does, and that of another slice badly."""
     store = open_store(mri.store_folder)
     path = tmp_path / "images.h5"
-    brain.reconstruct(store, "l1-wavelet:regularization=1e-6,iterations=30", path)
+    heads.reconstruct(store, "l1-wavelet:regularization=1e-6,iterations=30", path)
     found = torch.cat(list(read_images(path)))
     batch = store.measurements(list(range(len(store))))
 
@@ -123,10 +116,11 @@ def test_reconstructions_are_the_images_of_the_store_in_order(mri, tmp_path):
 
 
 def test_l1_edm_sees_whole_images_and_no_mask(mri, tmp_path):
-    study = brain.ReconstructedStudy(mri, "l1-wavelet:iterations=2", tmp_path / "l1", "cpu")
+    folder = tmp_path / "reconstructions"
+    study = heads.ReconstructedStudy(mri, "l1-wavelet:iterations=2", folder, tmp_path / "l1", "cpu", 16)
     study.train()
     assert study.store.described() == {"reconstruction": "l1-wavelet:iterations=2"}
-    images = torch.cat(list(read_images(tmp_path / "l1" / "reconstructions" / "images.h5")))
+    images = torch.cat(list(read_images(folder / "images.h5")))
     seen = study.store.measurements([3, 0])
     assert torch.equal(seen.operator.as_image(seen.y), images[[3, 0]])
     work = ablations.Ablations(TINY, tmp_path / "work", [], "cpu")
@@ -135,18 +129,6 @@ def test_l1_edm_sees_whole_images_and_no_mask(mri, tmp_path):
     assert sampled.shape == (8, 1, 16, 16)
     assert sampled.is_complex()
     assert bool(sampled.isfinite().all())
-
-
-def test_brain_says_where_the_student_is_worse():
-    rows = [
-        {"acceleration": r, "variation": name, "fd": fd, "precision": 0.5, "recall": 0.25, "n": 8}
-        for r, fds in ((2.0, (3, 2)), (4.0, (3, 4)))
-        for name, fd in zip(("teacher", "student"), fds, strict=True)
-    ]
-    assert "student NOT below its teacher at R = 4" in brain.table(rows, ["r64"])
-    assert brain.verdict(rows[:2]) == "student at most its teacher at every R"
-    diverged = {"acceleration": 2.0, "variation": "student", "diverged": "loss", "fd": None}
-    assert brain.verdict([rows[0], diverged]).endswith("R = 2")
 
 
 def test_digits_variations_are_those_that_the_corruption_knows(noisy):
@@ -204,7 +186,7 @@ def test_fewer_data_have_a_teacher_and_a_student_of_their_own(noisy, tmp_path):
     assert "| observation |" in ablations.table(found, ["pixels"])
 
 
-@pytest.mark.parametrize("name", ["selection", "brain", "digits"])
+@pytest.mark.parametrize("name", ["selection", "heads", "digits"])
 def test_help(name):
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", "--help"], cwd=ROOT, capture_output=True, check=False

@@ -30,11 +30,18 @@ def norm(generator):
     return float(sum(p.square().sum() for p in generator.parameters()))
 
 
-def slow(generator):
-    """A metric that takes for ever, and meanwhile the run is asked to stop."""
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(3600)
-    return norm(generator)
+def slow_second():
+    """A metric that is stopped by a signal when it is asked for the second time."""
+    calls = []
+
+    def score(generator):
+        calls.append(generator)
+        if len(calls) > 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(3600)
+        return norm(generator)
+
+    return score
 
 
 def job(name, strategy, score=norm):
@@ -50,12 +57,15 @@ def job(name, strategy, score=norm):
 
 
 def traced(some, folder):
-    """Run a job; its logs step by step, with what was measured after a step."""
+    """Run a job; its logs step by step, with what was measured before the first step or after one."""
     step, measure, logs = some.step, some.measure, []
 
     def measured():
         found = measure()
-        logs[-1].update(found)
+        if logs:
+            logs[-1].update(found)
+        else:
+            logs.append(dict(found))
         return found
 
     some.step = lambda number: logs.append(step(number)) or logs[-1]
@@ -127,7 +137,7 @@ def stop(folder):
     some = job("teacher", "ddp")
     at_step(some, 2, lambda: os.kill(os.getpid(), signal.SIGTERM))
     interrupted(some, folder / "stopped")
-    interrupted(job("student", "ddp", slow), folder / "measured")
+    interrupted(job("student", "ddp", slow_second()), folder / "measured")
     measured = job("student", "ddp")
     drive(measured, folder / "measured", measured.fabric, "student")
     if first():

@@ -141,22 +141,30 @@ def test_a_preempted_measurement_is_made_again(tmp_path):
     """SIGTERM in the middle of a metric that takes an hour: its step is saved, the choice is the same."""
     read, write = os.pipe()
 
-    def slow(generator):
-        os.write(write, b"!")
-        time.sleep(3600)
-        return norm(generator)
+    def slow(ready):
+        """A metric that returns ``ready`` times at once, then takes an hour."""
+        calls = []
+
+        def score(generator):
+            calls.append(generator)
+            if len(calls) > ready:
+                os.write(write, b"!")
+                time.sleep(3600)
+            return norm(generator)
+
+        return score
 
     def make(score):
         return distill_job(score, ema_halflife=[5, 50], selection={"every_images": 8, "samples": 4})
 
     whole = make(norm)
     drive(whole, tmp_path / "whole", fabric(), "whole")
-    child = in_child(lambda: drive(make(slow), tmp_path / "parts", fabric(), "parts"))
+    child = in_child(lambda: drive(make(slow(2)), tmp_path / "parts", fabric(), "parts"))
     assert os.read(read, 1)
     assert kill(child, 0, signal.SIGTERM)
     assert newest(tmp_path / "parts")["images"] == 8
     assert kill(
-        in_child(lambda: drive(make(slow), tmp_path / "parts", fabric(), "parts")), 0.5, signal.SIGTERM
+        in_child(lambda: drive(make(slow(0)), tmp_path / "parts", fabric(), "parts")), 0.5, signal.SIGTERM
     )
     continued = make(norm)
     drive(continued, tmp_path / "parts", fabric(), "parts")

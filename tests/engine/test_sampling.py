@@ -54,7 +54,7 @@ class ExactNetwork(nn.Module):
         self.nearest_level = float
 
     def forward(self, channels, sigma, labels, augment):
-        return exact(COV)(channels[:, :1], sigma, channels[:, 1:])
+        return exact(COV)(channels[:, :1], sigma, PixelMask(channels[:, 1:] > 0, 1))
 
 
 def inpainting(noise=0.0):
