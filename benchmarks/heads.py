@@ -142,7 +142,8 @@ class Reconstructions:
 
     def described(self) -> dict[str, Any]:
         """What a model of these images was trained on."""
-        return {"reconstruction": self._solver}
+        words = self._measured.described()
+        return {"reconstruction": self._solver, **{key: words[key] for key in words if key == "phase"}}
 
     def corruption(self, *, described: Any = None) -> Corruption:
         """That of the measurements; a model of the images never looks through it."""
@@ -590,6 +591,8 @@ def main() -> None:
     if plan is None:
         print("heads: no label maps in ../shared/data/heads; skipped (give --heads PATH or --heads colin)")
         return
+    SOLVERS.build(SOLVERS.parse(plan.solver))
+    recipes.load(plan.recipe, plan.changes)
     path = given.json or plan.work / "rows.jsonl"
     settings = plan.settings()
     rows = known_rows(path, settings)

@@ -24,8 +24,6 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from mrigen import seeds
-from mrigen.data_prep import anatomy
-from mrigen.data_prep.simulate import Scanner, Simulation
 from mrigen.errors import UsageError
 from mrigen.files import write_json
 from mrigen.metrics.distance import Reference
@@ -33,6 +31,8 @@ from mrigen.metrics.features import DEFAULT, extractors
 from mrigen.metrics.nearest import copied_share
 from mrigen.metrics.spectra import ImageStatistics
 from mrigen.operators.fourier import fft, ifft
+from mrigen.prep import anatomy
+from mrigen.prep.simulate import Scanner, Simulation
 from mrigen.progress import track
 
 SLICES = 24

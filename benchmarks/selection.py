@@ -126,7 +126,7 @@ def run(work: Ablations, resamples: int) -> dict[str, Any]:
         raise UsageError(f"{study.out}: no generator was measured; set distill.selection.every_images")
     paths = [Path(work.sample(study, p[2], work.out / "samples" / p[2].name, 0.0)["path"]) for p in points]
     measure = Distances(study, resamples)
-    teacher = measure.true(Path(work.teacher()["path"]))
+    teacher = measure.true(Path(work.teachers()[0]["path"]))
     true = np.stack([measure.true(path) for path in paths], axis=1)
     proximal = np.stack([measure.proximal(path) for path in paths], axis=1)
     rows = [

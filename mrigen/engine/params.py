@@ -13,6 +13,7 @@ from mrigen.diffusion.samplers import SAMPLERS
 from mrigen.distill import LOSSES
 from mrigen.distill.base import FakeLoss, later_levels
 from mrigen.networks import NETWORKS, PRECONDITIONERS
+from mrigen.networks.precond import EDM
 from mrigen.registry import Params, Registry
 
 Positive = Annotated[float, Field(gt=0)]
@@ -143,6 +144,12 @@ class TeacherParams(RunParams):
     def _told(self) -> TeacherParams:
         if self.augment and self.network.get("augment_dim", LABELS) != LABELS:
             raise ValueError(f"network.augment_dim must be {LABELS} for augment; leave it out")
+        name, form = self.preconditioning["name"], OBJECTIVES.params(self.objective)
+        if getattr(form, "pseudo_inverse", None) and not issubclass(PRECONDITIONERS[name], EDM):
+            raise ValueError(
+                f"preconditioning {name} has no form for what masks hide: use edm, or set "
+                "objective.pseudo_inverse: null"
+            )
         return self
 
 

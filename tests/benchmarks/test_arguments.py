@@ -68,8 +68,8 @@ def test_one_acceleration_needs_no_other_argument():
     ("name", "arguments", "message"),
     [
         ("ablations", ["--vary", "distill.lsos=1"], "lsos: unknown key"),
-        ("brain", ["--l1", "l2-wavelet"], "l2-wavelet"),
-        ("brain", ["--accelerations", 4, "--set", "distill.lsos=1"], "lsos: unknown key"),
+        ("heads", ["--heads", "colin", "--l1", "l2-wavelet"], "l2-wavelet"),
+        ("heads", ["--heads", "colin", "--set", "distill.lsos=1"], "lsos: unknown key"),
         ("distillation_steps", ["--recipe", "toy/digits-inpaint", "--steps", 0], "no whole number from 1 on"),
         ("posterior", ["--sigma", "-1"], "no number above 0"),
         ("sampling", ["--counts", "many"], "no whole number from 1 on"),
