@@ -19,7 +19,7 @@ from mrigen.inverse.base import (
     State,
 )
 from mrigen.inverse.task import Task, column
-from mrigen.operators.conjugate_gradient import ConjugateGradient, Matrix
+from mrigen.operators.solve import ConjugateGradient, Matrix
 
 DIFFERENCE = 0.1  # of neighbouring pixels per component, where bright tissue is 1
 
@@ -29,9 +29,11 @@ class CGSenseParams(IterativeParams):
 
     Attributes:
         steps: conjugate-gradient steps at most.
-        discrepancy: also stop by Morozov's principle, see ``IterativeParams``; by default the problem is solved.
+        discrepancy: also stop by Morozov's principle, see ``IterativeParams``; by default the problem is
+        solved.
         regularization: λ; the problem of ``sigpy.mri.app.SenseRecon`` and of BART's ``pics -l2``.
-        smoothness: μ; None for σ² / 0.1² where λ is 0, and for 0 otherwise. σ is the noise level of the data, so
+        smoothness: μ; None for σ² / 0.1² where λ is 0, and for 0 otherwise. σ is the noise level of the
+        data, so
             that exact data are met exactly.
         tolerance: relative residual of the normal equations at which they count as solved.
     """
@@ -61,7 +63,8 @@ class CGSense(Solver[CGState]):
     """argmin ‖A x − y‖² + λ ‖x‖² + μ ‖∇x‖², by conjugate gradients from 0 (Pruessmann et al. 2001).
 
     ∇ are the differences of neighbouring pixels, periodic. The default μ makes x the posterior mean of images
-    whose differences are Gaussian with standard deviation 0.1 per component (Tikhonov). With λ = μ = 0 it is the
+    whose differences are Gaussian with standard deviation 0.1 per component (Tikhonov). With λ = μ = 0 it
+    is the
     pseudo-inverse. Works with any linear operator.
     """
 

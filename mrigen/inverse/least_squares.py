@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mrigen.inverse.task import column, square
 from mrigen.operators.base import LinearOperator
-from mrigen.operators.conjugate_gradient import conjugate_gradient
+from mrigen.operators.solve import conjugate_gradient
 
 
 def data_consistent(

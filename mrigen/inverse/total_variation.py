@@ -15,7 +15,8 @@ BALANCE = 10.0  # dual step over λ, for images of about 1
 class TotalVariation(SparseSolver):
     """argmin ½ ‖A x − y‖² + λ ‖∇x‖₁ (Block, Uecker & Frahm 2007), by primal-dual hybrid gradients.
 
-    Their speed depends on the ratio of the dual to the primal step (Chambolle & Pock 2011), which should be that of
+    Their speed depends on the ratio of the dual to the primal step (Chambolle & Pock 2011), which should
+    be that of
     the sizes of the solutions: the dual of ‖∇x‖₁ is at most λ where x is about 1.
     """
 

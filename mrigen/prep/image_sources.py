@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mrigen.errors import UsageError
-from mrigen.prep import image_cifar, image_idx, image_volumes
+from mrigen.prep import image_array, image_cifar, image_idx, image_volumes
 from mrigen.prep.image_builtin import BUILT_IN
 from mrigen.prep.image_files import FolderSet, ZipSet
 from mrigen.prep.image_set import ImageSet
@@ -16,9 +16,9 @@ def open_set(source: str, *, labels: bool = False) -> ImageSet:
 
     Args:
         source: ``digits``, ``spiral`` or ``shapes``; a folder or zip archive of image files, as EDM's data
-            sets are; CIFAR-10's ``cifar-10-python.tar.gz`` or its folder; or a folder of MNIST's IDX files;
-            or NIfTI, DICOM and BIDS, a file or a folder, whose slices are images. Write ``./digits`` for a
-            folder of that name.
+            sets are; an array of bytes (``.npz``, ``.npy``); CIFAR-10's ``cifar-10-python.tar.gz`` or its
+            folder; a folder of MNIST's IDX files; or NIfTI, DICOM and BIDS, a file or a folder, whose slices
+            are images. Write ``./digits`` for a folder of that name.
         labels: read class labels too.
 
     Raises:
@@ -40,6 +40,8 @@ def open_set(source: str, *, labels: bool = False) -> ImageSet:
         return FolderSet.open(path, labels=labels)
     if path.suffix.lower() == ".zip":
         return ZipSet.open(path, labels=labels)
+    if path.suffix.lower() in {".npz", ".npy"}:
+        return image_array.BytesSet.open(path, labels=labels)
     raise UsageError(
-        f"{source}: no folder, zip or CIFAR-10 archive of images; put single images into a folder"
+        f"{source}: no folder, zip, array or CIFAR-10 archive of images; put single images into a folder"
     )

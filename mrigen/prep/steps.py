@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mrigen.operators import MultiCoilMRI, fourier
-from mrigen.operators.conjugate_gradient import conjugate_gradient
+from mrigen.operators.solve import conjugate_gradient
 
 CG_STEPS = 8
 

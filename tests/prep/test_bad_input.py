@@ -87,7 +87,7 @@ FILES = {
     "NaN": (lambda p: write_scan(p, with_value(np.nan)), "not finite in slice 1"),
     "infinity": (lambda p: write_scan(p, with_value(np.inf)), "not finite in slice 1"),
     "beyond complex64": (lambda p: write_scan(p, with_value(0).astype(complex) * 1e300), "not finite"),
-    "all zero": (lambda p: write_scan(p, 0 * GOOD), "kspace is zero"),
+    "all zero": (lambda p: write_scan(p, 0 * GOOD), "k-space is zero"),
     "gap": (lambda p: write_scan(p, GOOD * (np.arange(20) != 7)), "has no mask"),
     "zero slice": (
         lambda p: write_scan(p, GOOD * np.array([1, 0])[:, None, None, None]),
