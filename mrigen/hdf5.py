@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 
 FILTERS = {
-    307: "bzip2", 32000: "LZF", 32001: "Blosc", 32004: "LZ4", 32008: "bitshuffle", 32013: "ZFP", 32015: "Zstandard",
-    32017: "SZ", 32026: "Blosc2", 32029: "FCIDECOMP",
+    307: "bzip2", 32000: "LZF", 32001: "Blosc", 32004: "LZ4", 32008: "bitshuffle", 32013: "ZFP",
+    32015: "Zstandard", 32017: "SZ", 32026: "Blosc2", 32029: "FCIDECOMP",
 }  # fmt: skip
 
 
@@ -56,8 +56,8 @@ def require_filters(dataset: h5py.Dataset, path: Path) -> None:
         if not h5py.h5z.filter_avail(number):
             name = FILTERS.get(number, "a filter")
             raise UsageError(
-                f"{path}: `{dataset.name.lstrip('/')}` is compressed with {name} (HDF5 filter {number}), which is not "
-                "installed: pip install hdf5plugin, or repack the file with h5repack"
+                f"{path}: `{dataset.name.lstrip('/')}` is compressed with {name} (HDF5 filter {number}), "
+                "which is not installed: pip install hdf5plugin, or repack the file with h5repack"
             )
 
 

@@ -64,9 +64,7 @@ def table(load_bytes: Callable[[memoryview], object]) -> dict[tuple[str, str], o
         names[module, "tuple"] = Builder("tuple", lambda items=(): _sequence(items, tuple))
         for kind in ("int", "float", "bool", "str"):
             names[module, kind] = Builder(kind, _recorder(kind))
-    names["collections", "defaultdict"] = Builder(
-        "defaultdict", lambda factory=None, items=(): _dictionary(items)
-    )
+    names["collections", "defaultdict"] = Builder("defaultdict", _defaults)
     for module, name in RECORDS:
         names[module, name] = Builder(name, _recorder(name))
     for name in DTYPES:
@@ -93,6 +91,11 @@ def _recorder(name: str) -> Callable[..., Record]:
         return Record(name, {"arguments": arguments})
 
     return build
+
+
+def _defaults(factory: object = None, items: object = ()) -> dict[object, object]:
+    del factory
+    return _dictionary(items)
 
 
 def _dictionary(items: object = ()) -> dict[object, object]:

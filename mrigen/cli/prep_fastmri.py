@@ -118,8 +118,8 @@ def prep_fastmri(
         str | None,
         typer.Option(
             metavar="REGEX",
-            help="What names the subject in a file name, such as `^[^_]+`: files of one subject come into one part. "
-            "By default what the file says (fastMRI's patient_id), or else its name.",
+            help="What names the subject in a file name, such as `^[^_]+`: files of one subject come into "
+            "one part. By default what the file says (fastMRI's patient_id), or else its name.",
             rich_help_panel=DATA,
         ),
     ] = None,

@@ -29,8 +29,8 @@ def espirit(
     The maps of a pixel are the eigenvectors with eigenvalue 1 of G(r) = K⁻² Σ_i h_i(r) h_i(r)ᴴ (see
     ``mrigen.coils.calibration``). Parameters, the scale of the eigenvalues and the phase reference
     (coil 0 is real and not negative) are those of ``sigpy.mri.app.EspiritCalib``, whose crop is 0.95.
-    BART's ``ecalib -m1``
-    has crop 0.8 and -t 0.001, which is a threshold of *squared* singular values: thresh √0.001 here.
+    BART's ``ecalib -m1`` has crop 0.8 and -t 0.001, which is a threshold of *squared* singular values:
+    thresh √0.001 here.
 
     Args:
         kspace: complex (..., coils, H, W), tensor or numpy array, DC at (H // 2, W // 2); leading axes are

@@ -85,8 +85,8 @@ def array_pool(
 ) -> Pool:
     """Images of an array (n, C, H, W): complex, float in [-1, 1], or bytes.
 
-    Floats that are never negative are taken for [0, 1], or for 0 ... 255 where some are above 2; a warning
-    says so.
+    Floats that are never negative are taken for [0, 1], or for 0 ... 255 where some are above 2; a
+    warning says so.
 
     Raises:
         UsageError: of another shape or kind.
@@ -118,8 +118,8 @@ def _scale(path: Path, some: NDArray[np.generic]) -> float | None:
         return None
     scale = 255.0 if values.max() > 2 else 1.0
     warnings.warn(
-        f"{path}: values from {values.min():.3g} to {values.max():.3g} are taken for 0 ... {scale:g}; store bytes, or "
-        "floats in [-1, 1]",
+        f"{path}: values from {values.min():.3g} to {values.max():.3g} are taken for 0 ... {scale:g}; "
+        "store bytes, or floats in [-1, 1]",
         stacklevel=4,
     )
     return scale

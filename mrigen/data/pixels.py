@@ -49,9 +49,7 @@ class Picture:
 
 
 def posix(name: str) -> str:
-    """The name of a file in an archive with the separators of folders as slashes; some programs write
-    backslashes.
-    """
+    """The name of a file in an archive with slashes between folders; some programs write backslashes."""
     return name.replace("\\", "/")
 
 

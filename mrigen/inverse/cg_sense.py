@@ -29,12 +29,11 @@ class CGSenseParams(IterativeParams):
 
     Attributes:
         steps: conjugate-gradient steps at most.
-        discrepancy: also stop by Morozov's principle, see ``IterativeParams``; by default the problem is
-        solved.
+        discrepancy: also stop by Morozov's principle, see ``IterativeParams``; by default the
+            problem is solved.
         regularization: λ; the problem of ``sigpy.mri.app.SenseRecon`` and of BART's ``pics -l2``.
         smoothness: μ; None for σ² / 0.1² where λ is 0, and for 0 otherwise. σ is the noise level of the
-        data, so
-            that exact data are met exactly.
+            data, so that exact data are met exactly.
         tolerance: relative residual of the normal equations at which they count as solved.
     """
 
@@ -64,8 +63,7 @@ class CGSense(Solver[CGState]):
 
     ∇ are the differences of neighbouring pixels, periodic. The default μ makes x the posterior mean of images
     whose differences are Gaussian with standard deviation 0.1 per component (Tikhonov). With λ = μ = 0 it
-    is the
-    pseudo-inverse. Works with any linear operator.
+    is the pseudo-inverse. Works with any linear operator.
     """
 
     Params: ClassVar[type[SolverParams]] = CGSenseParams
@@ -107,4 +105,4 @@ class CGSense(Solver[CGState]):
 
 def _curvature(x: Tensor) -> Tensor:
     """∇ᴴ∇ x of images (B, C, H, W)."""
-    return sum(2 * x - x.roll(1, axis) - x.roll(-1, axis) for axis in (-2, -1))
+    return 4 * x - x.roll(1, -2) - x.roll(-1, -2) - x.roll(1, -1) - x.roll(-1, -1)

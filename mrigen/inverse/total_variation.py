@@ -16,8 +16,7 @@ class TotalVariation(SparseSolver):
     """argmin ½ ‖A x − y‖² + λ ‖∇x‖₁ (Block, Uecker & Frahm 2007), by primal-dual hybrid gradients.
 
     Their speed depends on the ratio of the dual to the primal step (Chambolle & Pock 2011), which should
-    be that of
-    the sizes of the solutions: the dual of ‖∇x‖₁ is at most λ where x is about 1.
+    be that of the sizes of the solutions: the dual of ‖∇x‖₁ is at most λ where x is about 1.
     """
 
     Params = SparseParams

@@ -35,8 +35,8 @@ class BytesSet(ArraySet):
         pixels = _array(source)
         if pixels.dtype != np.uint8 or pixels.ndim not in {3, 4} or not pixels.size:
             raise UsageError(
-                f"{source}: holds {pixels.dtype} {pixels.shape}; it must be an array of bytes (n, H, W, 3) called "
-                "`images`, 0 for black and 255 for white"
+                f"{source}: holds {pixels.dtype} {pixels.shape}; it must be an array of bytes (n, H, W, 3) "
+                "called `images`, 0 for black and 255 for white"
             )
         if pixels.ndim == 4 and pixels.shape[1] in COLOURS and pixels.shape[-1] not in COLOURS:
             pixels = pixels.transpose(0, 2, 3, 1)

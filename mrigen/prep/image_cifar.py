@@ -101,7 +101,7 @@ class CifarSet(ArraySet):
             ) from error
         if not items:
             raise UsageError(
-                f"{source}: is no archive of CIFAR-10 (it holds no data_batch_1); of other archives unpack it "
+                f"{source}: is no archive of CIFAR-10 (it holds no data_batch_1); unpack other archives "
                 f"(tar -xf {source.name}) and give the folder"
             )
         return cls(source, items, 0, np.concatenate(pixels))

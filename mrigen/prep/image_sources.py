@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from mrigen.errors import UsageError
@@ -38,10 +39,13 @@ def open_set(source: str, *, labels: bool = False) -> ImageSet:
         return image_volumes.VolumeSet.open(path, labels=labels)
     if path.is_dir():
         return FolderSet.open(path, labels=labels)
-    if path.suffix.lower() == ".zip":
-        return ZipSet.open(path, labels=labels)
-    if path.suffix.lower() in {".npz", ".npy"}:
-        return image_array.BytesSet.open(path, labels=labels)
+    files: dict[str, Callable[..., ImageSet]] = {
+        ".zip": ZipSet.open,
+        ".npz": image_array.BytesSet.open,
+        ".npy": image_array.BytesSet.open,
+    }
+    if path.suffix.lower() in files:
+        return files[path.suffix.lower()](path, labels=labels)
     raise UsageError(
         f"{source}: no folder, zip, array or CIFAR-10 archive of images; put single images into a folder"
     )

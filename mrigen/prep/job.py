@@ -132,12 +132,7 @@ def _inspect(files: list[Path], options: Options, report: Report, *, strict: boo
     for path in files:
         try:
             scan = inspect(path, options.reader, options.choose)
-            if scan.inferred and options.undersamples:
-                raise UsageError(
-                    f"{path}: points of kspace are zero in every coil, as if undersampled, but the file has no mask: add a "
-                    "dataset `mask`, or leave out --acceleration, --mask, --acs-lines and --center-fraction to take "
-                    "the zeros for the mask"
-                )
+            _require_mask(scan, options)
             if options.wants(scan.coils, scan.height, scan.width):
                 prepared_shape(scan, options)
                 choose_slices(options.slices, scan.slices)
@@ -147,6 +142,15 @@ def _inspect(files: list[Path], options: Options, report: Report, *, strict: boo
         except UsageError as error:
             report.fail(path, str(error), strict=strict)
     return scans
+
+
+def _require_mask(scan: Scan, options: Options) -> None:
+    if scan.inferred and options.undersamples:
+        raise UsageError(
+            f"{scan.path}: points of kspace are zero in every coil, as if undersampled, but the file has no "
+            "mask: add a dataset `mask`, or leave out --acceleration, --mask, --acs-lines and "
+            "--center-fraction to take the zeros for the mask"
+        )
 
 
 def _there(folder: Path, names: set[str], parameters: dict[str, Any]) -> list[Volume]:
@@ -218,9 +222,7 @@ def _of_scans(scans: list[Scan]) -> list[str]:
 
 
 def _of_split(scans: list[Scan], options: Options) -> list[str]:
-    """A warning where files that look like one subject's are in several parts and nothing says whose they
-    are.
-    """
+    """A warning where files of a like name are in several parts and nothing says whose they are."""
     families: dict[str, list[Scan]] = {}
     for scan in scans:
         if scan.subject is None and options.group is None and len(options.split) > 1:
@@ -228,10 +230,13 @@ def _of_split(scans: list[Scan], options: Options) -> list[str]:
     torn = [name for name, files in families.items() if len({options.part(s.path.stem) for s in files}) > 1]
     if not torn:
         return []
+    names = f"{', '.join(torn[:3]):.80}"
     return [
-        f"files that begin alike are in different parts ({', '.join(torn[:3]):.80}): if they are repetitions or "
-        "contrasts of one subject, the test part is not independent; say what names the subject, for example with "
-        "--group '^[^_]+'"
+        (
+            f"files that begin alike are in different parts ({names}): if they are repetitions or contrasts "
+            "of one subject, the test part is not independent; say what names the subject, for example with "
+            "--group '^[^_]+'"
+        )
     ]
 
 

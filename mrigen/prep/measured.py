@@ -1,8 +1,7 @@
 """What was measured: one reading of masks and zeros for every format and command.
 
-k-space is complex (slices, coils, H, W). A mask comes back as lines (W,), as points (H, W), or, where
-slices differ,
-as (slices, 1, W) or (slices, H, W).
+k-space is complex (slices, coils, H, W). A mask comes back as lines (W,), as points (H, W), or, where slices
+differ, as (slices, 1, W) or (slices, H, W).
 """
 
 from __future__ import annotations
@@ -49,19 +48,16 @@ def measured(
     """What was measured, from the mask beside the data or from their zeros.
 
     Points that are zero in every coil were not measured. Whole columns of zeros at the edges of otherwise
-    complete data
-    are zero-padding, which leaves a scan fully sampled. A mask beside data that hold every point is to be
-    applied to
-    them. Values at points that the mask leaves out are rounding where they are below 1e-5 of the largest
-    value.
+    complete data are zero-padding, which leaves a scan fully sampled. A mask beside data that hold every
+    point is to be applied to them. Values at points that the mask leaves out are rounding where they are below 1e-5
+    of the largest value.
 
     Args:
         read: k-space of slices.
         size: slices, coils, H and W.
         padding: first and one past the last phase-encode line that is not padded, by the header.
         given: the mask beside the data, numbers, not 0 where a point was measured: (W,), (H, W), one for
-        each slice, or
-            with axes of 1 between; None without.
+            each slice, or with axes of 1 between; None without.
         where: for messages.
 
     Raises:
@@ -154,7 +150,7 @@ def _candidates(given: NDArray[Any], size: Size, where: str) -> list[Mask]:
     """What a mask may mean, bool (1 or slices, 1 or H, W), the most likely first.
 
     Raises:
-        UsageError: nothing.
+        UsageError: it is of no such shape, or holds something else than numbers.
     """
     if given.dtype.kind not in "biuf":
         raise UsageError(
@@ -175,8 +171,8 @@ def _candidates(given: NDArray[Any], size: Size, where: str) -> list[Mask]:
     if not found:
         slices, _, height, width = size
         raise UsageError(
-            f"{where}: mask is {given.dtype} of shape {given.shape}; it must be numbers of shape ({width},) or "
-            f"({height}, {width}), or ({slices}, {width}) or ({slices}, {height}, {width}) for every slice"
+            f"{where}: mask is {given.dtype} of shape {given.shape}; it must be numbers of shape ({width},) "
+            f"or ({height}, {width}), or ({slices}, {width}) or ({slices}, {height}, {width}) for every slice"
         )
     return [one for _, _, one in sorted(found, key=lambda entry: entry[:2])]
 
@@ -213,14 +209,13 @@ def _require_agreement(magnitude: NDArray[np.float32], mask: Mask, where: str) -
 
 
 def _smallest(holds: Mask) -> Mask:
-    """Points (1 or slices, 1 or H, W) as lines, where whole columns are alike, and once, where slices are
-    alike.
+    """Points (1 or slices, 1 or H, W) as lines where columns are alike, once where slices are alike.
 
     Slices without any data have the points of the others.
     """
     some = holds.any((1, 2))
     used = holds[some]
-    lines = used.any(1, keepdims=True)
+    lines: Mask = np.asarray(used.any(1, keepdims=True))
     if (used == lines).all():
         used = lines
     if (used == used[:1]).all():

@@ -40,8 +40,8 @@ class Options(Params):
         slices: ``all``, a Python slice such as ``5:-5``, or indices such as ``0,3,7``.
         split: parts of the data and their fractions.
         group: regular expression that finds the subject in a file's name (its first group, or all of it);
-        files
-            of one subject come into one part. None for what the file says of the subject, or else its name.
+            files of one subject come into one part. None for what the file says of the subject, or else its
+            name.
         only_size: take only volumes with k-space of ``HxW`` or ``COILSxHxW``.
         further_drop: lines that the further corruption drops; None for the mask law's own number, 0 for the
             naive masked loss, a baseline.
@@ -143,8 +143,7 @@ class Options(Params):
         return (int(match[1] or coils), int(match[2]), int(match[3])) == (coils, height, width)
 
     def subject(self, name: str, known: str | None = None) -> str:
-        """Whose volume a file holds: what ``group`` finds in its name, else what the file says, else its
-        name.
+        """Whose volume a file holds: what ``group`` finds in its name, what the file says, or its name.
 
         Raises:
             UsageError: ``group`` finds nothing in the name.

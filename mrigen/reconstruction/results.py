@@ -163,7 +163,7 @@ class Results:
             return None
         if not self._source.has_reference:
             return {
-                "note": "the spread of these samples was not compared with errors: the truth is not known here"
+                "note": "the spread of these samples was not compared with errors: no true image is known"
             }
         error, predicted = self._squares.sqrt().tolist()
         if not predicted:
