@@ -49,8 +49,8 @@ def measured(
 
     Points that are zero in every coil were not measured. Whole columns of zeros at the edges of otherwise
     complete data are zero-padding, which leaves a scan fully sampled. A mask beside data that hold every
-    point is to be applied to them. Values at points that the mask leaves out are rounding where they are below 1e-5
-    of the largest value.
+    point is to be applied to them. Values at points that the mask leaves out are rounding where they are
+    below 1e-5 of the largest value.
 
     Args:
         read: k-space of slices.

@@ -77,7 +77,7 @@ FILES = {
     "absurd size": (absurd, "holds no such data"),
     "huge slice": (huge_slice, "more than 1 GiB"),
     "two dimensions": (lambda p: write_scan(p, GOOD[0, 0]), "has shape (24, 20)"),
-    "five dimensions": (lambda p: write_scan(p, GOOD[None]), "has shape (1, 2, 3, 24, 20)"),
+    "six dimensions": (lambda p: write_scan(p, GOOD[None, None]), "has shape (1, 1, 2, 3, 24, 20)"),
     "scalar": (lambda p: write_scan(p, np.complex64(1)), "has shape ()"),
     "real": (lambda p: write_scan(p, GOOD.real), "float32, not complex"),
     "strings": (lambda p: write_scan(p, np.full((2, 3, 24, 20), b"x")), "not complex"),
