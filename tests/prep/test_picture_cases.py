@@ -102,7 +102,7 @@ def test_a_tar_of_pictures_is_named(tmp_path):
         member = tarfile.TarInfo("images/0.png")
         member.size = len(content.getvalue())
         archive.addfile(member, io.BytesIO(content.getvalue()))
-    with pytest.raises(UsageError, match=r"unpack it.*tar -xf"):
+    with pytest.raises(UsageError, match=r"unpack.*tar -xf"):
         open_set(str(tmp_path / "images.tar.gz"))
 
 
