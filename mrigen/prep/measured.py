@@ -159,6 +159,8 @@ def _candidates(given: NDArray[Any], size: Size, where: str) -> list[Mask]:
     if not np.isfinite(given).all():
         raise UsageError(f"{where}: mask has values that are not finite; write it again")
     values = np.squeeze(given) != 0
+    if not values.any():
+        raise UsageError(f"{where}: mask is 0 everywhere, as if nothing was measured; mend or leave it out")
     found = []
     for axes in (axes for count in range(1, 5) for axes in combinations(range(4), count)):
         if {2, 3} & set(axes) and values.shape == tuple(size[a] for a in axes):
