@@ -138,7 +138,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     aside, given, maps = put_aside(kspace), options.out / "shown.npy", options.out / "maps.npy"
     np.save(given, (kspace * ~aside).numpy())
-    sensitivities = mrigen.espirit(kspace, calib_width=CENTRE)
+    sensitivities = mrigen.espirit(kspace, calib_width=CENTRE, crop=0.95)
     np.save(maps, sensitivities.numpy())
 
     def solve(words: str, prior: Path | None) -> tuple[Tensor, dict[str, Any]]:

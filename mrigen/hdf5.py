@@ -15,6 +15,7 @@ what is left of a file or dataset that it closes. The failure is noted and raise
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,10 +24,41 @@ from typing import TYPE_CHECKING
 
 import h5py
 
+from mrigen.errors import UsageError
 from mrigen.files import atomic
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
+
+FILTERS = {
+    307: "bzip2", 32000: "LZF", 32001: "Blosc", 32004: "LZ4", 32008: "bitshuffle", 32013: "ZFP",
+    32015: "Zstandard", 32017: "SZ", 32026: "Blosc2", 32029: "FCIDECOMP",
+}  # fmt: skip
+
+
+def require_filters(dataset: h5py.Dataset, path: Path) -> None:
+    """Refuse a dataset whose compression this installation cannot undo.
+
+    ``hdf5plugin`` brings the filters along and is imported where it is installed.
+
+    Args:
+        dataset: any dataset.
+        path: of its file, for the message.
+
+    Raises:
+        UsageError: names the filter and what to install.
+    """
+    plist = dataset.id.get_create_plist()
+    for number in (plist.get_filter(i)[0] for i in range(plist.get_nfilters())):
+        if not h5py.h5z.filter_avail(number) and importlib.util.find_spec("hdf5plugin") is not None:
+            importlib.import_module("hdf5plugin")
+        if not h5py.h5z.filter_avail(number):
+            name = FILTERS.get(number, "a filter")
+            raise UsageError(
+                f"{path}: `{dataset.name.lstrip('/')}` is compressed with {name} (HDF5 filter {number}), "
+                "which is not installed: pip install hdf5plugin, or repack the file with h5repack"
+            )
 
 
 def reader(path: Path) -> h5py.File:

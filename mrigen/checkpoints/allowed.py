@@ -10,6 +10,7 @@ from mrigen.pickles.plain import Builder, MalformedError, Record, checked_key, p
 
 T = TypeVar("T")
 
+PATHS = ("", "Posix", "PurePosix", "Windows", "PureWindows", "Pure")
 RECORDS = (
     ("torch.nn.modules.container", "ModuleDict"),
     ("torch.nn.modules.container", "ModuleList"),
@@ -20,7 +21,9 @@ RECORDS = (
     ("numpy._core.multiarray", "_reconstruct"),
     ("numpy.core.multiarray", "scalar"),
     ("numpy._core.multiarray", "scalar"),
-    ("pathlib", "PosixPath"),
+    ("numpy.core.numeric", "_frombuffer"),
+    ("numpy._core.numeric", "_frombuffer"),
+    *((module, kind + "Path") for module in ("pathlib", "pathlib._local") for kind in PATHS),
 )
 DICTIONARIES = (
     ("collections", "OrderedDict"),
@@ -56,6 +59,12 @@ def table(load_bytes: Callable[[memoryview], object]) -> dict[tuple[str, str], o
         )
     for module, name in DICTIONARIES:
         names[module, name] = Builder(name, _dictionary)
+    for module in ("builtins", "__builtin__"):
+        names[module, "list"] = Builder("list", lambda items=(): _sequence(items, list))
+        names[module, "tuple"] = Builder("tuple", lambda items=(): _sequence(items, tuple))
+        for kind in ("int", "float", "bool", "str"):
+            names[module, kind] = Builder(kind, _recorder(kind))
+    names["collections", "defaultdict"] = Builder("defaultdict", _defaults)
     for module, name in RECORDS:
         names[module, name] = Builder(name, _recorder(name))
     for name in DTYPES:
@@ -82,6 +91,11 @@ def _recorder(name: str) -> Callable[..., Record]:
         return Record(name, {"arguments": arguments})
 
     return build
+
+
+def _defaults(factory: object = None, items: object = ()) -> dict[object, object]:
+    del factory
+    return _dictionary(items)
 
 
 def _dictionary(items: object = ()) -> dict[object, object]:

@@ -114,6 +114,15 @@ def prep_fastmri(
         str,
         typer.Option(help="Parts by volume, such as train=0.9,val=0.1, or one name.", rich_help_panel=DATA),
     ] = "train",
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX",
+            help="What names the subject in a file name, such as `^[^_]+`: files of one subject come into "
+            "one part. By default what the file says (fastMRI's patient_id), or else its name.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     only_size: Annotated[
         str | None,
         typer.Option(
@@ -193,6 +202,7 @@ def prep_fastmri(
                 "remove_oversampling": remove_oversampling,
                 "slices": slices,
                 "split": split,
+                "group": group,
                 "only_size": only_size,
                 "seed": seed,
                 "reader": reader,

@@ -192,13 +192,13 @@ def reconstruct(
         formats=formats,
     )
     found, report = job.reconstruct(source, out, request, open_device(device).device)
-    for note in report["notes"]:
-        typer.echo(f"note: {note}")
     typer.echo(f"{len(found)} images: {out}, {report['seconds_per_slice']:.3g} s each")
     if "mean" in report:
         typer.echo(f"{_row(report['mean'])}; zero-filled: {_row(report['zero_filled'])}")
     if "volumes" in report:
         typer.echo(f"by volume, as fastMRI: {_row(report['volumes']['mean'])}")
+    for note in report["notes"]:
+        typer.echo(f"note: {note}")
 
 
 def _row(errors: dict[str, Any]) -> str:

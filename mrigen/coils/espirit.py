@@ -11,6 +11,7 @@ from mrigen.errors import UsageError
 from mrigen.operators.base import ArrayLike, tensor_of
 
 CACHE = 1 << 20  # complex numbers per temporary on a CPU: 8 MiB, so that it stays in the cache
+CROP = 0.0  # the default everywhere: maps without holes, as models are trained with
 MEMORY = 1 << 26  # and on an accelerator: 512 MiB
 
 
@@ -19,7 +20,7 @@ def espirit(
     calib_width: Extent | tuple[Extent, Extent] = 24,
     kernel_width: int = 6,
     thresh: float = 0.02,
-    crop: float = 0.95,
+    crop: float = CROP,
     *,
     maps: int = 1,
 ) -> Tensor:
@@ -27,8 +28,9 @@ def espirit(
 
     The maps of a pixel are the eigenvectors with eigenvalue 1 of G(r) = K⁻² Σ_i h_i(r) h_i(r)ᴴ (see
     ``mrigen.coils.calibration``). Parameters, the scale of the eigenvalues and the phase reference
-    (coil 0 is real and not negative) are those of ``sigpy.mri.app.EspiritCalib``. BART's ``ecalib -m1``
-    has crop 0.8 and -t 0.001, which is a threshold of *squared* singular values: thresh √0.001 here.
+    (coil 0 is real and not negative) are those of ``sigpy.mri.app.EspiritCalib``, whose crop is 0.95.
+    BART's ``ecalib -m1`` has crop 0.8 and -t 0.001, which is a threshold of *squared* singular values:
+    thresh √0.001 here.
 
     Args:
         kspace: complex (..., coils, H, W), tensor or numpy array, DC at (H // 2, W // 2); leading axes are

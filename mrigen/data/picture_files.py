@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
+from mrigen.data.pixels import SUFFIXES, ImageError, decode, is_image, posix, tensor
 from mrigen.data.pool import Pool
 from mrigen.errors import UsageError
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
-GREY = {"1", "L"}
-DEEP = {"I;16", "I;16B", "I;16L", "I", "F"}
-KEYS = ("images", "arr_0")
+KEYS = ("images", "arr_0", "samples", "data", "x")
+COLOURS = {1, 3}
+LOOKED_AT = 256  # images of which the range of values is guessed
 MAX_BYTES = 1 << 28  # of one picture's file
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)  # the last: encrypted, unknown compression
 Bytes = NDArray[np.uint8]
@@ -32,8 +31,8 @@ def open_folder(path: Path) -> Pool:
     Raises:
         UsageError: there are none, or the first cannot be read.
     """
-    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
-    return _pool(path, [str(p.relative_to(path)) for p in files], lambda name: (path / name).read_bytes())
+    names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
+    return _pool(path, [name for name in names if is_image(name)], lambda name: (path / name).read_bytes())
 
 
 def open_zip(path: Path) -> Pool:
@@ -44,7 +43,7 @@ def open_zip(path: Path) -> Pool:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            names = sorted(n for n in archive.namelist() if Path(n).suffix.lower() in SUFFIXES)
+            names = sorted(filter(is_image, archive.namelist()), key=posix)
     except (*DAMAGE, OSError) as error:
         raise UsageError(f"{path}: no zip archive ({error}); write the samples again") from error
 
@@ -59,19 +58,22 @@ def open_zip(path: Path) -> Pool:
 
 
 def open_npz(path: Path) -> Pool:
-    """Images of an ``npz`` file: ``images`` (n, C, H, W), or others' ``arr_0`` of bytes (n, H, W, C).
+    """Images of an ``npz`` file, under a usual name or its only array: (n, C, H, W) or (n, H, W, C).
 
     Raises:
         UsageError: it holds no such array.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            key = next(k for k in KEYS if k in file.files)
+            names = [k for k in KEYS if k in file.files] or (file.files if len(file.files) == 1 else [])
+            key = next(iter(names))
             array = np.asanyarray(file[key])  # bytes where it is no array
     except (OSError, ValueError, StopIteration, MemoryError, *DAMAGE) as error:
         raise UsageError(f"{path}: needs an array {' or '.join(KEYS)} of images ({error})") from error
-    if key == "arr_0" and array.ndim == 4:
+    if array.ndim == 4 and array.shape[-1] in COLOURS and array.shape[1] not in COLOURS:
         array = array.transpose(0, 3, 1, 2)
+    elif array.ndim == 3:
+        array = array[:, None]
     return array_pool(path, array.shape, array.dtype, lambda first, last: array[first:last])
 
 
@@ -82,6 +84,9 @@ def array_pool(
     take: Callable[[int, int], NDArray[np.generic]],
 ) -> Pool:
     """Images of an array (n, C, H, W): complex, float in [-1, 1], or bytes.
+
+    Floats that are never negative are taken for [0, 1], or for 0 ... 255 where some are above 2; a
+    warning says so.
 
     Raises:
         UsageError: of another shape or kind.
@@ -94,14 +99,30 @@ def array_pool(
     ):
         raise UsageError(f"{path}: needs images (n, C, H, W), complex, float or bytes, not {dtype} {shape}")
     complex_valued = dtype.kind == "c"
+    scale = _scale(path, take(0, min(shape[0], LOOKED_AT))) if dtype.kind == "f" else None
 
     def tensors(first: int, last: int) -> Tensor:
         found = np.ascontiguousarray(take(first, last))
         if found.dtype == np.uint8:
             return from_bytes(found)
-        return torch.from_numpy(found.astype(np.complex64 if complex_valued else np.float32, copy=False))
+        images = torch.from_numpy(found.astype(np.complex64 if complex_valued else np.float32, copy=False))
+        return images if scale is None else images / (scale / 2) - 1
 
     return Pool(str(path), shape[0], (shape[1], shape[2], shape[3]), complex_valued, tensors)
+
+
+def _scale(path: Path, some: NDArray[np.generic]) -> float | None:
+    """The value of white where black is 0; None for images in [-1, 1]."""
+    values = np.asarray(some, np.float64)
+    if not values.size or not np.isfinite(values).all() or values.min() < 0 or values.max() == 0:
+        return None
+    scale = 255.0 if values.max() > 2 else 1.0
+    warnings.warn(
+        f"{path}: values from {values.min():.3g} to {values.max():.3g} are taken for 0 ... {scale:g}; "
+        "store bytes, or floats in [-1, 1]",
+        stacklevel=4,
+    )
+    return scale
 
 
 def from_bytes(pictures: Bytes) -> Tensor:
@@ -118,20 +139,18 @@ def _pool(path: Path, names: list[str], raw: Callable[[str], bytes]) -> Pool:
         found = [_decoded(path, name, raw) for name in names[first:last]]
         for name, picture in zip(names[first:last], found, strict=True):
             if picture.shape != shape:
-                raise UsageError(f"{path}/{name}: is {picture.shape} (C, H, W), the first image is {shape}")
-        return from_bytes(np.stack(found))
+                raise UsageError(
+                    f"{path}/{name}: is {tuple(picture.shape)} (C, H, W), the first image is {tuple(shape)}"
+                )
+        return torch.stack(found)
 
     return Pool(str(path), len(names), (shape[0], shape[1], shape[2]), complex_valued=False, take=take)
 
 
-def _decoded(path: Path, name: str, raw: Callable[[str], bytes]) -> Bytes:
-    """Bytes (C, H, W) of a picture, grey or in colour."""
+def _decoded(path: Path, name: str, raw: Callable[[str], bytes]) -> Tensor:
+    """A picture (C, H, W) in [-1, 1], grey or in colour, as a preparation decodes it."""
     try:
-        with Image.open(BytesIO(raw(name))) as file:
-            mode = file.mode
-            array = np.asarray(file.convert("L" if mode in GREY else "RGB"))
-    except (OSError, ValueError, *DAMAGE, Image.DecompressionBombError) as error:
+        picture = decode(raw(name))
+    except (ImageError, OSError, ValueError, *DAMAGE) as error:
         raise UsageError(f"{path}/{name}: cannot be read ({error})") from error
-    if mode in DEEP:
-        raise UsageError(f"{path}/{name}: has more than 8 bits; write bytes, or HDF5 for MR images")
-    return array[None] if mode in GREY else array.transpose(2, 0, 1)
+    return tensor(picture, len(picture.image.getbands()))

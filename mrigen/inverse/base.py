@@ -95,13 +95,18 @@ class Solver(ABC, Generic[S]):
     def step(self, task: Task, state: S, number: int) -> S:
         """One step; ``number`` counts from 0."""
 
+    def solved(self, state: S) -> Tensor | None:
+        """Images that no further step changes, bool (B,); None where a solver does not know."""
+        del state
+        return None
+
     def compared(self, state: S) -> Tensor:
         """The images that must fit the data to their noise for a solver to be done."""
         return state.x
 
     @torch.no_grad()
     def solve(self, task: Task, advance: Advance | None = None) -> Solution:
-        """Run the steps, and keep each image from the step on at which it fits the data to their noise.
+        """Run the steps; an image stays as it is once it is solved or fits the data to their noise.
 
         Args:
             task: measurements, prior and seeds.
@@ -118,12 +123,15 @@ class Solver(ABC, Generic[S]):
             state = self.step(task, state, number)
             image = torch.where(column(active, image), state.x, image)
             taken += active
+            solved = self.solved(state)
+            if solved is not None:
+                active = active & ~solved
             if goal is not None:
                 active = active & (task.misfit(self.compared(state)) > goal)
-                if not active.any():
-                    if advance is not None:
-                        advance(self.steps - number)
-                    break
+            if not active.any():
+                if advance is not None:
+                    advance(self.steps - number)
+                break
             if advance is not None:
                 advance(1)
         return Solution(image, taken, self._misfit(task, image))

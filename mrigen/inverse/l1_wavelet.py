@@ -24,13 +24,14 @@ class L1Wavelet(SparseSolver):
 
     Params = L1WaveletParams
     params: L1WaveletParams
+    relative = 1.0
 
-    def app(self, linop: Any, y: Array, x: Array, eigenvalue: float) -> Any:
+    def app(self, linop: Any, y: Array, x: Array, weight: float, eigenvalue: float) -> Any:
         """The problem of ``sigpy.mri.app.L1WaveletRecon``, for any operator."""
         import sigpy
 
         wavelet = sigpy.linop.Wavelet(linop.ishape, axes=(-2, -1), wave_name=self.params.wavelet)
-        shrink = sigpy.prox.L1Reg(wavelet.oshape, self.params.regularization)
+        shrink = sigpy.prox.L1Reg(wavelet.oshape, weight)
         return sigpy.app.LinearLeastSquares(
             linop,
             y,

@@ -2,47 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from mrigen.inverse.task import column, square
 from mrigen.operators.base import LinearOperator
-
-
-def conjugate_gradient(
-    matrix: Callable[[Tensor], Tensor], rhs: Tensor, steps: int, tolerance: float = 1e-6
-) -> Tensor:
-    """Solve M d = b for each sample, from d = 0 (Hestenes & Stiefel 1952).
-
-    A sample stops when its residual is ``tolerance`` times its right-hand side, whatever the others
-    do. For singular M and b in its range, d is the solution of least norm.
-
-    Args:
-        matrix: M, Hermitian and positive semi-definite for the inner product Re Σ conj(a) b.
-        rhs: b, (B, ...).
-        steps: at most so many.
-        tolerance: relative size of the residual.
-    """
-    found = torch.zeros_like(rhs)
-    residual, direction = rhs, rhs
-    power = square(rhs)
-    enough = tolerance**2 * power
-    for _ in range(steps):
-        active = power > enough
-        if not active.any():
-            break
-        curved = matrix(direction)
-        curvature = (direction.conj() * curved).real.flatten(1).sum(1)
-        length = torch.where(active & (curvature > 0), power / curvature, 0)
-        found = found + column(length, rhs) * direction
-        residual = residual - column(length, rhs) * curved
-        before, power = power, torch.where(active, square(residual), power)
-        direction = (
-            residual + column(power / before.clamp(min=torch.finfo(before.dtype).tiny), rhs) * direction
-        )
-    return found
+from mrigen.operators.solve import conjugate_gradient
 
 
 def data_consistent(

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from mrigen.inverse.annealed import AnnealedParams, AnnealedSolver, AnnealedState
 from mrigen.inverse.base import SOLVERS, Count, SolverParams
-from mrigen.inverse.least_squares import conjugate_gradient
 from mrigen.inverse.task import Task, column
+from mrigen.operators.solve import conjugate_gradient
 
 
 class MomentMatchingParams(AnnealedParams):

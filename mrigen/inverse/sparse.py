@@ -16,18 +16,20 @@ from mrigen.inverse.task import Task
 from mrigen.operators.sigpy_bridge import to_sigpy
 
 Array = NDArray[Any]
+LEAST = 0.001  # of λ, where it follows the noise
 
 
 class SparseParams(SolverParams):
     """A convex problem.
 
     Attributes:
-        regularization: λ, for data scaled as mrigen prepares them (bright tissue is about 1).
+        regularization: λ, for data scaled as mrigen prepares them (bright tissue is about 1); None for the
+            solver's multiple of the noise level σ, and at least 0.001.
         iterations: of sigpy's algorithm.
     """
 
-    regularization: NonNegative = 0.005
-    iterations: Count = 100
+    regularization: NonNegative | None = None
+    iterations: Count = 200
 
 
 class SparseSolver(Solver[State]):
@@ -35,14 +37,26 @@ class SparseSolver(Solver[State]):
 
     Works on the CPU. The step size comes from the operator's largest eigenvalue, found by power
     iteration from the image's seed, so that nothing depends on numpy's global generator.
+
+    Attributes:
+        relative: λ / σ where λ is not given.
     """
 
     Params: ClassVar[type[SolverParams]] = SparseParams
     params: SparseParams
+    relative: ClassVar[float]
 
     @abstractmethod
-    def app(self, linop: Any, y: Array, x: Array, eigenvalue: float) -> Any:
-        """The sigpy app of one image, which starts from x."""
+    def app(self, linop: Any, y: Array, x: Array, weight: float, eigenvalue: float) -> Any:
+        """The sigpy app of one image, which starts from x.
+
+        Args:
+            linop: A.
+            y: measurement.
+            x: image to start from.
+            weight: λ.
+            eigenvalue: no smaller than the largest of AᴴA.
+        """
 
     def start(self, task: Task) -> State:
         """Nothing yet."""
@@ -57,11 +71,16 @@ class SparseSolver(Solver[State]):
         for index, value in enumerate(eigenvalues):
             y, x = (np.ascontiguousarray(a[index].cpu().numpy()) for a in (task.data.y, state.x))
             # Nesterov's steps must not exceed the inverse of the eigenvalue, which is found from below.
-            app = self.app(to_sigpy(A, index), y, x, 1.01 * max(value, 1e-12))
+            weight = self._weight(float(task.data.sigma[index]))
+            app = self.app(to_sigpy(A, index), y, x, weight, 1.01 * max(value, 1e-12))
             with np.errstate(invalid="ignore"):  # sigpy's threshold of real zeros divides before it chooses
                 solved = app.run()
             images.append(torch.from_numpy(solved).to(state.x))
         return State(torch.stack(images))
+
+    def _weight(self, sigma: float) -> float:
+        given = self.params.regularization
+        return max(self.relative * sigma, LEAST) if given is None else given
 
 
 def like(x: Array, prox: Any) -> Any:

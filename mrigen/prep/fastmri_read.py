@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -21,6 +22,8 @@ from mrigen.prep import ismrmrd
 
 MAX_SLICE_BYTES = 1 << 30
 MAX_COMPRESSION = 4096
+MAX_MASK = 1 << 28
+MASKS = ("mask", "masks", "sampling_mask")
 ACQUISITION = re.compile(r"[A-Za-z0-9_]{1,32}")
 Mask = NDArray[np.bool_]
 ReadSlices = Callable[[list[int]], Tensor]
@@ -37,10 +40,15 @@ class Scan:
         height: readout samples, H.
         width: phase-encode lines, W.
         header: acquisition parameters.
-        mask: sampled lines (W,) or points (H, W) of data that were undersampled at the scanner,
-            DC in the centre; None for fully sampled data.
+        mask: sampled lines (W,) or points (H, W) of data that were undersampled at the scanner, DC in the
+            centre, or (slices, 1, W) or (slices, H, W) where slices differ; None for fully sampled data.
+            A reader gives what the file has, see ``mrigen.prep.measured``.
+        complete: every point was measured, whatever values it has.
+        full: the data hold every acquired point, also those that the mask leaves out.
+        inferred: the mask was seen by the zeros of the data.
         acquisition: contrast, for example ``AXT2``.
         head: name of a simulated head of several.
+        subject: who was scanned, a number or pseudonym that keeps files of one person together; never stored.
         geometry: where the slices lie in the patient, or None where the file does not say.
         noise: samples of a noise scan (coils, n) of the data's bandwidth and gain, or None.
         choices: length of every further axis of the file, of which one number was chosen.
@@ -54,22 +62,26 @@ class Scan:
     width: int
     header: ismrmrd.Header = field(default_factory=ismrmrd.Header)
     mask: Mask | None = None
+    complete: bool = False
+    full: bool = True
+    inferred: bool = False
     acquisition: str | None = None
     head: str | None = None
+    subject: str | None = None
     geometry: SliceGeometry | None = None
     noise: NDArray[np.complex64] | None = None
     choices: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
+    def points(self) -> bool:
+        """Whether single points are missing and not whole phase-encode lines."""
+        return self.mask is not None and self.mask.ndim > 1 and self.mask.shape[-2] > 1
+
+    @property
     def slice_bytes(self) -> int:
         """Bytes of one slice of k-space in complex64."""
         return 8 * self.coils * self.height * self.width
-
-    @property
-    def subject(self) -> str:
-        """What belongs to one part of the data only: the head, or the file where no head is named."""
-        return self.head or self.path.stem
 
     def whitelist(self) -> dict[str, object]:
         """What may be copied into a store."""
@@ -96,10 +108,21 @@ def inspect(path: Path) -> Scan:
                 raise UsageError(
                     f"{path}: ismrmrd_header: {error}; write it again or leave it out"
                 ) from error
-        mask = _mask(path, file, height, width, header) if "mask" in file else None
-        contrast = file.attrs.get("acquisition")
+        contrast, subject = file.attrs.get("acquisition"), file.attrs.get("patient_id")
         known = isinstance(contrast, str) and ACQUISITION.fullmatch(contrast)
-        return Scan(path, slices, coils, height, width, header, mask, contrast if known else None, head)
+        return Scan(
+            path,
+            slices,
+            coils,
+            height,
+            width,
+            header,
+            _mask(path, file),
+            acquisition=contrast if known else None,
+            head=head,
+            subject=head or (subject if isinstance(subject, str) and subject else None),
+            notes=(one_slice(coils),) if kspace.ndim == 3 and coils > 1 else (),
+        )
 
 
 @contextmanager
@@ -115,7 +138,7 @@ def open_slices(scan: Scan) -> Iterator[ReadSlices]:
 
         def read(slices: list[int]) -> Tensor:
             with _damage(scan.path):
-                raw = kspace[_as_slice(slices)]
+                raw = kspace[()] if kspace.ndim == 3 and scan.coils > 1 else kspace[_as_slice(slices)]
             with np.errstate(over="ignore"):
                 raw = raw.astype(np.complex64, copy=False)
             found = torch.from_numpy(raw.reshape(len(slices), scan.coils, scan.height, scan.width))
@@ -169,20 +192,40 @@ def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
     found = file[name]
     if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
         raise UsageError(f"{path}: `{name}` is not stored in this file; copy the data into it")
+    hdf5.require_filters(found, path)
     return found
+
+
+def one_slice(coils: int) -> str:
+    """A note on k-space with three axes."""
+    return (
+        f"three axes are read as one slice of {coils} coils, (coils, H, W); store slices of one coil as "
+        "(slices, 1, H, W)"
+    )
+
+
+def _single_coil(file: h5py.File) -> bool:
+    """Whether three axes are (slices, H, W), as in fastMRI's single-coil files, which have a header or
+    attributes.
+
+    Without those they are (coils, H, W), as in ``.npy``.
+    """
+    return "ismrmrd_header" in file or "reconstruction_esc" in file or "acquisition" in file.attrs
 
 
 def _shape(path: Path, kspace: h5py.Dataset) -> tuple[int, int, int, int]:
     shape: tuple[int, ...] = tuple(kspace.shape or ())
     if len(shape) not in (3, 4):
         raise UsageError(
-            f"{path}: kspace has shape {shape}; it must be (slices, coils, H, W), or (slices, H, W)"
+            f"{path}: kspace has shape {shape}; it must be (slices, coils, H, W), or (coils, H, W), "
+            "or (slices, H, W) beside fastMRI's header"
         )
     if kspace.dtype.kind != "c":
         raise UsageError(f"{path}: kspace is {kspace.dtype}, not complex; store complex64")
     if 0 in shape:
         raise UsageError(f"{path}: kspace is empty, shape {shape}; leave this file out")
-    slices, coils, height, width = shape if len(shape) == 4 else (shape[0], 1, shape[1], shape[2])
+    one = (shape[0], 1) if _single_coil(kspace.file) else (1, shape[0])
+    slices, coils, height, width = shape if len(shape) == 4 else (*one, *shape[1:])
     if 8 * coils * height * width > MAX_SLICE_BYTES:
         raise UsageError(f"{path}: one slice of kspace {shape} needs more than 1 GiB; leave this file out")
     if kspace.nbytes > MAX_COMPRESSION * kspace.id.get_storage_size():
@@ -202,17 +245,12 @@ def _xml(path: Path, file: h5py.File) -> bytes:
     return text
 
 
-def _mask(path: Path, file: h5py.File, height: int, width: int, header: ismrmrd.Header) -> Mask | None:
-    """The scanner's mask; None where it leaves out nothing that was acquired."""
-    found = _dataset(path, file, "mask")
-    if found.shape not in ((width,), (height, width)) or found.dtype.kind not in "biuf":
-        raise UsageError(
-            f"{path}: mask is {found.dtype} of shape {found.shape}; it must be numbers of shape "
-            f"({width},) or ({height}, {width})"
-        )
-    values = np.asarray(found[()])
-    if not np.isfinite(values).all():
-        raise UsageError(f"{path}: mask has values that are not finite; write it again")
-    mask = values != 0
-    left, right = header.acquired_lines(width) or (0, width)
-    return None if mask[..., left:right].all() else mask
+def _mask(path: Path, file: h5py.File) -> NDArray[Any] | None:
+    """The mask beside the data, as it is stored."""
+    name = next((n for n in MASKS if n in file), None)
+    if name is None:
+        return None
+    found = _dataset(path, file, name)
+    if found.size > MAX_MASK:
+        raise UsageError(f"{path}: mask is of shape {found.shape}; it must be (W,) or (H, W)")
+    return np.asarray(found[()])

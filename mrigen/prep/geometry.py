@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import numpy as np
-import torch
 from PIL import Image
 from pydantic import BeforeValidator, Field, model_validator
-from torch import Tensor
 
-from mrigen.prep.pixels import BYTE, ImageError, Picture
+from mrigen.data.pixels import BYTE, ImageError, Picture
 from mrigen.registry import Params
 
 CELEBA = 140
@@ -134,17 +132,6 @@ class Geometry(Params):
         page = Image.new(image.mode, (size, size))
         page.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
         return page
-
-
-def tensor(picture: Picture, channels: int) -> Tensor:
-    """Float32 (C, H, W) in [-1, 1], 2 v / peak − 1; filters that overshoot are clipped.
-
-    8-bit values v give v / 127.5 − 1.
-    """
-    values = np.array(picture.image, np.float32)
-    planes = values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
-    scaled = torch.from_numpy(np.ascontiguousarray(planes)) / (picture.peak / 2) - 1
-    return scaled.clamp(-1, 1).expand(channels, -1, -1)
 
 
 def byte_values(picture: Picture) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None:

@@ -15,11 +15,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mrigen.data.pixels import ImageError
 from mrigen.errors import UsageError
 from mrigen.pickles.machine import Machine
 from mrigen.pickles.plain import Budget, Builder, MalformedError, Record
 from mrigen.prep.image_set import ArraySet, Item, read_limited
-from mrigen.prep.pixels import ImageError
 
 BATCHES = {**{f"data_batch_{i}": "train" for i in range(1, 6)}, "test_batch": "test"}
 SIDE, COLOURS, CLASSES = 32, 3, 10
@@ -100,7 +100,10 @@ class CifarSet(ArraySet):
                 f"{source}: not CIFAR-10 as it is published ({error}); fetch it again"
             ) from error
         if not items:
-            raise UsageError(f"{source}: holds no data_batch_1 ... test_batch; give cifar-10-python.tar.gz")
+            raise UsageError(
+                f"{source}: is no archive of CIFAR-10 (it holds no data_batch_1); unpack other archives "
+                f"(tar -xf {source.name}) and give the folder"
+            )
         return cls(source, items, 0, np.concatenate(pixels))
 
 

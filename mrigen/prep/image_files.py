@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import math
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
+from mrigen.data.pixels import MAX_FILE_BYTES, ImageError, is_image, posix
 from mrigen.errors import UsageError
 from mrigen.pickles.plain import printable
-from mrigen.prep.image_set import ImageSet, Item, Label, read_limited, with_labels, with_parts
-from mrigen.prep.pixels import MAX_FILE_BYTES, ImageError, is_image
+from mrigen.prep.image_set import PARTS, ImageSet, Item, Label, read_limited, with_labels, with_parts
 
 LABELS = "dataset.json"
 FULL_LABELS = 1 << 28
@@ -46,9 +46,10 @@ class FolderSet(ImageSet):
         items = with_parts(_some(found, source))
         if labels:
             path = source / LABELS
-            if not path.is_file():
-                raise UsageError(f"{source}: no {LABELS} with labels here; leave out --labels")
-            items = with_labels(items, parse_labels(_bounded(path), str(path)), str(path))
+            if path.is_file():
+                items = with_labels(items, parse_labels(_bounded(path), str(path)), str(path))
+            else:
+                items = by_folder(items, source)
         return cls(source, items, ignored)
 
     def raw(self, position: int) -> bytes:
@@ -79,14 +80,16 @@ class ZipSet(ImageSet):
             with zipfile.ZipFile(source) as archive:
                 members = [member for member in archive.infolist() if not member.is_dir()]
                 names = [member.filename for member in members]
-                images = sorted(filter(is_image, names))
-                told = _member(archive, LABELS, source) if labels else None
+                images = sorted(filter(is_image, names), key=posix)
+                told = _member(archive, LABELS, source) if labels and LABELS in names else None
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise UsageError(f"{source}: not a readable zip archive ({error}); fetch it again") from error
-        twice = next((a for a, b in pairwise(images) if a == b), None)
+        twice = next((a for a, b in pairwise(map(posix, images)) if a == b), None)
         if twice is not None:
             raise UsageError(f"{source}: holds {printable(twice)!r} twice; pack it again")
-        items = with_parts(_some([Item(name, place=name) for name in images], source))
+        items = with_parts(_some([Item(posix(name), place=name) for name in images], source))
+        if labels and told is None:
+            items = by_folder(items, source)
         if told is not None:
             where = f"{source}/{LABELS}"
             items = with_labels(items, parse_labels(told, where), where)
@@ -127,6 +130,23 @@ def unpack(archive: zipfile.ZipFile, name: str) -> bytes:
         return read_limited(file, member.file_size)
 
 
+def by_folder(items: list[Item], source: Path) -> list[Item]:
+    """Items labelled by the folder that holds them: numbers of its name in alphabetical order.
+
+    Folders that name a part of the data (``train``, ``test``) are no classes.
+
+    Raises:
+        UsageError: some images lie in no folder of a class, or all in the same.
+    """
+    parents = [PurePosixPath(item.name).parent for item in items]
+    classes = sorted({p.name for p in parents if p.name and p.name.lower() not in PARTS})
+    if len(classes) < 2 or any(p.name not in classes for p in parents):
+        raise UsageError(
+            f"{source}: no {LABELS} with labels here, and no folder for each class; leave out --labels"
+        )
+    return [replace(item, label=classes.index(p.name)) for item, p in zip(items, parents, strict=True)]
+
+
 def parse_labels(text: bytes, where: str) -> dict[str, Label]:
     """The labels of EDM's ``{"labels": [["00000/img00000000.png", 6], ...]}``.
 
@@ -153,8 +173,6 @@ def _label(value: Any) -> Label:
 
 
 def _member(archive: zipfile.ZipFile, name: str, source: Path) -> bytes:
-    if name not in archive.namelist():
-        raise UsageError(f"{source}: no {name} with labels in it; leave out --labels")
     try:
         return unpack(archive, name)
     except ImageError as error:

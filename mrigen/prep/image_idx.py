@@ -12,9 +12,9 @@ from typing import IO, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mrigen.data.pixels import MAX_PIXELS
 from mrigen.errors import UsageError
 from mrigen.prep.image_set import ArraySet, Item
-from mrigen.prep.pixels import MAX_PIXELS
 
 BYTES = 0x08
 PARTS = {"train": "train", "t10k": "test"}

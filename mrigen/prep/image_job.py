@@ -14,6 +14,7 @@ import mrigen
 from mrigen.data.estimate import NoiseEstimate, estimate_sigma
 from mrigen.data.image_manifest import ImageManifest, Shard, ShardRecord, Source
 from mrigen.data.manifest import NAME
+from mrigen.data.pixels import ImageError
 from mrigen.data.records import read_record
 from mrigen.data.shards import map_shard, rows
 from mrigen.errors import UsageError
@@ -24,7 +25,6 @@ from mrigen.prep.image_options import ImageOptions
 from mrigen.prep.image_set import ImageSet, Item
 from mrigen.prep.image_shard import Shape, Task, fixed_image, prepare
 from mrigen.prep.image_sources import open_set
-from mrigen.prep.pixels import ImageError
 from mrigen.prep.pool import Work, Workers
 from mrigen.prep.split import require_parts
 from mrigen.prep.workers import choose

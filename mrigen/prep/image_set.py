@@ -12,9 +12,9 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from mrigen.data.pixels import MAX_FILE_BYTES, ImageError, Picture, decode
 from mrigen.errors import UsageError
 from mrigen.files import CHUNK, sha256
-from mrigen.prep.pixels import MAX_FILE_BYTES, ImageError, Picture, decode
 
 Label = int | tuple[float, ...]
 PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}

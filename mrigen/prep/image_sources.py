@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from mrigen.errors import UsageError
-from mrigen.prep import image_cifar, image_idx, image_volumes
+from mrigen.prep import image_array, image_cifar, image_idx, image_volumes
 from mrigen.prep.image_builtin import BUILT_IN
 from mrigen.prep.image_files import FolderSet, ZipSet
 from mrigen.prep.image_set import ImageSet
@@ -16,9 +17,9 @@ def open_set(source: str, *, labels: bool = False) -> ImageSet:
 
     Args:
         source: ``digits``, ``spiral`` or ``shapes``; a folder or zip archive of image files, as EDM's data
-            sets are; CIFAR-10's ``cifar-10-python.tar.gz`` or its folder; or a folder of MNIST's IDX files;
-            or NIfTI, DICOM and BIDS, a file or a folder, whose slices are images. Write ``./digits`` for a
-            folder of that name.
+            sets are; an array of bytes (``.npz``, ``.npy``); CIFAR-10's ``cifar-10-python.tar.gz`` or its
+            folder; a folder of MNIST's IDX files; or NIfTI, DICOM and BIDS, a file or a folder, whose slices
+            are images. Write ``./digits`` for a folder of that name.
         labels: read class labels too.
 
     Raises:
@@ -38,8 +39,13 @@ def open_set(source: str, *, labels: bool = False) -> ImageSet:
         return image_volumes.VolumeSet.open(path, labels=labels)
     if path.is_dir():
         return FolderSet.open(path, labels=labels)
-    if path.suffix.lower() == ".zip":
-        return ZipSet.open(path, labels=labels)
+    files: dict[str, Callable[..., ImageSet]] = {
+        ".zip": ZipSet.open,
+        ".npz": image_array.BytesSet.open,
+        ".npy": image_array.BytesSet.open,
+    }
+    if path.suffix.lower() in files:
+        return files[path.suffix.lower()](path, labels=labels)
     raise UsageError(
-        f"{source}: no folder, zip or CIFAR-10 archive of images; put single images into a folder"
+        f"{source}: no folder, zip, array or CIFAR-10 archive of images; put single images into a folder"
     )

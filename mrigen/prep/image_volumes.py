@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from mrigen.data.pixels import ImageError, Picture
 from mrigen.errors import UsageError
 from mrigen.prep.image_set import ImageSet, Item
-from mrigen.prep.pixels import ImageError, Picture
 from mrigen.prep.readers import signatures
 
 WARNING = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -94,7 +95,7 @@ def run(
     report = Report()
     scans = _inspect(files, options, report, strict=strict)
     own_masks = undersampled(scans, options, references=isinstance(references, Path))
-    if not (own_masks and references == "beside"):
+    if not (own_masks and references == "beside") or all(scan.full for scan in scans):
         report.references = beside
     folders = [out] if report.references is None else [out, report.references]
     with ExitStack() as stack:
@@ -107,8 +108,8 @@ def run(
         require_one_size(scans, there[0], options)
         if not own_masks:
             require_lines(scans, options)
-        names = [s.subject for s in scans] + [v.head or Path(v.file).stem for v in there[0]]
-        require_parts(options.split, map(options.part, names), "volumes")
+        parts = [options.part(s.path.stem, s.subject) for s in scans] + [v.split for v in there[0]]
+        require_parts(options.split, parts, "volumes")
         store, clean = out.absolute(), report.references and report.references.absolute()
         tasks = [Task(scan.path, options, store, clean) for scan in scans]
         total = sum(scan.slices * scan.slice_bytes for scan in scans)
@@ -121,7 +122,7 @@ def run(
             if manifest.volumes:
                 manifest.save(folder)
                 report.manifest = report.manifest or manifest
-        report.notes += _notes(options, law) + _of_scans(scans)
+        report.notes += _notes(options, law) + _of_scans(scans) + _of_split(scans, options)
     return report
 
 
@@ -131,6 +132,7 @@ def _inspect(files: list[Path], options: Options, report: Report, *, strict: boo
     for path in files:
         try:
             scan = inspect(path, options.reader, options.choose)
+            _require_mask(scan, options)
             if options.wants(scan.coils, scan.height, scan.width):
                 prepared_shape(scan, options)
                 choose_slices(options.slices, scan.slices)
@@ -140,6 +142,15 @@ def _inspect(files: list[Path], options: Options, report: Report, *, strict: boo
         except UsageError as error:
             report.fail(path, str(error), strict=strict)
     return scans
+
+
+def _require_mask(scan: Scan, options: Options) -> None:
+    if scan.inferred and options.undersamples:
+        raise UsageError(
+            f"{scan.path}: points of kspace are zero in every coil, as if undersampled, but the file has no "
+            "mask: add a dataset `mask`, or leave out --acceleration, --mask, --acs-lines and "
+            "--center-fraction to take the zeros for the mask"
+        )
 
 
 def _there(folder: Path, names: set[str], parameters: dict[str, Any]) -> list[Volume]:
@@ -208,6 +219,25 @@ def _of_scans(scans: list[Scan]) -> list[str]:
     """What the readers have to say, once each, with the number of files that it concerns."""
     counts = Counter(note for scan in scans for note in scan.notes)
     return [f"{note} ({count} of {len(scans)} files)" for note, count in counts.items()]
+
+
+def _of_split(scans: list[Scan], options: Options) -> list[str]:
+    """A warning where files of a like name are in several parts and nothing says whose they are."""
+    families: dict[str, list[Scan]] = {}
+    for scan in scans:
+        if scan.subject is None and options.group is None and len(options.split) > 1:
+            families.setdefault(re.split(r"[_\-.](?=[^_\-.]*$)", scan.path.stem)[0], []).append(scan)
+    torn = [name for name, files in families.items() if len({options.part(s.path.stem) for s in files}) > 1]
+    if not torn:
+        return []
+    names = f"{', '.join(torn[:3]):.80}"
+    return [
+        (
+            f"files that begin alike are in different parts ({names}): if they are repetitions or contrasts "
+            "of one subject, the test part is not independent; say what names the subject, for example with "
+            "--group '^[^_]+'"
+        )
+    ]
 
 
 def _notes(options: Options, law: dict[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from mrigen.coils.espirit import CROP
 from mrigen.errors import UsageError
 from mrigen.prep.split import Split, part_of
 from mrigen.registry import Params
@@ -38,6 +39,9 @@ class Options(Params):
             images are nearly real and positive, and a model need not learn their phase.
         slices: ``all``, a Python slice such as ``5:-5``, or indices such as ``0,3,7``.
         split: parts of the data and their fractions.
+        group: regular expression that finds the subject in a file's name (its first group, or all of it);
+            files of one subject come into one part. None for what the file says of the subject, or else its
+            name.
         only_size: take only volumes with k-space of ``HxW`` or ``COILSxHxW``.
         further_drop: lines that the further corruption drops; None for the mask law's own number, 0 for the
             naive masked loss, a baseline.
@@ -59,10 +63,11 @@ class Options(Params):
     kernel_width: Annotated[int, Field(ge=2, le=16)] = 6
     calib_readout: Annotated[int, Field(ge=2)] = 24
     espirit_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.02
-    espirit_crop: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    espirit_crop: Annotated[float, Field(ge=0, lt=1)] = CROP
     phase: Literal["coil", "acs"] = "coil"
     slices: str = "all"
     split: Split = Field(default={"train": 1.0})
+    group: str | None = None
     only_size: str | None = None
     further_drop: Annotated[int, Field(ge=0)] | None = None
     fixed_further: bool = False
@@ -74,7 +79,7 @@ class Options(Params):
     def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Stores that were written before there were readers have no such keys."""
         kept: dict[str, Any] = dump(self)
-        return {k: v for k, v in kept.items() if v or k not in {"reader", "choose"}}
+        return {k: v for k, v in kept.items() if v or k not in {"reader", "choose", "group"}}
 
     @model_validator(mode="after")
     def _consistent(self) -> Options:
@@ -87,6 +92,10 @@ class Options(Params):
         if taken:
             option = f"--{taken[0].replace('_', '-')}"
             raise ValueError(f"--mask {self.mask}: give {taken[0]} with its own option {option}")
+        try:
+            re.compile(self.group or "")
+        except re.error as error:
+            raise ValueError(f"--group {self.group!r} is no regular expression ({error})") from error
         return self
 
     @property
@@ -133,9 +142,22 @@ class Options(Params):
             return True
         return (int(match[1] or coils), int(match[2]), int(match[3])) == (coils, height, width)
 
-    def part(self, name: str) -> str:
-        """The part of the split that a volume belongs to, by its (head's) name and the seed alone."""
-        return part_of(self.split, self.seed, name)
+    def subject(self, name: str, known: str | None = None) -> str:
+        """Whose volume a file holds: what ``group`` finds in its name, what the file says, or its name.
+
+        Raises:
+            UsageError: ``group`` finds nothing in the name.
+        """
+        if self.group is None:
+            return known or name
+        match = re.search(self.group, name)
+        if match is None:
+            raise UsageError(f"{name}: --group {self.group} finds no subject in this name; mend the pattern")
+        return match[1] if match.groups() and match[1] is not None else match[0]
+
+    def part(self, name: str, known: str | None = None) -> str:
+        """The part of the split that a volume belongs to, by its subject and the seed alone."""
+        return part_of(self.split, self.seed, self.subject(name, known))
 
 
 def choose_slices(spec: str, count: int | None) -> list[int]:

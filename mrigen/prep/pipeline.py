@@ -67,7 +67,7 @@ class Pipeline:
         slices: indices of the selected slices.
         shape: coils, H and W of the result.
         sampling: masks of the selected slices.
-        required: lines of the raw k-space that must hold data in every slice, bool (W,).
+        required: lines of the raw k-space that must hold data in each slice, bool (slices, W).
         whitening: matrix that decorrelates the coils' noise, or None.
         noise: standard deviation of the noise per real component of the k-space before scaling.
         references: whether fully sampled images are wanted.
@@ -100,16 +100,23 @@ class Pipeline:
         random = partial(generator, options.seed, scan.path.stem)
         if scan.mask is None:
             acquired = sampling.acquired_lines(sampling.lines_with_data(probe).any(0), padding)
-            cropped, required = sampling.after_crop(acquired, shape[2]), acquired
+            cropped, required = sampling.after_crop(acquired, shape[2]), acquired.expand(len(slices), -1)
             law = MASKS.build(options.law)
             further = options.fixed_further
             masks = sampling.retrospective(law, cropped, shape[1], slices, random, further=further)
         else:
             acquired = sampling.between(scan.width, *(padding or (0, scan.width)))
             holds_data = (probe != 0).any(1).any(0)
-            found = torch.from_numpy(scan.mask) & (holds_data if scan.mask.ndim == 2 else holds_data.any(0))
+            found = torch.from_numpy(scan.mask)
+            found = (found[slices] if found.ndim == 3 else torch.atleast_2d(found)[None]).expand(
+                len(slices), -1, -1
+            )
+            if found.shape[1] == 1:
+                found = found & holds_data.any(0)
+            elif scan.mask.ndim == 2:
+                found = found & holds_data
             masks = sampling.measured(found, acquired, slices, random, further=options.fixed_further)
-            required = masks.masks[0].any(0)
+            required = masks.masks.any(1)
         whitening, noise = None, None
         wanted = options.noise_whitening
         if wanted is None:
@@ -185,7 +192,7 @@ class Pipeline:
         return espirit(kspace, extent, o.kernel_width, o.espirit_threshold, o.espirit_crop)
 
     def _require_data(self, kspace: Tensor, positions: slice) -> None:
-        empty = (self.required & ~sampling.lines_with_data(kspace)).sum(1).tolist()
+        empty = (self.required[positions] & ~sampling.lines_with_data(kspace)).sum(1).tolist()
         for index, count in zip(self.slices[positions], empty, strict=True):
             if count:
                 raise UsageError(
@@ -221,7 +228,7 @@ def prepared_shape(scan: Scan, options: Options) -> tuple[int, int, int]:
             f"{path}: the phase encode was undersampled at the scanner, and cropping its image needs all "
             f"{scan.width} lines; keep it with --crop {crop_height} 0"
         )
-    if height != scan.height and scan.mask.ndim == 2:
+    if height != scan.height and scan.points:
         raise UsageError(
             f"{path}: the readout was undersampled at the scanner, and cropping its image needs all "
             f"{scan.height} samples; keep it with --keep-oversampling and without --crop"

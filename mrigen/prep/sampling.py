@@ -133,10 +133,10 @@ def retrospective(
 def measured(
     mask: Tensor, acquired: Tensor, slices: list[int], random: Randomness, *, further: bool
 ) -> Sampling:
-    """The scanner's own mask for every slice.
+    """The scanner's own masks.
 
     Args:
-        mask: lines (W,) or points (H, W) that hold data, bool.
+        mask: lines or points that hold data, bool (slices, 1 or H, W).
         acquired: lines that the scanner acquired, bool (W,).
         slices: indices in the source volume.
         random: generator for a purpose and a slice.
@@ -145,18 +145,18 @@ def measured(
     Raises:
         UsageError: the centre is not fully sampled, or the mask leaves nothing out.
     """
-    plane = torch.atleast_2d(mask & acquired)
-    height, width = plane.shape
-    block = sampled_centre(plane)
+    planes = mask & acquired
+    height, width = planes.shape[1:]
+    block = sampled_centre(planes.all(0))
     if block == 0:
         raise UsageError("the mask has no fully sampled centre to compute maps from")
     first = (width - block + 1) // 2
     rows = slice(None) if height == 1 else slice((height - block + 1) // 2, (height - block + 1) // 2 + block)
-    acceleration = height * int(acquired.sum()) / int(plane.sum())
+    acceleration = height * int(acquired.sum()) / float(planes.sum((1, 2)).float().mean())
     if acceleration <= 1:
         raise UsageError("the mask leaves nothing out; remove it from the file and give --acceleration")
     law = Measured(Measured.Params(acceleration=acceleration, acs_lines=block))
-    sampling = Sampling(acquired, plane.expand(len(slices), -1, -1), (rows, slice(first, first + block)))
+    sampling = Sampling(acquired, planes, (rows, slice(first, first + block)))
     return _with_further(law, sampling, slices, random, further=further)
 
 

@@ -82,7 +82,7 @@ def undersampled(scans: Iterable[Scan], options: Options, *, references: bool) -
         )
     if masked and options.maps_from == "full":
         raise UsageError("the volumes are not fully sampled: compute their maps with --maps-from acs")
-    if masked and references:
+    if masked and references and not all(scan.full for scan in scans):
         raise UsageError("the volumes are not fully sampled and give no references: leave out --references")
     return bool(masked)
 

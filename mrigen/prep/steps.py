@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mrigen.operators import MultiCoilMRI, fourier
+from mrigen.operators.solve import conjugate_gradient
 
 CG_STEPS = 8
 
@@ -56,7 +57,7 @@ def divide(kspace: Tensor, scale: Tensor) -> Tensor:
 
 
 def mismatch(kspace: Tensor, operator: MultiCoilMRI) -> Tensor:
-    """‖k - A x‖ / ‖k‖ per slice, x from 8 steps of conjugate gradients on AᴴA x = Aᴴk.
+    """‖k - A x‖ / ‖k‖ per slice, x from at most 8 steps of conjugate gradients on AᴴA x = Aᴴk.
 
     So few, because undersampled coils can fit their own noise in the end.
 
@@ -67,21 +68,11 @@ def mismatch(kspace: Tensor, operator: MultiCoilMRI) -> Tensor:
     Returns:
         How far the data are from the model, (n,), float32: noise, motion and what the maps miss.
     """
-    residual = operator.adjoint(kspace)
-    x = torch.zeros_like(residual)
-    direction, power = residual, _inner(residual, residual)
-    for _ in range(CG_STEPS):
-        curved = operator.normal(direction)
-        curvature = _inner(direction, curved)
-        step = torch.where(curvature > 0, power / curvature, 0)
-        x = x + step * direction
-        residual = residual - step * curved
-        before, power = power, _inner(residual, residual)
-        direction = residual + torch.where(before > 0, power / before, 0) * direction
+    x = conjugate_gradient(operator.normal, operator.adjoint(kspace), CG_STEPS)
     rest = kspace - operator.forward(x)
-    return (_inner(rest, rest) / _inner(kspace, kspace)).sqrt().flatten()
+    return (_energy(rest) / _energy(kspace)).sqrt()
 
 
-def _inner(a: Tensor, b: Tensor) -> Tensor:
-    """Re Σ conj(a) b of each slice, (n, 1, 1, 1)."""
-    return (torch.view_as_real(a) * torch.view_as_real(b)).sum((1, 2, 3, 4)).view(-1, 1, 1, 1)
+def _energy(x: Tensor) -> Tensor:
+    """‖x‖² of each slice, (n,)."""
+    return torch.view_as_real(x).square().sum((1, 2, 3, 4))

@@ -110,7 +110,7 @@ def _prepare(task: Task, checksum: Future[str]) -> Volume:
                 file=task.name,
                 source=task.source.name,
                 source_sha256=checksum.result(),
-                split=task.options.part(scan.subject),
+                split=options.part(task.source.stem, scan.subject),
                 head=scan.head,
                 shape=pipeline.shape,
                 acs_lines=pipeline.sampling.acs_lines,

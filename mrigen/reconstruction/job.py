@@ -13,11 +13,11 @@ from torch import Tensor
 from mrigen import seeds
 from mrigen.checkpoints.description import read_description
 from mrigen.data.manifest import NAME
+from mrigen.data.pixels import is_image
 from mrigen.errors import UsageError
 from mrigen.inverse import SOLVERS, Prior, Solver, Task
 from mrigen.operators.base import Measurements, concatenate
 from mrigen.prep.options import Options
-from mrigen.prep.pixels import is_image
 from mrigen.prep.readers import find_reader, reader_of
 from mrigen.progress import Advance, bar
 from mrigen.reconstruction.coil_maps import open_maps

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mrigen import seeds
+from mrigen.data.pixels import ImageError, Picture, decode, is_image, tensor
 from mrigen.data.tensors import tensors_of
 from mrigen.errors import UsageError
 from mrigen.operators import Measurements
@@ -18,8 +19,6 @@ from mrigen.operators.base import Operator
 from mrigen.operators.corruption import CORRUPTIONS, ImageCorruption, make_corruption
 from mrigen.operators.inpainting import PixelMask
 from mrigen.operators.noise import Noise
-from mrigen.prep.geometry import tensor
-from mrigen.prep.pixels import ImageError, Picture, decode, is_image
 from mrigen.reconstruction.sources import Batch, Shape, Source
 
 LARGEST_FACTOR, MOST_PIXELS = 8, 1 << 26

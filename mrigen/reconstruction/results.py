@@ -22,6 +22,7 @@ from mrigen.reconstruction.volumes import VolumeErrors
 from mrigen.report.figures import comparison, grid
 
 SHOWN = 8
+TRUSTED = 1.5  # ratio of errors to predicted deviations, or its inverse, beyond which the spread misleads
 GAIN = 5.0  # by which errors and standard deviations are brightened in the figure
 
 
@@ -138,6 +139,10 @@ class Results:
             window = magnitude_window(rows.get("reference", rows["reconstruction"]))
         grid(rows["reconstruction"], window, self._out / "preview.png")
         title = f"{self._source.name}, solver {summary['solver']}"
+        calibration = self._calibration()
+        if calibration is not None:
+            title = f"{title}\n{calibration['note']}"
+            self._file["std"].attrs.update(calibration)
         comparison(rows, window, self._out / "figure.png", title)
         report = {**summary, "slices": self._errors}
         if self._source.has_reference:
@@ -145,11 +150,29 @@ class Results:
             report["zero_filled"] = mean_errors(self._zero_filled)
             if self._volumes is not None:
                 report["volumes"] = self._volumes.report()
-            if self._samples > 1:
-                error, predicted = self._squares.sqrt().tolist()
-                report["calibration"] = {"error_over_deviation": error / predicted if predicted else None}
+        if calibration is not None:
+            report["calibration"] = calibration
+            report["notes"] = [*report.get("notes", []), calibration["note"]]
+        if self._source.has_reference:
             write_json(self._out / "metrics.json", report)
         return report
+
+    def _calibration(self) -> dict[str, Any] | None:
+        """What is known of the spread of posterior samples as a measure of error; None for one sample."""
+        if self._samples == 1:
+            return None
+        if not self._source.has_reference:
+            return {
+                "note": "the spread of these samples was not compared with errors: no true image is known"
+            }
+        error, predicted = self._squares.sqrt().tolist()
+        if not predicted:
+            return {"note": "the samples do not differ: their spread says nothing about errors"}
+        ratio = error / predicted
+        note = f"errors are {ratio:.3g} times the predicted deviation"
+        if not 1 / TRUSTED < ratio < TRUSTED:
+            note += ": do not read the spread as uncertainty"
+        return {"error_over_deviation": ratio, "note": note}
 
 
 @contextmanager

@@ -6,16 +6,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from mrigen.errors import UsageError
 from mrigen.operators import Measurements, MultiCoilMRI
 from mrigen.prep.noise_level import noise_level
-from mrigen.prep.options import Options, choose_slices
+from mrigen.prep.options import Options
 from mrigen.prep.pipeline import Pipeline
 from mrigen.prep.readers import inspect, open_slices
-from mrigen.reconstruction.checks import require_agreement, require_centred
 from mrigen.reconstruction.coil_maps import CoilMaps
 from mrigen.reconstruction.sources import Batch, Source, voxel_of
 
@@ -42,16 +40,13 @@ class ScanSource(Source):
         self._path = path
         self._options = options
         self._scan = inspect(path, options.reader, options.choose)
-        chosen = choose_slices(options.slices, self._scan.slices)
         with open_slices(self._scan, self._options.reader, self._options.choose) as read:
-            probe = read([chosen[len(chosen) // 2]])
-            require_centred(probe, str(path))
-            self._check_mask(probe, options)
+            self._check_mask(options)
             try:
-                self._pipeline = Pipeline.plan(self._scan, options, read, references=self._scan.mask is None)
+                self._pipeline = Pipeline.plan(self._scan, options, read, references=self._scan.full)
             except UsageError as error:
                 raise UsageError(_named(path, str(error))) from error
-            level = noise_level(self._scan, read, chosen)
+            level = noise_level(self._scan, read, self._pipeline.slices)
         # the ends of the readout show only noise where there is air, so that they are not relied on
         self._sigma = 0.0 if level is None or level.source == "ends of the readout" else level.sigma
         self.notes = [*self._scan.notes, *([level.note] if level is not None and level.note else [])]
@@ -96,14 +91,13 @@ class ScanSource(Source):
         rows = maps.choose(self._pipeline.slices, self._scan.slices)
         return lambda positions: maps.read(rows[positions], size)
 
-    def _check_mask(self, probe: Tensor, options: Options) -> None:
+    def _check_mask(self, options: Options) -> None:
         if self._scan.mask is not None:
             if options.undersamples:
                 raise UsageError(
                     f"{self._path}: is undersampled and keeps its own mask; leave out --acceleration, "
                     "--mask-law and --acs-lines"
                 )
-            require_agreement(probe, torch.from_numpy(self._scan.mask), str(self._path))
         elif options.acceleration is None:
             raise UsageError(
                 f"{self._path}: is fully sampled, there is nothing to reconstruct; give --acceleration 4 to "

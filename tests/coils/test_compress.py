@@ -56,7 +56,7 @@ def test_all_virtual_coils_leave_the_combined_image_alone(head_scan: Tensor) -> 
     """A unitary mixture of coils has the same root sum of squares and the same ESPIRiT support."""
     mixed = mix_coils(compression_matrix(head_scan.flatten(1), 5), head_scan)
     assert torch.allclose(mixed.abs().square().sum(0), head_scan.abs().square().sum(0), rtol=1e-4)
-    support = [(espirit(k).abs().sum(0) > 0).double() for k in (mixed, head_scan)]
+    support = [(espirit(k, crop=0.95).abs().sum(0) > 0).double() for k in (mixed, head_scan)]
     assert (support[0] - support[1]).abs().mean() < 0.002
 
 

@@ -143,7 +143,7 @@ SCANS = {
     "readout of nothing": field_of_view("1e-3"),
     "mask of zeros": masked(np.zeros(20)),
     "mask of NaN": masked(np.full(20, np.nan)),
-    "mask of three dimensions": masked(np.ones((2, 24, 20))),
+    "mask of other slices": masked(np.ones((5, 24, 20))),
     "mask as a scalar": masked(1.0),
     "mask of objects": masked(np.array([b"a"] * 20, object)),
 }

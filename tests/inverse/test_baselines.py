@@ -42,7 +42,7 @@ def solve(task, name, **params):
 def test_cg_sense_is_that_of_sigpy(task):
     y, maps, weights = arrays(task)
     app = sigpy.mri.app.SenseRecon(y, maps, lamda=0.02, weights=weights, max_iter=50, show_pbar=False)
-    found = solve(task, "cg-sense", regularization=0.02, steps=50)[0, 0].numpy()
+    found = solve(task, "cg-sense", regularization=0.02, steps=50, tolerance=1e-7)[0, 0].numpy()
     np.testing.assert_allclose(found, app.run(), atol=1e-4)
 
 

@@ -77,7 +77,7 @@ FILES = {
     "absurd size": (absurd, "holds no such data"),
     "huge slice": (huge_slice, "more than 1 GiB"),
     "two dimensions": (lambda p: write_scan(p, GOOD[0, 0]), "has shape (24, 20)"),
-    "five dimensions": (lambda p: write_scan(p, GOOD[None]), "has shape (1, 2, 3, 24, 20)"),
+    "six dimensions": (lambda p: write_scan(p, GOOD[None, None]), "has shape (1, 1, 2, 3, 24, 20)"),
     "scalar": (lambda p: write_scan(p, np.complex64(1)), "has shape ()"),
     "real": (lambda p: write_scan(p, GOOD.real), "float32, not complex"),
     "strings": (lambda p: write_scan(p, np.full((2, 3, 24, 20), b"x")), "not complex"),
@@ -87,7 +87,7 @@ FILES = {
     "NaN": (lambda p: write_scan(p, with_value(np.nan)), "not finite in slice 1"),
     "infinity": (lambda p: write_scan(p, with_value(np.inf)), "not finite in slice 1"),
     "beyond complex64": (lambda p: write_scan(p, with_value(0).astype(complex) * 1e300), "not finite"),
-    "all zero": (lambda p: write_scan(p, 0 * GOOD), "kspace is zero"),
+    "all zero": (lambda p: write_scan(p, 0 * GOOD), "k-space is zero"),
     "gap": (lambda p: write_scan(p, GOOD * (np.arange(20) != 7)), "has no mask"),
     "zero slice": (
         lambda p: write_scan(p, GOOD * np.array([1, 0])[:, None, None, None]),

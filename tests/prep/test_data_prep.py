@@ -114,7 +114,7 @@ def test_cmrxrecon(tmp_path):
 
 @needs_readers
 def test_skm_tea(tmp_path):
-    echo = np.moveaxis(kspace(203, 5, 64, 60), 1, -1)
+    echo = np.moveaxis(kspace(203, 5, 80, 72), 1, -1)
     for name in ("MTR_001", "MTR_002"):
         write_scan(tmp_path / f"{name}.h5", np.stack([echo, 2 * echo], 3), maps=np.ones(1))
     store = prepare("skm_tea", tmp_path, tmp_path / "store", "--split", "train")

@@ -129,6 +129,7 @@ def test_a_study_of_a_store_made_of_it(scan, tmp_path, capsys):
     other = Path(shutil.copy(scan, scan.with_name("other.h5")))
     with h5py.File(other, "r+") as file:
         file["kspace"][:] = KSPACE[:, :, ::-1].copy()
+        file.attrs["patient_id"] = f"{NUMBER}-3"
     store, out = tmp_path / "store", tmp_path / "study"
     command = ["prep-fastmri", str(scan.parent), "--out", str(store), "--acceleration", "2", *SMALL]
     assert run([*command, "--no-noise-whitening", "--jobs", "1", "--split", "train=0.5,test=0.5"]) == 0

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mrigen.data.pixels import ImageError
 from mrigen.errors import UsageError
 from mrigen.prep.image_files import ZipSet
 from mrigen.prep.image_sources import open_set
-from mrigen.prep.pixels import ImageError
 
 from .pictures import png, python2_batch, python3_batch, random_pictures, write_tar, write_zip
 

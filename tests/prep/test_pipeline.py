@@ -132,7 +132,7 @@ def test_training_cannot_open_references_nor_evaluation_measurements(simulate, p
 def test_crops_are_crops_of_the_image(prep, tmp_path, width, crop):
     """One coil, maps of ones: the reference is the cropped image, the samples its transform."""
     kspace = centred_fft(np.stack([disc(32, width), 2 * disc(32, width, 0.4)])).astype(np.complex64)
-    write_scan(tmp_path / "scan.h5", kspace)
+    write_scan(tmp_path / "scan.h5", kspace[:, None])
     folder = prep(tmp_path / "scan.h5", crop=crop, **PLAIN)
     arrays, samples = dense(folder, "scan.h5")
     height, cut = crop[0] or 32, crop[1] or width

@@ -57,12 +57,12 @@ def test_a_crop_of_fully_acquired_lines_is_fully_acquired(before):
 def test_masks_depend_on_seed_volume_and_slice_alone(width):
     law = MASKS.build({"name": "exact-random", "acceleration": 4, "acs_lines": 4})
     acquired = between(width, 2, width - 3)
-    some = retrospective(law, acquired, [3, 5], RANDOM, further=True)
-    all_ = retrospective(law, acquired, [1, 3, 4, 5], RANDOM, further=True)
+    some = retrospective(law, acquired, 32, [3, 5], RANDOM, further=True)
+    all_ = retrospective(law, acquired, 32, [1, 3, 4, 5], RANDOM, further=True)
     assert torch.equal(some.masks, all_.masks[[1, 3]])
     assert torch.equal(some.further, all_.further[[1, 3]])
     assert not torch.equal(all_.masks[0], all_.masks[1])
-    other = retrospective(law, acquired, [3, 5], partial(generator, 0, "other"), further=False)
+    other = retrospective(law, acquired, 32, [3, 5], partial(generator, 0, "other"), further=False)
     assert not torch.equal(other.masks, some.masks)
     assert some.masks.shape == (2, 1, width)
     assert (some.masks.sum((1, 2)) == int(acquired.sum()) // 4).all()
@@ -81,7 +81,9 @@ def test_the_centre_of_the_scanners_lines_is_found(width, lines):
     first = (width - lines + 1) // 2
     mask = between(width, first, first + lines)
     mask[1] = True
-    found = measured(mask, torch.ones(width, dtype=torch.bool), [0, 7], RANDOM, further=False)
+    found = measured(
+        mask.expand(2, 1, -1), torch.ones(width, dtype=torch.bool), [0, 7], RANDOM, further=False
+    )
     assert found.acs == (slice(None), slice(first, first + lines))
     assert torch.equal(found.masks, mask.expand(2, 1, -1))
 
@@ -90,7 +92,7 @@ def test_the_centre_of_the_scanners_points_is_found():
     mask = torch.zeros(30, 21, dtype=torch.bool)
     mask[11:20, 7:16] = True  # more than the 8 x 8 block around (15, 10)
     mask[0, 0] = True
-    found = measured(mask, torch.ones(21, dtype=torch.bool), [0], RANDOM, further=True)
+    found = measured(mask[None], torch.ones(21, dtype=torch.bool), [0], RANDOM, further=True)
     assert found.acs == (slice(11, 19), slice(7, 15))
     assert found.acs_mask.sum() == 64
     assert found.acs_mask[15, 10]
@@ -100,6 +102,6 @@ def test_the_centre_of_the_scanners_points_is_found():
 def test_masks_without_a_centre_or_without_gaps_are_refused():
     everything = torch.ones(20, dtype=torch.bool)
     with pytest.raises(UsageError, match="centre"):
-        measured(between(20, 0, 5), everything, [0], RANDOM, further=False)
+        measured(between(20, 0, 5)[None, None], everything, [0], RANDOM, further=False)
     with pytest.raises(UsageError, match="leaves nothing out"):
-        measured(everything, everything, [0], RANDOM, further=False)
+        measured(everything[None, None], everything, [0], RANDOM, further=False)

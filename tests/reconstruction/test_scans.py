@@ -44,7 +44,8 @@ def fastmri(tmp_path):
         flip_angle_deg=70.0,
     )
     padded = np.pad(np.stack([phantoms.image()] * 3), ((0, 0), (size // 2, size // 2), (0, 0)))
-    k = fourier.fft(torch.from_numpy(padded[:, None].repeat(2, 1).astype(np.complex64)))
+    coils = birdcage_maps((4, 2 * size, size))
+    k = fourier.fft(torch.from_numpy((padded[:, None] * coils).astype(np.complex64)))
     path = tmp_path / "fast.h5"
     with h5py.File(path, "w") as file:
         file["kspace"] = k.numpy()

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrigen.errors import UsageError
+from mrigen.prep.fastmri_read import MASKS, one_slice
 from mrigen.prep.readers import signatures
 from mrigen.prep.readers.base import READERS, Choice, Loaded, LoadedReader
 
@@ -30,18 +31,19 @@ class NumpyArray(LoadedReader):
     def load(self, path: Path, choice: Choice) -> Loaded:
         """The array that is called ``kspace``, or the only complex one, and its mask."""
         choice.of(path, {})
-        kspace, mask = read_arrays(path)
-        return Loaded.of(kspace, mask=mask)
+        kspace, mask, notes = read_arrays(path)
+        return Loaded.of(kspace, mask=mask, notes=notes)
 
 
-def read_arrays(path: Path) -> tuple[NDArray[np.complex64], NDArray[np.bool_] | None]:
-    """k-space (slices, coils, H, W) and the mask beside it, or None.
+def read_arrays(path: Path) -> tuple[NDArray[np.complex64], NDArray[Any] | None, tuple[str, ...]]:
+    """k-space (slices, coils, H, W), the mask beside it or None, and notes.
 
     Raises:
         UsageError: not an array of k-space.
     """
     arrays = _load(path)
-    mask = arrays.pop("mask", None) if len(arrays) > 1 else None
+    masks = [name for name in MASKS if name in arrays and len(arrays) > 1]
+    mask = arrays.pop(masks[0]) if masks else None
     complex_ones = [n for n, a in arrays.items() if a.dtype.kind == "c"]
     name = (
         "kspace" if "kspace" in arrays else complex_ones[0] if len(complex_ones) == 1 else next(iter(arrays))
@@ -57,15 +59,7 @@ def read_arrays(path: Path) -> tuple[NDArray[np.complex64], NDArray[np.bool_] | 
         )
     with np.errstate(over="ignore"):
         kspace = np.ascontiguousarray(found.reshape(-1, *found.shape[-3:]), np.complex64)
-    if mask is None:
-        return kspace, None
-    height, width = kspace.shape[-2:]
-    if mask.squeeze().shape not in {(width,), (height, width)} or mask.dtype.kind not in "biuf":
-        raise UsageError(
-            f"{path}: mask is {mask.dtype} of shape {mask.shape}; it must be numbers of shape ({width},) or "
-            f"({height}, {width})"
-        )
-    return kspace, mask.squeeze() != 0
+    return kspace, mask, (one_slice(found.shape[0]),) if found.ndim == 3 and found.shape[0] > 1 else ()
 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,8 +18,8 @@ from mrigen.data.slice_geometry import SliceGeometry
 from mrigen.errors import UsageError
 from mrigen.prep import ismrmrd
 from mrigen.prep.fastmri_read import MAX_SLICE_BYTES, Mask, ReadSlices, Scan
+from mrigen.prep.measured import measured
 from mrigen.prep.readers import signatures
-from mrigen.prep.readers.volumes import as_mask
 from mrigen.registry import Registry
 
 READERS: Registry[Reader] = Registry("format", "mrigen.prep.readers", "mrigen.prep.readers.Reader")
@@ -122,7 +122,7 @@ class Loaded:
     Attributes:
         rows: k-space of some slices, (n, coils, H, W), DC in the centre.
         shape: slices, coils, H and W.
-        mask: what was measured, (W,) or (H, W); None to see it by the zeros.
+        mask: what was measured, see ``mrigen.prep.measured``; None to see it by the zeros.
         complete: every line was measured, whatever values it has.
         header: acquisition parameters.
         acquisition: contrast, or None.
@@ -162,15 +162,12 @@ class LoadedReader(Reader):
         """
 
     def inspect(self, path: Path, choice: Choice) -> Scan:
-        """What the file declares, and the mask that its zeros show where it has none."""
+        """What the file declares."""
         loaded = _loaded(self, path, choice)
         slices, coils, height, width = loaded.shape
         require_coils((coils, height, width), str(path))
         if 8 * coils * height * width > MAX_SLICE_BYTES:
             raise UsageError(f"{path}: one slice of k-space {loaded.shape} needs more than 1 GiB")
-        mask = None if loaded.complete else loaded.mask
-        if mask is None and not loaded.complete:
-            mask = mask_of_zeros(path, loaded)
         return Scan(
             path,
             slices,
@@ -178,8 +175,9 @@ class LoadedReader(Reader):
             height,
             width,
             loaded.header,
-            mask,
-            loaded.acquisition,
+            loaded.mask,
+            loaded.complete,
+            acquisition=loaded.acquisition,
             geometry=loaded.geometry,
             noise=loaded.noise,
             choices=loaded.choices,
@@ -208,21 +206,6 @@ class LoadedReader(Reader):
             return torch.from_numpy(found)
 
         yield read
-
-
-def mask_of_zeros(path: Path, loaded: Loaded) -> Mask | None:
-    """What was measured where a file has no mask: every point that is not zero in all slices and coils.
-
-    Raises:
-        UsageError: everything is zero.
-    """
-    slices, _, height, width = loaded.shape
-    holds = np.zeros((height, width), bool)
-    for one in range(slices):
-        holds |= (loaded.rows([one])[0] != 0).any(0)
-    if not holds.any():
-        raise UsageError(f"{path}: k-space is zero; give another file")
-    return as_mask(holds)
 
 
 def _loaded(reader: LoadedReader, path: Path, choice: Choice) -> Loaded:
@@ -277,7 +260,7 @@ def reader_of(path: Path, name: str = "") -> Reader:
 
 
 def inspect(path: Path, reader: str = "", choose: str = "", *, first: bool = False) -> Scan:
-    """What a file of raw k-space declares, whatever its format.
+    """What a file of raw k-space declares, whatever its format, and what was measured of it.
 
     Args:
         path: the file.
@@ -291,7 +274,12 @@ def inspect(path: Path, reader: str = "", choose: str = "", *, first: bool = Fal
     found = reader_of(path, reader)
     scan = found.inspect(path, Choice.parse(choose, first=first))
     require_coils((scan.coils, scan.height, scan.width), str(path))
-    return scan
+    size = (scan.slices, scan.coils, scan.height, scan.width)
+    if scan.complete and scan.mask is None:
+        return scan
+    with open_slices(scan, reader, choose, first=first) as read:
+        seen = measured(read, size, scan.header.acquired_lines(scan.width), scan.mask, str(path))
+    return replace(scan, mask=seen.mask, full=seen.full, inferred=seen.inferred)
 
 
 def require_coils(shape: tuple[int, ...], where: str) -> None:
@@ -305,7 +293,7 @@ def require_coils(shape: tuple[int, ...], where: str) -> None:
         UsageError: there are absurdly many, or the last axis looks like the coils.
     """
     coils, height, width = shape[-3:]
-    if width < coils and coils > MOST_COILS // 4 and width <= MOST_COILS // 4:
+    if width <= MOST_COILS // 4 and 2 * width <= min(coils, height):
         raise UsageError(
             f"{where}: k-space of shape {shape} has {coils} coils of {height}x{width}: the coils seem to "
             "come last; move them first with numpy.moveaxis(k, -1, -3)"

@@ -1,4 +1,4 @@
-"""fastMRI's HDF5 layout: ``kspace`` (slices, coils, H, W) or (slices, H, W), ISMRMRD header, attributes."""
+"""fastMRI's HDF5 layout: ``kspace`` (slices, coils, H, W), ISMRMRD header, attributes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ class FastMRI(Reader):
     def inspect(self, path: Path, choice: Choice) -> Scan:
         """Its declarations; where the slices lie in the patient is not among them."""
         choice.of(path, {})
-        return replace(fastmri_read.inspect(path), notes=("fastMRI files do not say where the patient lay",))
+        scan = fastmri_read.inspect(path)
+        return replace(scan, notes=(*scan.notes, "fastMRI files do not say where the patient lay"))
 
     def open(self, scan: Scan, choice: Choice) -> AbstractContextManager[ReadSlices]:
         """Its k-space."""

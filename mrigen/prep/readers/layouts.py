@@ -21,9 +21,9 @@ NAME = "kspace"
 
 
 class HDF5Layout(LoadedReader):
-    """A layout with k-space in the dataset ``kspace``, read slice by slice."""
+    """A layout with k-space in the dataset ``kspace``, read slice by slice; seen by its content only."""
 
-    suffixes = (".h5", ".hdf5")
+    suffixes = ()
 
     def load(self, path: Path, choice: Choice) -> Loaded:
         """What the layout makes of the dataset."""
@@ -91,9 +91,10 @@ class CalgaryCampinas(HDF5Layout):
 
     @classmethod
     def matches(cls, path: Path) -> bool:
-        """``kspace`` of real numbers and four axes, the last of even length."""
+        """``kspace`` of real numbers and four axes, the last of even length and no longer than ky and kz."""
         shape, dtype = signatures.layout(path).get(NAME, ((), None))
-        return len(shape) == 4 and dtype is not None and dtype.kind == "f" and shape[-1] % 2 == 0
+        real = len(shape) == 4 and dtype is not None and dtype.kind == "f"
+        return real and shape[-1] % 2 == 0 and shape[-1] <= min(shape[1:3])
 
     def arrange(self, path: Path, shape: tuple[int, ...], choice: Choice) -> Loaded:
         """Slices (ky, kz) along x."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mrigen import hdf5
 from mrigen.errors import UsageError
+from mrigen.prep.fastmri_read import MASKS
 from mrigen.prep.readers import signatures
 from mrigen.prep.readers.base import READERS, Choice, Loaded, LoadedReader, pick_axes
 
@@ -49,14 +50,9 @@ class Matlab(LoadedReader):
         found = found.reshape(found.shape + (1,) * (5 - found.ndim))
         kspace, choices = pick_axes(path, found.transpose(4, 3, 2, 0, 1), ("frame",), choice)
         kspace = kspace.reshape(-1, *kspace.shape[2:])
-        height, width = kspace.shape[-2:]
-        mask = arrays.get("mask")
-        if mask is not None:
-            mask = mask.squeeze() != 0
-            if mask.shape not in {(width,), (height, width)}:
-                raise UsageError(
-                    f"{path}: mask has shape {mask.shape}; it must be ({width},) or ({height}, {width})"
-                )
+        mask = next((arrays[name].squeeze() for name in MASKS if name in arrays), None)
+        if mask is not None and mask.ndim > 2:
+            mask = mask.transpose(*range(mask.ndim - 1, 1, -1), 0, 1)
         return Loaded.of(kspace, mask=mask, choices=choices, notes=(f"array {name}",))
 
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
 
 from mrigen.pickles.plain import printable
 
@@ -46,9 +48,14 @@ class Picture:
         return cls(Image.fromarray(values if eight else values.astype(np.float32)), peak)
 
 
+def posix(name: str) -> str:
+    """The name of a file in an archive with slashes between folders; some programs write backslashes."""
+    return name.replace("\\", "/")
+
+
 def is_image(name: str) -> bool:
     """Whether a file name ends as images do, and is none of the hidden files of archives."""
-    path = PurePosixPath(name)
+    path = PurePosixPath(posix(name))
     hidden = any(part.startswith(".") and part.strip(".") for part in path.parts)
     return path.suffix.lower() in SUFFIXES and not hidden and "__MACOSX" not in path.parts
 
@@ -78,6 +85,17 @@ def decode(data: bytes) -> Picture:
     except Exception as error:
         reason = printable(" ".join(str(error).split()))
         raise ImageError(f"is damaged ({reason or type(error).__name__})") from error
+
+
+def tensor(picture: Picture, channels: int) -> Tensor:
+    """Float32 (C, H, W) in [-1, 1], 2 v / peak − 1; filters that overshoot are clipped.
+
+    8-bit values v give v / 127.5 − 1.
+    """
+    values = np.array(picture.image, np.float32)
+    planes = values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
+    scaled = torch.from_numpy(np.ascontiguousarray(planes)) / (picture.peak / 2) - 1
+    return scaled.clamp(-1, 1).expand(channels, -1, -1)
 
 
 def _check(image: Image.Image) -> None:

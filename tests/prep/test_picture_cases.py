@@ -1,0 +1,135 @@
+"""Sets of pictures as other programs write them; one decoder for preparation and evaluation."""
+
+import io
+import json
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mrigen.cli.main import run
+from mrigen.data.image_manifest import ImageManifest
+from mrigen.data.images import open_images
+from mrigen.errors import UsageError
+from mrigen.metrics.reference import open_reference
+from mrigen.prep.image_sources import open_set
+
+
+def picture(seed, side=16):
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3))
+    return np.kron(coarse, np.ones((side // 4, side // 4, 1))).astype(np.uint8)
+
+
+def transparent(seed):
+    alpha = np.zeros((16, 16, 1), np.uint8)
+    alpha[4:12, 4:12] = 255
+    return Image.fromarray(np.dstack([picture(seed), alpha]))
+
+
+def turned(seed):
+    image = Image.fromarray(picture(seed)[:, :, :])
+    image.getexif()[0x112] = 6
+    return image
+
+
+def deep(seed):
+    return Image.fromarray((picture(seed)[..., 0].astype(np.uint16) * 257 + seed).astype(np.uint16))
+
+
+def palette(seed):
+    return Image.fromarray(picture(seed)).quantize(16)
+
+
+@pytest.mark.parametrize("make", [transparent, turned, deep, palette])
+def test_a_set_is_evaluated_as_it_was_prepared(tmp_path, make):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(4):
+        image = make(i)
+        image.save(folder / f"{i}.png", exif=image.getexif())
+    (folder / "._0.png").write_bytes(b"of another system")
+    (folder / "__MACOSX").mkdir()
+    (folder / "__MACOSX" / "1.png").write_bytes(b"of another system")
+    assert run(["prep-images", str(folder), "--out", str(tmp_path / "store"), "--jobs", "1"]) == 0
+    reference = open_reference(tmp_path / "store-reference", "train")
+    pool = open_images(folder)
+    assert len(pool) == len(reference) == 4
+    torch.testing.assert_close(torch.cat(list(pool.read(4))), reference.images([0, 1, 2, 3]))
+
+
+def test_a_zip_with_backslashes_has_folders(tmp_path):
+    with zipfile.ZipFile(tmp_path / "win.zip", "w") as archive:
+        for i in range(6):
+            content = io.BytesIO()
+            Image.fromarray(picture(i)).save(content, "PNG")
+            member = zipfile.ZipInfo("x")
+            member.filename = f"{'train' if i < 4 else 'test'}\\{i}.png"
+            archive.writestr(member, content.getvalue())
+    assert (
+        run(["prep-images", str(tmp_path / "win.zip"), "--out", str(tmp_path / "store"), "--jobs", "1"]) == 0
+    )
+    shards = ImageManifest.load(tmp_path / "store").shards
+    assert {s.split: s.images for s in shards} == {"train": 4, "test": 2}
+    assert len(open_images(tmp_path / "win.zip")) == 6
+
+
+@pytest.mark.parametrize("inside", ["", "train"])
+def test_names_of_folders_are_classes(tmp_path, inside):
+    for i in range(6):
+        folder = tmp_path / "set" / inside / ("dog", "cat")[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(i)).save(folder / f"{i}.png")
+    labels = {
+        item.name.rsplit("/", 1)[-1]: item.label
+        for item in open_set(str(tmp_path / "set"), labels=True).items
+    }
+    assert labels == {f"{i}.png": 1 - i % 2 for i in range(6)}
+
+
+def test_folders_without_classes_have_no_labels(tmp_path):
+    Image.fromarray(picture(0)).save(tmp_path / "0.png")
+    with pytest.raises(UsageError, match=r"no dataset.json with labels here, and no folder for each class"):
+        open_set(str(tmp_path), labels=True)
+
+
+def test_a_tar_of_pictures_is_named(tmp_path):
+    with tarfile.open(tmp_path / "images.tar.gz", "w:gz") as archive:
+        content = io.BytesIO()
+        Image.fromarray(picture(0)).save(content, "PNG")
+        member = tarfile.TarInfo("images/0.png")
+        member.size = len(content.getvalue())
+        archive.addfile(member, io.BytesIO(content.getvalue()))
+    with pytest.raises(UsageError, match=r"unpack.*tar -xf"):
+        open_set(str(tmp_path / "images.tar.gz"))
+
+
+@pytest.mark.parametrize("name", ["arr_0", "images", "anything"])
+def test_an_array_of_bytes_is_a_set(tmp_path, name):
+    pixels = np.stack([picture(i) for i in range(5)])
+    np.savez(tmp_path / "real.npz", **{name: pixels})
+    found = open_set(str(tmp_path / "real.npz"))
+    assert len(found) == 5
+    np.testing.assert_array_equal(np.asarray(found.picture(3).image), pixels[3])
+    expected = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1
+    torch.testing.assert_close(torch.cat(list(open_images(tmp_path / "real.npz").read(5))), expected)
+
+
+@pytest.mark.parametrize(("white", "said"), [(1.0, "0 ... 1"), (255.0, "0 ... 255")])
+def test_a_guess_of_the_range_warns(tmp_path, white, said):
+    pixels = np.stack([picture(i) for i in range(3)]).astype(np.float32) / 255 * white
+    np.savez(tmp_path / "x.npz", images=pixels.transpose(0, 3, 1, 2))
+    with pytest.warns(UserWarning, match=said):
+        pool = open_images(tmp_path / "x.npz")
+    expected = torch.from_numpy(pixels).permute(0, 3, 1, 2) * (2 / white) - 1
+    torch.testing.assert_close(torch.cat(list(pool.read(3))), expected)
+
+
+def test_labels_of_edm_still_come_first(tmp_path):
+    for i in range(2):
+        (tmp_path / f"{i}").mkdir()
+        Image.fromarray(picture(i)).save(tmp_path / f"{i}" / "a.png")
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": [["0/a.png", 5], ["1/a.png", 2]]}))
+    assert [item.label for item in open_set(str(tmp_path), labels=True).items] == [5, 2]
