@@ -18,6 +18,7 @@ from mrigen.operators.fourier import fft
 
 HEAD = "_head"
 HIGH = 0.25
+FLOOR = 1e-12
 SMALLEST = 8
 EDGES_PER_OCTAVE = 2
 TAPER = 1 / 32
@@ -61,10 +62,13 @@ class RadialSpectrum:
     def ratios(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Power of each image over the references' mean: in each band, (n, bands), and beyond N/4, (n,).
 
-        The means are 1 where sets are alike; the second is more for noise and less for blur.
+        The means are 1 where sets are alike; the second is more for noise and less for blur. Less than 1e-12,
+        in squared units of the images, counts as that: rounding of constant images is no power.
         """
         power, high = band_power(images, self.weight)
-        return power / self.power, high / self.high
+        return power.clamp(min=FLOOR) / self.power.clamp(min=FLOOR), high.clamp(min=FLOOR) / max(
+            self.high, FLOOR
+        )
 
 
 def log_distance(ratios: Tensor) -> float:

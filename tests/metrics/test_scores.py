@@ -146,7 +146,7 @@ def test_streamed_reference_is_the_reference(r64):
     pool = Pool("images", 20, (1, 32, 32), complex_valued=True, take=lambda a, b: images[a:b])
     found = reference_of(pool, r64, keep_features=True)
     expected = Reference.of(images, r64)
-    assert found.window == expected.window
+    assert found.rendering.window == expected.rendering.window
     np.testing.assert_allclose(found.statistics.mean, expected.statistics.mean, rtol=1e-5)
     assert found.features["r64"].shape == (20, 64)
 
