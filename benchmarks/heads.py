@@ -589,7 +589,7 @@ def main() -> None:
     given = options().parse_args()
     plan = planned(given)
     if plan is None:
-        print("heads: no label maps in ../shared/data/heads; skipped (give --heads PATH or --heads colin)")
+        print("heads: skipped, for there are no label maps; give --heads PATH or --heads colin")
         return
     SOLVERS.build(SOLVERS.parse(plan.solver))
     recipes.load(plan.recipe, plan.changes)

@@ -15,11 +15,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
 from benchmarks.ablations import one_line
+from benchmarks.arguments import new_file
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
@@ -219,7 +219,7 @@ def main() -> None:
     parser.add_argument("--counts", type=int, nargs="+", default=[100, 300, 1000])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--features", nargs="+", default=list(DEFAULT), help="pca, r64, pixels")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=new_file)
     given = parser.parse_args()
     if min(given.counts) < SLICES:
         raise UsageError(f"--counts {min(given.counts)}: give at least {SLICES}, the slices of one volume")
