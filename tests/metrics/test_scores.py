@@ -49,7 +49,7 @@ def ours(generated, real, taken, names):
     reference = Reference.of(real, taken)
     compared = Compared(reference.look([generated]), reference, resamples=0)
     row = {}
-    for metric in chosen(names, taken.network).values():
+    for metric in chosen(names, [taken.network]).values():
         row.update(metric.compute(compared))
     return row
 
@@ -129,9 +129,9 @@ def test_raw_magnitudes_are_not_scaled():
 def test_inception_numbers_need_inception(r64):
     for name in ("fid", "is"):
         with pytest.raises(UsageError, match="--features inception"):
-            chosen([name], r64.network)
+            chosen([name], [r64.network])
     with pytest.raises(UsageError, match="choose from fd, fid"):
-        chosen(["fad"], r64.network)
+        chosen(["fad"], [r64.network])
 
 
 def test_streamed_window_is_the_window():
