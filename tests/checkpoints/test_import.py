@@ -68,6 +68,7 @@ def test_ambient_mri_description(data, tmp_path):
         "image_channels": 2,
         "mask_channels": 1,
         "ones_channel": True,
+        "pseudo_inverse": None,
     }
     assert description.corruption == {
         "operator": "multicoil-mri",
