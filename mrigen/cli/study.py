@@ -41,12 +41,6 @@ Smoke = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
-TensorBoard = Annotated[
-    bool,
-    typer.Option(
-        "--tensorboard", help="Log numbers of every step and images of every snapshot for TensorBoard too."
-    ),
-]
 
 
 class Strategy(StrEnum):
@@ -66,6 +60,25 @@ Spread = Annotated[
 ]
 
 
+class Logger(StrEnum):
+    """Where trainings log beside their log.jsonl."""
+
+    tensorboard = "tensorboard"
+    csv = "csv"
+    wandb = "wandb"
+    mlflow = "mlflow"
+
+
+Loggers = Annotated[
+    list[Logger] | None,
+    typer.Option(
+        "--logger",
+        help="Log numbers of every step, and images of every snapshot (not csv), there too; may be given "
+        "several times.",
+    ),
+]
+
+
 def run(
     recipe: Recipe,
     out: Out = None,
@@ -76,7 +89,7 @@ def run(
     device: Device = "auto",
     strategy: Spread = Strategy.ddp,
     smoke: Smoke = False,
-    tensorboard: TensorBoard = False,
+    logger: Loggers = None,
 ) -> None:
     """Run all stages of a recipe: prepare, train, distil, evaluate; finished ones are skipped.
 
@@ -95,9 +108,7 @@ def run(
 
     - a trial in seconds before days on a cluster: `mrigen run celeba/deblur-s20 --smoke`
     """
-    _study(
-        recipe, out, data, reference, set_, seed, device, strategy, smoke=smoke, tensorboard=tensorboard
-    ).run()
+    _study(recipe, out, data, reference, set_, seed, device, strategy, smoke=smoke, loggers=logger).run()
 
 
 def train(
@@ -109,7 +120,7 @@ def train(
     device: Device = "auto",
     strategy: Spread = Strategy.ddp,
     smoke: Smoke = False,
-    tensorboard: TensorBoard = False,
+    logger: Loggers = None,
 ) -> None:
     """Train the corruption-aware teacher of a recipe on measurements alone.
 
@@ -121,9 +132,7 @@ def train(
 
     - a smaller batch: `mrigen train fastmri/brain-r4 --data prepared --set teacher.batch=4`
     """
-    study = _study(
-        recipe, out, data, None, set_, seed, device, strategy, smoke=smoke, tensorboard=tensorboard
-    )
+    study = _study(recipe, out, data, None, set_, seed, device, strategy, smoke=smoke, loggers=logger)
     study.prepare()
     study.train()
     study.console.print(f"teacher: {study.teacher_folder}", highlight=False)
@@ -148,7 +157,7 @@ def distill(
     device: Device = "auto",
     strategy: Spread = Strategy.ddp,
     smoke: Smoke = False,
-    tensorboard: TensorBoard = False,
+    logger: Loggers = None,
 ) -> None:
     """Distil a teacher into a one-step generator under the same corruption.
 
@@ -165,7 +174,7 @@ def distill(
       distill.selection.every_images=null`
     """
     study = _study(
-        recipe, out, data, None, set_, seed, device, strategy, teacher, smoke=smoke, tensorboard=tensorboard
+        recipe, out, data, None, set_, seed, device, strategy, teacher, smoke=smoke, loggers=logger
     )
     if not study.data_free:
         study.prepare()
@@ -189,7 +198,7 @@ def _study(
     teacher: Path | None = None,
     *,
     smoke: bool,
-    tensorboard: bool,
+    loggers: list[Logger] | None,
 ) -> Study:
     from rich.console import Console
 
@@ -207,4 +216,13 @@ def _study(
         loaded, name = small.smoke(loaded), f"{name}-smoke"
     folder = out if out is not None else Path("runs") / name
     console = Console(quiet=ranks.rank() > 0)
-    return Study(loaded, folder, console, device, teacher, reference, strategy.value, tensorboard=tensorboard)
+    return Study(
+        loaded,
+        folder,
+        console,
+        device,
+        teacher,
+        reference,
+        strategy.value,
+        loggers=[each.value for each in loggers or ()],
+    )

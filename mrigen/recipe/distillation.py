@@ -95,7 +95,7 @@ def distill(study: Study) -> None:
         seen = (objective, corruption) if params.generator_input == "sampled" else ()
         return StudentSampler(generator, shape, params.batch // params.micro_batches, *seen)
 
-    ended = _driven(job, folder, study, study.board(sampler))
+    ended = _driven(job, folder, study, study.log(sampler))
     halflife, images = job.averages.chosen
     chosen = student(job.images if images is None else images, halflife)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ from mrigen.engine.teacher import TeacherJob
 from mrigen.errors import UsageError
 from mrigen.files import write_text
 from mrigen.metrics.features import AnyExtractor, extractors
-from mrigen.recipe.board import NewSampler, board, require_tensorboard
+from mrigen.recipe.loggers import NewSampler, open_loggers, require
 from mrigen.recipe.prepare import prepare
 from mrigen.recipe.schema import Recipe
 from mrigen.recipe.stages import Stage
@@ -50,10 +50,10 @@ class Study:
         teacher: folder of a given teacher, instead of training one.
         reference: folder of references for evaluation, instead of the one beside the store.
         strategy: how several processes train one network, ``ddp`` or ``fsdp``.
-        tensorboard: log the trainings for TensorBoard too, beside their states.
+        loggers: names of ``mrigen.recipe.loggers.KINDS``, to which trainings log beside ``log.jsonl``.
 
     Raises:
-        UsageError: TensorBoard is wanted and not installed.
+        UsageError: a logger is unknown, or its package not installed.
     """
 
     def __init__(
@@ -66,11 +66,10 @@ class Study:
         reference: Path | None = None,
         strategy: Spread = "ddp",
         *,
-        tensorboard: bool = False,
+        loggers: Sequence[str] = (),
     ) -> None:
-        if tensorboard:
-            require_tensorboard()
-        self._tensorboard = tensorboard
+        require(loggers)
+        self._loggers = loggers
         self.recipe, self.out, self.console = recipe, out, console
         self._device, self._strategy = device, strategy
         self._given_teacher = teacher
@@ -192,9 +191,9 @@ class Study:
         }
         return Stage("student", self.out / "student", settings)
 
-    def board(self, sampler: NewSampler) -> OpenLog | None:
-        """The log for TensorBoard, if it is wanted, with images of a sampler."""
-        return board(sampler) if self._tensorboard else None
+    def log(self, sampler: NewSampler) -> OpenLog | None:
+        """The chosen loggers, with images of a sampler."""
+        return open_loggers(self._loggers, sampler) if self._loggers else None
 
     def fingerprint(self, name: str) -> str:
         """Checksum of the weights of ``teacher`` or ``student``."""
@@ -231,7 +230,7 @@ class Study:
             corruption = self.store.corruption()
             return TeacherSampler(average, objective, corruption, reverse, self.store.image_shape, size)
 
-        drive(job, self.out / "teacher", self.fabric, "teacher", self.board(sampler))
+        drive(job, self.out / "teacher", self.fabric, "teacher", self.log(sampler))
         alone(lambda: save_model(self.teacher_folder, job.result, description))
 
     def distill(self) -> None:

@@ -1,14 +1,17 @@
-"""TensorBoard: every step once, images of every snapshot, the same weights; and without the package."""
+"""Loggers: every step once, images of every snapshot, the same weights; and without their packages."""
 
+import csv
 import importlib.util
 from pathlib import Path
 
 import pytest
 
 from mrigen.checkpoints.description import read_description
+from mrigen.cli import study
 from mrigen.cli.main import run
 from mrigen.engine.distillation import DistillJob
 from mrigen.engine.teacher import TeacherJob
+from mrigen.recipe.loggers import KINDS, open_loggers
 
 TINY = str(Path(__file__).with_name("tiny.yaml"))
 CHANGES = {
@@ -37,12 +40,13 @@ def fail_after(monkeypatch, job, steps):
 
 def test_a_killed_run_shows_every_step_once(tmp_path, monkeypatch):
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    both = ("--logger", "tensorboard", "--logger", "csv")
     assert distill(tmp_path / "silent") == 0
     for job in (TeacherJob, DistillJob):
         with monkeypatch.context() as patch:
             fail_after(patch, job, 6)
-            assert distill(tmp_path / "run", "--tensorboard") == 1
-    assert distill(tmp_path / "run", "--tensorboard") == 0
+            assert distill(tmp_path / "run", *both) == 1
+    assert distill(tmp_path / "run", *both) == 0
     for name, tag in (("teacher", "loss"), ("student", "generator")):
         folder = tmp_path / "run" / name
         events = reader.EventAccumulator(str(folder / "tensorboard"))
@@ -51,17 +55,53 @@ def test_a_killed_run_shows_every_step_once(tmp_path, monkeypatch):
         assert steps == list(range(4, 33, 4))
         shown = [image.step for image in events.Images("samples")]
         assert shown == [16, 32]
+        assert rows(folder / "csv" / "from-0", tag) == list(range(4, 25, 4))
+        assert rows(folder / "csv" / "from-16", tag) == list(range(20, 33, 4))
         alone = tmp_path / "silent" / name / "model"
         assert read_description(folder / "model").weights_sha256 == read_description(alone).weights_sha256
+
+
+def rows(folder, tag):
+    with (folder / "metrics.csv").open() as file:
+        return [int(row["step"]) for row in csv.DictReader(file) if row[tag]]
+
+
+def test_a_start_replaces_the_tables_that_it_repeats(tmp_path):
+    for images in (0, 16, 32, 16):
+        with open_loggers(["csv"], None)(tmp_path, images) as log:
+            log.step(images + 4, {"loss": 1.0})
+            log.snapshot(images + 4)
+    assert sorted(path.name for path in (tmp_path / "csv").iterdir()) == ["from-0", "from-16"]
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_continued_training_continues_the_run_of_a_service(name, tmp_path, monkeypatch):
+    """Weights & Biases without a connection, MLflow in a file of the run folder."""
+    pytest.importorskip(name)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    known = []
+    for images in (0, 16):
+        with open_loggers([name], None)(tmp_path, images) as log:
+            log.step(images + 4, {"loss": 1.0})
+        known.append((tmp_path / "loggers.json").read_text())
+    assert known[0] == known[1]
+    with open_loggers([name], None)(tmp_path, 0):
+        pass
+    assert (tmp_path / "loggers.json").read_text() != known[0]
 
 
 def test_without_the_package_one_line_says_so(tmp_path, monkeypatch, capsys):
     real = importlib.util.find_spec
     monkeypatch.setattr(
-        "mrigen.recipe.board.find_spec", lambda name: None if name == "tensorboard" else real(name)
+        "mrigen.recipe.loggers.find_spec", lambda name: None if name == "tensorboard" else real(name)
     )
-    assert distill(tmp_path / "run", "--tensorboard") == 2
+    assert distill(tmp_path / "run", "--logger", "tensorboard") == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "pip install 'mrigen[tensorboard]'" in error
     assert not (tmp_path / "run").exists()
+
+
+def test_the_command_offers_every_logger():
+    assert [each.value for each in study.Logger] == list(KINDS)
