@@ -49,7 +49,7 @@ def make_snapshot(folder: Path, size: float) -> Path:
     """Write a snapshot of about ``size`` bytes and its options; returns its path."""
     import torch
 
-    from mrigen.checkpoints.export import released_entries
+    from mrigen.checkpoints.export import released_weights
     from mrigen.networks import NETWORKS, PRECONDITIONERS
 
     layout = {"channel_mult": [1, 1, 1, 1], "gated": True, "model_channels": 128}
@@ -61,7 +61,7 @@ def make_snapshot(folder: Path, size: float) -> Path:
         if 4 * sum(p.numel() for p in network.parameters()) >= size:
             break
     model = PRECONDITIONERS.build({"name": "edm"}, network=NETWORKS.build(spec))
-    state = {f"_orig_mod.{e.name}": torch.from_numpy(next(iter(e.parts()))) for e in released_entries(model)}
+    state = {f"_orig_mod.{name}": tensor for name, tensor in released_weights(model).items()}
     path = folder / "network-snapshot.pkl"
     with path.open("wb") as file:
         pickle.dump({"ema": state}, file, protocol=4)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mrigen.checkpoints.description import ModelDescription, read_description
 from mrigen.checkpoints.folder import load_model
 from mrigen.checkpoints.names import constants, correspondences
-from mrigen.checkpoints.weights import Entry, module_entries, write_weights
+from mrigen.checkpoints.weights import weights_of, write_weights
 from mrigen.errors import UsageError
 from mrigen.files import atomic
 from mrigen.networks import Preconditioner
@@ -70,7 +70,7 @@ def export(folder: Path, kind: str, out: Path) -> float | None:
     if kind == "safetensors":
         model = load_model(folder)
         metadata = {"mrigen": json.dumps(description.model_dump(mode="json"))}
-        write_weights(out, released_entries(model), metadata)
+        write_weights(out, released_weights(model), metadata)
         return None
     if description.role != "generator":
         raise UsageError(f"{folder} is a {description.role}: only one-step generators export to {kind}")
@@ -97,20 +97,16 @@ def export(folder: Path, kind: str, out: Path) -> float | None:
     return difference
 
 
-def released_entries(model: Preconditioner) -> list[Entry]:
+def released_weights(model: Preconditioner) -> dict[str, Tensor]:
     """The tensors of a model under the released names, the resampling filters included."""
+    weights = weights_of(model)
     if not isinstance(model.network, UNet):
-        return module_entries(model)
-    state = model.state_dict()
-    entries = []
+        return weights
+    released = {}
     for pair in correspondences(model):
-        for name, part in zip(pair.theirs, state[pair.ours].chunk(len(pair.theirs)), strict=True):
-            entries.append(_entry(name, part))
-    return entries + [_entry(name, taps) for name, taps in constants(model).items()]
-
-
-def _entry(name: str, tensor: Tensor) -> Entry:
-    return Entry(name, tuple(tensor.shape), lambda: [tensor.detach().numpy()])
+        parts = weights[pair.ours].chunk(len(pair.theirs))
+        released |= {name: part.clone() for name, part in zip(pair.theirs, parts, strict=True)}
+    return released | constants(model)
 
 
 Run = Callable[[tuple[Tensor, ...]], NDArray[np.float32]]

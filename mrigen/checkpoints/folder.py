@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mrigen.checkpoints.description import DESCRIPTION, WEIGHTS, ModelDescription, read_description
-from mrigen.checkpoints.weights import Entry, load_weights, module_entries, write_weights
+from mrigen.checkpoints.weights import load_weights, weights_of, write_weights
 from mrigen.errors import UsageError
 from mrigen.files import sha256, write_json
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+    from torch import Tensor, nn
 
     from mrigen.conventions import NetworkDenoiser
     from mrigen.networks import Preconditioner
@@ -26,12 +26,12 @@ def save_model(folder: Path, model: nn.Module, description: ModelDescription) ->
         model: the preconditioned network that ``description`` describes; weights are stored as float32.
         description: its checksum is filled in here.
     """
-    write_model(folder, module_entries(model), description)
+    write_model(folder, weights_of(model), description)
 
 
-def write_model(folder: Path, entries: list[Entry], description: ModelDescription) -> ModelDescription:
-    """Write a model folder from tensors that need not be in memory; returns the final description."""
-    checksum = write_weights(folder / WEIGHTS, entries)
+def write_model(folder: Path, tensors: dict[str, Tensor], description: ModelDescription) -> ModelDescription:
+    """Write a model folder from its tensors; returns the final description."""
+    checksum = write_weights(folder / WEIGHTS, tensors)
     final = description.model_copy(update={"weights_sha256": checksum})
     write_json(folder / DESCRIPTION, final.model_dump(mode="json"))
     return final

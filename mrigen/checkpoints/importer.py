@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
+from torch import Tensor
 
 from mrigen.checkpoints import classes
 from mrigen.checkpoints.container import read_checkpoint
@@ -29,7 +30,6 @@ from mrigen.checkpoints.meaning import (
 from mrigen.checkpoints.names import GATE, TAPS, Correspondence, constants, correspondences
 from mrigen.checkpoints.released import Found, find
 from mrigen.checkpoints.stored import StoredTensor
-from mrigen.checkpoints.weights import Entry
 from mrigen.errors import UsageError
 from mrigen.files import sha256
 from mrigen.pickles.plain import MalformedError, printable
@@ -67,8 +67,6 @@ def import_checkpoint(
 ) -> Imported:
     """Read a released checkpoint, executing nothing of it, and write a model folder.
 
-    Tensors go from the mapped source to the new file one at a time.
-
     Args:
         source: pickle or torch.save file of EDM, Ambient Diffusion, Ambient-MRI or SiD.
         out: model folder to write.
@@ -92,9 +90,9 @@ def import_checkpoint(
         raise UsageError(f"{source}: {error}") from error
     except ValidationError as error:
         raise UsageError(f"{source}: {describe(error)}") from error
-    entries = [_entry(source, pair, found.tensors) for pair in pairs]
-    final = write_model(out, entries, description)
-    parameters = sum(math.prod(entry.shape) for entry in entries)
+    weights = {pair.ours: _weight(source, pair, found.tensors) for pair in pairs}
+    final = write_model(out, weights, description)
+    parameters = sum(tensor.numel() for tensor in weights.values())
     return Imported(final, parameters, reason, recipe_of(description.corruption, found.facts))
 
 
@@ -193,15 +191,15 @@ def _match(
                 raise UsageError(f"has a {TAPS} {name!r} that its architecture does not say")
 
 
-def _entry(source: Path, pair: Correspondence, tensors: dict[str, StoredTensor]) -> Entry:
-    def parts() -> Iterable[NDArray[np.float32]]:
-        for name in pair.theirs:
-            array = tensors[name].read()
-            if not np.isfinite(array).all():
-                raise UsageError(
-                    f"{source}: weight {name!r} is not finite: the training had diverged, take an earlier one"
-                )
-            yield array
-            tensors[name].release()
-
-    return Entry(pair.ours, tuple(pair.shape), parts)
+def _weight(source: Path, pair: Correspondence, tensors: dict[str, StoredTensor]) -> Tensor:
+    """One tensor of ours, of one or several of theirs."""
+    parts = []
+    for name in pair.theirs:
+        array = tensors[name].read()
+        if not np.isfinite(array).all():
+            raise UsageError(
+                f"{source}: weight {name!r} is not finite: the training had diverged, take an earlier one"
+            )
+        parts.append(np.array(array, np.float32))
+        tensors[name].release()
+    return torch.from_numpy(np.concatenate(parts)).reshape(pair.shape)

@@ -7,10 +7,12 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from mrigen import __version__, ranks
+from mrigen import __version__, memory, ranks
 from mrigen.errors import LostProcessError, UsageError, one_line
 
 TOGETHER = ("train", "distill", "run", "sample", "evaluate")
+PREPARING = ("run", "simulate", "prep-fastmri", "prep-images")
+TRAINING = ("run", "train", "distill")
 
 
 class Index(TyperGroup):
@@ -64,6 +66,8 @@ def root(
     name = context.invoked_subcommand
     if ranks.world_size() > 1 and name not in TOGETHER:
         raise UsageError(f"mrigen {name}: works in one process; start it without torchrun")
+    if name in (*PREPARING, *TRAINING):
+        memory.keep_freed(one_arena=name in PREPARING)
     context.obj = {"debug": debug}
 
 

@@ -19,7 +19,6 @@ from mrigen.engine.states import State, newest_state, read_state, remove_remains
 from mrigen.engine.stops import Interrupted, left_at_once, stop_requested
 from mrigen.errors import NonFiniteLossError
 from mrigen.files import locked
-from mrigen.memory import keep_freed
 from mrigen.progress import bar
 
 if TYPE_CHECKING:
@@ -89,8 +88,6 @@ def drive(job: Job, folder: Path, fabric: Fabric, title: str, log: OpenLog | Non
         UsageError: another mrigen is writing to ``folder``.
         LostProcessError: another process of this run has ended.
     """
-    if fabric.device.type == "cpu":
-        keep_freed()
     with locked(folder) if fabric.is_global_zero else nullcontext(), watched():
         _drive(job, folder, fabric, title, log)
 

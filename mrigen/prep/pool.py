@@ -91,7 +91,6 @@ def run(function: Callable[[T], R], tasks: Sequence[T], jobs: int) -> Generator[
     Raises:
         UsageError: a process was killed, by the system for want of memory most likely.
     """
-    keep_freed(one_arena=True)
     if jobs == 1 or len(tasks) <= 1:
         with _one_thread():
             for task in tasks:

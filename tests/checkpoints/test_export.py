@@ -1,14 +1,13 @@
 """Exported files give the images of the model."""
 
 import json
-import math
 import warnings
 
 import numpy as np
 import pytest
 import torch
 
-from mrigen.checkpoints.export import export, released_entries
+from mrigen.checkpoints.export import export, released_weights
 from mrigen.checkpoints.folder import save_model
 from mrigen.checkpoints.importer import import_checkpoint
 from mrigen.conventions import Conventions
@@ -102,10 +101,10 @@ def test_safetensors_has_the_released_names_and_imports_again(tmp_path):
     assert_same(model, mrigen.load_model(tmp_path / "again"))
 
 
-def test_released_entries_are_the_released_state():
+def test_released_weights_are_the_released_state():
     """As many weights as the model has, plus the constant filters."""
     model = make_model(gated=True, channel_mult=(1, 1))
-    entries = {entry.name: math.prod(entry.shape) for entry in released_entries(model)}
+    entries = {name: tensor.numel() for name, tensor in released_weights(model).items()}
     filters = {name: size for name, size in entries.items() if name.endswith("resample_filter")}
     assert len(filters) == 4
     assert sum(entries.values()) - sum(filters.values()) == sum(p.numel() for p in model.parameters())
