@@ -43,11 +43,13 @@ class Kind:
         package: what must be installed.
         opened: the logger of a run folder that goes on after so many images.
         show: shows a picture (H, W, 3) after so many images; None where it logs numbers only.
+        close: ends it, given ``success`` or ``failed``.
     """
 
     package: str
     opened: Callable[[Path, int], Any]
     show: Callable[[Any, Picture, int], None] | None = None
+    close: Callable[[Any, str], None] = lambda logger, status: logger.finalize(status)
 
 
 def _tensorboard(folder: Path, images: int) -> Any:
@@ -99,7 +101,10 @@ KINDS = {
     ),
     "csv": Kind("lightning_fabric", _csv),
     "wandb": Kind(
-        "wandb", _wandb, lambda logger, picture, images: logger.log_image("samples", [picture], images)
+        "wandb",
+        _wandb,
+        lambda logger, picture, images: logger.log_image("samples", [picture], images),
+        lambda logger, status: logger.experiment.finish(int(status != "success")),
     ),
     "mlflow": Kind(
         "mlflow",
@@ -146,8 +151,8 @@ def open_loggers(names: Sequence[str], sampler: NewSampler) -> OpenLog:
             yield _Loggers(loggers, sampler)
             status = "success"
         finally:
-            for logger in loggers.values():
-                logger.finalize(status)
+            for name, logger in loggers.items():
+                KINDS[name].close(logger, status)
 
     return opened
 
