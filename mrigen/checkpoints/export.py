@@ -102,7 +102,7 @@ def released_weights(model: Preconditioner) -> dict[str, Tensor]:
     weights = weights_of(model)
     if not isinstance(model.network, UNet):
         return weights
-    released = {}
+    released: dict[str, Tensor] = {}
     for pair in correspondences(model):
         parts = weights[pair.ours].chunk(len(pair.theirs))
         released |= {name: part.clone() for name, part in zip(pair.theirs, parts, strict=True)}
