@@ -22,15 +22,14 @@ from benchmarks.arguments import new_file
 from rich.console import Console
 
 from mrigen import recipe as recipes
-from mrigen.checkpoints.description import read_description
 from mrigen.data.images import write_images
 from mrigen.data.stores import open_store
 from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.errors import NonFiniteLossError, UsageError
 from mrigen.files import write_json
+from mrigen.model import Model
 from mrigen.recipe.comparison import Comparison, compare
 from mrigen.recipe.evaluation import sample, spread
-from mrigen.recipe.sampling import sampler_of
 from mrigen.recipe.schema import Recipe
 from mrigen.recipe.study import Study
 
@@ -181,15 +180,16 @@ class Ablations:
         params = study.recipe.evaluate
         chosen = params.sampler if by is None else by
         path, record = folder / "images.h5", folder / "row.json"
+        opened = Model.load(model)
         key = {
-            "model": read_description(model).weights_sha256,
+            "model": opened.description.weights_sha256,
             "n": params.samples,
             "sampler": params.sampler,
         }
         known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
         if key.items() <= known.items() and path.is_file():
             return {**known, "path": str(path)}
-        sampler = sampler_of(model, study.store_folder, chosen, BATCH)
+        sampler = opened.sampler(study.store, chosen if opened.role == "teacher" else None, BATCH)
         sampler.to(study.fabric.device)
         start = time.perf_counter()
         write_images(path, list(range(params.samples)), sampler(list(range(params.samples))))
@@ -238,7 +238,7 @@ class Ablations:
         """Rows of a study's teacher (by default the base's): by the recipe's sampler, and with its stops."""
         study = self.base if study is None else study
         count = study.recipe.evaluate.samples
-        sampler = sampler_of(study.teacher_folder, study.store_folder, study.recipe.evaluate.sampler, BATCH)
+        sampler = study.teacher.sampler(study.store, study.recipe.evaluate.sampler, BATCH)
         sampler.to(study.fabric.device)
         whole = sample(study, "teacher", sampler, count)
         found = {name: whole}

@@ -29,10 +29,10 @@ from rich.console import Console
 from mrigen import recipe as recipes
 from mrigen.coils.espirit import espirit as maps_of
 from mrigen.data.stores import open_store
-from mrigen.engine import build
 from mrigen.engine.launch import open_device
 from mrigen.engine.teacher import TeacherJob, sample_indices
 from mrigen.files import write_json
+from mrigen.model import Model, describe_teacher
 from mrigen.operators.mri import MultiCoilMRI
 from mrigen.prep import job
 from mrigen.prep.options import Options
@@ -155,10 +155,11 @@ def steps(rounds: int, sides: Sequence[int]) -> list[dict[str, Any]]:
             recipe = recipes.load("celeba/denoise-s20", changes)
             study = Study(recipe, Path(folder) / str(side), quiet(), "cpu")
             study.prepare()
-            description = build.describe_teacher(recipe.teacher, study.store, {})
-            denoiser = build.new_denoiser(description, 0)
-            objective = build.objective_of(description, study.store.corruption(), study.out)
-            training = TeacherJob(recipe.teacher, denoiser, objective, study.store, open_device("cpu"), 0)
+            model = Model.random_init(describe_teacher(recipe.teacher, study.store))
+            objective = model.objective(study.store)
+            training = TeacherJob(
+                recipe.teacher, model.denoiser, objective, study.store, open_device("cpu"), 0
+            )
             numbers = iter(range(1000))
             seconds.append(timed(lambda j=training, n=numbers: j.step(next(n)), rounds))
     return [row("training step", "side", sides, seconds)]

@@ -175,12 +175,13 @@ class ReconstructedStudy(Study):
     def store(self) -> Reconstructions:
         """The images, reconstructed when they are first asked for."""
         path, measured = self.folder / "images.h5", open_store(self.store_folder)
-        stage = Stage("reconstructions", self.folder, self._data_settings())
+        stage = Stage("reconstructions", self.folder, self.data_settings())
         stage.run(lambda: reconstruct(measured, self.solver, path), self.console)
         return Reconstructions(path, measured, self.solver)
 
-    def _data_settings(self) -> dict[str, Any]:
-        return {**super()._data_settings(), "solver": self.solver}
+    def data_settings(self) -> dict[str, Any]:
+        """Those of the measurements, and how they are reconstructed."""
+        return {**super().data_settings(), "solver": self.solver}
 
 
 def reconstruct(store: Store, words: str, path: Path) -> None:

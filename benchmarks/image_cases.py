@@ -35,7 +35,6 @@ from mrigen.metrics.reconstruction import image_errors
 from mrigen.operators import Measurements
 from mrigen.operators.corruption import make_corruption
 from mrigen.operators.noise import Noise
-from mrigen.reconstruction.models import load_prior
 
 SIGMA = 0.2
 LOW_RESOLUTION = {"name": "super-resolution", "factor": 2}
@@ -122,11 +121,7 @@ def compare(title: str, kind: Kind, changes: list[str], options: argparse.Namesp
     spec = {"name": "identity"} if noisy else LOW_RESOLUTION
     law = make_corruption(spec, shape, Noise(low=SIGMA if noisy else 0.0))
     data = law.measure(truth, seeds.generator(0, "image cases", title))
-    device = torch.device("cpu")
-    teacher, student = (
-        load_prior(folder, shape, complex_valued=False, device=device).prior
-        for folder in (study.teacher_folder, study.student_folder)
-    )
+    teacher, student = (model.prior(shape, complex_valued=False) for model in (study.teacher, study.student))
     steps = 20 if options.tiny else 1000
     methods: dict[str, Method] = {"pseudo-inverse": pseudo_inverse}
     if noisy:

@@ -36,7 +36,7 @@ start = time.perf_counter()
 if sys.argv[1] == "import":
     mrigen.checkpoints.importer.import_checkpoint(Path(sys.argv[2]), Path(sys.argv[3]))
 else:
-    model = mrigen.checkpoints.folder.load_model(sys.argv[3])
+    model, _ = mrigen.checkpoints.folder.load_network(sys.argv[3])
 ready = time.perf_counter() - start
 if sys.argv[1] == "load":
     for tensor in model.state_dict().values():

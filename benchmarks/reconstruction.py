@@ -35,9 +35,9 @@ from torch import Tensor
 from mrigen.cli.main import run
 from mrigen.inverse import SOLVERS
 from mrigen.metrics.reconstruction import volume_errors
+from mrigen.model import Model
 from mrigen.prep.options import Options
 from mrigen.reconstruction.job import Request, solve_batch
-from mrigen.reconstruction.models import load_prior
 from mrigen.reconstruction.scans import ScanSource
 from mrigen.reconstruction.sources import Batch
 
@@ -234,7 +234,7 @@ def main() -> None:
     folders = {"teacher": options.teacher, "generator": options.generator}
     shape = (1, options.matrix, options.matrix)
     priors = {
-        role: load_prior(folder, shape, complex_valued=True, device=torch.device("cpu")).prior
+        role: Model.load(folder).prior(shape, complex_valued=True)
         for role, folder in folders.items()
         if folder is not None
     }

@@ -43,9 +43,8 @@ TEACHER = """
 import json, sys
 from pathlib import Path
 from mrigen.checkpoints.description import ModelDescription
-from mrigen.checkpoints.folder import save_model
 from mrigen.conventions import Conventions
-from mrigen.engine.build import new_denoiser
+from mrigen.model import Model
 
 folder, network = Path(sys.argv[1]), json.loads(sys.argv[4])
 height, width = int(sys.argv[2]), int(sys.argv[3])
@@ -58,7 +57,7 @@ description = ModelDescription(
     objective={"name": "ambient"},
     corruption={"mask": {"name": "exact-random", "acceleration": 4, "acs_lines": 20}, "fresh_masks": True},
 )
-save_model(folder, new_denoiser(description, 0).network, description)
+Model.random_init(description).save(folder)
 """
 
 

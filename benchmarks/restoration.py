@@ -38,7 +38,6 @@ from mrigen.inverse import SOLVERS, Task, TeacherPrior
 from mrigen.metrics.reconstruction import image_errors
 from mrigen.operators import Measurements
 from mrigen.operators.inpainting import PixelMask
-from mrigen.reconstruction.models import load_prior
 
 MISSING = (0.4, 0.6, 0.8, 0.9)
 NOISE = (0.0, 0.05)
@@ -167,9 +166,7 @@ def restore(kind: Kind, options: argparse.Namespace) -> list[dict[str, Any]]:
     shape = (truth.shape[1], truth.shape[2], truth.shape[3])
     priors = {}
     for name, study in studies.items():
-        prior = load_prior(
-            study.teacher_folder, shape, complex_valued=False, device=torch.device("cpu")
-        ).prior
+        prior = study.teacher.prior(shape, complex_valued=False)
         assert isinstance(prior, TeacherPrior)
         priors[name] = prior
     distance = perception(shape[1:], download=options.download)

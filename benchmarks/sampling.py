@@ -30,11 +30,10 @@ from benchmarks.espirit import machine
 from rich.console import Console
 
 from mrigen import recipe as recipes
-from mrigen.checkpoints.folder import save_model
-from mrigen.engine import build
 from mrigen.engine.launch import open_device
 from mrigen.files import write_json
-from mrigen.recipe.sampling import sample_model, sampler_of
+from mrigen.model import Model, describe_teacher
+from mrigen.recipe.sampling import sample_model
 from mrigen.recipe.study import Study
 
 STEPS = 40
@@ -42,13 +41,13 @@ STEPS = 40
 
 def models(study: Study) -> dict[str, Path]:
     """Folders of a teacher and of a one-step generator with its weights."""
-    description = build.describe_teacher(study.recipe.teacher, study.store, {})
-    network = build.new_denoiser(description, study.recipe.seed).network
+    description = describe_teacher(study.recipe.teacher, study.store)
+    teacher = Model.random_init(description, study.recipe.seed)
     params = study.recipe.distill
     student = {"role": "generator", "sigma_init": params.sigma_init, "generator_input": "full"}
     folders = {"teacher": study.out / "teacher", "generator": study.out / "generator"}
-    save_model(folders["teacher"], network, description)
-    save_model(folders["generator"], network, description.model_copy(update=student))
+    teacher.save(folders["teacher"])
+    teacher.variant(**student).save(folders["generator"])
     return folders
 
 
@@ -56,7 +55,10 @@ def speeds(study: Study, folders: dict[str, Path], given: argparse.Namespace) ->
     """Median images per second of both, and their ratio; rounds alternate."""
     spec = {"name": "heun", "steps": STEPS}
     fabric = open_device(given.device, given.precision)
-    samplers = {n: sampler_of(f, study.store_folder, spec, given.batch) for n, f in folders.items()}
+    samplers = {
+        name: Model.load(folder).sampler(study.store, spec if name == "teacher" else None, given.batch)
+        for name, folder in folders.items()
+    }
     seconds: dict[str, list[float]] = {name: [] for name in samplers}
     for sampler in samplers.values():
         sampler.use(fabric)

@@ -41,7 +41,6 @@ from mrigen.data.stores import Store
 from mrigen.diffusion.augment import Augmentation
 from mrigen.distill import LOSSES, Generator
 from mrigen.distill.base import latent
-from mrigen.engine import build
 from mrigen.engine.distillation import DistillJob
 from mrigen.engine.ema import RAMP
 from mrigen.engine.launch import open_device
@@ -49,6 +48,7 @@ from mrigen.engine.loop import Job
 from mrigen.engine.teacher import TeacherJob, sample_indices
 from mrigen.files import write_json
 from mrigen.memory import MMAP_THRESHOLD, TRIM_THRESHOLD, keep_freed
+from mrigen.model import Model, describe_teacher
 from mrigen.networks.layers import Conv2d
 from mrigen.recipe.schema import Recipe
 from mrigen.recipe.study import Study
@@ -166,8 +166,7 @@ def plain_distillation(recipe: Recipe, store: Store, denoiser: NetworkDenoiser, 
 
 
 def objective_of(recipe: Recipe, store: Store) -> Any:
-    description = build.describe_teacher(recipe.teacher, store, {})
-    return build.objective_of(description, store.corruption(), Path("benchmark"))
+    return Model.random_init(describe_teacher(recipe.teacher, store)).objective(store)
 
 
 def ours(
@@ -252,9 +251,9 @@ def profiled(job: Job, device: torch.device, most: int) -> list[dict[str, Any]]:
 
 def compare(kind: str, recipe: Recipe, store: Store, given: argparse.Namespace) -> dict[str, Any]:
     """All numbers of teacher training or distillation."""
-    description = build.describe_teacher(recipe.teacher, store, {})
+    description = describe_teacher(recipe.teacher, store)
     device = open_device(given.device).device
-    denoiser = build.new_denoiser(description, SEED)
+    denoiser = Model.random_init(description, SEED).denoiser
     denoiser.network.to(device)
     plain = {"teacher": plain_teacher, "distillation": plain_distillation}[kind]
     jobs = {v: ours(kind, recipe, store, denoiser, given.device, v) for v in given.variants}

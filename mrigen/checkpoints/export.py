@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mrigen.checkpoints.description import ModelDescription, read_description
-from mrigen.checkpoints.folder import load_model
+from mrigen.checkpoints.description import ModelDescription
+from mrigen.checkpoints.folder import load_network
 from mrigen.checkpoints.names import constants, correspondences
 from mrigen.checkpoints.weights import weights_of, write_weights
 from mrigen.errors import UsageError
@@ -66,9 +66,8 @@ def export(folder: Path, kind: str, out: Path) -> float | None:
         UsageError: not a model folder, a teacher or a generator with masked input or several steps
             where a plain function is wanted, or the packages for ONNX are not installed.
     """
-    description = read_description(folder)
+    model, description = load_network(folder)
     if kind == "safetensors":
-        model = load_model(folder)
         metadata = {"mrigen": json.dumps(description.model_dump(mode="json"))}
         write_weights(out, released_weights(model), metadata)
         return None
@@ -87,7 +86,7 @@ def export(folder: Path, kind: str, out: Path) -> float | None:
         missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
         if missing:
             raise UsageError(f"--to onnx needs {', '.join(missing)}: pip install 'mrigen[export]'")
-    generator = OneStep(load_model(folder).requires_grad_(requires_grad=False), description).eval()
+    generator = OneStep(model.requires_grad_(requires_grad=False), description).eval()
     inputs = _inputs(description, batch=2)
     with atomic(out) as temporary:
         run = WRITERS[kind](generator, inputs, temporary)

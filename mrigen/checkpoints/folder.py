@@ -14,19 +14,20 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from mrigen.conventions import NetworkDenoiser
     from mrigen.networks import Preconditioner
 
 
-def save_model(folder: Path, model: nn.Module, description: ModelDescription) -> None:
+def save_model(folder: Path, model: nn.Module, description: ModelDescription) -> ModelDescription:
     """Write a model folder; each file is complete or absent, and the description comes last.
+
+    Returns the final description.
 
     Args:
         folder: made if it does not exist; other files in it are left alone.
         model: the preconditioned network that ``description`` describes; weights are stored as float32.
         description: its checksum is filled in here.
     """
-    write_model(folder, weights_of(model), description)
+    return write_model(folder, weights_of(model), description)
 
 
 def write_model(folder: Path, tensors: dict[str, Tensor], description: ModelDescription) -> ModelDescription:
@@ -62,10 +63,12 @@ def build_model(description: ModelDescription) -> Preconditioner:
     return model
 
 
-def load_model(path: str | Path, device: torch.device | str = "cpu") -> Preconditioner:
-    """The denoiser of a model folder, in evaluation mode.
+def load_network(
+    path: str | Path, device: torch.device | str = "cpu"
+) -> tuple[Preconditioner, ModelDescription]:
+    """The preconditioned network of a model folder, in evaluation mode, and its description.
 
-    Called as ``model(x, sigma, class_labels=None, augment_labels=None)`` with network channels x
+    Called as ``network(x, sigma, class_labels=None, augment_labels=None)`` with network channels x
     (B, channels, H, W) and noise levels σ (B,) or a scalar; returns the denoised image as float32.
     On the CPU the weights are views of the mapped file and are read when they are first used.
 
@@ -76,19 +79,11 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Precondi
     folder = Path(path)
     description = read_description(folder)
     try:
-        model = build_model(description)
+        network = build_model(description)
     except UsageError as error:
         raise UsageError(f"{folder / DESCRIPTION}: {error}") from error
-    load_weights(model, folder / WEIGHTS)
-    return model.to(device).eval()
-
-
-def load_denoiser(path: str | Path, device: torch.device | str = "cpu") -> NetworkDenoiser:
-    """The denoiser of a model folder in terms of images, real or complex; see ``load_model``."""
-    from mrigen.conventions import NetworkDenoiser
-
-    conventions = read_description(Path(path)).conventions
-    return NetworkDenoiser(load_model(path, device), conventions).eval()
+    load_weights(network, folder / WEIGHTS)
+    return network.to(device).eval(), description
 
 
 def verify_model(path: str | Path) -> None:

@@ -44,6 +44,11 @@ def further_operators(
     return concatenate(drawn)
 
 
+def in_precision(denoiser: NetworkDenoiser, fabric: Fabric) -> NetworkDenoiser:
+    """The denoiser with its network called in Fabric's precision."""
+    return NetworkDenoiser(Frozen(denoiser.network, fabric), denoiser.conventions)
+
+
 class StudentSampler:
     """As many network evaluations per image as the generator has steps, one by default.
 
@@ -84,7 +89,8 @@ class StudentSampler:
 
     def use(self, fabric: Fabric) -> None:
         """Move the network to Fabric's device and call it in Fabric's precision."""
-        self._generator.denoiser.network = Frozen(self._generator.denoiser.network, fabric)
+        first, *later = self._generator.sigmas
+        self._generator = Generator(in_precision(self._generator.denoiser, fabric), first, later).eval()
         self.to(fabric.device)
 
     def _latents(self, some: tuple[int, ...]) -> list[Tensor]:
@@ -158,7 +164,7 @@ class TeacherSampler:
 
     def use(self, fabric: Fabric) -> None:
         """Move the network to Fabric's device and call it in Fabric's precision."""
-        self._denoiser.network = Frozen(self._denoiser.network, fabric)
+        self._denoiser = in_precision(self._denoiser, fabric).eval()
         self.to(fabric.device)
 
     def early(self, stops: Sequence[float]) -> dict[float, int]:

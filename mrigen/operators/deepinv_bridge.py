@@ -106,7 +106,7 @@ def to_deepinv(what: Operator | Denoiser) -> Any:
     mrigen's units; complex images have two channels.
 
     Args:
-        what: an operator, or a denoiser as ``mrigen.load_denoiser`` returns it.
+        what: an operator, or the ``denoiser`` of a ``mrigen.Model``.
 
     Raises:
         UsageError: deepinv is not installed.

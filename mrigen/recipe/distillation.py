@@ -3,106 +3,104 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrigen.checkpoints.description import ModelDescription
-from mrigen.checkpoints.folder import save_model
-from mrigen.diffusion.denoiser import NetworkDenoiser
-from mrigen.distill import LOSSES, Generator
-from mrigen.engine import build
+from mrigen.distill import LOSSES
 from mrigen.engine.distillation import DistillJob
 from mrigen.engine.logs import OpenLog
 from mrigen.engine.loop import drive
 from mrigen.engine.processes import alone
-from mrigen.engine.sampling import StudentSampler
+from mrigen.engine.sampling import StudentSampler, TeacherSampler
 from mrigen.errors import NonFiniteLossError, UsageError
 from mrigen.files import write_json
+from mrigen.model import Model
+from mrigen.recipe.context import StudyContext
 from mrigen.recipe.selection import selection_score
+from mrigen.recipe.stages import Stage
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from mrigen.recipe.study import Study
-
 SECTIONS = {"complex": ["mask"], "real": ["operator", "sigma"]}
 
 
-def distill(study: Study) -> None:
+def distill(study: StudyContext) -> None:
     """Train the generator; write the best by the selection metric, the last, and the metric's history.
 
     With ``selection.keep`` also every one that was measured, as ``measured/IMAGES-HALFLIFE``.
 
     Raises:
-        UsageError: the teacher is not for such data, or ``distill.corruption`` does not fit its own.
+        UsageError: the teacher is not for such data, ``distill.corruption`` does not fit its own, or the
+            folder was made with other settings.
     """
+    settings = {
+        "data": study.data_settings(),
+        "teacher": study.teacher.description.weights_sha256,
+        "distill": study.recipe.distill.model_dump(mode="json"),
+        "seed": study.recipe.seed,
+        "precision": study.recipe.precision,
+    }
+    study.run_stage(Stage("student", study.out / "student", settings), lambda: _distill(study))
+
+
+def _distill(study: StudyContext) -> None:
     recipe, params = study.recipe, study.recipe.distill
-    teacher, description = build.load_teacher(study.teacher_folder)
-    words = assumed_corruption(description, params.corruption)
-    assumed = description.model_copy(update={"corruption": words})
+    teacher = study.teacher.copy()
+    teacher = teacher.variant(corruption=assumed_corruption(teacher.description, params.corruption))
     store = None if study.data_free else study.store
-    known = build.corruption_of(assumed, store, study.teacher_folder)
-    objective = build.objective_of(assumed, known, study.teacher_folder)
-    corruption = objective.corruption
-    loss = LOSSES.build(params.loss, objective=objective)
-    shape = description.image_shape if store is None else store.image_shape
+    objective = teacher.objective(store)
+    shape = teacher.image_shape if store is None else store.image_shape
     score = None
     if params.selection.every_images is not None:
         score = selection_score(params, study.store, study.extractor, recipe.seed, objective)
-    fresh = partial(build.new_denoiser, description)
     folder = study.out / "student"
-    network = dict(description.network)
+    network = dict(teacher.description.network)
     if params.dropout is not None:
         network["dropout"] = params.dropout
 
-    def student(images: float, halflife: float) -> ModelDescription:
-        provenance = _provenance(study, description, images, halflife)
-        return description.model_copy(
-            update={
-                "role": "generator",
-                "network": network,
-                "image_shape": shape,
-                "corruption": words,
-                "sigma_init": params.sigma_init,
-                "later_sigmas": params.later_sigmas,
-                "generator_input": params.generator_input,
-                "provenance": provenance,
-            }
+    def student(module: nn.Module, images: float, halflife: float) -> Model:
+        return teacher.variant(
+            module,
+            role="generator",
+            network=network,
+            image_shape=shape,
+            sigma_init=params.sigma_init,
+            later_sigmas=params.later_sigmas,
+            generator_input=params.generator_input,
+            provenance=_provenance(study, teacher.description, images, halflife),
         )
 
     def keep(images: int, halflife: float, module: nn.Module) -> None:
-        save_model(measured_folder(folder, images, halflife), module, student(images, halflife))
+        student(module, images, halflife).save(measured_folder(folder, images, halflife))
 
-    kept = keep if params.selection.keep else None
     job = DistillJob(
         params,
-        teacher,
-        loss,
-        corruption,
+        teacher.denoiser,
+        LOSSES.build(params.loss, objective=objective),
+        objective.corruption,
         shape,
         study.fabric,
         recipe.seed,
         score,
-        fresh,
-        kept,
+        lambda key: Model.random_init(teacher.description, key).denoiser,
+        keep if params.selection.keep else None,
         compiled=recipe.compile,
     )
 
-    def sampler() -> StudentSampler:
-        averaged = NetworkDenoiser(job.result, description.conventions)
-        generator = Generator(averaged, params.sigma_init, params.later_sigmas)
-        seen = (objective, corruption) if params.generator_input == "sampled" else ()
-        return StudentSampler(generator, shape, params.batch // params.micro_batches, *seen)
+    def sampler() -> TeacherSampler | StudentSampler:
+        size = params.batch // params.micro_batches
+        return student(job.result, job.images, params.halflives[0]).sampler(store, batch=size)
 
     ended = _driven(job, folder, study, study.log(sampler))
     halflife, images = job.averages.chosen
-    chosen = student(job.images if images is None else images, halflife)
+    images = job.images if images is None else images
 
     def write() -> None:
         write_json(folder / "selection.json", {**job.averages.described(), "ended": ended})
-        save_model(folder / "last", job.averages.last, chosen)
-        save_model(study.student_folder, job.result, chosen)
+        student(job.averages.last, images, halflife).save(folder / "last")
+        student(job.result, images, halflife).save(study.student_folder)
 
     alone(write)
 
@@ -112,7 +110,7 @@ def measured_folder(folder: Path, images: float, halflife: float) -> Path:
     return folder / "measured" / f"{images:.0f}-{halflife:g}"
 
 
-def _driven(job: DistillJob, folder: Path, study: Study, log: OpenLog | None) -> str:
+def _driven(job: DistillJob, folder: Path, study: StudyContext, log: OpenLog | None) -> str:
     """Run the job; why it ended. A diverged one ends early if the metric has chosen a generator before.
 
     Raises:
@@ -164,7 +162,7 @@ def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _provenance(
-    study: Study, description: ModelDescription, images: float, halflife: float
+    study: StudyContext, description: ModelDescription, images: float, halflife: float
 ) -> dict[str, Any]:
     params = study.recipe.distill
     return {

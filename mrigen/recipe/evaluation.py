@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,21 +27,18 @@ from mrigen.metrics.proximal import ProximalDistance
 from mrigen.metrics.reference import References, open_reference
 from mrigen.metrics.scores import METRICS, Compared, of_features
 from mrigen.metrics.spectra import ImageStatistics
-from mrigen.recipe.sampling import sampler_of
+from mrigen.recipe.context import StudyContext
 from mrigen.recipe.selection import proximal_distance
 from mrigen.recipe.stages import Stage
 from mrigen.report.tables import summary_table
 from mrigen.report.views import view_of
-
-if TYPE_CHECKING:
-    from mrigen.recipe.study import Study
 
 BATCH = 250
 RESAMPLES = 100
 TRAINING = 5000
 
 
-def evaluate(study: Study) -> dict[str, Any]:
+def evaluate(study: StudyContext) -> dict[str, Any]:
     """Sample, measure, draw and write ``summary.json``; what was sampled before is not sampled again.
 
     Several processes sample together; the first one measures, which is little beside sampling.
@@ -58,7 +55,7 @@ def evaluate(study: Study) -> dict[str, Any]:
 
 
 def _measured(
-    study: Study, references: References, images: Tensor, count: int, sampled: dict[str, Sampled]
+    study: StudyContext, references: References, images: Tensor, count: int, sampled: dict[str, Sampled]
 ) -> dict[str, Any]:
     """The summary of observations, sampled images and references; written, drawn and shown."""
     params = study.recipe.evaluate
@@ -133,7 +130,7 @@ class _Measure:
         references: where they come from.
     """
 
-    def __init__(self, study: Study, images: Tensor, references: References) -> None:
+    def __init__(self, study: StudyContext, images: Tensor, references: References) -> None:
         self._spaces = {name: Reference.of(images, each) for name, each in study.extractors.items()}
         self.statistics = ImageStatistics.of(images)
         self._references, self._radius = references, study.recipe.evaluate.radius
@@ -179,7 +176,7 @@ class _Copies:
     unseen: Tensor
 
     @classmethod
-    def of(cls, study: Study, references: References, images: Tensor) -> _Copies | None:
+    def of(cls, study: StudyContext, references: References, images: Tensor) -> _Copies | None:
         """Of the training part of the references, at most 5,000 evenly over it; None where it has none."""
         if "train" not in references.parts - {study.recipe.evaluate.split}:
             return None
@@ -202,7 +199,7 @@ def spread(available: int, wanted: int) -> list[int]:
     return [int(i) for i in torch.linspace(0, available - 1, wanted, dtype=torch.float64).round()]
 
 
-def _other_references(study: Study, references: References, count: int) -> Tensor | None:
+def _other_references(study: StudyContext, references: References, count: int) -> Tensor | None:
     """Clean images of another part of the data: how close another sample of the truth comes."""
     parts = sorted(references.parts - {study.recipe.evaluate.split}, key=lambda part: (part != "train", part))
     if not parts:
@@ -211,14 +208,13 @@ def _other_references(study: Study, references: References, count: int) -> Tenso
     return others.images(spread(len(others), count)) if len(others) > 1 else None
 
 
-def _samplers(study: Study) -> dict[str, TeacherSampler | StudentSampler]:
+def _samplers(study: StudyContext) -> dict[str, TeacherSampler | StudentSampler]:
     """The teacher by each of its samplers, then the student."""
-    store = study.store_folder
     samplers = {
-        name: sampler_of(study.teacher_folder, store, reverse, BATCH)
+        name: study.teacher.sampler(study.store, reverse, BATCH)
         for name, reverse in study.recipe.evaluate.teachers.items()
     }
-    samplers["student"] = sampler_of(study.student_folder, store, {}, BATCH)
+    samplers["student"] = study.student.sampler(study.store, batch=BATCH)
     for sampler in samplers.values():
         sampler.to(study.fabric.device)
     return samplers
@@ -238,7 +234,7 @@ class Sampled:
     stopped: dict[float, Sampled] = field(default_factory=dict)
 
 
-def sample(study: Study, name: str, sampler: TeacherSampler | StudentSampler, count: int) -> Sampled:
+def sample(study: StudyContext, name: str, sampler: TeacherSampler | StudentSampler, count: int) -> Sampled:
     """Images of seeds 0 ... count - 1 in a stage of their own; those of ``teacher`` with its stops.
 
     All stops come from one trajectory. The seconds of each are its share of the network evaluations.
@@ -274,8 +270,8 @@ def sample(study: Study, name: str, sampler: TeacherSampler | StudentSampler, co
 
     wanted = list(range(count))
     reverse = study.recipe.evaluate.teachers.get(name)
-    model = study.fingerprint("student" if reverse is None else "teacher")
-    settings: dict[str, Any] = {"model": model, "count": count}
+    model = study.student if reverse is None else study.teacher
+    settings: dict[str, Any] = {"model": model.description.weights_sha256, "count": count}
     if reverse is not None:
         settings |= {"sampler": reverse, "stops": list(stops)}
     Stage(f"samples of the {name}", folder, settings).run(work, study.console)

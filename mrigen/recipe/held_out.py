@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from mrigen.data.stores import open_store
-from mrigen.engine import build
 from mrigen.engine.launch import open_device
 from mrigen.errors import UsageError
 from mrigen.metrics.held_out import batches_of, held_out_errors
+from mrigen.model import Model
 from mrigen.progress import track
 
 
@@ -35,12 +35,11 @@ def rank_teachers(
     where = open_device(device).device
     rows: list[dict[str, Any]] = []
     for folder in track(teachers, "teachers", len(teachers)):
-        denoiser, description = build.load_teacher(folder)
-        corruption = build.corruption_of(description, data, folder)
-        if not build.objective_of(description, corruption, folder).shows_mask:
+        model = Model.load(folder, where, role="teacher")
+        corruption = model.corruption(data)
+        if not model.objective(corruption).shows_mask:
             raise UsageError(f"{folder}: is not told what it sees, so that nothing can be hidden from it")
-        denoiser.to(where).eval()
-        errors = held_out_errors(denoiser, batches_of(data, where), corruption, seed)
+        errors = held_out_errors(model.denoiser, batches_of(data, where), corruption, seed)
         rows.append(
             {
                 "teacher": str(folder),

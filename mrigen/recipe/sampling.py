@@ -7,17 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mrigen.checkpoints.description import read_description
 from mrigen.data.sample_files import write_magnitudes, writer_of
-from mrigen.data.stores import open_store
 from mrigen.diffusion.samplers import SAMPLERS
-from mrigen.engine import build
 from mrigen.engine.launch import open_device
+from mrigen.engine.params import SamplerSpec
 from mrigen.engine.parts import Parts, forget
 from mrigen.engine.processes import alone, gathered
-from mrigen.engine.sampling import StudentSampler, TeacherSampler
 from mrigen.errors import UsageError
 from mrigen.metrics.pictures import magnitude_window
+from mrigen.model import Model
 from mrigen.recipe import change
 from mrigen.report.views import view_of
 
@@ -38,33 +36,6 @@ def parse_seeds(text: str) -> list[int]:
             raise UsageError(f"--seeds {text}: write 0-49999 or 3,5,8")
         found.extend(range(low, high + 1))
     return found
-
-
-def sampler_of(
-    folder: Path, maps: Path | None, sampler: dict[str, object], batch: int
-) -> StudentSampler | TeacherSampler:
-    """What makes images from seeds with a model folder.
-
-    Args:
-        folder: generator or teacher.
-        maps: measurement store with coil maps, where the model needs them.
-        sampler: a recipe's sampler, for teachers.
-        batch: images per network call.
-
-    Raises:
-        UsageError: the model needs maps.
-    """
-    description = read_description(folder)
-    if description.role == "generator" and description.generator_input == "full":
-        return StudentSampler(build.load_generator(folder)[0], description.image_shape, batch)
-    store = None if maps is None else open_store(maps)
-    shape = description.image_shape if store is None else store.image_shape
-    corruption = build.corruption_of(description, store, folder)
-    objective = build.objective_of(description, corruption, folder)
-    if description.role == "generator":
-        return StudentSampler(build.load_generator(folder)[0], shape, batch, objective, corruption)
-    reverse = SAMPLERS.build(sampler)
-    return TeacherSampler(build.load_teacher(folder)[0], objective, corruption, reverse, shape, batch)
 
 
 def sample_model(
@@ -105,21 +76,23 @@ def sample_model(
     wanted = parse_seeds(seeds)
     if len(set(wanted)) < len(wanted):
         raise UsageError(f"--seeds {seeds}: says a seed twice; give each once")
-    description = read_description(folder)
-    if description.role == "generator" and (sampler or settings):
+    model = Model.load(folder)
+    spec = None
+    if model.role == "teacher":
+        spec = {**SamplerSpec().sampler, **(sampler or {})}
+        for setting in settings:
+            change(spec, setting)
+        spec = SAMPLERS.pinned(spec)
+    elif sampler or settings:
         raise UsageError(
             f"{folder}: is a generator, which needs no sampler; leave out --sampler, --steps and --set"
         )
-    spec = {"name": "heun", "steps": 18, **(sampler or {})}
-    for setting in settings:
-        change(spec, setting)
-    spec = SAMPLERS.pinned(spec)
-    run = sampler_of(folder, maps, spec, batch)
+    run = model.sampler(maps, spec, batch)
     complex_valued = run.complex_valued
     write = writer_of(out, run.shape, complex_valued=complex_valued)
     described = {
-        "model": description.weights_sha256,
-        "sampler": spec if isinstance(run, TeacherSampler) else None,
+        "model": model.description.weights_sha256,
+        "sampler": spec,
         "maps": None if maps is None else str(maps.resolve()),
         "precision": precision,
     }

@@ -12,14 +12,14 @@ from torch import Tensor
 from mrigen import seeds
 from mrigen.errors import UsageError
 from mrigen.inverse import SOLVERS, GeneratorPrior, Prior, Solver, Task, TeacherPrior
+from mrigen.model import Model
 from mrigen.operators.base import Measurements
-from mrigen.reconstruction.models import load_prior
 
 
 def reconstruct(
     data: Measurements,
     solver: str | Mapping[str, Any] | Solver[Any] = "cg-sense",
-    model: str | Path | Prior | None = None,
+    model: str | Path | Model | Prior | None = None,
     *,
     samples: int = 1,
     seed: int = 0,
@@ -31,7 +31,7 @@ def reconstruct(
     Args:
         data: measurements with their operators and noise levels; σ = 0 where the level is unknown.
         solver: name (``mrigen list solvers``), ``"mine.py:Solver"``, a mapping as in a recipe, or an object.
-        model: folder of a teacher or generator, or a prior; None for solvers that need none.
+        model: a teacher or generator, its folder, or a prior; None for solvers that need none.
         samples: posterior samples of each measurement.
         seed: of everything random; sample j of measurement i does not depend on the others.
         batch: images at once; all by default.
@@ -83,19 +83,17 @@ def _solver(solver: str | Mapping[str, Any] | Solver[Any], params: dict[str, Any
     return made
 
 
-def _prior(model: str | Path | Prior | None, data: Measurements, solver: Solver[Any]) -> Prior | None:
+def _prior(model: str | Path | Model | Prior | None, data: Measurements, solver: Solver[Any]) -> Prior | None:
     if model is None or isinstance(model, TeacherPrior | GeneratorPrior):
         found: Prior | None = model
     else:
+        opened = model if isinstance(model, Model) else Model.load(model, data.y.device)
         zero = data.operator.zero_image()
-        shape = (zero.shape[1], zero.shape[2], zero.shape[3])
-        found = load_prior(
-            Path(model),
-            shape,
+        found = opened.prior(
+            (zero.shape[1], zero.shape[2], zero.shape[3]),
             complex_valued=zero.is_complex(),
-            device=data.y.device,
             differentiated=solver.differentiates,
-        ).prior
+        )
     kind = {TeacherPrior: "teacher", GeneratorPrior: "generator"}.get(type(found), "")
     if solver.needs and kind not in solver.needs:
         name = type(solver).__name__

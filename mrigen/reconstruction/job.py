@@ -11,17 +11,16 @@ import torch
 from torch import Tensor
 
 from mrigen import seeds
-from mrigen.checkpoints.description import read_description
 from mrigen.data.manifest import NAME
 from mrigen.data.pixels import is_image
 from mrigen.errors import UsageError
 from mrigen.inverse import SOLVERS, Prior, Solver, Task
+from mrigen.model import Model
 from mrigen.operators.base import Measurements, concatenate
 from mrigen.prep.options import Options
 from mrigen.prep.readers import find_reader, reader_of
 from mrigen.progress import Advance, bar
 from mrigen.reconstruction.coil_maps import open_maps
-from mrigen.reconstruction.models import Model, load_prior
 from mrigen.reconstruction.outputs import DEFAULT, Volume, dataset_shape, parse_formats, write_formats
 from mrigen.reconstruction.photographs import PictureSource
 from mrigen.reconstruction.prepared import StoreSource
@@ -79,21 +78,23 @@ def reconstruct(
     """
     solver: Solver[Any] = SOLVERS.build(SOLVERS.parse(request.solver))
     formats = DEFAULT if request.formats is None else parse_formats(request.formats)
-    request = _with_phase(request)
-    source = open_source(given, request)
+    model = None if request.model is None else Model.load(request.model, device)
+    if model is not None:
+        request = _with_phase(request, model)
+    source = open_source(given, request, None if model is None else model.image_shape)
     if request.model is not None and isinstance(source, StoreSource):
         source.require_phase(request.prep.phase)
     if request.formats is not None and not source.complex_valued and set(formats) != {"h5"}:
         raise UsageError(f"{given}: --format is for k-space, and pictures are written as HDF5; leave it out")
-    model = _model(solver, source, request, device)
+    prior = _prior(model, solver, source, request)
     if request.batch is None:
         request = request.model_copy(update={"batch": at_once(solver, source)})
     summary: dict[str, Any] = {
         "solver": request.solver,
-        "model": "" if model is None else model.description.weights_sha256,
+        "model": "" if model is None or prior is None else model.description.weights_sha256,
         "seed": request.seed,
         "samples": request.samples,
-        "notes": [*source.notes, *([] if model is None else model.notes)],
+        "notes": [*source.notes, *([] if model is None or prior is None else model.notes(source.shape))],
     }
     size = max(1, (request.batch or 1) // request.samples)
     start = time.perf_counter()
@@ -104,7 +105,6 @@ def reconstruct(
     ):
         for batch in source.batches(size):
             known = batch.with_sigma(request.sigma)
-            prior = None if model is None else model.prior
             results.add(known, *solve_batch(solver, known, prior, request, device, advance))
         seconds = (time.perf_counter() - start) / len(source)
         report = results.finish({**summary, "seconds_per_slice": seconds})
@@ -115,11 +115,9 @@ def reconstruct(
     return source, report
 
 
-def _with_phase(request: Request) -> Request:
+def _with_phase(request: Request, model: Model) -> Request:
     """The request with the phase convention of the model's images."""
-    if request.model is None:
-        return request
-    phase = (read_description(request.model).corruption or {}).get("phase", request.prep.phase)
+    phase = (model.description.corruption or {}).get("phase", request.prep.phase)
     return request.model_copy(update={"prep": request.prep.model_copy(update={"phase": phase})})
 
 
@@ -171,8 +169,13 @@ def _rows(data: Measurements, rows: list[int]) -> Measurements:
     return replace(data, y=data.y[rows], operator=operator, sigma=data.sigma[rows], labels=None, further=None)
 
 
-def open_source(given: Path, request: Request) -> Source:
+def open_source(given: Path, request: Request, shape: tuple[int, int, int] | None) -> Source:
     """What a path holds: a prepared store, raw k-space, or pictures.
+
+    Args:
+        given: the path.
+        request: what is asked for.
+        shape: (C, H, W) of pictures; None for their own.
 
     Raises:
         UsageError: nothing that can be reconstructed, or options for another kind of input.
@@ -197,7 +200,6 @@ def open_source(given: Path, request: Request) -> Source:
         return StoreSource(given, request.split, request.prep.slices, maps)
     if kspace:
         return ScanSource(given, request.prep, maps)
-    shape = None if request.model is None else read_description(request.model).image_shape
     return PictureSource(
         given,
         shape,
@@ -223,8 +225,8 @@ def _require_maps_of_use(given: Path, request: Request, *, kspace: bool) -> None
             raise UsageError(f"--{option} is for ESPIRiT, and --maps gives other maps; leave one of them out")
 
 
-def _model(solver: Solver[Any], source: Source, request: Request, device: torch.device) -> Model | None:
-    """The model that the solver needs, None where it needs none.
+def _prior(model: Model | None, solver: Solver[Any], source: Source, request: Request) -> Prior | None:
+    """The model as the solver uses it, None where it needs none.
 
     Raises:
         UsageError: there is none, or one of another role.
@@ -232,15 +234,10 @@ def _model(solver: Solver[Any], source: Source, request: Request, device: torch.
     if not solver.needs:
         return None
     wanted = " or a ".join(sorted(solver.needs))
-    if request.model is None:
+    if model is None:
         raise UsageError(f"solver {request.solver}: needs a {wanted}; give its model folder with --model")
-    role = read_description(request.model).role
-    if role not in solver.needs:
-        raise UsageError(f"{request.model}: is a {role}, and solver {request.solver} needs a {wanted}")
-    return load_prior(
-        request.model,
-        source.shape,
-        complex_valued=source.complex_valued,
-        device=device,
-        differentiated=solver.differentiates,
+    if model.role not in solver.needs:
+        raise UsageError(f"{model.name}: is a {model.role}, and solver {request.solver} needs a {wanted}")
+    return model.prior(
+        source.shape, complex_valued=source.complex_valued, differentiated=solver.differentiates
     )

@@ -9,7 +9,7 @@ import torch
 
 import mrigen
 from mrigen.checkpoints.description import ModelDescription, read_description
-from mrigen.checkpoints.folder import save_model, verify_model
+from mrigen.checkpoints.folder import load_network, save_model, verify_model
 from mrigen.conventions import Conventions
 from mrigen.errors import UsageError
 from mrigen.networks import NETWORKS, PRECONDITIONERS
@@ -41,7 +41,7 @@ def test_round_trip(network, precond, tmp_path):
     conventions = Conventions(image="real", image_channels=1, mask_channels=3, ones_channel=False)
     model = example(network, precond)
     save_model(tmp_path / "m", model, described(model, conventions=conventions, image_shape=(1, 8, 8)))
-    loaded = mrigen.load_model(tmp_path / "m")
+    loaded = load_network(tmp_path / "m")[0]
     assert not loaded.training
     size = (1, 2) if network == "mlp" else (8, 8)
     x, sigma = torch.randn(2, 4, *size), torch.tensor([0.1, 2.0])
@@ -72,7 +72,7 @@ def test_description_survives(tmp_path):
 def test_half_precision_weights_are_stored_as_float32(tmp_path):
     model = example()
     save_model(tmp_path, model.to(torch.bfloat16), described(model))
-    loaded = mrigen.load_model(tmp_path)
+    loaded = load_network(tmp_path)[0]
     assert {p.dtype for p in loaded.parameters()} == {torch.float32}
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor.float())
@@ -92,7 +92,7 @@ def test_safetensors_package_reads_the_file(tmp_path):
 def test_loaded_model_trains_without_touching_the_file(tmp_path):
     model = example()
     save_model(tmp_path, model, described(model))
-    loaded = mrigen.load_model(tmp_path).train()
+    loaded = load_network(tmp_path)[0].train()
     optimizer = torch.optim.SGD(loaded.parameters(), lr=0.1)
     loaded(torch.randn(1, 4, 8, 8), torch.tensor(1.0)).square().sum().backward()
     optimizer.step()
@@ -105,19 +105,19 @@ def test_overwriting_keeps_other_files_and_a_loaded_model(tmp_path):
     first, second = example(), example(precond="vp")
     save_model(tmp_path, first, described(first))
     (tmp_path / "notes.txt").write_text("kept")
-    loaded = mrigen.load_model(tmp_path)
+    loaded = load_network(tmp_path)[0]
     torch.nn.init.ones_(second.network.map_layer0.weight)
     save_model(tmp_path, second, described(second))
     assert (tmp_path / "notes.txt").read_text() == "kept"
     assert torch.equal(loaded.network.map_layer0.weight, first.network.map_layer0.weight)
-    assert mrigen.load_model(tmp_path).network.map_layer0.weight.eq(1).all()
+    assert load_network(tmp_path)[0].network.map_layer0.weight.eq(1).all()
 
 
 def test_denoiser_follows_the_conventions(tmp_path):
     """Complex in and out; the mask and the ones are put in from the description."""
     model = example()
     save_model(tmp_path, model, described(model))
-    denoiser = mrigen.load_denoiser(tmp_path)
+    denoiser = mrigen.load(tmp_path).denoiser
     x = torch.randn(2, 1, 8, 8, dtype=torch.complex64)
     sigma = torch.tensor([0.5, 1.5])
     ones = torch.ones(2, 1, 8, 8)
@@ -135,7 +135,7 @@ def test_denoiser_follows_the_conventions(tmp_path):
 LAZY = """
 import sys, torch, mrigen.networks.song_unet
 from pathlib import Path
-from mrigen.checkpoints.folder import load_model
+from mrigen.checkpoints.folder import load_network
 mrigen.networks.NETWORKS.names(), mrigen.networks.PRECONDITIONERS.names()
 import safetensors.torch
 
@@ -144,7 +144,7 @@ def resident():
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
 
 before = resident()
-model = load_model(sys.argv[1])
+model, _ = load_network(sys.argv[1])
 ready = resident() - before
 size = sum(t.numel() * 4 for t in model.state_dict().values())
 for tensor in model.state_dict().values():
@@ -198,7 +198,7 @@ def test_damaged_folders_are_refused(file, damage, message, tmp_path):
     else:
         (tmp_path / file).write_text(damage)
     with pytest.raises(UsageError, match=message) as caught:
-        mrigen.load_model(tmp_path)
+        load_network(tmp_path)[0]
     assert "\n" not in str(caught.value)
 
 
@@ -228,7 +228,7 @@ def test_impossible_descriptions_are_refused(key, value, message, tmp_path):
     path = tmp_path / "model.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
     with pytest.raises(UsageError, match=message) as caught:
-        mrigen.load_model(tmp_path)
+        load_network(tmp_path)[0]
     assert "model.json" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -249,7 +249,7 @@ def test_weights_of_another_model_are_refused(change, tmp_path):
         del tensors["network.map_layer0.bias"]
     save_file(tensors, path)
     with pytest.raises(UsageError, match=r"network\.map_layer.\.bias"):
-        mrigen.load_model(tmp_path)
+        load_network(tmp_path)[0]
     with pytest.raises(UsageError, match="checksum"):
         verify_model(tmp_path)
 
@@ -259,4 +259,4 @@ def test_a_pickle_is_answered_with_the_command_that_imports_it(suffix, tmp_path)
     path = tmp_path / f"network-snapshot{suffix}"
     path.write_bytes(b"x")
     with pytest.raises(UsageError, match=r"run mrigen import-checkpoint .*network-snapshot"):
-        mrigen.load_model(path)
+        load_network(path)[0]

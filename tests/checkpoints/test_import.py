@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-import mrigen
 from mrigen.checkpoints.description import read_description
+from mrigen.checkpoints.folder import load_network
 from mrigen.checkpoints.importer import import_checkpoint
 from mrigen.errors import UsageError
 from mrigen.networks import NETWORKS
@@ -38,7 +38,7 @@ def put(tmp_path):
             (tmp_path / "training_options.json").write_text(json.dumps(training_options))
         out = tmp_path / "out"
         import_checkpoint(source, out, **kwargs)
-        return mrigen.load_model(out), read_description(out)
+        return load_network(out)[0], read_description(out)
 
     return run
 
@@ -46,7 +46,7 @@ def put(tmp_path):
 @pytest.mark.parametrize(("folder", "cases"), [("ambient_mri", 2), ("edm_module", 1)])
 def test_golden_checkpoints_reproduce_the_original_outputs(folder, cases, data, tmp_path):
     import_checkpoint(data / "golden" / folder / "network-snapshot.pkl", tmp_path / "out")
-    model = mrigen.load_model(tmp_path / "out")
+    model = load_network(tmp_path / "out")[0]
     expected = np.load(data / "golden" / folder / "expected.npz")
     for case in range(cases):
         names = (f"{kind}_{case}" for kind in ("x", "sigma", "labels", "augment"))
@@ -61,7 +61,7 @@ def test_ambient_mri_description(data, tmp_path):
     imported = import_checkpoint(data / "golden/ambient_mri/network-snapshot.pkl", tmp_path / "out")
     description = read_description(tmp_path / "out")
     assert imported.recipe == "fastmri/brain-r4"
-    assert imported.parameters == sum(p.numel() for p in mrigen.load_model(tmp_path / "out").parameters())
+    assert imported.parameters == sum(p.numel() for p in load_network(tmp_path / "out")[0].parameters())
     assert description.role == "teacher"
     assert description.conventions.model_dump() == {
         "image": "complex",

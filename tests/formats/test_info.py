@@ -121,9 +121,8 @@ def test_model_folders(info, tmp_path):
     import safetensors.torch as weights
 
     from mrigen.checkpoints.description import ModelDescription
-    from mrigen.checkpoints.folder import save_model
     from mrigen.conventions import Conventions
-    from mrigen.engine.build import new_denoiser
+    from mrigen.model import Model
 
     del weights
     description = ModelDescription(
@@ -134,7 +133,7 @@ def test_model_folders(info, tmp_path):
         conventions=Conventions(image="real", image_channels=1, mask_channels=0, ones_channel=False),
         image_shape=(1, 8, 8),
     )  # fmt: skip
-    save_model(tmp_path / "model", new_denoiser(description, 0).network, description)
+    Model.random_init(description).save(tmp_path / "model")
     found = info(tmp_path / "model")
     assert (found["what"], found["image_shape"], found["checksums"]) == (
         "model folder, a teacher",

@@ -162,7 +162,7 @@ def test_licence_and_notices():
         "reconstruction.job",
         "recipe.audit",
         "prep.job",
-        "engine.build",
+        "model",
     ],
 )
 def test_what_needs_no_training_starts_without_fabric(module):

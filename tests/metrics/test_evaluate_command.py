@@ -10,17 +10,16 @@ import pytest
 import torch
 from PIL import Image
 
-from mrigen.checkpoints.folder import save_model
 from mrigen.cli.main import run
 from mrigen.data.images import open_images, write_images
 from mrigen.data.stores import open_store
-from mrigen.engine import build
 from mrigen.engine.params import TeacherParams
 from mrigen.metrics.distance import Reference
 from mrigen.metrics.features import extractor
 from mrigen.metrics.frechet import frechet_distance, statistics
 from mrigen.metrics.proximal import AsMeasured, observations, observed
 from mrigen.metrics.reference import open_reference
+from mrigen.model import Model, describe_teacher
 from mrigen.recipe.comparison import Comparison, compare, taken_samples
 
 
@@ -131,13 +130,13 @@ def test_teachers_are_ranked(folder, tmp_path):
         "attn_resolutions": [],
     }
     params = TeacherParams(images=1, objective={"name": "ambient-tweedie"}, network=spec)
-    description = build.describe_teacher(params, store, {})
+    description = describe_teacher(params, store)
     for name, gain in (("blind", 0.0), ("random", 1.0)):
-        network = build.new_denoiser(description, 0).network
+        model = Model.random_init(description)
         with torch.no_grad():
-            for parameter in network.parameters():
+            for parameter in model.denoiser.parameters():
                 parameter.mul_(gain)
-        save_model(tmp_path / name, network, description)
+        model.save(tmp_path / name)
     out = tmp_path / "rank.json"
     command = [
         "evaluate",

@@ -10,7 +10,6 @@ from rich.console import Console
 
 from mrigen import recipe as recipes
 from mrigen.cli.main import run
-from mrigen.engine import build
 from mrigen.metrics.features import extractor
 from mrigen.metrics.weights import digest
 from mrigen.recipe.selection import selection_score
@@ -29,13 +28,10 @@ def test_a_recipe_selects_with_weights_of_its_own(inception_file, tmp_path):
     assert run(["distill", TINY, "--out", str(tmp_path), "--device", "cpu", *settings(*few)]) == 0
     (row,) = json.loads((tmp_path / "student" / "selection.json").read_text())["measured"]
     study = Study(recipes.load(TINY, list(few)), tmp_path, Console(quiet=True), "cpu")
-    _, words = build.load_teacher(study.teacher_folder)
-    corruption = build.corruption_of(words, study.store, study.teacher_folder)
-    objective = build.objective_of(words, corruption, study.teacher_folder)
+    objective = study.teacher.objective(study.store)
     network = extractor("inception", inception_file)
     score = selection_score(study.recipe.distill, study.store, network, study.recipe.seed, objective)
-    generator, _ = build.load_generator(study.student_folder)
-    assert row["100"] == pytest.approx(score(generator), rel=1e-3)
+    assert row["100"] == pytest.approx(score(study.student.generator), rel=1e-3)
 
 
 def test_the_extractor_is_on_the_devices_side(inception_file, tmp_path):

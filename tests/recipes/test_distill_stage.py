@@ -15,10 +15,9 @@ from mrigen.cli.main import run
 from mrigen.conventions import Conventions
 from mrigen.data.images import read_images
 from mrigen.distill import Generator
-from mrigen.engine import build
-from mrigen.engine.build import load_generator
 from mrigen.engine.distillation import DistillJob
 from mrigen.errors import UsageError
+from mrigen.model import Model
 from mrigen.recipe.distillation import assumed_corruption, measured_folder
 from mrigen.recipe.selection import selection_score
 from mrigen.recipe.study import Study
@@ -99,7 +98,7 @@ def test_best_last_and_history_are_written(taught, tmp_path):
     assert f"{history['ema_halflife']:g}" == min(("10", "1000"), key=best.__getitem__)
     model = read_description(folder / "model")
     assert model.provenance["images"] == best["images"]
-    last, _ = load_generator(folder / "last")
+    last = Model.load(folder / "last").generator
     assert any(not torch.equal(p, q) for p, q in zip(last.parameters(), reloaded(folder), strict=True)) == (
         best["images"] < 24
     )
@@ -144,16 +143,14 @@ def test_diverged_run_keeps_the_best_there_was(taught, tmp_path, capsys, monkeyp
 def test_images_that_are_no_numbers_are_no_distance(taught):
     """A generator that overflows is infinitely far from the data, not an error."""
     study = Study(recipes.load(TINY), taught, Console(quiet=True), "cpu")
-    teacher, words = build.load_teacher(study.teacher_folder)
-    corruption = build.corruption_of(words, study.store, study.teacher_folder)
-    objective = build.objective_of(words, corruption, study.teacher_folder)
+    objective = study.teacher.objective(study.store)
     score = selection_score(study.recipe.distill, study.store, study.extractor, 0, objective)
-    assert math.isfinite(score(Generator(teacher)))
-    assert score(Generator(teacher, math.inf)) == math.inf
+    assert math.isfinite(score(Generator(study.teacher.denoiser)))
+    assert score(Generator(study.teacher.denoiser, math.inf)) == math.inf
 
 
 def reloaded(folder):
-    return load_generator(str(folder / "model"))[0].parameters()
+    return Model.load(folder / "model").generator.parameters()
 
 
 @pytest.mark.parametrize(

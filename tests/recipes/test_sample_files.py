@@ -13,16 +13,16 @@ import torch
 from PIL import Image
 
 from mrigen.checkpoints.description import ModelDescription
-from mrigen.checkpoints.folder import save_model
 from mrigen.cli.main import run
 from mrigen.conventions import Conventions
 from mrigen.data.images import open_images
 from mrigen.data.nifti import write_nifti
 from mrigen.data.sample_files import to_bytes, write_magnitudes, writer_of
 from mrigen.data.spool import Spool
-from mrigen.engine import build, parts
+from mrigen.engine import parts
 from mrigen.engine.sampling import StudentSampler
 from mrigen.errors import UsageError
+from mrigen.model import Model
 
 SHAPE = (3, 4, 6)
 
@@ -191,12 +191,12 @@ def model(tmp_path):
         generator_input="full",
         image_shape=(3, 4, 4),
     )
-    denoiser = build.new_denoiser(description, 0)
+    model = Model.random_init(description)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        for weight in denoiser.parameters():
+        for weight in model.denoiser.parameters():
             torch.nn.init.normal_(weight, std=0.2)
-    save_model(tmp_path / "model", denoiser.network, description)
+    model.save(tmp_path / "model")
     return tmp_path / "model"
 
 

@@ -4,9 +4,8 @@ import numpy as np
 import torch
 
 from mrigen.checkpoints.description import ModelDescription
-from mrigen.checkpoints.folder import save_model
 from mrigen.conventions import Conventions
-from mrigen.engine.build import new_denoiser
+from mrigen.model import Model
 from mrigen.operators import fourier
 
 SIZE = 24
@@ -76,6 +75,5 @@ def write_model(
         **(generator if role == "generator" else {}),
         **more,
     )
-    denoiser = new_denoiser(description, 0)
-    save_model(folder, denoiser.network, description)
+    Model.random_init(description).save(folder)
     return folder

@@ -10,11 +10,11 @@ from sigpy.mri import birdcage_maps
 
 from mrigen.errors import UsageError
 from mrigen.inverse import SOLVERS, Task
+from mrigen.model import Model
 from mrigen.operators import Measurements, MultiCoilMRI
 from mrigen.operators.corruption import make_corruption
 from mrigen.operators.noise import Noise
 from mrigen.reconstruction.job import Request, solve_batch
-from mrigen.reconstruction.models import load_prior
 from mrigen.reconstruction.sources import Batch
 
 SIZE, SIGMA = 16, 0.02
@@ -52,10 +52,7 @@ def priors(tmp_path_factory):
                 complex_valued=kind == "complex",
                 corruption=corruption,
             )
-            loaded = load_prior(
-                model, (1, SIZE, SIZE), complex_valued=kind == "complex", device=torch.device("cpu")
-            )
-            found[kind, role] = loaded.prior
+            found[kind, role] = Model.load(model).prior((1, SIZE, SIZE), complex_valued=kind == "complex")
     return found
 
 

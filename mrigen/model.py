@@ -1,0 +1,485 @@
+"""A model: a teacher or a generator with everything that is known of it, opened once."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from mrigen import __version__
+from mrigen.checkpoints.description import ModelDescription
+from mrigen.checkpoints.folder import load_network, save_model
+from mrigen.conventions import Conventions, NetworkDenoiser
+from mrigen.data.image_store import described_corruption
+from mrigen.data.stores import Store, open_store
+from mrigen.diffusion.augment import LABELS
+from mrigen.diffusion.denoiser import Denoiser
+from mrigen.diffusion.objectives import OBJECTIVES, Objective
+from mrigen.diffusion.samplers import SAMPLERS
+from mrigen.distill import Generator
+from mrigen.engine.params import SamplerSpec, TeacherParams
+from mrigen.engine.sampling import StudentSampler, TeacherSampler
+from mrigen.errors import UsageError
+from mrigen.inverse import GeneratorPrior, Prior, TeacherPrior
+from mrigen.inverse.prior import FurtherMasks, frozen
+from mrigen.inverse.tiling import TiledDenoiser
+from mrigen.networks import NETWORKS, PRECONDITIONERS, Preconditioner
+from mrigen.networks.recompute import recomputed
+from mrigen.operators import MultiCoilMRI
+from mrigen.operators.base import LinearOperator, Operator
+from mrigen.operators.corruption import Corruption
+from mrigen.operators.masks import MASKS
+from mrigen.operators.mri import MRICorruption
+from mrigen.operators.noise import parse_noise
+from mrigen.seeds import generator
+
+Shape = tuple[int, int, int]
+Role = Literal["teacher", "generator"]
+LARGE = 128 * 128  # pixels from which on gradients keep little and compute the rest again
+
+
+class Model:
+    """A teacher, E[x₀ | x₀ + σ ε], or a generator of one step or a few, with its description.
+
+    Args:
+        description: architecture, meaning of the channels, training corruption, provenance.
+        denoiser: its network as a denoiser of images.
+        folder: where it was read from or written to; None for a model that is in memory only.
+
+    >>> from mrigen.operators import MultiCoilMRI
+    >>> import mrigen as mg
+    >>> A = MultiCoilMRI.example()
+    >>> mask = mg.masks.exact_random(9, acceleration=2, acs_lines=3)
+    >>> store = mg.TensorStore(A.H.zero_image(), A.maps, mask)
+    >>> network = {"name": "mlp", "hidden": 8}
+    >>> description = describe_teacher(TeacherParams(images=1, network=network), store)
+    >>> model = Model.random_init(description)
+    >>> model.role, model.image_shape, model.complex_valued
+    ('teacher', (1, 12, 9), True)
+    >>> model.sample(2, seed=5, sampler={"name": "heun", "steps": 2}, store=store).shape
+    torch.Size([2, 1, 12, 9])
+    """
+
+    def __init__(
+        self, description: ModelDescription, denoiser: NetworkDenoiser, folder: Path | None = None
+    ) -> None:
+        self.description, self.denoiser, self.folder = description, denoiser, folder
+
+    @classmethod
+    def load(
+        cls, folder: str | Path, device: torch.device | str = "cpu", *, role: Role | None = None
+    ) -> Self:
+        """The model of a folder, in evaluation mode and with frozen weights.
+
+        On the CPU the weights are views of the mapped file and are read when they are first used.
+
+        Args:
+            folder: what ``save``, ``mrigen train``, ``distill`` or ``import-checkpoint`` wrote.
+            device: where it works.
+            role: refuse models of the other one.
+
+        Raises:
+            UsageError: not a model folder, a damaged one, or one of another role.
+        """
+        network, description = load_network(folder, device)
+        denoiser = NetworkDenoiser(network.requires_grad_(requires_grad=False), description.conventions)
+        model = cls(description, denoiser.eval(), Path(folder))
+        return model if role is None else model.require(role)
+
+    @classmethod
+    def random_init(cls, description: ModelDescription, seed: int = 0) -> Self:
+        """A model with random weights that depend on the seed alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = NETWORKS.build(description.network)
+            model: Preconditioner = PRECONDITIONERS.build(description.preconditioner, network=network)
+        model = model.to(memory_format=torch.channels_last)
+        return cls(description, NetworkDenoiser(model, description.conventions))
+
+    def save(self, folder: str | Path) -> Self:
+        """Write the model folder, ``model.safetensors`` and ``model.json``; returns the model of that folder.
+
+        Each file is complete or absent; other files in the folder stay.
+        """
+        description = save_model(Path(folder), self.denoiser.network, self.description)
+        return type(self)(description, self.denoiser, Path(folder))
+
+    def variant(self, module: nn.Module | None = None, /, **changes: Any) -> Self:
+        """The same model with another network of its architecture, or with changes of its description."""
+        description = self.description.model_copy(update=changes)
+        denoiser = self.denoiser if module is None else NetworkDenoiser(module, description.conventions)
+        return type(self)(description, denoiser, self.folder)
+
+    def copy(self) -> Self:
+        """The same model with weights of its own."""
+        return type(self)(self.description, copy.deepcopy(self.denoiser), self.folder)
+
+    def to(self, device: torch.device | str) -> Self:
+        """This model, moved to a device."""
+        self.denoiser.to(device)
+        return self
+
+    def __repr__(self) -> str:
+        kind = self.description.conventions.image
+        count = sum(weight.numel() for weight in self.denoiser.parameters())
+        return (
+            f"Model({self.role} of {kind} images of {size(self.image_shape)}, "
+            f"{self.description.network['name']} with {count:,} parameters, {self.name})"
+        )
+
+    @property
+    def name(self) -> str:
+        """Its folder, for messages."""
+        return "model in memory" if self.folder is None else str(self.folder)
+
+    @property
+    def role(self) -> Role:
+        """``teacher`` or ``generator``."""
+        return self.description.role
+
+    @property
+    def image_shape(self) -> Shape:
+        """(C, H, W) of an image; one channel for complex MRI."""
+        return self.description.image_shape
+
+    @property
+    def complex_valued(self) -> bool:
+        """Whether its images are complex."""
+        return self.description.conventions.image == "complex"
+
+    @property
+    def shows_mask(self) -> bool:
+        """Whether its denoiser is given Ã."""
+        objective = self.description.objective
+        if objective is None:
+            return self.description.conventions.mask_channels > 0
+        return bool(OBJECTIVES[objective["name"]].shows_mask)
+
+    @property
+    def generator(self) -> Generator:
+        """The network as a generator.
+
+        Raises:
+            UsageError: it is a teacher's.
+        """
+        self.require("generator")
+        description = self.description
+        assert description.sigma_init is not None
+        return Generator(self.denoiser, description.sigma_init, description.later_sigmas).eval()
+
+    def require(self, role: Role) -> Self:
+        """This model, if it has the role.
+
+        Raises:
+            UsageError: it has the other one.
+        """
+        if self.role != role:
+            raise UsageError(f"{self.name}: is a {self.role}; give the folder of a {role}")
+        return self
+
+    def denoise(
+        self,
+        x: Tensor,
+        sigma: Tensor | float,
+        A_tilde: LinearOperator | None = None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """E[x₀ | x₀ + σ ε], or E[x₀ | Ñ(x₀ + σ ε), Ã] with Ñ = Ãᴴ Ã, of a teacher.
+
+        Args:
+            x: noisy images x₀ + σ ε, (B, C, H, W), real or complex as the model's are; ε has unit variance
+                in every real component.
+            sigma: noise levels, a number or (B,).
+            A_tilde: Ã, through which the network sees them; None where everything is seen.
+            labels: class labels (B, classes), of a conditional model.
+
+        Returns:
+            Images (B, C, H, W); gradients flow to x.
+
+        Raises:
+            UsageError: a generator, images of another kind, or Ã for a teacher that is not shown masks.
+        """
+        self.require("teacher")
+        if x.ndim != 4 or x.is_complex() != self.complex_valued:
+            kind = "complex" if self.complex_valued else "real"
+            raise UsageError(
+                f"{self.name}: denoises {kind} images (B, C, H, W), not {str(x.dtype)[6:]} {tuple(x.shape)}"
+            )
+        if A_tilde is not None:
+            if not self.shows_mask:
+                raise UsageError(f"{self.name}: sees its whole input: leave A_tilde out")
+            x = A_tilde.normal(x)
+        level = torch.as_tensor(sigma, dtype=torch.float32, device=x.device).reshape(-1).expand(len(x))
+        estimate: Tensor = self.denoiser(x, level, A_tilde, labels)
+        return estimate
+
+    def corruption(self, store: Store | None = None) -> Corruption:
+        """p(A) and the noise that the model was trained under.
+
+        Args:
+            store: where operators take what is measured with the data, such as coil maps; models of
+                natural images do without.
+
+        Raises:
+            UsageError: the model is not for such data, or needs a store.
+        """
+        if store is None:
+            if self.complex_valued:
+                raise UsageError(
+                    f"{self.name}: this model sees its noise through coil maps; give --maps STORE"
+                )
+            return described_corruption(self.description.corruption, self.image_shape)
+        if self.complex_valued != store.complex_valued:
+            kind = "MRI" if self.complex_valued else "natural images"
+            raise UsageError(f"{store.folder}: holds other data than {kind}, which {self.name} is for")
+        return store.corruption(described=self.description.corruption)
+
+    def objective(self, data: Store | Corruption | None = None) -> Objective:
+        """The objective that the model's teacher was trained with.
+
+        Weights of errors go with the form of the network, which models of others and of earlier versions say
+        by leaving ``pseudo_inverse`` out of their conventions.
+
+        Args:
+            data: as ``corruption`` takes it, or a corruption.
+
+        Raises:
+            UsageError: the model does not say, or as ``corruption``.
+        """
+        if self.description.objective is None:
+            raise UsageError(
+                f"{self.name}: does not say with which objective it was trained; import it again"
+            )
+        spec = dict(self.description.objective)
+        if self.shows_mask:
+            spec["pseudo_inverse"] = self.description.conventions.model_dump()["pseudo_inverse"]
+        corruption = data if isinstance(data, Corruption) else self.corruption(data)
+        objective: Objective = OBJECTIVES.build(spec, corruption=corruption)
+        return objective
+
+    def sampler(
+        self,
+        store: Store | str | Path | None = None,
+        sampler: str | Mapping[str, Any] | None = None,
+        batch: int = 64,
+        label: int | None = None,
+    ) -> TeacherSampler | StudentSampler:
+        """What makes images from seeds.
+
+        Args:
+            store: measurement store with coil maps, or its folder, where the model needs them.
+            sampler: of a teacher, a name or a recipe's mapping; by default 18 steps of ``heun``.
+            batch: images per network call.
+            label: class of all images; by default each seed has its own.
+
+        Raises:
+            UsageError: no such sampler or class, one for a generator, or a model that needs a store.
+        """
+        description = self.description
+        if self.role == "generator":
+            if sampler is not None:
+                raise UsageError(f"{self.name}: is a generator, which needs no sampler; leave it out")
+            if description.generator_input == "full":
+                return StudentSampler(self.generator, self.image_shape, batch, label=label)
+        data = open_store(store) if isinstance(store, str | Path) else store
+        shape = self.image_shape if data is None else data.image_shape
+        corruption = self.corruption(data)
+        objective = self.objective(corruption)
+        if self.role == "generator":
+            return StudentSampler(self.generator, shape, batch, objective, corruption, label)
+        spec = SamplerSpec().sampler if sampler is None else sampler
+        reverse = SAMPLERS.build({"name": spec} if isinstance(spec, str) else spec)
+        return TeacherSampler(self.denoiser, objective, corruption, reverse, shape, batch, label)
+
+    def sample(
+        self,
+        n: int,
+        *,
+        seed: int = 0,
+        sampler: str | Mapping[str, Any] | None = None,
+        store: Store | str | Path | None = None,
+        batch: int = 64,
+        label: int | None = None,
+    ) -> Tensor:
+        """Images (n, C, H, W) of the seeds ``seed``, ``seed + 1``, ..., those of ``mrigen sample --seeds``.
+
+        An image depends on its seed alone. Other arguments as ``sampler``.
+
+        Raises:
+            UsageError: no image is asked for, or as ``sampler``.
+        """
+        if n < 1:
+            raise UsageError(f"sample: n is {n}, and must be at least 1")
+        run = self.sampler(store, sampler, batch, label)
+        return torch.cat(list(run(list(range(seed, seed + n)))))
+
+    def prior(
+        self, shape: Shape | None = None, *, complex_valued: bool | None = None, differentiated: bool = False
+    ) -> Prior:
+        """The model as solvers use it, for images of a given size.
+
+        Args:
+            shape: (C, H, W) of the images to reconstruct; None for the model's own. A teacher of another size
+                tiles them.
+            complex_valued: whether they are complex; None for what the model's are.
+            differentiated: whether gradients of a teacher are wanted; those of a generator always are.
+
+        Raises:
+            UsageError: a model of another kind or size of images.
+        """
+        shape = self.image_shape if shape is None else shape
+        if complex_valued is not None and complex_valued != self.complex_valued:
+            raise UsageError(
+                f"{self.name}: a model of {self.description.conventions.image} images cannot be the prior of "
+                f"{'complex' if complex_valued else 'real'} ones; give a model of such data"
+            )
+        objective = self.objective(self._corruption_of(_uniform_coil(self.image_shape)))
+        frozen(self.denoiser)
+        if differentiated or self.role == "generator":
+            _, height, width = self.image_shape
+            if height * width >= LARGE:
+                recomputed(self.denoiser)
+        if self.role == "generator":
+            self._require_size(shape)
+            masks = FurtherMasks(objective, self._corruption_of)
+            generator = self.generator
+            sampled = masks if self.description.generator_input == "sampled" else None
+            return GeneratorPrior(generator, sampled, len(generator.sigmas))
+        denoiser = self.denoiser if shape == self.image_shape else self._tiled(shape)
+        return TeacherPrior(denoiser, objective, self._corruption_of)
+
+    def notes(self, shape: Shape) -> list[str]:
+        """What a user of ``prior`` should know, one line each."""
+        if self.role == "generator":
+            return []
+        operator = (self.description.corruption or {}).get("operator")
+        name = operator.get("name") if isinstance(operator, dict) else operator
+        notes = []
+        if not self.shows_mask and name not in {None, "identity", "multicoil-mri"}:
+            notes.append(
+                f"this teacher models what {name} leaves of images, not clean images: its one-step generator "
+                "does"
+            )
+        if shape != self.image_shape:
+            notes.append(
+                f"the model's images of {size(self.image_shape)} tile the scan's {size(shape)}: it was "
+                "trained on whole images of its own size, so that tiles show it another scale"
+            )
+        return notes
+
+    def _corruption_of(self, operator: Operator) -> Corruption:
+        """p(A) of the training, with the coils of ``operator``."""
+        described = self.description.corruption
+        if isinstance(operator, MultiCoilMRI) and described is not None and "mask" in described:
+            law = MASKS.build(described["mask"])
+            scanner = parse_noise(described["sigma"]) if "sigma" in described else None
+            fresh = bool(described.get("fresh_masks", True))
+            return MRICorruption(_OneSlice(operator), law, fresh=fresh, scanner=scanner)
+        return described_corruption(described, self.image_shape)
+
+    def _require_size(self, shape: Shape) -> None:
+        if shape != self.image_shape:
+            raise UsageError(
+                f"{self.name}: makes images of {size(self.image_shape)}, but the scan's are {size(shape)}, "
+                "and a generator has one size: train on this size, crop the scan with --crop, or tile a "
+                "teacher"
+            )
+
+    def _tiled(self, shape: Shape) -> Denoiser:
+        if self.shows_mask:
+            raise UsageError(
+                f"{self.name}: was trained behind masks on whole images of {size(self.image_shape)}, "
+                f"and the scan's are {size(shape)}: a tile has no mask and another scale, and what came of "
+                "it would be stripes; train on this size, or tile a teacher with objective standard"
+            )
+        (channels, *sides), (own_channels, height, width) = shape, self.image_shape
+        if channels != own_channels or sides[0] < height or sides[1] < width:
+            raise UsageError(
+                f"{self.name}: was trained on images of {size(self.image_shape)}, and the scan's are "
+                f"{size(shape)}: they cannot be tiled with larger ones; train on this size"
+            )
+        return TiledDenoiser(self.denoiser, (height, width))
+
+
+load = Model.load
+
+
+def describe_teacher(
+    params: TeacherParams, store: Store, provenance: Mapping[str, Any] | None = None
+) -> ModelDescription:
+    """Description of the teacher that a recipe and a store make together."""
+    conventions = conventions_of(store, params.objective)
+    network = {
+        "resolution": store.image_shape[1],
+        "in_channels": conventions.network_channels,
+        "out_channels": conventions.image_channels,
+        "label_dim": store.classes,
+        "augment_dim": LABELS if params.augment else 0,
+        **params.network,
+    }
+    return ModelDescription(
+        network=NETWORKS.freeze(network),
+        preconditioner=PRECONDITIONERS.freeze(params.preconditioning),
+        conventions=conventions,
+        image_shape=store.image_shape,
+        objective=OBJECTIVES.pinned(params.objective),
+        corruption=store.described(),
+        provenance={"created_by": f"mrigen {__version__}", **(provenance or {})},
+    )
+
+
+def conventions_of(store: Store, objective: Mapping[str, Any]) -> Conventions:
+    """What a network sees of the images of a store.
+
+    Args:
+        store: complex images become two channels and, with the mask, a channel of ones as in the
+            released Ambient-MRI models; real images keep their channels.
+        objective: as a recipe writes it; says whether the denoiser is given Ã, and by which form.
+    """
+    shows_mask, planes = OBJECTIVES[objective["name"]].shows_mask, 0
+    if shows_mask:
+        shown = store.corruption().draw(1, generator(0, "conventions")).conditioning()
+        planes = 0 if shown is None else shown.shape[1]
+    return Conventions(
+        image="complex" if store.complex_valued else "real",
+        image_channels=store.image_shape[0] * (2 if store.complex_valued else 1),
+        mask_channels=planes,
+        ones_channel=store.complex_valued and shows_mask,
+        pseudo_inverse=getattr(OBJECTIVES.params(objective), "pseudo_inverse", None),
+    )
+
+
+def size(shape: Shape) -> str:
+    """A shape (C, H, W) for messages."""
+    channels, height, width = shape
+    return f"{height}x{width}" if channels == 1 else f"{channels}x{height}x{width}"
+
+
+@dataclass(frozen=True, eq=False)
+class _OneSlice:
+    """A bank (``MapBank``) with the coils of a single measurement, all of whose lines can be measured."""
+
+    operator: MultiCoilMRI
+
+    def __len__(self) -> int:
+        return 1
+
+    def bank(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Maps, masks and acquired lines, repeated."""
+        count, width = len(indices), self.operator.maps.shape[-1]
+        acquired = torch.ones(count, width, dtype=torch.bool)
+        maps, mask = self.operator.maps, self.operator.mask
+        return maps.expand(count, -1, -1, -1), mask.expand(count, -1, -1, -1), acquired
+
+
+def _uniform_coil(shape: Shape) -> MultiCoilMRI:
+    """A single coil of sensitivity one, which measures everything."""
+    _, height, width = shape
+    return MultiCoilMRI(
+        torch.ones(1, 1, height, width, dtype=torch.complex64), torch.ones(1, 1, 1, width, dtype=torch.bool)
+    )

@@ -1,0 +1,176 @@
+"""What the stages of a study share: the recipe, the run folder, and what lies in it, opened once."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from rich.console import Console
+
+from mrigen.data.manifest import NAME as MANIFEST
+from mrigen.data.stores import Store, open_store
+from mrigen.engine.launch import Spread, open_device
+from mrigen.engine.logs import OpenLog
+from mrigen.engine.processes import alone, first
+from mrigen.errors import UsageError
+from mrigen.files import write_text
+from mrigen.metrics.features import AnyExtractor, extractors
+from mrigen.model import Model
+from mrigen.recipe.loggers import NewSampler, open_loggers, require
+from mrigen.recipe.schema import Recipe
+from mrigen.recipe.stages import Stage
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+RECIPE = "recipe.yaml"
+
+
+class StudyContext:
+    """The recipe, the run folder and everything in it, opened when a stage first asks for it.
+
+    Args:
+        recipe: the checked recipe.
+        out: run folder.
+        console: where progress is told.
+        device: ``auto``, ``cpu``, ``cuda`` ...
+        teacher: folder of a given teacher, instead of training one.
+        reference: folder of references for evaluation, instead of the one beside the store.
+        strategy: how several processes train one network, ``ddp`` or ``fsdp``.
+        loggers: names of ``mrigen.recipe.loggers.KINDS``, to which trainings log beside ``log.jsonl``.
+
+    Raises:
+        UsageError: a logger is unknown, or its package not installed.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        out: Path,
+        console: Console,
+        device: str = "auto",
+        teacher: Path | None = None,
+        reference: Path | None = None,
+        strategy: Spread = "ddp",
+        *,
+        loggers: Sequence[str] = (),
+    ) -> None:
+        require(loggers)
+        self._loggers = loggers
+        self.recipe, self.out, self.console = recipe, out, console
+        self._device, self._strategy = device, strategy
+        self.given_teacher = teacher
+        self.given_store = recipe.data.store
+        self._given_reference = reference if reference is not None else recipe.data.reference
+
+    @cached_property
+    def fabric(self) -> Fabric:
+        """Lightning Fabric on the chosen device; several processes meet when it is first asked for."""
+        return open_device(self._device, self.recipe.precision, self._strategy)
+
+    @property
+    def store_folder(self) -> Path:
+        """Where the measurement store is."""
+        return self.given_store if self.given_store is not None else self.out / "store"
+
+    @property
+    def reference_folder(self) -> Path:
+        """Where the references are: given, or beside the store."""
+        if self._given_reference is not None:
+            return self._given_reference
+        return self.store_folder.with_name(f"{self.store_folder.name}-reference")
+
+    @property
+    def teacher_folder(self) -> Path:
+        """Where the teacher's model folder is."""
+        return self.given_teacher if self.given_teacher is not None else self.out / "teacher" / "model"
+
+    @property
+    def student_folder(self) -> Path:
+        """Where the student's model folder is."""
+        return self.out / "student" / "model"
+
+    @cached_property
+    def store(self) -> Store:
+        """The training part of the measurement store."""
+        return open_store(self.store_folder)
+
+    @cached_property
+    def teacher(self) -> Model:
+        """The trained or given teacher."""
+        return Model.load(self.teacher_folder, role="teacher")
+
+    @cached_property
+    def student(self) -> Model:
+        """The distilled generator."""
+        return Model.load(self.student_folder, role="generator")
+
+    @cached_property
+    def data_free(self) -> bool:
+        """Whether distillation needs no measurement at all.
+
+        A given teacher of natural images knows shape and corruption; MRI takes coil maps and masks from a
+        store, and the selection metric compares with one.
+        """
+        if self.given_teacher is None or self.given_store is not None:
+            return False
+        return not self.teacher.complex_valued and self.recipe.distill.selection.every_images is None
+
+    @cached_property
+    def extractors(self) -> dict[str, AnyExtractor]:
+        """The feature spaces of Fréchet distances by their names, on the chosen device."""
+        wanted = self.recipe.evaluate
+        found = extractors(wanted.features, wanted.weights)
+        return {name: each.to(self.fabric.device) for name, each in found.items()}
+
+    @property
+    def extractor(self) -> AnyExtractor:
+        """The first of them, of the headline and of the selection metric."""
+        return next(iter(self.extractors.values()))
+
+    def data_settings(self) -> dict[str, Any]:
+        """What decides the data, for the records of stages.
+
+        Raises:
+            UsageError: the given store is none.
+        """
+        if self.data_free:
+            return {}
+        if self.given_store is None:
+            return self.recipe.data.model_dump(mode="json")
+        manifest = self.given_store / MANIFEST
+        if not manifest.is_file():
+            raise UsageError(
+                f"{self.given_store}: no {MANIFEST} here; give a folder written by mrigen prep-fastmri "
+                "or prep-images"
+            )
+        return {"manifest": hashlib.sha256(manifest.read_bytes()).hexdigest()}
+
+    def write_recipe(self) -> None:
+        """Write the resolved recipe into the run folder."""
+        tree = self.recipe.model_dump(mode="json", exclude={"name"})
+        write_text(self.out / RECIPE, yaml.safe_dump(tree, sort_keys=False))
+
+    def run_stage(self, stage: Stage, action: Callable[[], None]) -> None:
+        """Run a stage; a run folder that a mistake left without any stage is removed again."""
+
+        def begin() -> None:
+            alone(self.write_recipe)
+            action()
+
+        self.fabric  # noqa: B018
+        try:
+            stage.run(begin, self.console)
+        except UsageError:
+            if first() and self.out.is_dir() and [path.name for path in self.out.iterdir()] == [RECIPE]:
+                shutil.rmtree(self.out)
+            raise
+
+    def log(self, sampler: NewSampler) -> OpenLog | None:
+        """The chosen loggers, with images of a sampler."""
+        return open_loggers(self._loggers, sampler) if self._loggers else None
