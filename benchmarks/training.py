@@ -39,14 +39,14 @@ from mrigen import seeds
 from mrigen.conventions import NetworkDenoiser
 from mrigen.data.stores import Store
 from mrigen.diffusion.augment import Augmentation
-from mrigen.distill import LOSSES, Generator
-from mrigen.distill.base import latent
 from mrigen.engine.distillation import DistillJob
 from mrigen.engine.ema import RAMP
 from mrigen.engine.launch import open_device
 from mrigen.engine.loop import Job
 from mrigen.engine.teacher import TeacherJob, sample_indices
 from mrigen.files import write_json
+from mrigen.losses import LOSSES, Generator
+from mrigen.losses.base import latent
 from mrigen.memory import MMAP_THRESHOLD, TRIM_THRESHOLD, keep_freed
 from mrigen.model import Model, describe_teacher
 from mrigen.networks.layers import Conv2d

@@ -17,7 +17,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _MODULES = {
-    "losses": "mrigen.distill",
+    "losses": "mrigen.losses",
     "masks": "mrigen.masks",
     "metrics": "mrigen.metrics",
     "networks": "mrigen.networks",

@@ -21,13 +21,13 @@ from mrigen.diffusion.augment import LABELS
 from mrigen.diffusion.denoiser import Denoiser
 from mrigen.diffusion.objectives import OBJECTIVES, Objective
 from mrigen.diffusion.samplers import SAMPLERS
-from mrigen.distill import Generator
 from mrigen.engine.params import SamplerSpec, TeacherParams
 from mrigen.engine.sampling import StudentSampler, TeacherSampler
 from mrigen.errors import UsageError
 from mrigen.inverse import GeneratorPrior, Prior, TeacherPrior
 from mrigen.inverse.prior import FurtherMasks, frozen
 from mrigen.inverse.tiling import TiledDenoiser
+from mrigen.losses import Generator
 from mrigen.networks import NETWORKS, PRECONDITIONERS, Preconditioner
 from mrigen.networks.recompute import recomputed
 from mrigen.operators import MultiCoilMRI

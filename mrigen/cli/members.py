@@ -28,7 +28,7 @@ REGISTRIES = {
     Kind.operators: ("mrigen.operators.corruption", "CORRUPTIONS"),
     Kind.masks: ("mrigen.operators.masks", "MASKS"),
     Kind.objectives: ("mrigen.diffusion.objectives", "OBJECTIVES"),
-    Kind.losses: ("mrigen.distill", "LOSSES"),
+    Kind.losses: ("mrigen.losses", "LOSSES"),
     Kind.samplers: ("mrigen.diffusion.samplers", "SAMPLERS"),
     Kind.solvers: ("mrigen.inverse", "SOLVERS"),
     Kind.networks: ("mrigen.networks", "NETWORKS"),

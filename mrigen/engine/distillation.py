@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from mrigen import seeds
 from mrigen.diffusion.augment import LABELS, Augmentation
 from mrigen.diffusion.denoiser import NetworkDenoiser
-from mrigen.distill import DistillLoss, Generator
-from mrigen.distill.base import latent
 from mrigen.engine.averages import Averages, Keep
 from mrigen.engine.compiling import compile_network
 from mrigen.engine.guard import Guard
@@ -26,6 +24,8 @@ from mrigen.engine.precision import Frozen
 from mrigen.engine.shares import Share, Shares
 from mrigen.engine.states import State
 from mrigen.errors import UsageError
+from mrigen.losses import DistillLoss, Generator
+from mrigen.losses.base import latent
 from mrigen.operators.base import Operator, sent
 from mrigen.operators.corruption import Corruption
 

@@ -10,8 +10,8 @@ from pydantic import AfterValidator, Field, model_validator
 from mrigen.diffusion.augment import LABELS
 from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.diffusion.samplers import SAMPLERS
-from mrigen.distill import LOSSES
-from mrigen.distill.base import FakeLoss, later_levels
+from mrigen.losses import LOSSES
+from mrigen.losses.base import FakeLoss, later_levels
 from mrigen.networks import NETWORKS, PRECONDITIONERS
 from mrigen.networks.precond import EDM
 from mrigen.registry import Params, Registry

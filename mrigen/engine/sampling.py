@@ -12,11 +12,11 @@ from mrigen import seeds
 from mrigen.diffusion.denoiser import NetworkDenoiser
 from mrigen.diffusion.objectives import Objective
 from mrigen.diffusion.samplers import Predict, Sampler
-from mrigen.distill import Generator
 from mrigen.engine.ahead import Ahead
 from mrigen.engine.labels import classes, seeded_labels
 from mrigen.engine.precision import Frozen
 from mrigen.errors import UsageError
+from mrigen.losses import Generator
 from mrigen.networks import Preconditioner
 from mrigen.operators.base import Operator, concatenate, sent
 from mrigen.operators.corruption import Corruption

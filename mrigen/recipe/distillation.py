@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrigen.checkpoints.description import ModelDescription
-from mrigen.distill import LOSSES
 from mrigen.engine.distillation import DistillJob
 from mrigen.engine.logs import OpenLog
 from mrigen.engine.loop import drive
@@ -15,6 +14,7 @@ from mrigen.engine.processes import alone
 from mrigen.engine.sampling import StudentSampler, TeacherSampler
 from mrigen.errors import NonFiniteLossError, UsageError
 from mrigen.files import write_json
+from mrigen.losses import LOSSES
 from mrigen.model import Model
 from mrigen.recipe.context import StudyContext
 from mrigen.recipe.selection import selection_score

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from mrigen.data.stores import Store
 from mrigen.diffusion.objectives import Objective
-from mrigen.distill import Generator
 from mrigen.engine.distillation import Score
 from mrigen.engine.params import DistillParams
 from mrigen.engine.sampling import StudentSampler
+from mrigen.losses import Generator
 from mrigen.metrics.features import AnyExtractor
 from mrigen.metrics.proximal import AsMeasured, ProximalDistance
 

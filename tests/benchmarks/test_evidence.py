@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from mrigen import recipe as recipes
 from mrigen.data.images import read_images
 from mrigen.data.stores import open_store
-from mrigen.distill import LOSSES
+from mrigen.losses import LOSSES
 from mrigen.prep.image_options import ImageOptions
 from mrigen.recipe.study import Study
 

@@ -9,13 +9,13 @@ from torch import nn
 
 from mrigen import seeds
 from mrigen.conventions import NetworkDenoiser
-from mrigen.distill import Generator
 from mrigen.engine.averages import Averages
 from mrigen.engine.ema import EMA
 from mrigen.engine.loop import drive
 from mrigen.engine.params import DistillParams, SelectionParams
 from mrigen.engine.sampling import StudentSampler, TeacherSampler
 from mrigen.errors import UsageError
+from mrigen.losses import Generator
 
 SELECT = {"every_images": 8, "samples": 4}
 REGRESSION = {"pairs": 3, "sampler": {"name": "heun", "steps": 2}}

@@ -10,10 +10,10 @@ from torch import nn
 from mrigen import seeds
 from mrigen.conventions import Conventions, NetworkDenoiser
 from mrigen.diffusion.samplers import SAMPLERS
-from mrigen.distill import Generator
 from mrigen.engine.labels import random_labels, seeded_labels
 from mrigen.engine.sampling import StudentSampler, TeacherSampler
 from mrigen.errors import UsageError
+from mrigen.losses import Generator
 from mrigen.networks import NETWORKS, PRECONDITIONERS
 from mrigen.operators.corruption import make_corruption
 from mrigen.operators.inpainting import PixelMask

@@ -5,12 +5,12 @@ import torch
 from mrigen.conventions import Conventions, NetworkDenoiser
 from mrigen.data.tensor_store import TensorStore
 from mrigen.diffusion.objectives import OBJECTIVES
-from mrigen.distill import LOSSES
 from mrigen.engine.distillation import DistillJob
 from mrigen.engine.launch import open_device
 from mrigen.engine.params import DistillParams, TeacherParams
 from mrigen.engine.states import newest_state, read_state
 from mrigen.engine.teacher import TeacherJob
+from mrigen.losses import LOSSES
 from mrigen.networks import NETWORKS, PRECONDITIONERS
 from mrigen.operators import MultiCoilMRI
 from mrigen.operators.base import randn_like

@@ -15,8 +15,8 @@ from mrigen.checkpoints.description import read_description
 from mrigen.cli.main import run
 from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.diffusion.samplers import SAMPLERS
-from mrigen.distill import LOSSES
 from mrigen.errors import UsageError
+from mrigen.losses import LOSSES
 from mrigen.networks import NETWORKS
 from mrigen.operators.corruption import CORRUPTIONS, make_corruption
 from mrigen.operators.masks import MASKS
@@ -62,7 +62,7 @@ OBJECTIVE = """
             return 2 * super().__call__(denoiser, batch, generator)
 """
 LOSS = """
-    from mrigen.distill.sid import SiD, SiDParams
+    from mrigen.losses.sid import SiD, SiDParams
 
     class Mine(SiD):
         '''SiD, scaled.'''

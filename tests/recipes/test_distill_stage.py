@@ -14,9 +14,9 @@ from mrigen.checkpoints.description import ModelDescription, read_description
 from mrigen.cli.main import run
 from mrigen.conventions import Conventions
 from mrigen.data.images import read_images
-from mrigen.distill import Generator
 from mrigen.engine.distillation import DistillJob
 from mrigen.errors import UsageError
+from mrigen.losses import Generator
 from mrigen.model import Model
 from mrigen.recipe.distillation import assumed_corruption, measured_folder
 from mrigen.recipe.selection import selection_score

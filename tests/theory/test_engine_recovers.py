@@ -7,7 +7,7 @@ import pytest
 import torch
 from gaussians import Given, covariance, denoising, exact, gain, objective, sample
 
-from mrigen.distill import LOSSES
+from mrigen.losses import LOSSES
 from mrigen.operators.corruption import make_corruption
 from mrigen.operators.noise import Noise
 

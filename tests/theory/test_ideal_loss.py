@@ -5,8 +5,8 @@ import torch
 from gaussians import covariance, denoising, exact, objective, sample
 from ideal import fisher
 
-from mrigen.distill import LOSSES
-from mrigen.distill.noisy_signal import NoisySignal
+from mrigen.losses import LOSSES
+from mrigen.losses.noisy_signal import NoisySignal
 
 SHAPE = (1, 2, 2)
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from mrigen.diffusion.denoiser import Denoiser
 from mrigen.diffusion.noise import KarrasUniform, per_sample
 from mrigen.diffusion.objectives import Objective
-from mrigen.distill.base import LOSSES, DistillLoss, LossParams, follow
-from mrigen.distill.noisy_signal import NoisySignal
-from mrigen.distill.regression import Regression, RegressionParams
+from mrigen.losses.base import LOSSES, DistillLoss, LossParams, follow
+from mrigen.losses.noisy_signal import NoisySignal
+from mrigen.losses.regression import Regression, RegressionParams
 
 
 class DMDParams(LossParams):

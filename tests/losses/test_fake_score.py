@@ -5,8 +5,8 @@ import torch
 from gaussians import Given, denoising, objective
 
 from mrigen.diffusion.augment import Augmentation
-from mrigen.distill import LOSSES
-from mrigen.distill.noisy_signal import NoisySignal
+from mrigen.losses import LOSSES
+from mrigen.losses.noisy_signal import NoisySignal
 from mrigen.operators.inpainting import PixelMask
 
 SHAPE = (1, 4, 4)

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from mrigen.diffusion.samplers import SAMPLERS
-from mrigen.distill.base import DistillLoss
+from mrigen.losses.base import DistillLoss
 from mrigen.operators.base import Operator
 from mrigen.registry import Params
 

@@ -8,7 +8,7 @@ import torch
 from gpu import needs_gpu
 
 from mrigen.diffusion.objectives import OBJECTIVES
-from mrigen.distill import LOSSES
+from mrigen.losses import LOSSES
 from mrigen.operators.base import Sender, randn_like
 from mrigen.operators.corruption import make_corruption
 from mrigen.operators.masks import MASKS

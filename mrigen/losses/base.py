@@ -16,15 +16,15 @@ from mrigen.diffusion.augment import Augmentation
 from mrigen.diffusion.denoiser import Denoiser
 from mrigen.diffusion.noise import Karras, KarrasUniform
 from mrigen.diffusion.objectives import Objective
-from mrigen.distill.noisy_signal import NoisySignal
+from mrigen.losses.noisy_signal import NoisySignal
 from mrigen.operators.base import Operator, Sender, randn_like, sent
 from mrigen.operators.corruption import Corruption
 from mrigen.registry import Params, Registry
 
 if TYPE_CHECKING:
-    from mrigen.distill.regression import Regression
+    from mrigen.losses.regression import Regression
 
-LOSSES: Registry[DistillLoss] = Registry("distillation loss", "mrigen.distill", "mrigen.distill.DistillLoss")
+LOSSES: Registry[DistillLoss] = Registry("distillation loss", "mrigen.losses", "mrigen.losses.DistillLoss")
 
 FakeLoss = Literal["measurement", "further"]
 """What a fake score's target shows: what A measures, or what the further mask Ã leaves of that."""

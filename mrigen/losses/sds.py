@@ -9,8 +9,8 @@ from torch import Tensor
 
 from mrigen.diffusion.denoiser import Denoiser
 from mrigen.diffusion.noise import KarrasUniform, per_sample
-from mrigen.distill.base import LOSSES, DistillLoss, LossParams, follow
-from mrigen.distill.noisy_signal import NoisySignal
+from mrigen.losses.base import LOSSES, DistillLoss, LossParams, follow
+from mrigen.losses.noisy_signal import NoisySignal
 
 
 class SDSParams(LossParams):

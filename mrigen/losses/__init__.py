@@ -1,5 +1,5 @@
 """Score distillation of a corruption-aware teacher into a one-step generator, one loss per file."""
 
-from mrigen.distill.base import LOSSES, DistillLoss, Generator
+from mrigen.losses.base import LOSSES, DistillLoss, Generator
 
 __all__ = ["LOSSES", "DistillLoss", "Generator"]

@@ -7,8 +7,8 @@ import torch
 from mrigen.conventions import to_channels, to_complex
 from mrigen.diffusion.noise import KarrasUniform
 from mrigen.diffusion.objectives import OBJECTIVES
-from mrigen.distill import LOSSES
-from mrigen.distill.noisy_signal import NoisySignal
+from mrigen.losses import LOSSES
+from mrigen.losses.noisy_signal import NoisySignal
 from mrigen.operators import MultiCoilMRI
 from mrigen.operators.corruption import Corruption
 

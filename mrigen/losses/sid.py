@@ -7,8 +7,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from mrigen.diffusion.denoiser import Denoiser
-from mrigen.distill.base import LOSSES, DistillLoss, LossParams
-from mrigen.distill.noisy_signal import NoisySignal
+from mrigen.losses.base import LOSSES, DistillLoss, LossParams
+from mrigen.losses.noisy_signal import NoisySignal
 
 
 class SiDParams(LossParams):

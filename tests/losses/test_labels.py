@@ -5,7 +5,7 @@ import torch
 from gaussians import denoising, fixed_mask, objective
 
 from mrigen.conventions import Conventions
-from mrigen.distill import LOSSES, Generator
+from mrigen.losses import LOSSES, Generator
 
 SHAPE = (1, 2, 2)
 LABELS = torch.eye(3)[[2, 0, 1, 1]]

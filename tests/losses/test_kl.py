@@ -5,10 +5,10 @@ import torch
 from gaussians import Given, covariance, denoising, exact, fixed_mask, objective
 
 from mrigen.conventions import to_channels, to_complex
-from mrigen.distill import LOSSES
-from mrigen.distill.base import follow
-from mrigen.distill.noisy_signal import NoisySignal
 from mrigen.errors import UsageError
+from mrigen.losses import LOSSES
+from mrigen.losses.base import follow
+from mrigen.losses.noisy_signal import NoisySignal
 from mrigen.operators import MultiCoilMRI
 
 N, SHAPE = 4, (1, 2, 2)
