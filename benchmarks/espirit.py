@@ -40,9 +40,9 @@ from benchmarks.devices import device_name, timed, wait
 from scipy import ndimage
 from torch import Tensor
 
+from mrigen import fourier
 from mrigen.coils.espirit import espirit
 from mrigen.engine.launch import open_device
-from mrigen.operators import fourier
 from mrigen.prep.anatomy import bundled
 
 CPU = torch.device("cpu")

@@ -47,9 +47,9 @@ from mrigen.metrics.distance import Reference
 from mrigen.metrics.features import R64, extractor
 from mrigen.metrics.reference import open_reference
 from mrigen.metrics.spectra import ImageStatistics
-from mrigen.operators.base import Measurements
 from mrigen.operators.corruption import Corruption
 from mrigen.operators.identity import Identity
+from mrigen.operators.measurements import Measurements
 from mrigen.prep import job
 from mrigen.prep.options import Options
 from mrigen.prep.simulate_job import simulate

@@ -26,11 +26,11 @@ from torch import Tensor
 from mrigen import seeds
 from mrigen.errors import UsageError
 from mrigen.files import write_json
+from mrigen.fourier import fft, ifft
 from mrigen.metrics.distance import Reference
 from mrigen.metrics.features import DEFAULT, extractors
 from mrigen.metrics.nearest import copied_share
 from mrigen.metrics.spectra import ImageStatistics
-from mrigen.operators.fourier import fft, ifft
 from mrigen.prep import anatomy
 from mrigen.prep.simulate import Scanner, Simulation
 from mrigen.progress import track

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from torch import Tensor
 
 from mrigen.errors import UsageError
-from mrigen.metrics.lpips import LPIPS, SMALLEST
 from mrigen.metrics.pictures import magnitude_window
+from mrigen.metrics.reconstruction import LPIPS, SMALLEST
 
 Distance = Callable[[Tensor, Tensor], list[float]]
 

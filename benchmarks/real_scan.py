@@ -27,12 +27,11 @@ from rich.console import Console
 from torch import Tensor
 
 import mrigen
+from mrigen import fourier, seeds
 from mrigen import recipe as recipes
-from mrigen import seeds
 from mrigen.errors import UsageError
 from mrigen.files import write_json
 from mrigen.metrics.pictures import magnitude_window
-from mrigen.operators import fourier
 from mrigen.prep.options import Options
 from mrigen.prep.readers.arrays import read_arrays
 from mrigen.recipe.study import Study

@@ -19,10 +19,10 @@ from benchmarks.arguments import new_file, positive
 from rich.console import Console
 
 from mrigen import recipe as recipes
-from mrigen.data.estimate import NoiseEstimate
 from mrigen.data.image_manifest import ImageManifest
 from mrigen.data.images import read_images
 from mrigen.data.manifest import NAME
+from mrigen.data.noise_estimate import NoiseEstimate
 from mrigen.data.stores import open_store
 from mrigen.files import write_json
 from mrigen.metrics.reference import open_reference

@@ -36,8 +36,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mrigen import recipe as recipes
 from mrigen import seeds
-from mrigen.conventions import NetworkDenoiser
 from mrigen.data.stores import Store
+from mrigen.denoiser import NetworkDenoiser
 from mrigen.diffusion.augment import Augmentation
 from mrigen.engine.distillation import DistillJob
 from mrigen.engine.ema import RAMP

@@ -6,7 +6,7 @@ F x = fftshift(fft(ifftshift(x), norm="ortho")), with DC at index n // 2 of ever
 import torch
 from torch import Tensor
 
-from mrigen.operators.base import ArrayLike, tensor_of
+from mrigen.tensors import ArrayLike, tensor_of
 
 Axes = tuple[int, ...]
 PLANE: Axes = (-2, -1)

@@ -116,7 +116,7 @@ def poisson_disc(
         centre: side of the square; by default 0.32 W / R.
         seed: of the pattern.
         uniform: share of the points outside the square that are thrown uniformly; ambient training
-            needs some, see ``mrigen.operators.masks.poisson_disc``.
+            needs some, see ``mrigen.operators.masks.points``.
         crop_corner: leave out the corners of k-space.
 
     Returns:

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from mrigen import __version__
 from mrigen.checkpoints.description import ModelDescription
 from mrigen.checkpoints.folder import load_network, save_model
-from mrigen.conventions import Conventions, NetworkDenoiser
 from mrigen.data.image_store import described_corruption
 from mrigen.data.stores import Store, open_store
+from mrigen.denoiser import Conventions, Denoiser, NetworkDenoiser
 from mrigen.diffusion.augment import LABELS
-from mrigen.diffusion.denoiser import Denoiser
 from mrigen.diffusion.objectives import OBJECTIVES, Objective
 from mrigen.diffusion.samplers import SAMPLERS
 from mrigen.engine.params import SamplerSpec, TeacherParams

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from mrigen.conventions import Conventions
+from mrigen.denoiser import Conventions
 from mrigen.errors import UsageError
 from mrigen.registry import Params, describe
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from mrigen.checkpoints.released import GENERATOR_KEYS, Found
-from mrigen.conventions import Conventions
+from mrigen.denoiser import Conventions
 
 MRI_DATASET = "NumpyFolderDataset"
 MRI_WIDTH = 320  # the released MRI code cuts everything to this many columns

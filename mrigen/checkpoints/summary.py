@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mrigen.checkpoints.importer import Imported
-from mrigen.conventions import Conventions
+from mrigen.denoiser import Conventions
 
 
 def summary(imported: Imported, out: Path) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mrigen.coils.mixing import covariance, mix_coils
 from mrigen.errors import UsageError
-from mrigen.operators.base import ArrayLike, tensor_of
+from mrigen.tensors import ArrayLike, tensor_of
 
 
 def compression_matrix(calibration: Tensor, virtual_coils: int) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 from mrigen.coils.calibration import Extent, pixel_samples, region
 from mrigen.coils.eigenmaps import PixelMatrices, eigenmaps
 from mrigen.errors import UsageError
-from mrigen.operators.base import ArrayLike, tensor_of
+from mrigen.tensors import ArrayLike, tensor_of
 
 CACHE = 1 << 20  # complex numbers per temporary on a CPU: 8 MiB, so that it stays in the cache
 CROP = 0.0  # the default everywhere: maps without holes, as models are trained with

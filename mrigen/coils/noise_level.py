@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mrigen.operators import fourier
+from mrigen import fourier
 
 SIDE, SHARE = 30, 8
 EDGE_SHARE = 16

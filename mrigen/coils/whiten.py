@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mrigen import fourier
 from mrigen.coils.mixing import covariance, mix_coils
 from mrigen.errors import UsageError
-from mrigen.operators import fourier
-from mrigen.operators.base import ArrayLike, tensor_of
+from mrigen.tensors import ArrayLike, tensor_of
 
 ROUNDING = 1e-5  # noise below this fraction of the image's root mean square is rounding of float32 transforms
 SINGULAR = 1e-6  # smallest part of a coil's noise variance that the coils before it may leave unexplained

@@ -42,10 +42,12 @@ from mrigen.data.records import write_record
 from mrigen.data.volume_file import OpenVolumes
 from mrigen.errors import UsageError
 from mrigen.memory import available
-from mrigen.operators.base import Measurements, Operator, TensorRecord
+from mrigen.operators.base import Operator
 from mrigen.operators.masks import MASKS
+from mrigen.operators.measurements import Measurements
 from mrigen.operators.mri import MRICorruption, MultiCoilMRI
 from mrigen.operators.noise import Noise, NoiseLevels, parse_noise
+from mrigen.tensors import TensorRecord
 
 Array = NDArray[np.generic]
 CACHE_BYTES = 4 << 30

@@ -14,8 +14,9 @@ from mrigen.data.image_store import ImageStore
 from mrigen.data.manifest import Manifest, data_kind
 from mrigen.data.mri_manifest import MRIManifest
 from mrigen.data.store import MeasurementStore
-from mrigen.operators.base import Measurements, Operator
+from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
+from mrigen.operators.measurements import Measurements
 
 
 class Packed(Protocol):

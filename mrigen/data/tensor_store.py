@@ -12,10 +12,11 @@ from torch import Tensor
 import mrigen
 from mrigen.data.mri_manifest import MRIManifest
 from mrigen.errors import UsageError
-from mrigen.operators.base import ArrayLike, Measurements, tensor_of
 from mrigen.operators.masks import MASKS, MaskLaw
 from mrigen.operators.masks.base import sampled_centre
+from mrigen.operators.measurements import Measurements
 from mrigen.operators.mri import MRICorruption, MultiCoilMRI
+from mrigen.tensors import ArrayLike, tensor_of
 
 
 class TensorStore:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from mrigen.operators.base import TensorRecord
+from mrigen.tensors import TensorRecord
 
 R = TypeVar("R", bound=TensorRecord)
 

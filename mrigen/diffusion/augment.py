@@ -8,9 +8,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from mrigen.conventions import to_channels, to_complex
+from mrigen.denoiser import to_channels, to_complex
 from mrigen.diffusion.resample import affine
-from mrigen.operators.base import Measurements, mirrored, sent
+from mrigen.operators.measurements import Measurements
+from mrigen.tensors import mirrored, sent
 
 LABELS = 9
 SCALE = 0.2  # standard deviation of log2 of the scalings

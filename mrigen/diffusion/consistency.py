@@ -9,10 +9,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mrigen.diffusion.denoiser import Denoiser
-from mrigen.diffusion.noise import Karras, Positive, per_sample
-from mrigen.operators.base import randn_like
+from mrigen.denoiser import Denoiser
+from mrigen.diffusion.schedules import Karras, Positive, per_sample
 from mrigen.registry import Params
+from mrigen.tensors import randn_like
 
 Count = Annotated[int, Field(ge=1)]
 

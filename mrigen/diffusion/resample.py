@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mrigen.errors import UsageError
-from mrigen.operators.base import sent
+from mrigen.tensors import sent
 
 # Low-pass filter of the least asymmetric orthonormal wavelet with six vanishing moments (Daubechies 1992).
 SYM6 = (

@@ -6,8 +6,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mrigen.operators.base import sent
 from mrigen.registry import Params
+from mrigen.tensors import sent
 
 Positive = Annotated[float, Field(gt=0)]
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mrigen import seeds
+from mrigen.denoiser import NetworkDenoiser
 from mrigen.diffusion.augment import LABELS, Augmentation
-from mrigen.diffusion.denoiser import NetworkDenoiser
 from mrigen.engine.averages import Averages, Keep
 from mrigen.engine.compiling import compile_network
 from mrigen.engine.guard import Guard
@@ -26,8 +26,9 @@ from mrigen.engine.states import State
 from mrigen.errors import UsageError
 from mrigen.losses import DistillLoss, Generator
 from mrigen.losses.base import latent
-from mrigen.operators.base import Operator, sent
+from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
+from mrigen.tensors import sent
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mrigen import seeds
-from mrigen.conventions import NetworkDenoiser
+from mrigen.denoiser import NetworkDenoiser
 from mrigen.errors import UsageError
 from mrigen.networks import Preconditioner
 

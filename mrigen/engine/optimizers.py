@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from mrigen.conventions import Conventions
+from mrigen.denoiser import Conventions
 from mrigen.engine.guard import Guard
 from mrigen.engine.params import OptimizerParams
 from mrigen.engine.processes import mean_of

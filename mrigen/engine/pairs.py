@@ -8,15 +8,16 @@ import torch
 from torch import Tensor
 
 from mrigen import seeds
-from mrigen.diffusion.denoiser import NetworkDenoiser
+from mrigen.denoiser import NetworkDenoiser
 from mrigen.diffusion.objectives import Objective
 from mrigen.diffusion.samplers import SAMPLERS
 from mrigen.engine.labels import classes, seeded_labels
 from mrigen.engine.sampling import TeacherSampler, further_operators
 from mrigen.losses.regression import RegressionParams
-from mrigen.operators.base import Operator, sent
+from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
 from mrigen.progress import bar
+from mrigen.tensors import sent
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mrigen import seeds
-from mrigen.diffusion.denoiser import NetworkDenoiser
+from mrigen.denoiser import NetworkDenoiser
 from mrigen.diffusion.objectives import Objective
 from mrigen.diffusion.samplers import Predict, Sampler
 from mrigen.engine.ahead import Ahead
@@ -18,8 +18,9 @@ from mrigen.engine.precision import Frozen
 from mrigen.errors import UsageError
 from mrigen.losses import Generator
 from mrigen.networks import Preconditioner
-from mrigen.operators.base import Operator, concatenate, sent
+from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
+from mrigen.tensors import concatenate, sent
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from mrigen import seeds
 from mrigen.data.stores import Packed, Store
+from mrigen.denoiser import NetworkDenoiser
 from mrigen.diffusion.augment import Augmentation
-from mrigen.diffusion.denoiser import NetworkDenoiser
 from mrigen.diffusion.objectives import Objective
 from mrigen.engine.ahead import Ahead
 from mrigen.engine.compiling import compile_network
@@ -26,7 +26,7 @@ from mrigen.engine.params import TeacherParams
 from mrigen.engine.shares import Share, Shares
 from mrigen.engine.states import State
 from mrigen.errors import UsageError
-from mrigen.operators.base import Measurements
+from mrigen.operators.measurements import Measurements
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -1,4 +1,4 @@
-"""Solvers of inverse problems, one file each: images from measurements, with learned priors or without."""
+"""Solvers of inverse problems: images from measurements, with learned priors or without."""
 
 from mrigen.inverse.base import SOLVERS, Solution, Solver, SolverParams, State
 from mrigen.inverse.prior import GeneratorPrior, Prior, TeacherPrior

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from mrigen.diffusion.noise import per_sample
+from mrigen.diffusion.schedules import per_sample
 from mrigen.errors import UsageError
 from mrigen.inverse.base import SOLVERS, Positive, Solver, SolverParams, State
 from mrigen.inverse.prior import TeacherPrior

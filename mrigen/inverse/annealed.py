@@ -1,18 +1,32 @@
-"""What posterior samplers share: a noise level that falls, an estimate of the clean image, a reverse step."""
+"""Posterior sampling by reverse diffusion with the data in every step."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from mrigen.diffusion.consistency import reverse_step
-from mrigen.diffusion.noise import Karras
-from mrigen.inverse.base import Count, Solver, SolverParams, State
-from mrigen.inverse.looking import LookingParams, Predict, looking
-from mrigen.inverse.task import Task
+from mrigen.diffusion.schedules import Karras
+from mrigen.inverse.base import (
+    SOLVERS,
+    Count,
+    LookingParams,
+    NonNegative,
+    Positive,
+    Predict,
+    Solver,
+    SolverParams,
+    State,
+    looking,
+)
+from mrigen.inverse.linear import data_consistent
+from mrigen.inverse.prior import gradient
+from mrigen.inverse.task import Task, column
+from mrigen.operators.solve import conjugate_gradient
 
 
 class AnnealedParams(LookingParams):
@@ -79,3 +93,142 @@ class AnnealedSolver(Solver[AnnealedState]):
         else:
             noisy = estimate + low / high * (state.noisy - estimate)
         return AnnealedState(estimate, noisy + move, state.predict)
+
+
+class DPSParams(AnnealedParams):
+    """Strength of the data.
+
+    Attributes:
+        guidance: ζ.
+        hide: what an ambient teacher is not shown; nothing here, ``ambient-dps`` hides.
+    """
+
+    hide: Literal["nothing", "fixed", "fresh"] = "nothing"
+    guidance: Positive = 1.0
+
+
+@SOLVERS.register("dps")
+class DPS(AnnealedSolver):
+    """x' = (reverse step of x) − ζ ∇_x ‖A x̂(x) − y‖² / ‖A x̂(x) − y‖ with x̂(x) = E[x₀ | x].
+
+    Chung et al. 2023, algorithm 1, with ζ_i = ζ / ‖A x̂ − y‖ as they use it. Needs no adjoint: A may be
+    nonlinear.
+    """
+
+    Params: ClassVar[type[SolverParams]] = DPSParams
+    params: DPSParams
+    differentiates: ClassVar[bool] = True
+
+    def guided(self, task: Task, state: AnnealedState, sigma: float, number: int) -> tuple[Tensor, Tensor]:
+        """The teacher's estimate, and the gradient step."""
+        with torch.enable_grad():
+            noisy = state.noisy.detach().requires_grad_()
+            estimate = state.predict(noisy, sigma, number)
+            misfit = task.misfit(estimate)
+            slope = gradient(misfit, noisy)
+        norm = misfit.detach().sqrt().clamp(min=torch.finfo(misfit.dtype).tiny)
+        return estimate.detach(), -self.params.guidance * slope / column(norm, slope)
+
+
+class AmbientDPSParams(DPSParams):
+    """DPS with something to hide.
+
+    Attributes:
+        hide: ``fixed`` or ``fresh`` further masks.
+    """
+
+    hide: Literal["fixed", "fresh"] = "fixed"
+
+
+@SOLVERS.register("ambient-dps")
+class AmbientDPS(DPS):
+    """DPS whose estimate is E[x₀ | Ã x_t, Ã], with an Ã of the training that stays fixed.
+
+    Ambient Diffusion Posterior Sampling (Aali et al. 2025). The data may be measured by any A; Ã has nothing
+    to do with it but the coils.
+    """
+
+    Params: ClassVar[type[SolverParams]] = AmbientDPSParams
+    params: AmbientDPSParams
+
+
+class DecomposedParams(AnnealedParams):
+    """Trust in the teacher.
+
+    Attributes:
+        sigma_data: σ_d, spread of images about their mean.
+        spread: s, uncertainty of the teacher's estimates that no low noise level takes away: of what further
+            masks hide from it, and of a teacher that is not perfect.
+        cg_steps: conjugate-gradient steps at most.
+    """
+
+    sigma_data: Positive = 0.5
+    spread: NonNegative = 0.1
+    cg_steps: Count = 10
+
+
+@SOLVERS.register("dds")
+class Decomposed(AnnealedSolver):
+    """x̂ = argmin ‖A x − y‖² + (σ²/r²) ‖x − E[x₀ | x_t]‖², then a reverse step.
+
+    Decomposed diffusion sampling (Chung, Lee & Ye 2024) with the weight that makes x̂ the posterior
+    mean when x₀ given x_t has covariance r² I. r² = s² + σ_t² σ_d² / (σ_t² + σ_d²); with s = 0 that is the
+    case for white images of variance σ_d². Costs no gradient of the network. With σ = 0 (noiseless or
+    unknown) the data are met exactly.
+    """
+
+    Params: ClassVar[type[SolverParams]] = DecomposedParams
+    params: DecomposedParams
+
+    def guided(self, task: Task, state: AnnealedState, sigma: float, number: int) -> tuple[Tensor, Tensor]:
+        """The data-consistent estimate; nothing is moved afterwards."""
+        clean = state.predict(state.noisy, sigma, number)
+        p = self.params
+        spread = p.spread**2 + 1 / (1 / sigma**2 + 1 / p.sigma_data**2)
+        weight = task.data.sigma**2 / spread
+        x = data_consistent(task.linear, task.data.y, clean, weight, p.cg_steps)
+        return x, torch.zeros_like(x)
+
+
+class MomentMatchingParams(AnnealedParams):
+    """Accuracy of the linear systems.
+
+    Attributes:
+        cg_steps: conjugate-gradient steps at most; each costs one gradient of the network.
+    """
+
+    cg_steps: Count = 3
+
+
+@SOLVERS.register("mmps")
+class MomentMatching(AnnealedSolver):
+    """x̂ = m + V Aᵀ (σ² I + A V Aᵀ)⁻¹ (y − A m), m = E[x₀ | x_t], V = σ_t² ∂m/∂x_t; then a reverse step.
+
+    Moment matching posterior sampling (Rozet et al. 2024). By Tweedie's second formula V is the covariance of
+    x₀ given x_t, so that x̂ is E[x₀ | x_t, y] wherever x₀ given x_t is Gaussian. For Gaussian images and any
+    linear A the samples then have the posterior's mean and covariance. Products with V are gradients of the
+    network; a network whose Jacobian is not symmetric bears few conjugate-gradient steps only.
+    """
+
+    Params: ClassVar[type[SolverParams]] = MomentMatchingParams
+    params: MomentMatchingParams
+    differentiates: ClassVar[bool] = True
+
+    def guided(self, task: Task, state: AnnealedState, sigma: float, number: int) -> tuple[Tensor, Tensor]:
+        """The mean of x₀ given x_t and the data; nothing is moved afterwards."""
+        A, y = task.linear, task.data.y
+        with torch.enable_grad():
+            noisy = state.noisy.detach().requires_grad_()
+            mean = state.predict(noisy, sigma, number)
+
+        def spread(v: Tensor) -> Tensor:
+            (product,) = torch.autograd.grad(mean, noisy, v, retain_graph=True)
+            return sigma**2 * product
+
+        def matrix(u: Tensor) -> Tensor:
+            return column(task.data.sigma**2, u) * u + A.forward(spread(A.adjoint(u)))
+
+        estimate = mean.detach()
+        weights = conjugate_gradient(matrix, y - A.forward(estimate), self.params.cg_steps)
+        x = estimate + spread(A.adjoint(weights))
+        return x, torch.zeros_like(x)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Generic, TypeVar
+from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from pydantic import Field
@@ -15,10 +16,11 @@ from mrigen.progress import Advance
 from mrigen.registry import Params, Registry
 
 SOLVERS: Registry[Solver] = Registry("solver", "mrigen.inverse", "mrigen.inverse.Solver")  # type: ignore[type-arg]
-
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
+Predict = Callable[[Tensor, float, int], Tensor]
+"""Estimate of the clean image from a noisy one at noise level σ, in step number n."""
 
 
 class SolverParams(Params):
@@ -152,3 +154,35 @@ class Solver(ABC, Generic[S]):
     def example(cls) -> Solver[S]:
         """Default parameters."""
         return cls(cls.Params())
+
+
+class LookingParams(SolverParams):
+    """What the teacher is shown of a noisy image.
+
+    Attributes:
+        hide: ``fresh`` shows it through a further mask Ã, drawn as in training, another one at every step;
+            ``fixed`` through one Ã per image; ``nothing`` shows all of it and says so, although an
+            ambient teacher never saw a whole image in training. A teacher that was not trained with masks
+            sees everything in any case.
+    """
+
+    hide: Literal["nothing", "fixed", "fresh"] = "fresh"
+
+
+def looking(task: Task, params: LookingParams) -> Predict:
+    """The teacher of a task as a function of noisy image, noise level and step.
+
+    Raises:
+        UsageError: the prior is no teacher, or its masks do not fit the measurements.
+    """
+    teacher = task.teacher
+    if params.hide == "nothing" or not teacher.objective.shows_mask:
+        return lambda x, sigma, _: teacher.denoise(x, task.levels(sigma))
+    fixed = teacher.draw(task.operator, task.seeds)
+
+    def through(x: Tensor, sigma: float, number: int) -> Tensor:
+        fresh = params.hide == "fresh" and number > 0
+        further = teacher.draw(task.operator, task.seeds, number) if fresh else fixed
+        return teacher.through(x, task.levels(sigma), further)
+
+    return through

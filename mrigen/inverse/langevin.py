@@ -8,9 +8,18 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from mrigen.diffusion.noise import Karras
-from mrigen.inverse.base import SOLVERS, Count, Positive, Solver, SolverParams, State
-from mrigen.inverse.looking import LookingParams, Predict, looking
+from mrigen.diffusion.schedules import Karras
+from mrigen.inverse.base import (
+    SOLVERS,
+    Count,
+    LookingParams,
+    Positive,
+    Predict,
+    Solver,
+    SolverParams,
+    State,
+    looking,
+)
 from mrigen.inverse.task import Task, column
 
 

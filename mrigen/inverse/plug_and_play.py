@@ -9,9 +9,19 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mrigen.inverse.base import SOLVERS, Count, IterativeParams, Positive, Solver, SolverParams, State
-from mrigen.inverse.least_squares import data_consistent
-from mrigen.inverse.looking import LookingParams, Predict, looking
+from mrigen.inverse.base import (
+    SOLVERS,
+    Count,
+    IterativeParams,
+    LookingParams,
+    Positive,
+    Predict,
+    Solver,
+    SolverParams,
+    State,
+    looking,
+)
+from mrigen.inverse.linear import data_consistent
 from mrigen.inverse.prior import GeneratorPrior
 from mrigen.inverse.task import Task, square
 

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from mrigen import seeds
-from mrigen.diffusion.denoiser import Denoiser
+from mrigen.denoiser import Denoiser
 from mrigen.diffusion.objectives import Objective
-from mrigen.operators.base import Operator, concatenate
+from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
+from mrigen.tensors import concatenate
 
 CorruptionOf = Callable[[Operator], Corruption]
 """The training corruption on the coils, or whatever else belongs to the scan, of one measurement."""

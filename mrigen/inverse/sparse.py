@@ -10,13 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mrigen.inverse.base import Count, NonNegative, Solver, SolverParams, State
-from mrigen.inverse.least_squares import largest_eigenvalue
+from mrigen.inverse.base import SOLVERS, Count, NonNegative, Solver, SolverParams, State
+from mrigen.inverse.linear import largest_eigenvalue
 from mrigen.inverse.task import Task
 from mrigen.operators.sigpy_bridge import to_sigpy
 
 Array = NDArray[Any]
 LEAST = 0.001  # of λ, where it follows the noise
+STEEPEST = 8.0  # largest eigenvalue of ∇ᴴ∇ on a grid of two dimensions
+BALANCE = 10.0  # dual step over λ, for images of about 1
 
 
 class SparseParams(SolverParams):
@@ -97,3 +99,68 @@ def like(x: Array, prox: Any) -> Any:
             return (found if np.iscomplexobj(x) else found.real).astype(x.dtype)
 
     return Like(prox.shape)
+
+
+class L1WaveletParams(SparseParams):
+    """Wavelet.
+
+    Attributes:
+        wavelet: name of an orthogonal wavelet, as PyWavelets has it.
+    """
+
+    wavelet: str = "db4"
+
+
+@SOLVERS.register("l1-wavelet")
+class L1Wavelet(SparseSolver):
+    """argmin ½ ‖A x − y‖² + λ ‖W x‖₁ (Lustig, Donoho & Pauly 2007), by FISTA."""
+
+    Params = L1WaveletParams
+    params: L1WaveletParams
+    relative = 1.0
+
+    def app(self, linop: Any, y: Array, x: Array, weight: float, eigenvalue: float) -> Any:
+        """The problem of ``sigpy.mri.app.L1WaveletRecon``, for any operator."""
+        import sigpy
+
+        wavelet = sigpy.linop.Wavelet(linop.ishape, axes=(-2, -1), wave_name=self.params.wavelet)
+        shrink = sigpy.prox.L1Reg(wavelet.oshape, weight)
+        return sigpy.app.LinearLeastSquares(
+            linop,
+            y,
+            x,
+            proxg=like(x, sigpy.prox.UnitaryTransform(shrink, wavelet)),
+            alpha=1 / eigenvalue,
+            max_iter=self.params.iterations,
+            show_pbar=False,
+        )
+
+
+@SOLVERS.register("total-variation")
+class TotalVariation(SparseSolver):
+    """argmin ½ ‖A x − y‖² + λ ‖∇x‖₁ (Block, Uecker & Frahm 2007), by primal-dual hybrid gradients.
+
+    Their speed depends on the ratio of the dual to the primal step (Chambolle & Pock 2011), which should
+    be that of the sizes of the solutions: the dual of ‖∇x‖₁ is at most λ where x is about 1.
+    """
+
+    Params = SparseParams
+    relative = 0.4
+
+    def app(self, linop: Any, y: Array, x: Array, weight: float, eigenvalue: float) -> Any:
+        """The problem of ``sigpy.mri.app.TotalVariationRecon``, for any operator."""
+        import sigpy
+
+        dual = BALANCE * weight or 1.0
+        difference = sigpy.linop.FiniteDifference(linop.ishape, axes=(-2, -1))
+        return sigpy.app.LinearLeastSquares(
+            linop,
+            y,
+            x,
+            proxg=like(x, sigpy.prox.L1Reg(difference.oshape, weight)),
+            G=difference,
+            tau=1 / (dual * (eigenvalue + STEEPEST)),
+            sigma=dual,
+            max_iter=self.params.iterations,
+            show_pbar=False,
+        )

@@ -10,7 +10,8 @@ from torch import Tensor
 from mrigen import seeds
 from mrigen.errors import UsageError
 from mrigen.inverse.prior import GeneratorPrior, Prior, TeacherPrior
-from mrigen.operators.base import LinearOperator, Measurements, Operator, linear
+from mrigen.operators.base import LinearOperator, Operator, linear
+from mrigen.operators.measurements import Measurements
 
 
 @dataclass(frozen=True, eq=False)

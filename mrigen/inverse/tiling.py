@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mrigen.diffusion.denoiser import Denoiser
+from mrigen.denoiser import Denoiser
 from mrigen.errors import UsageError
 
 

@@ -11,15 +11,15 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mrigen.conventions import Conventions, NetworkDenoiser, to_channels
+from mrigen.denoiser import Conventions, Denoiser, NetworkDenoiser, to_channels
 from mrigen.diffusion.augment import Augmentation
-from mrigen.diffusion.denoiser import Denoiser
-from mrigen.diffusion.noise import Karras, KarrasUniform
 from mrigen.diffusion.objectives import Objective
+from mrigen.diffusion.schedules import Karras, KarrasUniform
 from mrigen.losses.noisy_signal import NoisySignal
-from mrigen.operators.base import Operator, Sender, randn_like, sent
+from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
 from mrigen.registry import Params, Registry
+from mrigen.tensors import Sender, randn_like, sent
 
 if TYPE_CHECKING:
     from mrigen.losses.regression import Regression

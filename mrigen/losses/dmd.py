@@ -7,9 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from mrigen.diffusion.denoiser import Denoiser
-from mrigen.diffusion.noise import KarrasUniform, per_sample
+from mrigen.denoiser import Denoiser
 from mrigen.diffusion.objectives import Objective
+from mrigen.diffusion.schedules import KarrasUniform, per_sample
 from mrigen.losses.base import LOSSES, DistillLoss, LossParams, follow
 from mrigen.losses.noisy_signal import NoisySignal
 from mrigen.losses.regression import Regression, RegressionParams

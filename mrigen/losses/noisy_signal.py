@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mrigen.diffusion.noise import per_sample
+from mrigen.diffusion.schedules import per_sample
 from mrigen.operators.base import Operator
 
 

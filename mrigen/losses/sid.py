@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from mrigen.diffusion.denoiser import Denoiser
+from mrigen.denoiser import Denoiser
 from mrigen.losses.base import LOSSES, DistillLoss, LossParams
 from mrigen.losses.noisy_signal import NoisySignal
 

@@ -1,7 +1,7 @@
 """Distances of sets of images and errors of reconstructions, with and without clean data."""
 
 import mrigen.metrics.frechet as _gaussians  # first, so that the function below keeps its name
-from mrigen.operators.base import ArrayLike, tensor_of
+from mrigen.tensors import ArrayLike, tensor_of
 
 __all__ = ["frechet"]
 

@@ -13,9 +13,9 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
 from mrigen.errors import UsageError
-from mrigen.metrics import dinov2, inception, pixel_features, random_vgg16
+from mrigen.metrics import dinov2
+from mrigen.metrics.extractors import INCEPTION, INCEPTION_WEIGHTS, PIXELS, PIXELS_WEIGHTS, R64, R64_WEIGHTS
 from mrigen.metrics.principal import PrincipalComponents, held_out
-from mrigen.metrics.random_vgg16 import R64
 from mrigen.metrics.weights import Published, digest, tensors
 
 __all__ = ["DEFAULT", "FEATURES", "R64", "AnyExtractor", "Extractor", "Features", "extractor", "extractors"]
@@ -48,9 +48,9 @@ class Network:
 
 
 FEATURES = {
-    "r64": Network(R64, weights=random_vgg16.WEIGHTS),
-    "inception": Network(inception.INCEPTION, published=inception.PUBLISHED, scores=True, raw=True),
-    "pixels": Network(pixel_features.PIXELS, weights=pixel_features.WEIGHTS),
+    "r64": Network(R64, weights=R64_WEIGHTS),
+    "inception": Network(INCEPTION, published=INCEPTION_WEIGHTS, scores=True, raw=True),
+    "pixels": Network(PIXELS, weights=PIXELS_WEIGHTS),
     "dinov2": Network(dinov2.DINOV2, published=dinov2.PUBLISHED),
     "pca": Network("pca", weights="the references", fitted=True),
 }

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from mrigen import seeds
-from mrigen.conventions import Denoiser
 from mrigen.data.stores import Store
+from mrigen.denoiser import Denoiser
 from mrigen.errors import UsageError
-from mrigen.operators.base import Measurements, linear, randn_like
+from mrigen.operators.base import linear
 from mrigen.operators.corruption import Corruption
+from mrigen.operators.measurements import Measurements
+from mrigen.tensors import randn_like
 
 LEVELS = (0.1, 0.5, 2.0)
 BATCH = 64

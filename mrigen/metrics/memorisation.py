@@ -1,4 +1,4 @@
-"""Memorisation: how much generated images are like single training measurements."""
+"""The training measurement that an image fits best, mirrored or shifted if need be."""
 
 from __future__ import annotations
 
@@ -9,12 +9,166 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from mrigen import fourier
 from mrigen.data.pool import Pool
-from mrigen.metrics.correlation import Match, Nearest
 from mrigen.metrics.features import Extractor
 from mrigen.metrics.pictures import Rendering
-from mrigen.operators.base import Measurements
+from mrigen.operators.base import LinearOperator, linear
 from mrigen.operators.identity import Identity
+from mrigen.operators.measurements import Measurements
+
+SIDE = 64
+CANDIDATES = 8
+ELEMENTS = 1 << 24
+
+
+class Training(Protocol):
+    """Measurements to search in, by index."""
+
+    def __len__(self) -> int: ...
+
+    def measurements(self, indices: list[int]) -> Measurements:
+        """Measurements with their operators."""
+        ...
+
+
+@dataclass(frozen=True)
+class Match:
+    """The nearest training measurement of one image.
+
+    Attributes:
+        index: its position.
+        correlation: |⟨A x', y⟩| / (‖A x'‖ ‖y‖) with x' the image, moved; for real images, the correlation
+            coefficient of A x' and y.
+        mirrored: whether x' is the mirror image (left to right).
+        shift: rows and columns by which x' is shifted after that, circularly.
+        masked: A x' as an image.
+        measured: y as an image.
+    """
+
+    index: int
+    correlation: float
+    mirrored: bool
+    shift: tuple[int, int]
+    masked: Tensor
+    measured: Tensor
+
+
+class Nearest:
+    """Searches training measurements for images that look like them.
+
+    Both are seen through the operator A of the training measurement: an image x is compared with y by the
+    correlation of A x with y, which needs no clean data. ⟨A x', y⟩ = ⟨x', Aᴴ y⟩ is a cross-correlation
+    for all shifts x' of x at once, one Fourier transform per pair. It is computed at a side of at most 64
+    for all pairs, and in full, with ‖A x'‖ of the best shift, for the 8 best of each image.
+
+    Args:
+        training: the measurements.
+        batch: measurements per step.
+
+    Raises:
+        UsageError: their operators are not linear.
+    """
+
+    def __init__(self, training: Training, batch: int = 256) -> None:
+        self._training = training
+        self._complex = linear(training.measurements([0]).operator).zero_image().is_complex()
+        self._spectra = torch.cat(
+            [_small(_unit(linear(part.operator).adjoint(_centred(part)))) for part in _parts(training, batch)]
+        )
+
+    def __call__(self, images: Tensor) -> list[list[Match]]:
+        """The best training measurements of each image (B, C, H, W), the best first."""
+        turned = torch.stack([images, images.flip(-1)], 1)
+        level = 0 if images.is_complex() else images.mean((-3, -2, -1)).repeat_interleave(2).view(-1, 1, 1, 1)
+        spectra = _small(_unit(turned.flatten(0, 1) - level)).unflatten(0, turned.shape[:2])
+        scores = torch.stack([self._scores(spectrum) for spectrum in spectra])
+        best = scores.topk(min(CANDIDATES, len(self._training)), dim=1).indices
+        return [
+            sorted(self._match(both, index.tolist()), key=lambda match: -match.correlation)
+            for both, index in zip(turned, best, strict=True)
+        ]
+
+    def _likeness(self, inner: Tensor) -> Tensor:
+        """The modulus for complex images, whose global phase means nothing; the value for real ones."""
+        return inner.abs() if self._complex else inner.real
+
+    def _scores(self, spectrum: Tensor) -> Tensor:
+        """Largest coarse correlation of an image (2, C, h, w) with each measurement."""
+        step = max(1, ELEMENTS // spectrum.numel())
+        found = []
+        for part in self._spectra.split(step):
+            product = (part.conj()[:, None] * spectrum).sum(2)
+            found.append(self._likeness(fourier.ifft(product)).flatten(1).amax(1))
+        return torch.cat(found)
+
+    def _match(self, both: Tensor, index: list[int]) -> list[Match]:
+        """Full comparison of an image and its mirror image (2, C, H, W) with some measurements."""
+        part = self._training.measurements(index)
+        operator = linear(part.operator)
+        target = _centred(part)
+        spectrum = fourier.fft(operator.adjoint(target) + 0j)
+        product = (spectrum.conj()[:, None] * fourier.fft(both + 0j)).sum(2)
+        size = self._likeness(fourier.ifft(product))
+        height, width = size.shape[-2:]
+        place = size.flatten(1).argmax(1)
+        moves = [
+            (int(p) // (height * width), int(p) // width % height - height // 2, int(p) % width - width // 2)
+            for p in place
+        ]
+        moved = torch.stack([both[m].roll((-down, -right), (-2, -1)) for m, down, right in moves])
+        y = operator.forward(moved)
+        seen = _without_constant(y, operator)
+        found = self._likeness(_inner(seen, target)) / (_norm(seen) * _norm(target)).clamp(min=1e-12)
+        masked, measured = operator.as_image(y), operator.as_image(part.y)
+        return [
+            Match(i, float(c), bool(m), (-down, -right), one, other)
+            for i, c, (m, down, right), one, other in zip(index, found, moves, masked, measured, strict=True)
+        ]
+
+
+def _parts(training: Training, batch: int) -> Iterator[Measurements]:
+    for first in range(0, len(training), batch):
+        yield training.measurements(list(range(first, min(first + batch, len(training)))))
+
+
+def _centred(part: Measurements) -> Tensor:
+    return _without_constant(part.y, linear(part.operator))
+
+
+def _without_constant(y: Tensor, operator: LinearOperator) -> Tensor:
+    """What a constant image does not explain of y; complex images have no grey level to lose."""
+    zero = operator.zero_image()
+    if zero.is_complex():
+        return y
+    flat = operator.forward(torch.ones_like(zero).expand(len(y), *zero.shape[1:]))
+    power = _inner(flat, flat).real.clamp(min=1e-12)
+    return y - (_inner(flat, y).real / power).view(-1, *[1] * (y.ndim - 1)) * flat
+
+
+def _small(images: Tensor) -> Tensor:
+    """Spectra of images, cut to at most 64 × 64 of the lowest frequencies."""
+    spectrum = fourier.fft(images + 0j)
+    for axis in (-2, -1):
+        length = spectrum.shape[axis]
+        if length > SIDE:
+            spectrum = spectrum.narrow(axis, length // 2 - SIDE // 2, SIDE)
+    return spectrum.contiguous()
+
+
+def _unit(images: Tensor) -> Tensor:
+    """Images of norm one."""
+    return images / _norm(images).clamp(min=1e-12).view(-1, 1, 1, 1)
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    """⟨a, b⟩ of each sample."""
+    return (a.conj() * b).flatten(1).sum(1)
+
+
+def _norm(a: Tensor) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(a.flatten(1), dim=1)
+    return norm
 
 
 class Similarity(Protocol):

@@ -13,8 +13,9 @@ from mrigen.data.pool import Pool
 from mrigen.data.stores import Store
 from mrigen.metrics.distance import Reference
 from mrigen.metrics.features import AnyExtractor
-from mrigen.operators.base import Measurements, Operator
+from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
+from mrigen.operators.measurements import Measurements
 
 Sample = Callable[[list[int]], Iterable[Tensor]]
 """Generated images for a list of seeds, in batches."""

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch_fidelity.sample_similarity_lpips import URL_VGG16_LPIPS, SampleSimilarityLPIPS
 
 from mrigen.errors import UsageError
+from mrigen.metrics.pictures import Rendering
+from mrigen.metrics.weights import Published
 
 SMALLEST = 7
+INSTEAD = "PSNR, SSIM and NMSE need no weights"
+LINEAR = Published(what="LPIPS", url=URL_VGG16_LPIPS, instead=INSTEAD)
+BACKBONE = Published(
+    what="the VGG16 of LPIPS", url="https://download.pytorch.org/models/vgg16-397923af.pth", instead=INSTEAD
+)
+SMALLEST_SIDE = 16
 
 
 @dataclass(frozen=True)
@@ -102,3 +113,43 @@ def _magnitudes(images: Tensor) -> NDArray[np.float64]:
 def _intensities(images: Tensor) -> NDArray[np.float64]:
     found: NDArray[np.float64] = ((images.double() + 1) / 2).clamp(0, 1).cpu().numpy()
     return found
+
+
+class LPIPS:
+    """Perceptual distance of pairs of images; 0 for equal ones.
+
+    Args:
+        download: fetch the weights where they are missing.
+
+    Raises:
+        UsageError: the weights are not on this machine; says where to get and put them.
+    """
+
+    def __init__(self, *, download: bool = False) -> None:
+        for published in (LINEAR, BACKBONE):
+            published.find(None, download=download)
+        self._model = SampleSimilarityLPIPS("lpips-vgg16")
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the network; returns itself."""
+        self._model.to(device)
+        return self
+
+    @torch.inference_mode()
+    def __call__(self, estimate: Tensor, target: Tensor, window: float | None = None) -> Tensor:
+        """Distances (B,) of images (B, C, H, W), as pictures of bytes.
+
+        Args:
+            estimate: reconstructions.
+            target: references.
+            window: grey window of magnitudes, for complex images.
+
+        Raises:
+            UsageError: images smaller than 16 × 16.
+        """
+        if min(target.shape[-2:]) < SMALLEST_SIDE:
+            raise UsageError(f"LPIPS needs at least 16 × 16 pixels, not {tuple(target.shape[-2:])}")
+        shown = Rendering(window)
+        device = next(self._model.parameters()).device
+        distances: Tensor = self._model(shown(estimate).to(device), shown(target).to(device))
+        return distances.flatten().cpu()

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from mrigen import seeds
+from mrigen.fourier import fft
 from mrigen.metrics.frechet import Statistics, bootstrap_interval, frechet_distance, statistics
 from mrigen.metrics.principal import PrincipalComponents, chosen, held_out
-from mrigen.operators.fourier import fft
 
 HEAD = "_head"
 HIGH = 0.25

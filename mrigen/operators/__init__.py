@@ -1,21 +1,22 @@
-"""Forward models A, one file each, and corruptions: distributions over forward models."""
+"""Forward models A, and corruptions: distributions over forward models."""
 
-from mrigen.operators.base import LinearOperator, Measurements, Operator, concatenate
+from mrigen.operators.base import LinearOperator, Operator
 from mrigen.operators.blur import Blur
-from mrigen.operators.clipping import Clip
 from mrigen.operators.composition import Composition, LinearComposition, compose
 from mrigen.operators.compressed_sensing import Rows
 from mrigen.operators.corruption import CORRUPTIONS, Corruption, ImageCorruption, make_corruption
 from mrigen.operators.deepinv_bridge import from_deepinv, to_deepinv
-from mrigen.operators.fourier_mask import FourierMask
+from mrigen.operators.fourier_masks import FourierMask
 from mrigen.operators.identity import Identity
 from mrigen.operators.inpainting import PixelMask
+from mrigen.operators.measurements import Measurements
 from mrigen.operators.mri import MRICorruption, MultiCoilMRI
 from mrigen.operators.noise import Noise
 from mrigen.operators.non_cartesian import NonCartesianMRI
-from mrigen.operators.phase_retrieval import FourierMagnitude
+from mrigen.operators.nonlinear import Clip, FourierMagnitude
 from mrigen.operators.sigpy_bridge import SigpyOperator, from_sigpy, to_sigpy
 from mrigen.operators.super_resolution import Separable
+from mrigen.tensors import concatenate
 
 __all__ = [
     "CORRUPTIONS",

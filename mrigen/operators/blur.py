@@ -1,16 +1,27 @@
-"""Convolution with a kernel, one per sample if need be; the blurs are made of it."""
+"""Blur: convolution with a Gaussian kernel, a motion kernel, or a kernel of the user's."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from typing import Self
+from pathlib import Path
+from typing import Annotated, Any, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from pydantic import AfterValidator, Field
 from torch import Tensor
 from torch.nn import functional
 
 from mrigen.errors import UsageError
-from mrigen.operators.base import LinearOperator, mirrored
+from mrigen.operators.base import LinearOperator
+from mrigen.operators.corruption import CORRUPTIONS, FIXED, ImageCorruption, Shape
+from mrigen.operators.noise import Noise
+from mrigen.registry import Params
+from mrigen.tensors import mirrored
+
+POINTS_PER_PIXEL = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,3 +122,209 @@ def _fold(y: Tensor, margin: int) -> Tensor:
         core + functional.pad(left.flip(-1), (1, rest)) + functional.pad(right.flip(-1), (rest, 1))
     )
     return folded
+
+
+class GaussianBlurParams(Params):
+    """A truncated Gaussian; the defaults are those of RSD and DCD.
+
+    Attributes:
+        size: rows and columns of the kernel, odd.
+        std: σ_G in pixels.
+    """
+
+    size: Annotated[int, Field(ge=1)] = 9
+    std: Annotated[float, Field(gt=0)] = 2.0
+
+
+def gaussian_kernel(size: int, std: float) -> Tensor:
+    """k[i, j] ∝ exp(−(i² + j²) / 2 std²) for |i|, |j| ≤ size // 2, of sum 1; float32 (size, size)."""
+    offset = torch.arange(size, dtype=torch.float64) - size // 2
+    line = (-0.5 * (offset / std) ** 2).exp()
+    line /= line.sum()
+    return torch.outer(line, line).float()
+
+
+@CORRUPTIONS.register("gaussian-blur")
+class GaussianBlur(ImageCorruption):
+    """The same Gaussian kernel for every image; nothing is random."""
+
+    Params = GaussianBlurParams
+    reason = f"a Gaussian blur {FIXED}"
+
+    def __init__(self, params: GaussianBlurParams, shape: Shape, noise: Noise | None = None) -> None:
+        super().__init__(params, shape, noise)
+        if params.size % 2 == 0:
+            raise UsageError(f"gaussian-blur: size {params.size} must be odd; take {params.size + 1}")
+        check_reach((params.size, params.size), shape)
+        self._kernel = gaussian_kernel(params.size, params.std)[None, None]
+
+    def draw(self, batch: int, generator: torch.Generator) -> Blur:
+        """The blur."""
+        del generator
+        return Blur(self._kernel, self.zeros(batch))
+
+    @classmethod
+    def example(cls) -> Self:
+        """Colour images of odd size."""
+        return cls(GaussianBlurParams(size=5, std=1.5), (3, 7, 5))
+
+
+def _ordered(value: float | tuple[float, float]) -> float | tuple[float, float]:
+    low, high = bounds(value)
+    if not -math.inf < low <= high < math.inf:
+        raise ValueError("needs one finite number, or two with the lower first")
+    return value
+
+
+def _positive(value: float | tuple[float, float]) -> float | tuple[float, float]:
+    if bounds(value)[0] <= 0:
+        raise ValueError("must be positive")
+    return value
+
+
+Range = Annotated[float | tuple[float, float], AfterValidator(_ordered)]
+"""One number, or two for a uniform draw between them."""
+
+
+class MotionBlurParams(Params):
+    """A movement at constant speed along a straight line.
+
+    Attributes:
+        length: of the line in pixels; two numbers draw it uniformly between them for each sample.
+        angle: of the line in degrees, counter-clockwise from the horizontal; two numbers as above.
+    """
+
+    length: Annotated[Range, AfterValidator(_positive)] = 9.0
+    angle: Range = (0.0, 180.0)
+
+
+def bounds(value: float | tuple[float, float]) -> tuple[float, float]:
+    """Both ends of a range."""
+    return value if isinstance(value, tuple) else (value, value)
+
+
+def motion_kernel(length: Tensor, angle: Tensor, reach: int) -> Tensor:
+    """Kernels of straight movements.
+
+    k[i, j] = ∫ tri(i − v(t)) tri(j − u(t)) dt over t in [−½, ½], with (u, v) = length · t ·
+    (cos angle, −sin angle) and the triangle tri(a) = max(0, 1 − |a|) of bilinear interpolation, by
+    the midpoint rule with 16 points to the pixel. The sum is 1 and the centre of mass is the centre.
+
+    Args:
+        length: in pixels, (B,).
+        angle: in degrees, (B,).
+        reach: half of the kernel's size; at least length / 2 + 1.
+
+    Returns:
+        float32 (B, 1, 2 reach + 1, 2 reach + 1).
+    """
+    count = POINTS_PER_PIXEL * math.ceil(float(length.max()))
+    t = (torch.arange(count, dtype=torch.float64) + 0.5) / count - 0.5
+    radians = torch.deg2rad(angle.double())[:, None]
+    along = length.double()[:, None] * t
+    offset = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    rows = (1 - (offset + (along * radians.sin())[..., None]).abs()).relu()
+    columns = (1 - (offset - (along * radians.cos())[..., None]).abs()).relu()
+    return (rows.mT @ columns / count)[:, None].float()
+
+
+@CORRUPTIONS.register("motion-blur")
+class MotionBlur(ImageCorruption):
+    """Straight movements, the same for all samples or of random length and direction.
+
+    A random blur is no further corruption of another: what one of them removes cannot be
+    predicted from what another leaves.
+    """
+
+    Params = MotionBlurParams
+    params: MotionBlurParams
+    reason = f"a motion blur {FIXED}"
+
+    def __init__(self, params: MotionBlurParams, shape: Shape, noise: Noise | None = None) -> None:
+        super().__init__(params, shape, noise)
+        self._reach = math.floor(bounds(params.length)[1] / 2) + 1
+        check_reach((2 * self._reach + 1, 2 * self._reach + 1), shape)
+
+    def draw(self, batch: int, generator: torch.Generator) -> Blur:
+        """One movement per sample."""
+        length, angle = (
+            low + (high - low) * torch.rand(batch, generator=generator)
+            for low, high in (bounds(self.params.length), bounds(self.params.angle))
+        )
+        return Blur(motion_kernel(length, angle, self._reach), self.zeros(batch))
+
+    @classmethod
+    def example(cls) -> Self:
+        """Random movements in colour images of odd size."""
+        return cls(MotionBlurParams(length=(2.0, 5.0)), (3, 7, 5))
+
+
+def _absolute(value: list[list[float]] | Path) -> list[list[float]] | Path:
+    return value.expanduser().resolve() if isinstance(value, Path) else value
+
+
+class KernelBlurParams(Params):
+    """A kernel of odd size.
+
+    Attributes:
+        kernel: its rows, or a ``.npy`` file with an array (h, w).
+        normalise: divide it by its sum, so that a constant image stays as it is.
+    """
+
+    kernel: Annotated[list[list[float]] | Path, AfterValidator(_absolute)]
+    normalise: bool = True
+
+
+@CORRUPTIONS.register("blur")
+class KernelBlur(ImageCorruption):
+    """The same kernel for every image; nothing is random."""
+
+    Params = KernelBlurParams
+    reason = f"a blur {FIXED}"
+
+    def __init__(self, params: KernelBlurParams, shape: Shape, noise: Noise | None = None) -> None:
+        super().__init__(params, shape, noise)
+        kernel = read_kernel(params.kernel)
+        check_reach((kernel.shape[0], kernel.shape[1]), shape)
+        if params.normalise:
+            if abs(kernel.sum()) < 1e-6 * np.abs(kernel).sum():
+                raise UsageError(
+                    "blur: the kernel sums to zero and cannot be normalised; set normalise: false"
+                )
+            kernel = kernel / kernel.sum()
+        self._kernel: Tensor = torch.from_numpy(kernel).float()[None, None]
+
+    def draw(self, batch: int, generator: torch.Generator) -> Blur:
+        """The blur."""
+        del generator
+        return Blur(self._kernel, self.zeros(batch))
+
+    @classmethod
+    def files(cls, params: Any) -> list[Path]:
+        """The kernel's file, if it has one."""
+        return [params.kernel] if isinstance(params.kernel, Path) else []
+
+    @classmethod
+    def example(cls) -> Self:
+        """A kernel without any symmetry, on colour images of odd size."""
+        return cls(KernelBlurParams(kernel=[[1, 2, 3], [0, 5, 1], [4, 0, 0]]), (3, 7, 5))
+
+
+def read_kernel(source: list[list[float]] | Path) -> NDArray[np.float64]:
+    """A kernel as float64 (h, w), h and w odd.
+
+    Raises:
+        UsageError: no such file, or no kernel.
+    """
+    name = source if isinstance(source, Path) else "blur: the kernel"
+    try:
+        rows = np.load(source, allow_pickle=False) if isinstance(source, Path) else np.array(source)
+        kernel = np.asarray(rows, np.float64)
+    except (OSError, ValueError, TypeError) as error:
+        what = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UsageError(f"{name}: {what}; give rows of equal length, or a .npy file") from error
+    if kernel.ndim != 2 or kernel.shape[0] % 2 == 0 or kernel.shape[1] % 2 == 0:
+        raise UsageError(f"{name}: needs odd numbers of rows and columns, not shape {kernel.shape}")
+    if not np.isfinite(kernel).all() or not kernel.any():
+        raise UsageError(f"{name}: holds values that are not finite, or only zeros; give a real kernel")
+    return kernel

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from mrigen import seeds
 from mrigen.errors import UsageError
-from mrigen.operators.base import LinearOperator, Operator, randn_like
+from mrigen.operators.base import LinearOperator, Operator
+from mrigen.tensors import randn_like
 
 TOLERANCE = 1e-3
 """Of products of norms; float32 leaves about 1e-6, NUFFTs 1e-5."""

@@ -68,7 +68,7 @@ class Composition(Operator):
     def example(cls) -> Composition:
         """Clipped after a blur."""
         from mrigen.operators.blur import Blur
-        from mrigen.operators.clipping import Clip
+        from mrigen.operators.nonlinear import Clip
 
         return cls(Clip.example(), Blur.example())
 

@@ -16,10 +16,12 @@ from torch import Tensor
 
 from mrigen import plugins, seeds
 from mrigen.errors import UsageError
-from mrigen.operators.base import Measurements, Operator, sent
+from mrigen.operators.base import Operator
 from mrigen.operators.checks import check
+from mrigen.operators.measurements import Measurements
 from mrigen.operators.noise import Noise
 from mrigen.registry import Params, Registry
+from mrigen.tensors import sent
 
 Shape = tuple[int, int, int]
 Spec = Mapping[str, Any]

@@ -14,9 +14,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from mrigen.conventions import Denoiser, to_channels, to_complex
+from mrigen.denoiser import Denoiser, to_channels, to_complex
 from mrigen.errors import UsageError
-from mrigen.operators.base import LinearOperator, Operator, batch_size, linear
+from mrigen.operators.base import LinearOperator, Operator, linear
+from mrigen.tensors import batch_size
 
 
 @dataclass(frozen=True, eq=False)

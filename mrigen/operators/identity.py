@@ -8,9 +8,10 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from mrigen.operators.base import LinearOperator, Operator, mirrored
+from mrigen.operators.base import LinearOperator, Operator
 from mrigen.operators.corruption import CORRUPTIONS, ImageCorruption
 from mrigen.registry import Params
+from mrigen.tensors import mirrored
 
 
 @dataclass(frozen=True, eq=False)

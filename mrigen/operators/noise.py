@@ -76,7 +76,7 @@ def parse_noise(value: object) -> Noise | None:
 
     Returns:
         The law of σ, or None for ``"unknown"``: it has to be estimated from the measurements
-        (``mrigen.data.estimate``).
+        (``mrigen.data.noise_estimate``).
 
     Raises:
         UsageError: anything else.

@@ -7,7 +7,8 @@ from functools import cached_property
 
 from torch import Tensor
 
-from mrigen.operators.base import LinearOperator, TensorRecord
+from mrigen.operators.base import LinearOperator
+from mrigen.tensors import TensorRecord
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mrigen.operators.base import COMPLEX_OF, LinearOperator, Operator, linear
+from mrigen.operators.base import LinearOperator, Operator, linear
+from mrigen.tensors import COMPLEX_OF
 
 Array = NDArray[Any]
 

@@ -10,10 +10,11 @@ from pydantic import Field
 from torch import Tensor
 
 from mrigen.errors import UsageError
-from mrigen.operators.base import LinearOperator, batch_size, mirrored
+from mrigen.operators.base import LinearOperator
 from mrigen.operators.corruption import CORRUPTIONS, FIXED, ImageCorruption, Shape
 from mrigen.operators.noise import Noise
 from mrigen.registry import Params
+from mrigen.tensors import batch_size, mirrored
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from mrigen import hdf5
-from mrigen.operators import fourier
+from mrigen import fourier, hdf5
 from mrigen.prep.ismrmrd import Header, write
 
 

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 
 import mrigen
-from mrigen.data.estimate import NoiseEstimate, estimate_sigma
 from mrigen.data.image_manifest import ImageManifest, Shard, ShardRecord, Source
 from mrigen.data.manifest import NAME
+from mrigen.data.noise_estimate import NoiseEstimate, estimate_sigma
 from mrigen.data.pixels import ImageError
 from mrigen.data.records import read_record
 from mrigen.data.shards import map_shard, rows

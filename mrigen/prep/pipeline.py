@@ -15,12 +15,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from mrigen import fourier
 from mrigen.coils.compress import compression_matrix
 from mrigen.coils.espirit import espirit
 from mrigen.coils.mixing import mix_coils
 from mrigen.coils.whiten import corner_noise, whiten, whitening_matrix
 from mrigen.errors import UsageError
-from mrigen.operators import MultiCoilMRI, fourier
+from mrigen.operators import MultiCoilMRI
 from mrigen.operators.masks import MASKS
 from mrigen.prep import sampling, steps
 from mrigen.prep.fastmri_read import ReadSlices, Scan

@@ -11,7 +11,7 @@ from torch import Tensor
 from mrigen.errors import UsageError
 from mrigen.operators.masks import MaskLaw
 from mrigen.operators.masks.base import sampled_centre
-from mrigen.operators.masks.measured import Measured
+from mrigen.operators.masks.lines import Measured
 
 Randomness = Callable[..., torch.Generator]
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 from torch import Tensor
 
+from mrigen import fourier
 from mrigen.errors import UsageError
-from mrigen.operators import fourier
 from mrigen.prep import coil_array
 from mrigen.prep.anatomy import BUNDLED, Anatomy, Splines
 from mrigen.prep.grids import Grid, uniform

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrigen.operators import MultiCoilMRI, fourier
+from mrigen import fourier
+from mrigen.operators import MultiCoilMRI
 from mrigen.operators.solve import conjugate_gradient
 
 CG_STEPS = 8

@@ -15,13 +15,14 @@ from mrigen.data.stores import open_store
 from mrigen.engine.launch import open_device
 from mrigen.errors import UsageError
 from mrigen.files import write_json
-from mrigen.metrics.correlation import Nearest, Training
 from mrigen.metrics.features import PrincipalExtractor, extractor
 from mrigen.metrics.memorisation import (
     CleanTraining,
     FeatureSimilarity,
+    Nearest,
     Pair,
     Similarity,
+    Training,
     correlation,
     top_pairs,
 )

@@ -13,7 +13,7 @@ from mrigen import seeds
 from mrigen.errors import UsageError
 from mrigen.inverse import SOLVERS, GeneratorPrior, Prior, Solver, Task, TeacherPrior
 from mrigen.model import Model
-from mrigen.operators.base import Measurements
+from mrigen.operators.measurements import Measurements
 
 
 def reconstruct(

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mrigen import fourier
 from mrigen.data.manifest import NAME as MANIFEST
 from mrigen.data.pixels import is_image
 from mrigen.errors import UsageError
-from mrigen.operators import fourier
 from mrigen.prep.fastmri_read import Mask, Scan
 from mrigen.prep.noise_level import NoiseLevel, noise_level
 from mrigen.prep.readers import READERS, find_reader, inspect, open_slices, signatures

@@ -16,7 +16,7 @@ from mrigen.data.pixels import is_image
 from mrigen.errors import UsageError
 from mrigen.inverse import SOLVERS, Prior, Solver, Task
 from mrigen.model import Model
-from mrigen.operators.base import Measurements, concatenate
+from mrigen.operators.measurements import Measurements
 from mrigen.prep.options import Options
 from mrigen.prep.readers import find_reader, reader_of
 from mrigen.progress import Advance, bar
@@ -28,6 +28,7 @@ from mrigen.reconstruction.results import open_results
 from mrigen.reconstruction.scans import ScanSource
 from mrigen.reconstruction.sources import Batch, Source
 from mrigen.registry import Params
+from mrigen.tensors import concatenate
 
 MOST, PIXELS = 4, 2 * 384 * 320
 

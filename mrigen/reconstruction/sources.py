@@ -12,7 +12,7 @@ from torch import Tensor
 from mrigen.data.slice_geometry import SliceGeometry
 from mrigen.inverse import Task
 from mrigen.inverse.task import square
-from mrigen.operators.base import Measurements
+from mrigen.operators.measurements import Measurements
 
 Shape = tuple[int, int, int]
 

@@ -229,7 +229,7 @@ def test_real_scan_beside_a_golden_image(program, tmp_path):
     import torch
     from sigpy.mri import birdcage_maps
 
-    from mrigen.operators import fourier
+    from mrigen import fourier
 
     size, generator = (40, 136), np.random.default_rng(0)
     y, x = np.meshgrid(*(np.linspace(-1, 1, side) for side in size), indexing="ij")

@@ -10,7 +10,7 @@ import torch
 from mrigen.checkpoints.export import export, released_weights
 from mrigen.checkpoints.folder import load_network, save_model
 from mrigen.checkpoints.importer import import_checkpoint
-from mrigen.conventions import Conventions
+from mrigen.denoiser import Conventions
 from mrigen.errors import UsageError
 
 from .test_folder import described

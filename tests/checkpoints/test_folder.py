@@ -10,7 +10,7 @@ import torch
 import mrigen
 from mrigen.checkpoints.description import ModelDescription, read_description
 from mrigen.checkpoints.folder import load_network, save_model, verify_model
-from mrigen.conventions import Conventions
+from mrigen.denoiser import Conventions
 from mrigen.errors import UsageError
 from mrigen.networks import NETWORKS, PRECONDITIONERS
 from mrigen.operators.inpainting import PixelMask

@@ -4,7 +4,7 @@ import pytest
 
 from mrigen.checkpoints.meaning import conventions_of, corruption_of, objective_of, recipe_of, shape_of
 from mrigen.checkpoints.released import Found
-from mrigen.conventions import Conventions
+from mrigen.denoiser import Conventions
 from mrigen.operators.masks import MASKS
 
 MRI = {

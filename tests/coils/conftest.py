@@ -6,7 +6,7 @@ import sigpy.mri
 import torch
 from torch import Tensor
 
-from mrigen.operators import fourier
+from mrigen import fourier
 
 
 def _trigonometric(coils: int, height: int, width: int, generator: torch.Generator) -> Tensor:

@@ -11,9 +11,9 @@ from benchmarks.espirit import peak_memory
 from gpu import needs_gpu
 from torch import Tensor
 
+from mrigen import fourier
 from mrigen.coils.calibration import acs_region, region
 from mrigen.coils.espirit import espirit, espirit_eigen
-from mrigen.operators import fourier
 
 from .dense_espirit import dense_espirit
 

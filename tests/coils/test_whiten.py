@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from mrigen import fourier
 from mrigen.coils.whiten import corner_noise, noise_covariance, whiten, whitening_matrix
 from mrigen.errors import UsageError
-from mrigen.operators import fourier
-from mrigen.operators.base import randn_like
+from mrigen.tensors import randn_like
 
 
 def coloured(shape: tuple[int, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from mrigen.conventions import to_complex
-from mrigen.diffusion.noise import LogNormal
+from mrigen.denoiser import to_complex
 from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.diffusion.objectives.base import squared_error
+from mrigen.diffusion.schedules import LogNormal
 from mrigen.errors import UsageError
 from mrigen.operators import Measurements, MultiCoilMRI
-from mrigen.operators.base import randn_like
 from mrigen.operators.masks import MASKS
 from mrigen.operators.mri import MRICorruption
+from mrigen.tensors import randn_like
 
 
 class Bank:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mrigen.conventions import to_channels
+from mrigen.denoiser import to_channels
 from mrigen.diffusion.augment import Augmentation
 from mrigen.diffusion.resample import affine
 from mrigen.errors import UsageError

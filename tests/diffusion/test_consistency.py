@@ -5,7 +5,7 @@ import torch
 from gaussians import covariance, denoising, exact, objective, sample
 
 from mrigen.diffusion.consistency import ConsistencyParams, inconsistency, reverse_step
-from mrigen.diffusion.noise import LogNormal
+from mrigen.diffusion.schedules import LogNormal
 
 SHAPE = (1, 1, 3)
 COV = covariance(3, seed=2)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from gaussians import covariance, denoising, exact, fixed_mask, gain, lbfgs, objective, sample
 
-from mrigen.diffusion.noise import LogNormal
+from mrigen.diffusion.schedules import LogNormal
 from mrigen.errors import UsageError
 from mrigen.operators import MultiCoilMRI
 from mrigen.operators.corruption import make_corruption

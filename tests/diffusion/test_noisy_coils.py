@@ -5,10 +5,10 @@ import torch
 from gaussians import lbfgs, objective
 
 from mrigen.diffusion.samplers import SAMPLERS
-from mrigen.operators.base import concatenate, randn_like
 from mrigen.operators.masks import MASKS
 from mrigen.operators.mri import MRICorruption, MultiCoilMRI, SeededMRI
 from mrigen.operators.noise import NoiseLevels
+from mrigen.tensors import concatenate, randn_like
 
 N = 4
 DATA, LEVEL = 0.4, 0.7

@@ -5,14 +5,15 @@ import torch
 from gaussians import covariance
 from torch import nn
 
-from mrigen.conventions import Conventions, NetworkDenoiser, PseudoInverseParams
-from mrigen.diffusion.noise import LogNormal
+from mrigen.denoiser import Conventions, NetworkDenoiser, PseudoInverseParams
 from mrigen.diffusion.objectives import OBJECTIVES
+from mrigen.diffusion.schedules import LogNormal
 from mrigen.networks.precond import EDM, VP
 from mrigen.operators import MultiCoilMRI
-from mrigen.operators.base import Measurements, randn_like
 from mrigen.operators.corruption import Corruption
 from mrigen.operators.inpainting import PixelMask
+from mrigen.operators.measurements import Measurements
+from mrigen.tensors import randn_like
 
 DATA = 0.5
 

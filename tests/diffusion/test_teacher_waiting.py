@@ -12,12 +12,12 @@ from gpu import needs_gpu
 from mrigen.data.store import PackedSlices, pack
 from mrigen.diffusion.augment import Augmentation
 from mrigen.diffusion.objectives import OBJECTIVES
-from mrigen.operators.base import randn_like
 from mrigen.operators.corruption import make_corruption
-from mrigen.operators.fourier_mask import FourierMask
+from mrigen.operators.fourier_masks import FourierMask
 from mrigen.operators.masks import MASKS
 from mrigen.operators.mri import MRICorruption, MultiCoilMRI
 from mrigen.operators.noise import Noise
+from mrigen.tensors import randn_like
 
 SHAPE = (2, 8, 8)
 LINES = {"name": "exact-random", "acceleration": 2, "acs_lines": 2}

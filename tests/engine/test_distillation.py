@@ -8,7 +8,7 @@ from tiny_jobs import StopAfter, distill_job, fabric, tiny_denoiser, weights
 from torch import nn
 
 from mrigen import seeds
-from mrigen.conventions import NetworkDenoiser
+from mrigen.denoiser import NetworkDenoiser
 from mrigen.engine.averages import Averages
 from mrigen.engine.ema import EMA
 from mrigen.engine.loop import drive

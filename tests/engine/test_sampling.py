@@ -8,7 +8,7 @@ from gaussians import Given, covariance, denoising, exact, objective
 from torch import nn
 
 from mrigen import seeds
-from mrigen.conventions import Conventions, NetworkDenoiser
+from mrigen.denoiser import Conventions, NetworkDenoiser
 from mrigen.diffusion.samplers import SAMPLERS
 from mrigen.engine.labels import random_labels, seeded_labels
 from mrigen.engine.sampling import StudentSampler, TeacherSampler

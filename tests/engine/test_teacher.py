@@ -6,7 +6,7 @@ from gaussians import denoising, objective
 from lightning_fabric import Fabric
 from torch import nn
 
-from mrigen.conventions import Conventions, NetworkDenoiser
+from mrigen.denoiser import Conventions, NetworkDenoiser
 from mrigen.diffusion.augment import LABELS
 from mrigen.engine.ema import EMA
 from mrigen.engine.loop import drive

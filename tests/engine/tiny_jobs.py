@@ -2,8 +2,8 @@
 
 import torch
 
-from mrigen.conventions import Conventions, NetworkDenoiser
 from mrigen.data.tensor_store import TensorStore
+from mrigen.denoiser import Conventions, NetworkDenoiser
 from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.engine.distillation import DistillJob
 from mrigen.engine.launch import open_device
@@ -13,9 +13,9 @@ from mrigen.engine.teacher import TeacherJob
 from mrigen.losses import LOSSES
 from mrigen.networks import NETWORKS, PRECONDITIONERS
 from mrigen.operators import MultiCoilMRI
-from mrigen.operators.base import randn_like
 from mrigen.operators.masks import MASKS
 from mrigen.operators.mri import MRICorruption
+from mrigen.tensors import randn_like
 
 
 def tiny_store():

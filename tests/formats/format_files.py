@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from sigpy.mri import birdcage_maps
 
-from mrigen.operators import fourier
+from mrigen import fourier
 from mrigen.prep import ismrmrd as header_xml
 from mrigen.prep.readers.bart import write_cfl
 

@@ -121,7 +121,7 @@ def test_model_folders(info, tmp_path):
     import safetensors.torch as weights
 
     from mrigen.checkpoints.description import ModelDescription
-    from mrigen.conventions import Conventions
+    from mrigen.denoiser import Conventions
     from mrigen.model import Model
 
     del weights

@@ -7,9 +7,9 @@ import torch
 from format_files import CHOOSE, COILS, HEIGHT, SLICES, WIDTH, WRITERS, fastmri, header, kspace, lines, mrd
 from format_files import siemens as siemens_file
 
+from mrigen import fourier
 from mrigen.cli.main import run
 from mrigen.errors import UsageError
-from mrigen.operators import fourier
 from mrigen.prep import ismrmrd as header_xml
 from mrigen.prep.readers import READERS, find_reader, inspect, open_slices
 from mrigen.prep.readers.bart import read_cfl, write_cfl

@@ -14,7 +14,7 @@ from PIL import Image
 from mrigen.checkpoints.description import ModelDescription
 from mrigen.checkpoints.folder import save_model
 from mrigen.cli.main import run
-from mrigen.conventions import Conventions
+from mrigen.denoiser import Conventions
 from mrigen.networks import NETWORKS, PRECONDITIONERS
 
 GIB = 1 << 30

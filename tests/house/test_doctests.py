@@ -15,7 +15,7 @@ FACE = [
     "mrigen.metrics",
     "mrigen.operators.base",
     "mrigen.operators.deepinv_bridge",
-    "mrigen.operators.fourier",
+    "mrigen.fourier",
     "mrigen.operators.mri",
     "mrigen.operators.solve",
     "mrigen.reconstruction.in_memory",

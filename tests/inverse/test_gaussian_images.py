@@ -8,7 +8,7 @@ import pytest
 import torch
 from dense import COV, SHAPE, SIGMA, A, Dense, N, Y, generator, posterior, random, task, teacher
 
-from mrigen.diffusion.noise import Karras
+from mrigen.diffusion.schedules import Karras
 from mrigen.errors import UsageError
 from mrigen.inverse import SOLVERS, Task, TeacherPrior
 from mrigen.operators import Measurements

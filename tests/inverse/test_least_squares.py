@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from dense import SHAPE, A, Dense, N, Y, random
 
-from mrigen.inverse.least_squares import conjugate_gradient, data_consistent, largest_eigenvalue
+from mrigen.inverse.linear import conjugate_gradient, data_consistent, largest_eigenvalue
 from mrigen.operators import MultiCoilMRI
 
 

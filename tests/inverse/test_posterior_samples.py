@@ -9,7 +9,7 @@ from dense import COV, SHAPE, SIGMA, A, N, Y, posterior, task, teacher
 
 from mrigen.inverse import SOLVERS, Task, TeacherPrior
 from mrigen.operators import Measurements, MultiCoilMRI
-from mrigen.operators.base import randn_like
+from mrigen.tensors import randn_like
 
 MEAN, COVARIANCE = posterior()
 EYE = torch.eye(N, dtype=torch.float64)

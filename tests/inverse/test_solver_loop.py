@@ -8,9 +8,9 @@ from dense import SHAPE, A, Dense, N, Y, random
 from mrigen.errors import UsageError
 from mrigen.inverse import SOLVERS, Task, TeacherPrior
 from mrigen.operators import Measurements, MultiCoilMRI
-from mrigen.operators.base import randn_like
 from mrigen.operators.corruption import make_corruption
-from mrigen.operators.phase_retrieval import FourierMagnitude
+from mrigen.operators.nonlinear import FourierMagnitude
+from mrigen.tensors import randn_like
 
 
 def noisy_task(images=4, sigma=0.1):

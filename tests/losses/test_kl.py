@@ -4,7 +4,7 @@ import pytest
 import torch
 from gaussians import Given, covariance, denoising, exact, fixed_mask, objective
 
-from mrigen.conventions import to_channels, to_complex
+from mrigen.denoiser import to_channels, to_complex
 from mrigen.errors import UsageError
 from mrigen.losses import LOSSES
 from mrigen.losses.base import follow

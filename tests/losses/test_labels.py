@@ -4,7 +4,7 @@ import pytest
 import torch
 from gaussians import denoising, fixed_mask, objective
 
-from mrigen.conventions import Conventions
+from mrigen.denoiser import Conventions
 from mrigen.losses import LOSSES, Generator
 
 SHAPE = (1, 2, 2)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from mrigen.conventions import to_channels, to_complex
-from mrigen.diffusion.noise import KarrasUniform
+from mrigen.denoiser import to_channels, to_complex
 from mrigen.diffusion.objectives import OBJECTIVES
+from mrigen.diffusion.schedules import KarrasUniform
 from mrigen.losses import LOSSES
 from mrigen.losses.noisy_signal import NoisySignal
 from mrigen.operators import MultiCoilMRI

@@ -9,11 +9,11 @@ from gpu import needs_gpu
 
 from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.losses import LOSSES
-from mrigen.operators.base import Sender, randn_like
 from mrigen.operators.corruption import make_corruption
 from mrigen.operators.masks import MASKS
 from mrigen.operators.mri import MRICorruption
 from mrigen.operators.noise import Noise
+from mrigen.tensors import Sender, randn_like
 
 SHAPE = (2, 8, 8)
 SPECS = [

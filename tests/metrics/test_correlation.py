@@ -5,11 +5,10 @@ import pytest
 import torch
 
 from mrigen.data.pool import Pool
-from mrigen.metrics.correlation import Nearest
-from mrigen.metrics.memorisation import CleanTraining, FeatureSimilarity, top_pairs
+from mrigen.metrics.memorisation import CleanTraining, FeatureSimilarity, Nearest, top_pairs
 from mrigen.metrics.pictures import Rendering
-from mrigen.operators.base import Measurements
 from mrigen.operators.inpainting import PixelMask
+from mrigen.operators.measurements import Measurements
 from mrigen.operators.mri import MultiCoilMRI
 
 

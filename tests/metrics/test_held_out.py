@@ -7,8 +7,8 @@ from mrigen import seeds
 from mrigen.errors import UsageError
 from mrigen.metrics.held_out import held_out_errors
 from mrigen.metrics.proximal import AsMeasured
-from mrigen.operators.base import Measurements
 from mrigen.operators.inpainting import InpaintingParams, RandomInpainting
+from mrigen.operators.measurements import Measurements
 from mrigen.operators.mri import MRICorruption, MultiCoilMRI
 
 SHAPE = (3, 9, 7)

@@ -6,7 +6,7 @@ from fastmri import evaluate
 from torch_fidelity import sample_similarity_lpips as theirs
 
 from mrigen.errors import UsageError
-from mrigen.metrics import lpips
+from mrigen.metrics import reconstruction
 from mrigen.metrics.reconstruction import Errors, image_errors, volume_errors
 from mrigen.reconstruction.volumes import VolumeErrors
 
@@ -93,8 +93,8 @@ def hub(tmp_path, monkeypatch):
 
 def test_lpips_without_weights_says_what_to_do(hub):
     with pytest.raises(UsageError, match="--download") as error:
-        lpips.LPIPS()
-    assert str(hub / "weights-vgg16-lpips.pth") in str(error.value)
+        reconstruction.LPIPS()
+    assert str(hub / "weights-vgg16-reconstruction.pth") in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -106,11 +106,11 @@ def test_lpips_of_random_weights(hub, monkeypatch, generator):
     hub.mkdir(parents=True)
     (hub / "vgg16-397923af.pth").touch()
     weights = {f"lin{i}.model.1.weight": torch.ones(1, n, 1, 1) / n for i, n in enumerate(widths)}
-    torch.save(weights, hub / "weights-vgg16-lpips.pth")
+    torch.save(weights, hub / "weights-vgg16-reconstruction.pth")
     monkeypatch.setattr(theirs, "torchvision_load_pretrained_vgg16", lambda: vgg16(num_classes=1))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        distance = lpips.LPIPS()
+        distance = reconstruction.LPIPS()
     images = torch.rand(2, 1, 32, 32, generator=generator) * 2 - 1
     noise = torch.randn(2, 1, 32, 32, generator=generator)
     assert distance(images, images).tolist() == [0, 0]

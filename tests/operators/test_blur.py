@@ -6,10 +6,8 @@ import torch
 from scipy import ndimage
 
 from mrigen.errors import UsageError
-from mrigen.operators.blur import Blur
+from mrigen.operators.blur import Blur, gaussian_kernel, motion_kernel
 from mrigen.operators.corruption import make_corruption
-from mrigen.operators.gaussian_blur import gaussian_kernel
-from mrigen.operators.motion_blur import motion_kernel
 
 
 @pytest.mark.parametrize("size", [(11, 14), (9, 9), (5, 3)])

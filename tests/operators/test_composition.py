@@ -4,13 +4,14 @@ import pytest
 import torch
 
 from mrigen.errors import UsageError
-from mrigen.operators.base import LinearOperator, linear, randn_like
+from mrigen.operators.base import LinearOperator, linear
 from mrigen.operators.blur import Blur
-from mrigen.operators.clipping import Clip
 from mrigen.operators.composition import compose
 from mrigen.operators.corruption import make_corruption
-from mrigen.operators.fourier_mask import FourierMask
+from mrigen.operators.fourier_masks import FourierMask
 from mrigen.operators.inpainting import PixelMask
+from mrigen.operators.nonlinear import Clip
+from mrigen.tensors import randn_like
 
 
 def chain(*parts, shape=(1, 12, 9)):

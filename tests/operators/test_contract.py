@@ -8,8 +8,9 @@ import torch
 
 import mrigen.operators
 from mrigen.operators import MultiCoilMRI
-from mrigen.operators.base import LinearOperator, concatenate, randn_like
+from mrigen.operators.base import LinearOperator
 from mrigen.operators.corruption import CORRUPTIONS
+from mrigen.tensors import concatenate, randn_like
 
 
 def all_operators() -> list[type[LinearOperator]]:

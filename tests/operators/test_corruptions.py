@@ -7,9 +7,10 @@ import torch
 from gpu import needs_gpu
 
 from mrigen.errors import UsageError
-from mrigen.operators.base import LinearOperator, TensorRecord, linear, randn_like
+from mrigen.operators.base import LinearOperator, linear
 from mrigen.operators.corruption import CORRUPTIONS, make_corruption
 from mrigen.operators.noise import Noise
+from mrigen.tensors import TensorRecord, randn_like
 
 EXPECTED = {
     *("identity", "gaussian-blur", "motion-blur", "blur", "inpainting", "missing-box", "kept-patch"),

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from mrigen.conventions import to_channels, to_complex
+from mrigen.denoiser import to_channels, to_complex
 from mrigen.errors import UsageError
 from mrigen.operators import MultiCoilMRI, from_deepinv, to_deepinv
-from mrigen.operators.base import concatenate, randn_like
+from mrigen.tensors import concatenate, randn_like
 
 
 class Physics:

@@ -11,8 +11,8 @@ from torch.testing import assert_close
 import mrigen
 from mrigen.errors import UsageError
 from mrigen.operators import Blur, Identity, Measurements, MultiCoilMRI, PixelMask, concatenate
-from mrigen.operators.base import randn_like
 from mrigen.operators.solve import conjugate_gradient
+from mrigen.tensors import randn_like
 
 
 @pytest.fixture

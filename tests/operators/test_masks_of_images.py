@@ -10,10 +10,10 @@ import torch
 from scipy.spatial import cKDTree
 
 from mrigen.errors import UsageError
-from mrigen.operators.base import randn_like
 from mrigen.operators.corruption import make_corruption
-from mrigen.operators.fourier_poisson import throw
 from mrigen.operators.masks.base import centred
+from mrigen.operators.masks.points import throw
+from mrigen.tensors import randn_like
 
 
 @pytest.mark.parametrize("per_channel", [False, True])

@@ -5,9 +5,10 @@ import pytest
 import torch
 from gpu import needs_gpu
 
+from mrigen import fourier
 from mrigen.errors import UsageError
-from mrigen.operators import MultiCoilMRI, fourier
-from mrigen.operators.base import randn_like
+from mrigen.operators import MultiCoilMRI
+from mrigen.tensors import randn_like
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrigen.data.estimate import estimate_sigma
+from mrigen.data.noise_estimate import estimate_sigma
 from mrigen.errors import UsageError
 from mrigen.operators.corruption import make_corruption
 from mrigen.operators.noise import Noise, parse_noise

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from mrigen import fourier
 from mrigen.errors import UsageError
-from mrigen.operators import fourier
-from mrigen.operators.base import randn_like
 from mrigen.operators.corruption import make_corruption
-from mrigen.operators.non_cartesian import NonCartesianMRI
-from mrigen.operators.nufft import nufft, nufft_adjoint
+from mrigen.operators.non_cartesian import NonCartesianMRI, nufft, nufft_adjoint
+from mrigen.tensors import randn_like
 
 
 def direct(x: torch.Tensor, trajectory: torch.Tensor) -> torch.Tensor:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from mrigen.operators import MultiCoilMRI
-from mrigen.operators.base import randn_like
 from mrigen.operators.inpainting import PixelMask
+from mrigen.tensors import randn_like
 
 
 def coils(generator, height=4, width=8):

@@ -6,16 +6,18 @@ import sigpy
 import torch
 from sigpy import linop
 
+from mrigen import fourier
 from mrigen.errors import UsageError
-from mrigen.operators import MultiCoilMRI, fourier
-from mrigen.operators.base import concatenate, linear, randn_like
+from mrigen.operators import MultiCoilMRI
+from mrigen.operators.base import linear
 from mrigen.operators.blur import Blur
-from mrigen.operators.clipping import Clip
 from mrigen.operators.composition import compose
 from mrigen.operators.inpainting import PixelMask
 from mrigen.operators.non_cartesian import NonCartesianMRI
+from mrigen.operators.nonlinear import Clip
 from mrigen.operators.sigpy_bridge import from_sigpy, to_sigpy
 from mrigen.operators.super_resolution import LowResolution
+from mrigen.tensors import concatenate, randn_like
 
 OURS = [MultiCoilMRI, NonCartesianMRI, Blur, PixelMask, LowResolution]
 

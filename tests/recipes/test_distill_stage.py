@@ -12,8 +12,8 @@ from rich.console import Console
 from mrigen import recipe as recipes
 from mrigen.checkpoints.description import ModelDescription, read_description
 from mrigen.cli.main import run
-from mrigen.conventions import Conventions
 from mrigen.data.images import read_images
+from mrigen.denoiser import Conventions
 from mrigen.engine.distillation import DistillJob
 from mrigen.errors import UsageError
 from mrigen.losses import Generator

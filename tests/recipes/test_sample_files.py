@@ -14,11 +14,11 @@ from PIL import Image
 
 from mrigen.checkpoints.description import ModelDescription
 from mrigen.cli.main import run
-from mrigen.conventions import Conventions
 from mrigen.data.images import open_images
 from mrigen.data.nifti import write_nifti
 from mrigen.data.sample_files import to_bytes, write_magnitudes, writer_of
 from mrigen.data.spool import Spool
+from mrigen.denoiser import Conventions
 from mrigen.engine import parts
 from mrigen.engine.sampling import StudentSampler
 from mrigen.errors import UsageError

@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
+from mrigen import fourier
 from mrigen.checkpoints.description import ModelDescription
-from mrigen.conventions import Conventions
+from mrigen.denoiser import Conventions
 from mrigen.model import Model
-from mrigen.operators import fourier
 
 SIZE = 24
 COILS = 4

@@ -7,7 +7,7 @@ import numpy as np
 import phantoms
 import pytest
 
-from mrigen.operators import fourier
+from mrigen import fourier
 
 GOOD = phantoms.kspace()[0]
 LINES = phantoms.lines()

@@ -12,7 +12,7 @@ from fastmri import evaluate
 from PIL import Image
 from sigpy.mri import birdcage_maps
 
-from mrigen.operators import fourier
+from mrigen import fourier
 from mrigen.prep import ismrmrd
 
 ACS = ("--kernel-width", 4)

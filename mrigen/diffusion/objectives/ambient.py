@@ -7,14 +7,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from mrigen.conventions import PseudoInverseParams
+from mrigen.denoiser import Denoiser, PseudoInverseParams
 from mrigen.diffusion.augment import Augmentation
-from mrigen.diffusion.denoiser import Denoiser
-from mrigen.diffusion.noise import per_sample
 from mrigen.diffusion.objectives.base import OBJECTIVES, Objective, ObjectiveParams, squared_error
+from mrigen.diffusion.schedules import per_sample
 from mrigen.errors import UsageError
-from mrigen.operators.base import LinearOperator, Measurements, Operator, linear, randn_like, sent
+from mrigen.operators.base import LinearOperator, Operator, linear
 from mrigen.operators.corruption import Corruption
+from mrigen.operators.measurements import Measurements
+from mrigen.tensors import randn_like, sent
 
 
 class MaskedParams(ObjectiveParams):

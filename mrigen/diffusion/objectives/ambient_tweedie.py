@@ -6,14 +6,16 @@ import torch
 from torch import Tensor
 
 from mrigen import seeds
-from mrigen.diffusion.denoiser import Denoiser
-from mrigen.diffusion.noise import per_sample
+from mrigen.denoiser import Denoiser
 from mrigen.diffusion.objectives.ambient import MaskedObjective
 from mrigen.diffusion.objectives.base import OBJECTIVES, ObjectiveParams
+from mrigen.diffusion.schedules import per_sample
 from mrigen.errors import UsageError
-from mrigen.operators.base import Measurements, Operator, linear, sent
+from mrigen.operators.base import Operator, linear
 from mrigen.operators.corruption import Corruption
+from mrigen.operators.measurements import Measurements
 from mrigen.operators.mri import MultiCoilMRI, SeededMRI
+from mrigen.tensors import sent
 
 
 @OBJECTIVES.register("ambient-tweedie")

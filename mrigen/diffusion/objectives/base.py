@@ -14,11 +14,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from mrigen.denoiser import Denoiser
 from mrigen.diffusion.augment import Augmentation
-from mrigen.diffusion.denoiser import Denoiser
-from mrigen.diffusion.noise import LogNormal, edm_weight
-from mrigen.operators.base import Measurements, Operator
+from mrigen.diffusion.schedules import LogNormal, edm_weight
+from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
+from mrigen.operators.measurements import Measurements
 from mrigen.registry import Params, Registry
 
 OBJECTIVES: Registry[Objective] = Registry(

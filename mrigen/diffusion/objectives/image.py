@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mrigen.diffusion.augment import Augmentation
 from mrigen.diffusion.objectives.base import Objective
-from mrigen.operators.base import Measurements
 from mrigen.operators.identity import Identity
+from mrigen.operators.measurements import Measurements
 
 
 class ImageObjective(Objective):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mrigen.diffusion.denoiser import Denoiser
-from mrigen.diffusion.noise import per_sample
+from mrigen.denoiser import Denoiser
 from mrigen.diffusion.objectives.base import OBJECTIVES, squared_error
 from mrigen.diffusion.objectives.image import ImageObjective
-from mrigen.operators.base import Measurements, Operator, randn_like, sent
+from mrigen.diffusion.schedules import per_sample
+from mrigen.operators.base import Operator
+from mrigen.operators.measurements import Measurements
+from mrigen.tensors import randn_like, sent
 
 
 @OBJECTIVES.register("standard")

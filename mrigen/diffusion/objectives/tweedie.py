@@ -8,14 +8,16 @@ import torch
 from torch import Tensor
 
 from mrigen import seeds
+from mrigen.denoiser import Denoiser
 from mrigen.diffusion.consistency import ConsistencyParams, inconsistency
-from mrigen.diffusion.denoiser import Denoiser
-from mrigen.diffusion.noise import per_sample
 from mrigen.diffusion.objectives.base import OBJECTIVES, ObjectiveParams, squared_error
 from mrigen.diffusion.objectives.image import ImageObjective
+from mrigen.diffusion.schedules import per_sample
 from mrigen.errors import UsageError
-from mrigen.operators.base import Measurements, Operator, randn_like, sent
+from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
+from mrigen.operators.measurements import Measurements
+from mrigen.tensors import randn_like, sent
 
 
 class TweedieParams(ObjectiveParams):

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mrigen.diffusion.noise import Karras
+from mrigen.diffusion.schedules import Karras
 from mrigen.errors import UsageError
 from mrigen.registry import Params, Registry
 

@@ -1,4 +1,4 @@
-"""Sampling masks: distributions over sets of phase-encode lines or points, one file each."""
+"""Sampling masks: distributions over sets of phase-encode lines or points."""
 
 from mrigen.operators.masks.base import MASKS, MaskLaw, PointLaw
 

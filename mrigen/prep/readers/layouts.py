@@ -200,7 +200,7 @@ class Breast(HDF5Layout):
         del choice
         raise UsageError(
             f"{path}: is fastMRI breast, a radial stack of stars {shape}, and only Cartesian k-space is "
-            "read; use mrigen.operators.radial in Python"
+            "read; use mrigen.operators.non_cartesian in Python"
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mrigen.operators import fourier
+from mrigen import fourier
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,6 @@
-"""The masks of the fastMRI challenge, by wrapping ``fastmri.data.subsample``."""
+"""Masks of phase-encode lines: exactly random, those of the fastMRI challenge, those of the data."""
+
+from __future__ import annotations
 
 from typing import Any, ClassVar
 
@@ -6,7 +8,22 @@ import torch
 from torch import Tensor
 
 from mrigen.errors import UsageError
-from mrigen.operators.masks.base import MASKS, MaskLaw
+from mrigen.operators.masks.base import MASKS, MaskLaw, random_subset
+
+
+@MASKS.register("exact-random")
+class ExactRandom(MaskLaw):
+    """Exactly floor(n / R) of n acquired lines: the ACS lines and uniformly random others.
+
+    Every non-ACS line is measured with the same probability, whatever the further mask shows, so
+    that theorem 4.1 of Ambient Diffusion holds.
+    """
+
+    def draw(self, acquired: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw masks with exactly floor(n / R) lines each; see ``MaskLaw.draw``."""
+        acs = self.acs(1, acquired.shape[1]) & acquired
+        budget = torch.tensor([int(n // self.params.acceleration) for n in acquired.sum(1).tolist()])
+        return acs | random_subset(acquired & ~acs, budget - acs.sum(1), generator)
 
 
 class FastMRIMask(MaskLaw):
@@ -66,3 +83,20 @@ class Magic(FastMRIMask):
 
         fraction = self.params.centre(width) / width
         return subsample.MagicMaskFunc([fraction], [int(self.params.acceleration)])
+
+
+@MASKS.register("measured")
+class Measured(MaskLaw):
+    """Each slice's own mask, of lines or of points; only the further corruption is ours.
+
+    ``acceleration`` and ``acs_lines`` describe the masks that were found. Whether theorem 4.1 of
+    Ambient Diffusion holds is up to the scanner: every point must have been measured in some slice.
+    """
+
+    def draw(self, acquired: Tensor, generator: torch.Generator) -> Tensor:
+        """Refuse: another mask would ask for lines that were not measured."""
+        del acquired, generator
+        raise UsageError(
+            "these data were undersampled at the scanner: no new masks can be drawn; "
+            "take maps and masks together from the store (fresh masks: false)"
+        )

@@ -9,13 +9,13 @@ import torch
 from gpu import needs_gpu
 
 from mrigen.operators import MultiCoilMRI
-from mrigen.operators.base import randn_like
+from mrigen.tensors import randn_like
 
 pytest.importorskip("triton")
 
 INTERPRETED = """
 import torch
-from mrigen.operators import fused
+from mrigen.operators import mri_triton
 
 def drawn(*shape):
     return torch.randn(*shape, dtype=torch.complex64, generator=torch.Generator().manual_seed(sum(shape)))
@@ -30,19 +30,19 @@ for batch, coils, height, width in [(2, 3, 12, 9), (3, 1, 1, 300), (1, 5, 40, 33
         drawn(batch, coils, height, width).conj(),
     ]:
         expected = (maps.conj() * images).sum(1, keepdim=True)
-        torch.testing.assert_close(fused.combine(maps, images), expected)
+        torch.testing.assert_close(mri_triton.combine(maps, images), expected)
 """
 
 
 COMPILED = """
 import triton
-from mrigen.operators import fused
+from mrigen.operators import mri_triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-arguments = fused.combine_kernel.arg_names
+arguments = mri_triton.combine_kernel.arg_names
 types = dict(zip(arguments, ["*fp32"] * 3 + ["i32"] * 4 + ["constexpr"], strict=True))
-source = ASTSource(fused.combine_kernel, types, constexprs={"block": fused.PIXELS})
+source = ASTSource(mri_triton.combine_kernel, types, constexprs={"block": mri_triton.PIXELS})
 for capability in [80, 90]:
     assert triton.compile(source, target=GPUTarget("cuda", capability, 32)).asm["cubin"]
 """
@@ -66,9 +66,9 @@ def test_it_compiles_for_gpus_that_are_not_here(tmp_path):
 @pytest.mark.filterwarnings("ignore:TRITON")
 @pytest.mark.parametrize("rows", [1, 12])
 def test_the_normal_operator_of_a_gpu_uses_it(rows):
-    from mrigen.operators import fused  # which not every machine can import
+    from mrigen.operators import mri_triton  # which not every machine can import
 
-    assert fused.works(torch.device("cuda"))
+    assert mri_triton.works(torch.device("cuda"))
     generator = torch.Generator().manual_seed(0)
     operator = MultiCoilMRI.example().with_mask(torch.rand(2, 1, rows, 9, generator=generator) < 0.5)
     x = randn_like(operator.zero_image(), generator)

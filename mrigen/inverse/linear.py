@@ -1,4 +1,4 @@
-"""Regularised least squares by conjugate gradients."""
+"""Linear reconstructions: zero filling, root sum of squares, regularised least squares."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from mrigen import fourier
+from mrigen.errors import UsageError
 from mrigen.inverse.base import (
     SOLVERS,
     Count,
@@ -18,10 +20,47 @@ from mrigen.inverse.base import (
     SolverParams,
     State,
 )
-from mrigen.inverse.task import Task, column
-from mrigen.operators.solve import ConjugateGradient, Matrix
+from mrigen.inverse.task import Task, column, square
+from mrigen.operators import MultiCoilMRI
+from mrigen.operators.base import LinearOperator
+from mrigen.operators.solve import ConjugateGradient, Matrix, conjugate_gradient
 
 DIFFERENCE = 0.1  # of neighbouring pixels per component, where bright tissue is 1
+
+
+@SOLVERS.register("zero-filled")
+class ZeroFilled(Solver[State]):
+    """Aᴴ y, what was not measured taken for zero; the measurement itself where that is an image."""
+
+    def start(self, task: Task) -> State:
+        """Nothing yet."""
+        return State(task.blank())
+
+    def step(self, task: Task, state: State, number: int) -> State:
+        """Aᴴ y."""
+        del state, number
+        return State(task.operator.as_image(task.data.y))
+
+
+@SOLVERS.register("rss")
+class RootSumOfSquares(Solver[State]):
+    """√(Σ_c |Fᴴ y_c|²), which needs no maps and has no phase (Roemer et al. 1990; fastMRI's target)."""
+
+    def start(self, task: Task) -> State:
+        """Nothing yet.
+
+        Raises:
+            UsageError: these are no coils.
+        """
+        if not isinstance(task.operator, MultiCoilMRI):
+            raise UsageError("solver rss combines coil images: it works with Cartesian k-space only")
+        return State(task.blank())
+
+    def step(self, task: Task, state: State, number: int) -> State:
+        """The combination."""
+        del state, number
+        image = fourier.ifft(task.data.y).abs().square().sum(1, keepdim=True).sqrt()
+        return State(torch.complex(image, torch.zeros_like(image)))
 
 
 class CGSenseParams(IterativeParams):
@@ -106,3 +145,42 @@ class CGSense(Solver[CGState]):
 def _curvature(x: Tensor) -> Tensor:
     """∇ᴴ∇ x of images (B, C, H, W)."""
     return 4 * x - x.roll(1, -2) - x.roll(-1, -2) - x.roll(1, -1) - x.roll(-1, -1)
+
+
+def data_consistent(
+    operator: LinearOperator,
+    y: Tensor,
+    centre: Tensor,
+    weight: Tensor,
+    steps: int = 30,
+    tolerance: float = 1e-6,
+) -> Tensor:
+    """argmin_x ‖A x − y‖² + w ‖x − x̂‖², by conjugate gradients from x̂.
+
+    For w = 0 it is the image closest to x̂ among those that fit the data best: what A does not see is
+    left as it is.
+
+    Args:
+        operator: A.
+        y: measurements.
+        centre: x̂, (B, C, H, W).
+        weight: w, (B,).
+        steps: conjugate-gradient steps at most.
+        tolerance: relative size of the remaining gradient.
+    """
+
+    def matrix(d: Tensor) -> Tensor:
+        return operator.normal(d) + column(weight, d) * d
+
+    rhs = operator.adjoint(y - operator.forward(centre))
+    return centre + conjugate_gradient(matrix, rhs, steps, tolerance)
+
+
+def largest_eigenvalue(operator: LinearOperator, start: Tensor, steps: int = 30) -> Tensor:
+    """Largest eigenvalue of AᴴA for each sample (B,), by power iteration from random images."""
+    x, value = start, torch.ones(len(start), device=start.device)
+    for _ in range(steps):
+        norm = square(x).sqrt().clamp(min=torch.finfo(value.dtype).tiny)
+        x = operator.normal(x / column(norm, x))
+        value = square(x).sqrt()
+    return value
