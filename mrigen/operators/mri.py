@@ -312,11 +312,11 @@ def _combine(maps: Tensor, images: Tensor) -> Tensor:
     """Σ_c conj(S_c) x_c; on GPUs in one pass where no gradient is wanted of it."""
     fusible = images.is_cuda and images.dtype == torch.complex64 and not torch.is_grad_enabled()
     if fusible and find_spec("triton"):
-        from mrigen.operators import mri_triton
+        from mrigen import triton_kernels
 
         with torch.cuda.device(images.device):
-            if mri_triton.works(images.device):
-                return mri_triton.combine(maps, images)
+            if triton_kernels.works(images.device):
+                return triton_kernels.combine(maps, images)
     return (images * maps.conj()).sum(1, keepdim=True)
 
 

@@ -94,7 +94,7 @@ def hub(tmp_path, monkeypatch):
 def test_lpips_without_weights_says_what_to_do(hub):
     with pytest.raises(UsageError, match="--download") as error:
         reconstruction.LPIPS()
-    assert str(hub / "weights-vgg16-reconstruction.pth") in str(error.value)
+    assert str(hub / "weights-vgg16-lpips.pth") in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -106,7 +106,7 @@ def test_lpips_of_random_weights(hub, monkeypatch, generator):
     hub.mkdir(parents=True)
     (hub / "vgg16-397923af.pth").touch()
     weights = {f"lin{i}.model.1.weight": torch.ones(1, n, 1, 1) / n for i, n in enumerate(widths)}
-    torch.save(weights, hub / "weights-vgg16-reconstruction.pth")
+    torch.save(weights, hub / "weights-vgg16-lpips.pth")
     monkeypatch.setattr(theirs, "torchvision_load_pretrained_vgg16", lambda: vgg16(num_classes=1))
     with torch.random.fork_rng():
         torch.manual_seed(0)

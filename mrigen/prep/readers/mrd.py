@@ -163,7 +163,7 @@ class _Measurement:
         if trajectory not in {"cartesian", "epi", "other"}:
             raise UsageError(
                 f"{self.path}: is {trajectory}, and only Cartesian k-space is read; use "
-                "mrigen.operators.non_cartesian or spiral in Python"
+                "mrigen.operators.non_cartesian in Python"
             )
 
     def _grid(

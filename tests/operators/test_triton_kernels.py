@@ -15,7 +15,7 @@ pytest.importorskip("triton")
 
 INTERPRETED = """
 import torch
-from mrigen.operators import mri_triton
+from mrigen import triton_kernels
 
 def drawn(*shape):
     return torch.randn(*shape, dtype=torch.complex64, generator=torch.Generator().manual_seed(sum(shape)))
@@ -30,19 +30,19 @@ for batch, coils, height, width in [(2, 3, 12, 9), (3, 1, 1, 300), (1, 5, 40, 33
         drawn(batch, coils, height, width).conj(),
     ]:
         expected = (maps.conj() * images).sum(1, keepdim=True)
-        torch.testing.assert_close(mri_triton.combine(maps, images), expected)
+        torch.testing.assert_close(triton_kernels.combine(maps, images), expected)
 """
 
 
 COMPILED = """
 import triton
-from mrigen.operators import mri_triton
+from mrigen import triton_kernels
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-arguments = mri_triton.combine_kernel.arg_names
+arguments = triton_kernels.combine_kernel.arg_names
 types = dict(zip(arguments, ["*fp32"] * 3 + ["i32"] * 4 + ["constexpr"], strict=True))
-source = ASTSource(mri_triton.combine_kernel, types, constexprs={"block": mri_triton.PIXELS})
+source = ASTSource(triton_kernels.combine_kernel, types, constexprs={"block": triton_kernels.PIXELS})
 for capability in [80, 90]:
     assert triton.compile(source, target=GPUTarget("cuda", capability, 32)).asm["cubin"]
 """
@@ -66,11 +66,19 @@ def test_it_compiles_for_gpus_that_are_not_here(tmp_path):
 @pytest.mark.filterwarnings("ignore:TRITON")
 @pytest.mark.parametrize("rows", [1, 12])
 def test_the_normal_operator_of_a_gpu_uses_it(rows):
-    from mrigen.operators import mri_triton  # which not every machine can import
+    from mrigen import triton_kernels  # which not every machine can import
 
-    assert mri_triton.works(torch.device("cuda"))
+    assert triton_kernels.works(torch.device("cuda"))
     generator = torch.Generator().manual_seed(0)
     operator = MultiCoilMRI.example().with_mask(torch.rand(2, 1, rows, 9, generator=generator) < 0.5)
     x = randn_like(operator.zero_image(), generator)
     found = operator.to(device="cuda").normal(x.cuda())
     torch.testing.assert_close(found.cpu(), operator.normal(x))
+
+
+def test_operators_are_found_where_there_is_no_triton():
+    run(
+        "import sys; sys.modules['triton'] = None\n"
+        "from mrigen.operators import CORRUPTIONS\n"
+        "assert 'inpainting' in CORRUPTIONS.names()"
+    )
