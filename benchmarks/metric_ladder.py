@@ -29,7 +29,7 @@ from mrigen.files import write_json
 from mrigen.fourier import fft, ifft
 from mrigen.metrics.distance import Reference
 from mrigen.metrics.features import DEFAULT, extractors
-from mrigen.metrics.nearest import copied_share
+from mrigen.metrics.memorisation import copied_share
 from mrigen.metrics.spectra import ImageStatistics
 from mrigen.prep import anatomy
 from mrigen.prep.simulate import Scanner, Simulation

@@ -29,8 +29,7 @@ from mrigen.metrics.reference import open_reference
 from mrigen.recipe.evaluation import spread
 from mrigen.recipe.schema import Recipe
 from mrigen.recipe.study import Study
-from mrigen.report.figures import save
-from mrigen.report.points import panel
+from mrigen.report.figures import panel, save
 
 RECIPE = "toy/spiral"
 TRUE = 0.05

@@ -46,7 +46,7 @@ from mrigen.engine.loop import Job
 from mrigen.engine.teacher import TeacherJob, sample_indices
 from mrigen.files import write_json
 from mrigen.losses import LOSSES, Generator
-from mrigen.losses.base import latent
+from mrigen.losses.generator import latent
 from mrigen.memory import MMAP_THRESHOLD, TRIM_THRESHOLD, keep_freed
 from mrigen.model import Model, describe_teacher
 from mrigen.networks.layers import Conv2d

@@ -28,7 +28,7 @@ _MODULES = {
 }
 
 _LAZY = {
-    "MeasurementStore": "mrigen.data.store",
+    "MeasurementStore": "mrigen.data.mri_store",
     "Measurements": "mrigen.operators",
     "Model": "mrigen.model",
     "MultiCoilMRI": "mrigen.operators",

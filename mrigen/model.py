@@ -28,7 +28,7 @@ from mrigen.inverse.prior import FurtherMasks, frozen
 from mrigen.inverse.tiling import TiledDenoiser
 from mrigen.losses import Generator
 from mrigen.networks import NETWORKS, PRECONDITIONERS, Preconditioner
-from mrigen.networks.recompute import recomputed
+from mrigen.networks.blocks import recomputed
 from mrigen.operators import MultiCoilMRI
 from mrigen.operators.base import LinearOperator, Operator
 from mrigen.operators.corruption import Corruption

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -15,8 +15,8 @@ from mrigen.errors import UsageError
 
 ArrayLike = Tensor | NDArray[Any]
 """A tensor, or a numpy array that is taken as one."""
-
 COMPLEX_OF = {torch.float32: torch.complex64, torch.float64: torch.complex128}
+R = TypeVar("R", bound="TensorRecord")
 
 
 class TensorRecord:
@@ -141,9 +141,6 @@ def _shown(value: object) -> str:
     return repr(value)
 
 
-R = TypeVar("R", bound=TensorRecord)
-
-
 def concatenate(records: Sequence[R]) -> R:
     """Join records of one type along the batch axis of every tensor.
 
@@ -222,3 +219,34 @@ class Sender:
 def mirrored(x: Tensor, which: Tensor, axis: int) -> Tensor:
     """(B, C, H, W) flipped along ``axis`` where ``which`` (B,) says so."""
     return torch.where(which.reshape(-1, 1, 1, 1), x.flip(axis), x)
+
+
+def tensors_of(record: TensorRecord, prefix: str = "") -> dict[str, Tensor]:
+    """Tensors of a record and of the records in it, by field names joined with dots."""
+    found: dict[str, Tensor] = {}
+    for name, value in _fields(record).items():
+        if isinstance(value, Tensor):
+            found[f"{prefix}{name}"] = value
+        elif isinstance(value, TensorRecord):
+            found.update(tensors_of(value, f"{prefix}{name}."))
+    return found
+
+
+def with_tensors(record: R, tensors: Mapping[str, Tensor], prefix: str = "") -> R:
+    """Copy of a record in which some tensors, named as ``tensors_of`` does, are replaced."""
+    changed: dict[str, Any] = {}
+    for name, value in _fields(record).items():
+        if isinstance(value, TensorRecord):
+            changed[name] = with_tensors(value, tensors, f"{prefix}{name}.")
+        elif f"{prefix}{name}" in tensors:
+            changed[name] = tensors[f"{prefix}{name}"]
+    return dataclasses.replace(record, **changed)  # type: ignore[type-var]
+
+
+def varying(record: TensorRecord, batch: int) -> list[str]:
+    """Names of the tensors that have one entry per sample of a record of ``batch`` > 1 samples."""
+    return [name for name, tensor in tensors_of(record).items() if len(tensor) == batch]
+
+
+def _fields(record: TensorRecord) -> dict[str, Any]:
+    return {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mrigen.coils.mixing import covariance, mix_coils
+from mrigen.coils.whiten import covariance, mix_coils
 from mrigen.errors import UsageError
 from mrigen.tensors import ArrayLike, tensor_of
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from mrigen import fourier
-from mrigen.coils.mixing import covariance, mix_coils
 from mrigen.errors import UsageError
 from mrigen.tensors import ArrayLike, tensor_of
 
@@ -104,3 +103,15 @@ def whiten(kspace: ArrayLike, matrix: Tensor | None = None) -> Tensor:
     """
     points = tensor_of(kspace)
     return mix_coils(whitening_matrix(corner_noise(points)) if matrix is None else matrix, points)
+
+
+def covariance(samples: Tensor) -> Tensor:
+    """Mean over the samples of x xᴴ, (..., coils, samples) to complex128 (..., coils, coils)."""
+    samples = samples.to(torch.complex128)
+    return samples @ samples.mH / samples.shape[-1]
+
+
+def mix_coils(matrix: Tensor, kspace: Tensor) -> Tensor:
+    """Σ_c matrix[..., v, c] kspace[..., c, H, W]; leading axes broadcast."""
+    mixed = matrix.to(kspace.dtype) @ kspace.flatten(-2)
+    return mixed.view(*mixed.shape[:-1], *kspace.shape[-2:])

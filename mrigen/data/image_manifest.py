@@ -6,9 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from mrigen.data.manifest import FileName, Manifest
+from mrigen.data.manifest import FileName, Manifest, Record
 from mrigen.data.noise_estimate import NoiseEstimate
-from mrigen.data.records import Record
 from mrigen.operators.noise import Noise
 from mrigen.registry import Params
 

@@ -13,13 +13,13 @@ from torch import Tensor
 from mrigen.data.image_manifest import ImageManifest, Shard
 from mrigen.data.manifest import in_split
 from mrigen.data.shards import OPERATOR, Array, ShardIndex, map_shard, rows
-from mrigen.data.tensors import tensors_of, varying, with_tensors
 from mrigen.errors import UsageError
 from mrigen.operators.base import Operator
 from mrigen.operators.corruption import ImageCorruption, make_corruption
 from mrigen.operators.measurements import Measurements
 from mrigen.operators.noise import Noise, parse_noise
 from mrigen.seeds import generator
+from mrigen.tensors import tensors_of, varying, with_tensors
 
 PROBE = 2
 

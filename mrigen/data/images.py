@@ -1,20 +1,63 @@
-"""Generated images on disk: HDF5 with one image per seed, written as they come; other kinds are read."""
+"""Image sets on disk, batch by batch: HDF5 of ``mrigen sample``, picture folders, zip archives, ``npz``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from mrigen import hdf5
-from mrigen.data.picture_files import array_pool, open_folder, open_npz, open_zip
-from mrigen.data.pool import BATCH, Pool
+from mrigen.data.pixels import SUFFIXES, ImageError, decode, is_image, posix, tensor
 from mrigen.errors import UsageError
 
+Shape = tuple[int, int, int]
+BATCH = 256
 FOLDED = "images.h5"  # name of the images in a folder of scans
+KEYS = ("images", "arr_0", "samples", "data", "x")
+COLOURS = {1, 3}
+LOOKED_AT = 256  # images of which the range of values is guessed
+MAX_BYTES = 1 << 28  # of one picture's file
+DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)  # the last: encrypted, unknown compression
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Images by batches.
+
+    Attributes:
+        name: where they come from, for messages.
+        count: their number.
+        shape: (C, H, W).
+        complex_valued: complex MR images; otherwise natural images in [-1, 1].
+        take: images (n, C, H, W) of the positions from ``first`` up to ``last``.
+    """
+
+    name: str
+    count: int
+    shape: Shape
+    complex_valued: bool
+    take: Callable[[int, int], Tensor]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, batch: int = BATCH) -> Iterator[Tensor]:
+        """Batches (B, C, H, W) from the first image to the last."""
+        for first in range(0, self.count, batch):
+            yield self.take(first, min(first + batch, self.count))
+
+    def first(self, count: int) -> Pool:
+        """The first images of these."""
+        return Pool(self.name, min(count, self.count), self.shape, self.complex_valued, self.take)
 
 
 def write_images(path: Path, seeds: list[int], batches: Iterable[Tensor]) -> None:
@@ -62,3 +105,134 @@ def _open_hdf5(path: Path) -> Pool:
         return found
 
     return array_pool(path, shape, dtype, take)
+
+
+def open_folder(path: Path) -> Pool:
+    """Pictures of a folder and the folders in it, in the order of their names.
+
+    Raises:
+        UsageError: there are none, or the first cannot be read.
+    """
+    names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
+    return _pool(path, [name for name in names if is_image(name)], lambda name: (path / name).read_bytes())
+
+
+def open_zip(path: Path) -> Pool:
+    """Pictures of a zip archive, in the order of their names.
+
+    Raises:
+        UsageError: no archive, there are none in it, or the first cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = sorted(filter(is_image, archive.namelist()), key=posix)
+    except (*DAMAGE, OSError) as error:
+        raise UsageError(f"{path}: no zip archive ({error}); write the samples again") from error
+
+    def raw(name: str) -> bytes:
+        with zipfile.ZipFile(path) as archive, archive.open(name) as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise ValueError(f"more than {MAX_BYTES >> 20} MiB")
+        return content
+
+    return _pool(path, names, raw)
+
+
+def open_npz(path: Path) -> Pool:
+    """Images of an ``npz`` file, under a usual name or its only array: (n, C, H, W) or (n, H, W, C).
+
+    Raises:
+        UsageError: it holds no such array.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            names = [k for k in KEYS if k in file.files] or (file.files if len(file.files) == 1 else [])
+            key = next(iter(names))
+            array = np.asanyarray(file[key])  # bytes where it is no array
+    except (OSError, ValueError, StopIteration, MemoryError, *DAMAGE) as error:
+        raise UsageError(f"{path}: needs an array {' or '.join(KEYS)} of images ({error})") from error
+    if array.ndim == 4 and array.shape[-1] in COLOURS and array.shape[1] not in COLOURS:
+        array = array.transpose(0, 3, 1, 2)
+    elif array.ndim == 3:
+        array = array[:, None]
+    return array_pool(path, array.shape, array.dtype, lambda first, last: array[first:last])
+
+
+def array_pool(
+    path: Path,
+    shape: tuple[int, ...],
+    dtype: np.dtype[np.generic],
+    take: Callable[[int, int], NDArray[np.generic]],
+) -> Pool:
+    """Images of an array (n, C, H, W): complex, float in [-1, 1], or bytes.
+
+    Floats that are never negative are taken for [0, 1], or for 0 ... 255 where some are above 2; a
+    warning says so.
+
+    Raises:
+        UsageError: of another shape or kind.
+    """
+    if (
+        len(shape) != 4
+        or not all(shape)
+        or dtype.kind not in "cfu"
+        or (dtype.kind == "u" and dtype != np.uint8)
+    ):
+        raise UsageError(f"{path}: needs images (n, C, H, W), complex, float or bytes, not {dtype} {shape}")
+    complex_valued = dtype.kind == "c"
+    scale = _scale(path, take(0, min(shape[0], LOOKED_AT))) if dtype.kind == "f" else None
+
+    def tensors(first: int, last: int) -> Tensor:
+        found = np.ascontiguousarray(take(first, last))
+        if found.dtype == np.uint8:
+            return from_bytes(found)
+        images = torch.from_numpy(found.astype(np.complex64 if complex_valued else np.float32, copy=False))
+        return images if scale is None else images / (scale / 2) - 1
+
+    return Pool(str(path), shape[0], (shape[1], shape[2], shape[3]), complex_valued, tensors)
+
+
+def _scale(path: Path, some: NDArray[np.generic]) -> float | None:
+    """The value of white where black is 0; None for images in [-1, 1]."""
+    values = np.asarray(some, np.float64)
+    if not values.size or not np.isfinite(values).all() or values.min() < 0 or values.max() == 0:
+        return None
+    scale = 255.0 if values.max() > 2 else 1.0
+    warnings.warn(
+        f"{path}: values from {values.min():.3g} to {values.max():.3g} are taken for 0 ... {scale:g}; "
+        "store bytes, or floats in [-1, 1]",
+        stacklevel=4,
+    )
+    return scale
+
+
+def from_bytes(pictures: Bytes) -> Tensor:
+    """0 ... 255 to [-1, 1]."""
+    return torch.from_numpy(pictures).float() / 127.5 - 1
+
+
+def _pool(path: Path, names: list[str], raw: Callable[[str], bytes]) -> Pool:
+    if not names:
+        raise UsageError(f"{path}: no pictures here ({', '.join(sorted(SUFFIXES))}); give what was sampled")
+    shape = _decoded(path, names[0], raw).shape
+
+    def take(first: int, last: int) -> Tensor:
+        found = [_decoded(path, name, raw) for name in names[first:last]]
+        for name, picture in zip(names[first:last], found, strict=True):
+            if picture.shape != shape:
+                raise UsageError(
+                    f"{path}/{name}: is {tuple(picture.shape)} (C, H, W), the first image is {tuple(shape)}"
+                )
+        return torch.stack(found)
+
+    return Pool(str(path), len(names), (shape[0], shape[1], shape[2]), complex_valued=False, take=take)
+
+
+def _decoded(path: Path, name: str, raw: Callable[[str], bytes]) -> Tensor:
+    """A picture (C, H, W) in [-1, 1], grey or in colour, as a preparation decodes it."""
+    try:
+        picture = decode(raw(name))
+    except (ImageError, OSError, ValueError, *DAMAGE) as error:
+        raise UsageError(f"{path}/{name}: cannot be read ({error})") from error
+    return tensor(picture, len(picture.image.getbands()))

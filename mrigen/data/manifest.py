@@ -9,8 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
+import h5py
+import numpy as np
 from pydantic import Field, ValidationError
 
+from mrigen import hdf5
 from mrigen.errors import UsageError
 from mrigen.files import sha256, write_json
 from mrigen.registry import Params, describe
@@ -20,9 +23,9 @@ OTHERS = {
     "measurements": "holds reference images for evaluation; give the measurement store",
     "reference": "holds measurements, not references; give the folder OUT-reference",
 }
-
 FileName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
 """Name of a file beside the manifest, never a path that leads elsewhere."""
+DATASET = "record"
 
 
 class Manifest(Params):
@@ -174,3 +177,34 @@ def _tree(folder: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise UsageError(f"{path}: not valid JSON (no mapping); prepare the data again")
     return tree
+
+
+class Record(Params):
+    """How a data file was made.
+
+    Attributes:
+        schema_version: version of this schema.
+        kind: ``measurements`` for training, ``reference`` for evaluation only.
+        parameters: all options of the preparation.
+    """
+
+    schema_version: Literal[1] = 1
+    kind: Literal["measurements", "reference"]
+    parameters: dict[str, Any]
+
+
+R = TypeVar("R", bound=Record)
+
+
+def write_record(file: h5py.File, record: Record) -> None:
+    """Put a record into a file, as JSON."""
+    file[DATASET] = np.bytes_(record.model_dump_json().encode())
+
+
+def read_record(path: Path, kind: type[R]) -> R | None:
+    """How a file was made; None where it does not say, because something else wrote it."""
+    try:
+        with hdf5.reader(path) as file:
+            return kind.model_validate_json(bytes(file[DATASET][()]))
+    except (OSError, KeyError, TypeError, ValueError):
+        return None

@@ -6,8 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from mrigen.data.manifest import FileName, Manifest
-from mrigen.data.records import Record
+from mrigen.data.manifest import FileName, Manifest, Record
 from mrigen.registry import Params
 
 REFERENCE = "image"  # dataset of a reference volume: complex64 (slices, H, W)

@@ -36,9 +36,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mrigen import hdf5
-from mrigen.data.manifest import in_split
+from mrigen.data.manifest import in_split, write_record
 from mrigen.data.mri_manifest import MRIManifest, VolumeRecord
-from mrigen.data.records import write_record
 from mrigen.data.volume_file import OpenVolumes
 from mrigen.errors import UsageError
 from mrigen.memory import available

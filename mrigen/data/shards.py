@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from mrigen import hdf5
 from mrigen.data.image_manifest import ShardRecord
-from mrigen.data.records import DATASET, write_record
+from mrigen.data.manifest import DATASET, write_record
 from mrigen.errors import UsageError
 
 Array = NDArray[np.generic]

@@ -13,7 +13,7 @@ from mrigen.data.image_manifest import ImageManifest
 from mrigen.data.image_store import ImageStore
 from mrigen.data.manifest import Manifest, data_kind
 from mrigen.data.mri_manifest import MRIManifest
-from mrigen.data.store import MeasurementStore
+from mrigen.data.mri_store import MeasurementStore
 from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
 from mrigen.operators.measurements import Measurements

@@ -25,7 +25,7 @@ from mrigen.engine.shares import Share, Shares
 from mrigen.engine.states import State
 from mrigen.errors import UsageError
 from mrigen.losses import DistillLoss, Generator
-from mrigen.losses.base import latent
+from mrigen.losses.generator import latent
 from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
 from mrigen.tensors import sent

@@ -13,7 +13,7 @@ from mrigen.diffusion.objectives import Objective
 from mrigen.diffusion.samplers import SAMPLERS
 from mrigen.engine.labels import classes, seeded_labels
 from mrigen.engine.sampling import TeacherSampler, further_operators
-from mrigen.losses.regression import RegressionParams
+from mrigen.losses.base import RegressionParams
 from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
 from mrigen.progress import bar

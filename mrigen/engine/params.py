@@ -11,7 +11,8 @@ from mrigen.diffusion.augment import LABELS
 from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.diffusion.samplers import SAMPLERS
 from mrigen.losses import LOSSES
-from mrigen.losses.base import FakeLoss, later_levels
+from mrigen.losses.base import FakeLoss
+from mrigen.losses.generator import later_levels
 from mrigen.networks import NETWORKS, PRECONDITIONERS
 from mrigen.networks.precond import EDM
 from mrigen.registry import Params, Registry

@@ -1,119 +1,28 @@
-"""The generator of one or a few steps, and what a distillation loss is."""
+"""Base of distillation losses: what is drawn for an evaluation, and the regression term on teacher images."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
-from torch import Tensor, nn
+from pydantic import AfterValidator, Field
+from torch import Tensor
 
-from mrigen.denoiser import Conventions, Denoiser, NetworkDenoiser, to_channels
+from mrigen.denoiser import Denoiser, to_channels
 from mrigen.diffusion.augment import Augmentation
 from mrigen.diffusion.objectives import Objective
-from mrigen.diffusion.schedules import Karras, KarrasUniform
-from mrigen.losses.noisy_signal import NoisySignal
+from mrigen.diffusion.samplers import SAMPLERS
+from mrigen.diffusion.schedules import KarrasUniform, per_sample
 from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
 from mrigen.registry import Params, Registry
 from mrigen.tensors import Sender, randn_like, sent
 
-if TYPE_CHECKING:
-    from mrigen.losses.regression import Regression
-
 LOSSES: Registry[DistillLoss] = Registry("distillation loss", "mrigen.losses", "mrigen.losses.DistillLoss")
-
 FakeLoss = Literal["measurement", "further"]
 """What a fake score's target shows: what A measures, or what the further mask Ã leaves of that."""
-
-
-def later_levels(sigma_init: float, steps: int) -> tuple[float, ...]:
-    """Noise levels of the steps after the first: EDM's grid from σ_init downwards, without its end."""
-    grid = Karras(sigma_max=max(sigma_init, Karras().sigma_min))
-    return tuple(grid.level(torch.arange(1, steps, dtype=torch.float64) / steps).tolist())
-
-
-class Generator(nn.Module):
-    """G(z) = D(σ₁ z, σ₁): a denoiser used once (SiD, Zhou et al. 2024), or a few times.
-
-    With more levels, step k renoises and denoises: x_k = D(x_{k−1} + σ_k z_k, σ_k) with a fresh latent
-    (few-step SiD, Zhou et al. 2025; DMD2, Yin et al. 2024).
-
-    Args:
-        denoiser: network in the form of its teacher.
-        sigma_init: σ₁, the noise level at which the network is called first.
-        later_sigmas: σ₂, σ₃, ... of further steps.
-    """
-
-    def __init__(
-        self, denoiser: NetworkDenoiser, sigma_init: float = 2.5, later_sigmas: Sequence[float] = ()
-    ) -> None:
-        super().__init__()
-        self.denoiser = denoiser
-        self.sigmas = (sigma_init, *later_sigmas)
-
-    def forward(
-        self,
-        z: Tensor,
-        objective: Objective | None = None,
-        further: Operator | None = None,
-        labels: Tensor | None = None,
-        later: Sequence[Tensor] = (),
-    ) -> Tensor:
-        """Images from standard normal z (B, C, H, W), real or complex.
-
-        With ``objective`` and ``further`` the generator sees its latent as a teacher sees a noisy
-        image, through Ã and told the mask (the ``sampled`` input of the released MRI code);
-        without them it sees all of it (``full``), which needs no maps.
-
-        Args:
-            z: latent of the first step.
-            objective: of the teacher.
-            further: Ã.
-            labels: class labels (B, classes), or None.
-            later: latents like z of the steps after the first.
-
-        Raises:
-            ValueError: more or fewer latents than steps.
-        """
-        if 1 + len(later) != len(self.sigmas):
-            raise ValueError(f"a generator of {len(self.sigmas)} steps needs as many latents")
-        return self.until(z, objective, further, labels, later)
-
-    def until(
-        self,
-        z: Tensor,
-        objective: Objective | None = None,
-        further: Operator | None = None,
-        labels: Tensor | None = None,
-        later: Sequence[Tensor] = (),
-    ) -> Tensor:
-        """The image after as many steps as there are latents; arguments as ``forward``."""
-        image = self.step(None, z, 0, objective, further, labels)
-        for number, latent in enumerate(later, start=1):
-            image = self.step(image, latent, number, objective, further, labels)
-        return image
-
-    def step(
-        self,
-        image: Tensor | None,
-        z: Tensor,
-        number: int,
-        objective: Objective | None = None,
-        further: Operator | None = None,
-        labels: Tensor | None = None,
-    ) -> Tensor:
-        """Step ``number`` (from 0) on the image of the step before, None at the start."""
-        level = self.sigmas[number]
-        sigma = torch.full((len(z),), level, device=z.device)
-        noisy = level * z if image is None else image + level * z
-        if objective is not None and further is not None:
-            return objective.predict(self.denoiser, noisy, sigma, further, labels)
-        denoised: Tensor = self.denoiser(noisy, sigma, None, labels)
-        return denoised
 
 
 class LossParams(Params):
@@ -252,9 +161,77 @@ def follow(seen: Tensor, step: Tensor) -> Tensor:
     return 0.5 * (seen - (seen - step).detach()).square().flatten(1).sum(1)
 
 
-def latent(
-    batch: int, shape: tuple[int, int, int], conventions: Conventions, generator: torch.Generator
-) -> Tensor:
-    """Standard normal z (batch, *shape), complex where the images are."""
-    dtype = torch.complex64 if conventions.image == "complex" else torch.float32
-    return randn_like(torch.empty(batch, *shape, dtype=dtype), generator)
+@dataclass(frozen=True, eq=False)
+class NoisySignal:
+    """What the teacher models of generated images, and the randomness of one evaluation of a loss.
+
+    Attributes:
+        signal: s, what the teacher models of the generated image; carries its gradient.
+        operator: A, which says what the data can judge.
+        further: Ã, through which the denoisers see.
+        sigma: noise levels (B,).
+        noise: standard normal ε, like ``signal``.
+        labels: class labels (B, classes), or None.
+    """
+
+    signal: Tensor
+    operator: Operator
+    further: Operator
+    sigma: Tensor
+    noise: Tensor
+    labels: Tensor | None = None
+
+    @property
+    def noisy(self) -> Tensor:
+        """The noisy signal s + σ ε that the denoisers are asked about."""
+        return self.signal + per_sample(self.sigma) * self.noise
+
+
+def _deterministic(spec: dict[str, Any]) -> dict[str, Any]:
+    if getattr(SAMPLERS.params(spec), "churn", 0):
+        raise ValueError("pairs need a sampler without churn, whose image is a function of the latent")
+    return spec
+
+
+class RegressionParams(Params):
+    """Constants of the regression term.
+
+    Attributes:
+        weight: λ; 0.25 in DMD.
+        pairs: latents whose teacher images are computed before the first step.
+        sampler: deterministic sampler of the teacher.
+    """
+
+    weight: Annotated[float, Field(gt=0)] = 0.25
+    pairs: Annotated[int, Field(ge=1)] = 1000
+    sampler: Annotated[dict[str, Any], AfterValidator(_deterministic)] = {"name": "heun", "steps": 18}
+
+
+class Regression:
+    """λ ½ Σ |P(s(G(z)) − t(z))|² per sample (Yin et al. 2024, eq. 9), t(z) the teacher's image of z.
+
+    The squared error stands in for LPIPS, whose weights were learnt from clean images. The
+    operator is the one through which the teacher saw z, so that in the measurement domain what it
+    could only guess does not count.
+
+    Args:
+        params: constants.
+        loss: whose domain and objective say what is compared.
+    """
+
+    def __init__(self, params: RegressionParams, loss: DistillLoss) -> None:
+        self.params, self._loss = params, loss
+
+    def __call__(self, x_g: Tensor, target: Tensor, operator: Operator, generator: torch.Generator) -> Tensor:
+        """Loss per sample (B,) of generated images against the teacher's.
+
+        Args:
+            x_g: images G(z).
+            target: the teacher's samples from the same z.
+            operator: of the teacher's trajectories.
+            generator: for objectives whose signal is random.
+        """
+        still = torch.zeros(len(x_g), device=x_g.device)
+        signal = self._loss.objective.signal(x_g, operator, still, generator)
+        difference = self._loss.seen(signal - target, operator)
+        return self.params.weight * 0.5 * difference.square().flatten(1).sum(1)

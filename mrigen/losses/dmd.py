@@ -10,9 +10,15 @@ from torch import Tensor
 from mrigen.denoiser import Denoiser
 from mrigen.diffusion.objectives import Objective
 from mrigen.diffusion.schedules import KarrasUniform, per_sample
-from mrigen.losses.base import LOSSES, DistillLoss, LossParams, follow
-from mrigen.losses.noisy_signal import NoisySignal
-from mrigen.losses.regression import Regression, RegressionParams
+from mrigen.losses.base import (
+    LOSSES,
+    DistillLoss,
+    LossParams,
+    NoisySignal,
+    Regression,
+    RegressionParams,
+    follow,
+)
 
 
 class DMDParams(LossParams):

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from mrigen.denoiser import Denoiser
 from mrigen.diffusion.schedules import KarrasUniform, per_sample
-from mrigen.losses.base import LOSSES, DistillLoss, LossParams, follow
-from mrigen.losses.noisy_signal import NoisySignal
+from mrigen.losses.base import LOSSES, DistillLoss, LossParams, NoisySignal, follow
 
 
 class SDSParams(LossParams):

@@ -7,8 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from mrigen.denoiser import Denoiser
-from mrigen.losses.base import LOSSES, DistillLoss, LossParams
-from mrigen.losses.noisy_signal import NoisySignal
+from mrigen.losses.base import LOSSES, DistillLoss, LossParams, NoisySignal
 
 
 class SiDParams(LossParams):

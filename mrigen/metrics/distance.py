@@ -11,7 +11,7 @@ import torch
 import torch_fidelity
 from torch import Tensor
 
-from mrigen.data.pool import Pool
+from mrigen.data.images import Pool
 from mrigen.errors import UsageError
 from mrigen.metrics.cache import Cache, data_digest
 from mrigen.metrics.features import AnyExtractor, Extractor, Features, PrincipalExtractor

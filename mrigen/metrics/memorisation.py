@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mrigen import fourier
-from mrigen.data.pool import Pool
+from mrigen.data.images import Pool
 from mrigen.metrics.features import Extractor
 from mrigen.metrics.pictures import Rendering
 from mrigen.operators.base import LinearOperator, linear
@@ -20,6 +20,8 @@ from mrigen.operators.measurements import Measurements
 SIDE = 64
 CANDIDATES = 8
 ELEMENTS = 1 << 24
+CHUNK = 1024
+RARE = 0.01
 
 
 class Training(Protocol):
@@ -264,3 +266,45 @@ class CleanTraining:
             else torch.cat([self._pool.take(i, i + 1) for i in indices])
         )
         return Measurements(images, Identity(torch.zeros_like(images[:1])), torch.zeros(len(images)))
+
+
+def nearest(images: Tensor, others: Tensor) -> Tensor:
+    """Euclidean distance (n,) of each image (n, C, H, W) from the nearest of the others (m, C, H, W)."""
+    flat = others.flatten(1).double()
+    chunks = images.flatten(1).double().split(CHUNK)
+    exact = "donot_use_mm_for_euclid_dist"
+    return torch.cat([torch.cdist(some, flat, compute_mode=exact).amin(1) for some in chunks])
+
+
+def closeness(samples: Tensor, references: Tensor, radius: float) -> dict[str, float]:
+    """Distance from a curve or surface that references lie on, and how much of it samples cover.
+
+    Args:
+        samples: images (n, C, H, W).
+        references: clean images (m, C, H, W), dense compared with the distances that matter.
+        radius: how near a sample must be to cover a reference.
+
+    Returns:
+        ``distance``, the mean over samples of the distance to the nearest reference, and ``coverage``,
+        the fraction of references with a sample within the radius. Samples that all sit on one point of
+        the curve have distance 0 and little coverage; those that fill the plane the reverse.
+    """
+    return {
+        "distance": float(nearest(samples, references).mean()),
+        "coverage": float((nearest(references, samples) <= radius).double().mean()),
+    }
+
+
+def copied_share(samples: Tensor, training: Tensor, unseen: Tensor) -> float:
+    """Fraction of samples that are nearer to a training image than 99 % of unseen images are.
+
+    0.01 where samples are as far from the training images as unseen images of the same kind, 1 where all are
+    copies. Distances of sets from references cannot see copies: real images are close to real images.
+
+    Args:
+        samples: features (n, d) of samples.
+        training: features (m, d) of training images.
+        unseen: features (k, d) of images that nothing was trained on.
+    """
+    usual = nearest(unseen, training).quantile(RARE)
+    return float((nearest(samples, training) < usual).double().mean())

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mrigen import seeds
-from mrigen.data.pool import Pool
+from mrigen.data.images import Pool
 from mrigen.data.stores import Store
 from mrigen.metrics.distance import Reference
 from mrigen.metrics.features import AnyExtractor

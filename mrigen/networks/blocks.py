@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from mrigen.errors import UsageError
 from mrigen.networks.layers import XAVIER, Conv2d, GroupNorm, Init, Linear
@@ -137,3 +139,26 @@ class UNetBlock(nn.Module):
         query, key, value = (part.transpose(-1, -2).contiguous() for part in qkv.unbind(3))
         mixed = functional.scaled_dot_product_attention(query, key, value)
         return self.proj(mixed.transpose(-1, -2).reshape(x.shape))  # type: ignore[no-any-return]
+
+
+def recomputed(network: nn.Module) -> nn.Module:
+    """The network, changed to keep only the inputs of its blocks for a gradient.
+
+    What happens inside a block is computed again when its gradient is wanted (Chen et al. 2016), which takes
+    about a third more time. Values and gradients stay the same where nothing is dropped at random.
+
+    Args:
+        network: in evaluation mode; blocks that were changed before, and networks without U-Net blocks, stay
+            as they are.
+    """
+    for block in network.modules():
+        if isinstance(block, UNetBlock) and not isinstance(block.forward, partial):
+            block.forward = partial(_again, block.forward)  # type: ignore[method-assign]
+    return network
+
+
+def _again(forward: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
+    if not torch.is_grad_enabled():
+        return forward(*arguments)
+    found: Tensor = checkpoint(forward, *arguments, use_reentrant=False, preserve_rng_state=False)
+    return found

@@ -12,10 +12,9 @@ import numpy as np
 
 import mrigen
 from mrigen.data.image_manifest import ImageManifest, Shard, ShardRecord, Source
-from mrigen.data.manifest import NAME
+from mrigen.data.manifest import NAME, read_record
 from mrigen.data.noise_estimate import NoiseEstimate, estimate_sigma
 from mrigen.data.pixels import ImageError
-from mrigen.data.records import read_record
 from mrigen.data.shards import map_shard, rows
 from mrigen.errors import UsageError
 from mrigen.operators.corruption import make_corruption

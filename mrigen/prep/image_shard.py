@@ -12,10 +12,9 @@ from torch import Tensor
 
 from mrigen.data.image_manifest import REFERENCE, Shard, ShardRecord
 from mrigen.data.image_store import PROBE
+from mrigen.data.manifest import read_record
 from mrigen.data.pixels import ImageError, tensor
-from mrigen.data.records import read_record
 from mrigen.data.shards import OPERATOR, Array, write_shard
-from mrigen.data.tensors import tensors_of, varying
 from mrigen.operators.base import Operator
 from mrigen.operators.corruption import ImageCorruption, make_corruption
 from mrigen.operators.noise import Noise
@@ -23,6 +22,7 @@ from mrigen.prep.geometry import byte_values
 from mrigen.prep.image_options import ImageOptions
 from mrigen.prep.image_set import ImageSet
 from mrigen.seeds import generator
+from mrigen.tensors import tensors_of, varying
 
 Shape = tuple[int, int, int]
 

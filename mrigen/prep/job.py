@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import mrigen
-from mrigen.data.manifest import NAME
+from mrigen.data.manifest import NAME, read_record
 from mrigen.data.mri_manifest import MRIManifest, Volume, VolumeRecord
-from mrigen.data.records import read_record
 from mrigen.errors import UsageError
 from mrigen.operators.masks import MASKS
 from mrigen.prep.fastmri_read import Scan

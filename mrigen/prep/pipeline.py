@@ -18,8 +18,7 @@ from torch import Tensor
 from mrigen import fourier
 from mrigen.coils.compress import compression_matrix
 from mrigen.coils.espirit import espirit
-from mrigen.coils.mixing import mix_coils
-from mrigen.coils.whiten import corner_noise, whiten, whitening_matrix
+from mrigen.coils.whiten import corner_noise, mix_coils, whiten, whitening_matrix
 from mrigen.errors import UsageError
 from mrigen.operators import MultiCoilMRI
 from mrigen.operators.masks import MASKS

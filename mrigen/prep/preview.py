@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mrigen.data.store import MeasurementStore
+from mrigen.data.mri_store import MeasurementStore
 from mrigen.files import atomic
 
 NAME = "preview.png"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from mrigen.data.manifest import read_record
 from mrigen.data.mri_manifest import REFERENCE, SliceStatistics, Volume, VolumeRecord
-from mrigen.data.records import read_record
-from mrigen.data.store import new_volume, pack
+from mrigen.data.mri_store import new_volume, pack
 from mrigen.errors import UsageError
 from mrigen.files import sha256
 from mrigen.prep.folder import FULL

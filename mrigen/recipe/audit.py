@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from mrigen.data.images import open_images
+from mrigen.data.images import Pool, open_images
 from mrigen.data.manifest import NAME as MANIFEST
-from mrigen.data.pool import Pool
 from mrigen.data.stores import open_store
 from mrigen.engine.launch import open_device
 from mrigen.errors import UsageError
@@ -29,8 +28,7 @@ from mrigen.metrics.memorisation import (
 from mrigen.metrics.pictures import Rendering, magnitude_window
 from mrigen.progress import bar
 from mrigen.recipe.comparison import require_alike
-from mrigen.report.figures import comparison
-from mrigen.report.histogram import histogram
+from mrigen.report.figures import comparison, histogram
 
 CORRELATION = "correlation"
 SHOWN = 10

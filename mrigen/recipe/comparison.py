@@ -9,9 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from mrigen.data.images import open_images
+from mrigen.data.images import Pool, open_images
 from mrigen.data.manifest import NAME as MANIFEST
-from mrigen.data.pool import Pool
 from mrigen.data.stores import open_store
 from mrigen.engine.launch import open_device
 from mrigen.errors import UsageError

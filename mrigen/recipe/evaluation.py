@@ -20,7 +20,7 @@ from mrigen.engine.sampling import StudentSampler, TeacherSampler
 from mrigen.errors import UsageError
 from mrigen.files import write_json
 from mrigen.metrics.distance import Reference
-from mrigen.metrics.nearest import closeness, copied_share
+from mrigen.metrics.memorisation import closeness, copied_share
 from mrigen.metrics.pictures import magnitude_window
 from mrigen.metrics.principal import PrincipalComponents, chosen
 from mrigen.metrics.proximal import ProximalDistance
@@ -30,8 +30,8 @@ from mrigen.metrics.spectra import ImageStatistics
 from mrigen.recipe.context import StudyContext
 from mrigen.recipe.selection import proximal_distance
 from mrigen.recipe.stages import Stage
+from mrigen.report.figures import view_of
 from mrigen.report.tables import summary_table
-from mrigen.report.views import view_of
 
 BATCH = 250
 RESAMPLES = 100

@@ -27,7 +27,7 @@ from mrigen.engine.sampling import StudentSampler, TeacherSampler
 from mrigen.errors import UsageError
 from mrigen.files import write_json
 from mrigen.metrics.pictures import magnitude_window
-from mrigen.report.views import view_of
+from mrigen.report.figures import view_of
 
 RUNS = "loggers.json"
 

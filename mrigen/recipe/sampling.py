@@ -17,7 +17,7 @@ from mrigen.errors import UsageError
 from mrigen.metrics.pictures import magnitude_window
 from mrigen.model import Model
 from mrigen.recipe import change
-from mrigen.report.views import view_of
+from mrigen.report.figures import view_of
 
 MOST = 10_000_000
 

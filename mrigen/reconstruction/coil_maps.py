@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mrigen.data.manifest import NAME
-from mrigen.data.store import MeasurementStore
+from mrigen.data.mri_store import MeasurementStore
 from mrigen.data.stores import open_store
 from mrigen.errors import UsageError
 from mrigen.prep.readers.bart import read_cfl

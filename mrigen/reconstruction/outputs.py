@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrigen import __version__, hdf5
-from mrigen.data.nifti import Voxel, write_nifti
+from mrigen.data.sample_files import Voxel, write_nifti
 from mrigen.data.slice_geometry import SliceGeometry
 from mrigen.errors import UsageError
 from mrigen.files import atomic, write_json

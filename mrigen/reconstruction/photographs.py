@@ -12,7 +12,6 @@ from torch import Tensor
 
 from mrigen import seeds
 from mrigen.data.pixels import ImageError, Picture, decode, is_image, tensor
-from mrigen.data.tensors import tensors_of
 from mrigen.errors import UsageError
 from mrigen.operators import Measurements
 from mrigen.operators.base import Operator
@@ -20,6 +19,7 @@ from mrigen.operators.corruption import CORRUPTIONS, ImageCorruption, make_corru
 from mrigen.operators.inpainting import PixelMask
 from mrigen.operators.noise import Noise
 from mrigen.reconstruction.sources import Batch, Shape, Source
+from mrigen.tensors import tensors_of
 
 LARGEST_FACTOR, MOST_PIXELS = 8, 1 << 26
 

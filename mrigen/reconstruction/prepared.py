@@ -9,8 +9,8 @@ import torch
 
 from mrigen.data.image_store import ImageStore
 from mrigen.data.mri_manifest import Volume
+from mrigen.data.mri_store import MeasurementStore
 from mrigen.data.slice_geometry import SliceGeometry
-from mrigen.data.store import MeasurementStore
 from mrigen.data.stores import open_store
 from mrigen.errors import UsageError
 from mrigen.metrics.reference import open_reference

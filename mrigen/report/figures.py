@@ -1,9 +1,11 @@
-"""Figures for people who would rather look than read."""
+"""Figures of images, points in the plane and distributions, as PNG files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -12,7 +14,14 @@ from torch import Tensor
 from mrigen.files import atomic
 from mrigen.metrics.pictures import pictures
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 WIDTH = 12.0
+SIDE = 2.6
+MARGIN = 0.05
+BINS = 40
+POINT = (1, 1, 2)
 
 
 def comparison(rows: Mapping[str, Tensor], window: float | None, path: Path, title: str = "") -> None:
@@ -70,3 +79,100 @@ def save(figure: mpl.figure.Figure, path: Path) -> None:
     FigureCanvasAgg(figure)
     with atomic(path) as temporary:
         figure.savefig(temporary, format="png", dpi=130)
+
+
+def scatter(rows: Mapping[str, Tensor], window: float | None, path: Path, title: str = "") -> None:
+    """A panel of points per name, over the points of the first name in grey; written atomically as PNG.
+
+    All panels show the part of the plane that holds the points of the first two names.
+
+    Args:
+        rows: points (n, 1, 1, 2) by name, the truth first.
+        window: unused, for points have no grey levels.
+        path: PNG file.
+        title: above the figure.
+    """
+    del window
+    from matplotlib.figure import Figure
+
+    points = {name: images.flatten(1).cpu().numpy() for name, images in rows.items()}
+    first = next(iter(points))
+    reach = max(float(abs(some).max()) for some in list(points.values())[:2])
+    figure = Figure(figsize=(SIDE * len(points), SIDE + 0.5), layout="constrained")
+    for axes, (name, some) in zip(
+        figure.subplots(1, len(points), squeeze=False)[0], points.items(), strict=True
+    ):
+        panel(axes, points[first], reach, s=0.5, color="0.75")
+        if name != first:
+            panel(axes, some, reach)
+        axes.set_title(name, fontsize=10)
+    figure.suptitle(title, fontsize=12)
+    save(figure, path)
+
+
+def plane(points: Tensor, window: float | None, path: Path) -> None:
+    """Points (n, 1, 1, 2) in one panel; written atomically as PNG."""
+    del window
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(2 * SIDE, 2 * SIDE), layout="constrained")
+    panel(figure.subplots(), points.flatten(1).cpu().numpy(), float(points.abs().max()))
+    save(figure, path)
+
+
+def panel(axes: Axes, points: Any, reach: float, **style: Any) -> None:
+    """Points (n, 2) in a square from −reach to reach and a margin."""
+    side = (-reach - MARGIN, reach + MARGIN)
+    axes.scatter(*points.T, **{"s": 2, "color": "tab:blue", "alpha": 0.5, "linewidths": 0, **style})
+    axes.set(xlim=side, ylim=side, aspect="equal", xticks=[], yticks=[])
+
+
+def histogram(sets: Mapping[str, Sequence[float]], path: Path, title: str, axis: str) -> None:
+    """Fractions of each set per bin, over one range; written atomically as PNG.
+
+    Args:
+        sets: numbers by name.
+        path: PNG file.
+        title: above the figure.
+        axis: what the numbers are.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    everything = np.concatenate([np.asarray(values) for values in sets.values()])
+    edges = np.linspace(everything.min(), max(everything.max(), everything.min() + 1e-6), BINS + 1)
+    for name, values in sets.items():
+        axes.hist(values, edges.tolist(), weights=[1 / len(values)] * len(values), alpha=0.6, label=name)
+    axes.set_xlabel(axis)
+    axes.set_ylabel("fraction")
+    figure.legend(loc="outside right upper")
+    figure.suptitle(title, fontsize=12)
+    save(figure, path)
+
+
+@dataclass(frozen=True)
+class View:
+    """Figures of one kind.
+
+    Attributes:
+        compared: images of each set that a comparison shows.
+        shown: images that a figure of one set shows.
+        comparison: draws several sets by name; images, grey window, file, title.
+        several: draws one set; images, grey window, file.
+    """
+
+    compared: int
+    shown: int
+    comparison: Callable[[Mapping[str, Tensor], float | None, Path, str], None]
+    several: Callable[[Tensor, float | None, Path], None]
+
+
+PICTURES = View(10, 64, comparison, grid)
+
+POINTS = View(2000, 2000, scatter, plane)
+
+
+def view_of(shape: tuple[int, ...]) -> View:
+    """How images (C, H, W) are shown; those of shape (1, 1, 2) are points of the plane."""
+    return POINTS if tuple(shape) == POINT else PICTURES

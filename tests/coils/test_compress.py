@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mrigen.coils.compress import compression_matrix
 from mrigen.coils.espirit import espirit
-from mrigen.coils.mixing import mix_coils
+from mrigen.coils.whiten import mix_coils
 from mrigen.errors import UsageError
 
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from mrigen.denoiser import to_channels
-from mrigen.diffusion.augment import Augmentation
-from mrigen.diffusion.resample import affine
+from mrigen.diffusion.augment import Augmentation, affine
 from mrigen.errors import UsageError
 from mrigen.operators.corruption import make_corruption
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from gpu import needs_gpu
 
-from mrigen.data.store import PackedSlices, pack
+from mrigen.data.mri_store import PackedSlices, pack
 from mrigen.diffusion.augment import Augmentation
 from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.operators.corruption import make_corruption

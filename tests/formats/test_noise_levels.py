@@ -78,7 +78,7 @@ def test_a_noise_scan_counts_and_a_disagreement_is_said(tmp_path, capsys):
 
 def test_preparation_whitens_by_the_noise_scan(tmp_path):
     """Undersampled data too, whose corners show no noise: the store says σ = 1 / scale."""
-    from mrigen.data.store import MeasurementStore
+    from mrigen.data.mri_store import MeasurementStore
 
     path = mrd(tmp_path, (kspace() * lines()).astype(np.complex64), lines(), noise=noise_scan(0.01))
     options = ["--kernel-width", "4", "--virtual-coils", "0", "--jobs", "1"]

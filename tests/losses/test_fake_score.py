@@ -6,7 +6,7 @@ from gaussians import Given, denoising, objective
 
 from mrigen.diffusion.augment import Augmentation
 from mrigen.losses import LOSSES
-from mrigen.losses.noisy_signal import NoisySignal
+from mrigen.losses.base import NoisySignal
 from mrigen.operators.inpainting import PixelMask
 
 SHAPE = (1, 4, 4)

@@ -7,8 +7,7 @@ from gaussians import Given, covariance, denoising, exact, fixed_mask, objective
 from mrigen.denoiser import to_channels, to_complex
 from mrigen.errors import UsageError
 from mrigen.losses import LOSSES
-from mrigen.losses.base import follow
-from mrigen.losses.noisy_signal import NoisySignal
+from mrigen.losses.base import NoisySignal, follow
 from mrigen.operators import MultiCoilMRI
 
 N, SHAPE = 4, (1, 2, 2)

@@ -8,7 +8,7 @@ from mrigen.denoiser import to_channels, to_complex
 from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.diffusion.schedules import KarrasUniform
 from mrigen.losses import LOSSES
-from mrigen.losses.noisy_signal import NoisySignal
+from mrigen.losses.base import NoisySignal
 from mrigen.operators import MultiCoilMRI
 from mrigen.operators.corruption import Corruption
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrigen.data.pool import Pool
+from mrigen.data.images import Pool
 from mrigen.metrics.memorisation import CleanTraining, FeatureSimilarity, Nearest, top_pairs
 from mrigen.metrics.pictures import Rendering
 from mrigen.operators.inpainting import PixelMask

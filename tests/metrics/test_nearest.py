@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mrigen.metrics.nearest import closeness, nearest
+from mrigen.metrics.memorisation import closeness, nearest
 
 
 def points(*pairs):

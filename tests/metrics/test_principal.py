@@ -7,7 +7,7 @@ from sklearn.decomposition import PCA
 
 from mrigen.metrics.distance import Reference
 from mrigen.metrics.features import extractor
-from mrigen.metrics.nearest import copied_share
+from mrigen.metrics.memorisation import copied_share
 from mrigen.metrics.principal import PrincipalComponents, held_out
 from mrigen.metrics.spectra import ImageStatistics, RadialSpectrum, head_weight, log_distance
 

@@ -7,7 +7,7 @@ from torch.utils.data import Dataset
 from torch_fidelity import calculate_metrics
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
-from mrigen.data.pool import Pool
+from mrigen.data.images import Pool
 from mrigen.errors import UsageError
 from mrigen.metrics.distance import Reference, reference_of
 from mrigen.metrics.features import extractor

@@ -5,7 +5,7 @@ import copy
 import torch
 
 from mrigen.networks import NETWORKS
-from mrigen.networks.recompute import recomputed
+from mrigen.networks.blocks import recomputed
 
 
 def networks():

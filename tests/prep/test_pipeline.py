@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mrigen.data.mri_manifest import MRIManifest
-from mrigen.data.store import MeasurementStore
+from mrigen.data.mri_store import MeasurementStore
 from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.errors import UsageError
 from mrigen.metrics.reference import ReferenceStore

@@ -10,7 +10,7 @@ from scipy import stats
 
 from mrigen.cli.main import run
 from mrigen.data.stores import open_store
-from mrigen.metrics.nearest import nearest
+from mrigen.metrics.memorisation import nearest
 from mrigen.metrics.reference import open_reference
 
 SIGMA = 0.05

@@ -13,11 +13,11 @@ import pytest
 
 from mrigen import memory
 from mrigen.cli.main import run
-from mrigen.data import store as stores
+from mrigen.data import mri_store as stores
 from mrigen.data import volume_file
 from mrigen.data.image_store import ImageStore
 from mrigen.data.mri_manifest import MRIManifest, SliceStatistics, Volume, VolumeRecord
-from mrigen.data.store import MeasurementStore, VolumeArrays, pack, write_volume
+from mrigen.data.mri_store import MeasurementStore, VolumeArrays, pack, write_volume
 
 TINY = Path(__file__).parents[1] / "recipes" / "tiny.yaml"
 VOLUMES, SLICES, COILS, SIDE = 12, 6, 2, 48

@@ -7,7 +7,7 @@ import torch
 
 from mrigen.cli.main import run
 from mrigen.data.mri_manifest import MRIManifest
-from mrigen.data.store import MeasurementStore
+from mrigen.data.mri_store import MeasurementStore
 from mrigen.errors import UsageError
 from mrigen.operators.masks import MASKS
 from mrigen.operators.mri import MRICorruption

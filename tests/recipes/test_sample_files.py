@@ -15,8 +15,7 @@ from PIL import Image
 from mrigen.checkpoints.description import ModelDescription
 from mrigen.cli.main import run
 from mrigen.data.images import open_images
-from mrigen.data.nifti import write_nifti
-from mrigen.data.sample_files import to_bytes, write_magnitudes, writer_of
+from mrigen.data.sample_files import to_bytes, write_magnitudes, write_nifti, writer_of
 from mrigen.data.spool import Spool
 from mrigen.denoiser import Conventions
 from mrigen.engine import parts
@@ -111,7 +110,7 @@ def test_nifti_knows_what_is_known(tmp_path):
 
 
 def test_many_images_need_nifti_2(tmp_path, monkeypatch):
-    monkeypatch.setattr("mrigen.data.nifti.NIFTI1_MOST", 4)
+    monkeypatch.setattr("mrigen.data.sample_files.NIFTI1_MOST", 4)
     write_magnitudes(tmp_path / "m.nii", 5, reader(images("complex")))
     volume = nibabel.load(tmp_path / "m.nii")
     assert isinstance(volume, nibabel.Nifti2Image)

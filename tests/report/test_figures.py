@@ -4,8 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mrigen.report.figures import comparison, grid
-from mrigen.report.views import PICTURES, POINTS, view_of
+from mrigen.report.figures import PICTURES, POINTS, comparison, grid, view_of
 
 
 def levels(*values):

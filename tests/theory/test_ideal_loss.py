@@ -6,7 +6,7 @@ from gaussians import covariance, denoising, exact, objective, sample
 from ideal import fisher
 
 from mrigen.losses import LOSSES
-from mrigen.losses.noisy_signal import NoisySignal
+from mrigen.losses.base import NoisySignal
 
 SHAPE = (1, 2, 2)
 

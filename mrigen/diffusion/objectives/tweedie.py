@@ -11,7 +11,7 @@ from mrigen import seeds
 from mrigen.denoiser import Denoiser
 from mrigen.diffusion.consistency import ConsistencyParams, inconsistency
 from mrigen.diffusion.objectives.base import OBJECTIVES, ObjectiveParams, squared_error
-from mrigen.diffusion.objectives.image import ImageObjective
+from mrigen.diffusion.objectives.standard import ImageObjective
 from mrigen.diffusion.schedules import per_sample
 from mrigen.errors import UsageError
 from mrigen.operators.base import Operator

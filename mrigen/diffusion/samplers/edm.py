@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+import torch
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from mrigen.diffusion.samplers.base import SAMPLERS, Sampler, SamplerParams, Teacher
+from mrigen.errors import UsageError
 
 NonNegative = Annotated[float, Field(ge=0)]
 
@@ -92,3 +94,99 @@ class Heun(ChurnSampler):
     def cost(self, *, last: bool) -> int:
         """Two, one in the last step."""
         return 1 if last else 2
+
+
+class TweedieSamplerParams(ChurnParams):
+    """Where to stop.
+
+    Attributes:
+        truncate: stop (Teacher-Truncated), at ``stop`` or else at the lowest level at which the teacher was
+            trained, the data's (smallest) noise; or go down to 0 (Teacher-Full).
+    """
+
+    truncate: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "sigma" in values:
+            raise ValueError("sigma is called stop now, as with every sampler")
+        return values
+
+    @model_validator(mode="after")
+    def _fitting(self) -> TweedieSamplerParams:
+        if not self.truncate and self.stop is not None:
+            raise ValueError("stop without truncate; leave one of them out")
+        return self
+
+
+@SAMPLERS.register("tweedie")
+class TweedieSampler(Heun):
+    """Heun's steps; truncated, the denoiser's estimate is returned when the next level would be below σ.
+
+    RSD algorithm 3, with EDM's sampler as in DCD.
+    """
+
+    Params: ClassVar[type[SamplerParams]] = TweedieSamplerParams
+    params: TweedieSamplerParams
+
+    def stop(self, floor: float) -> float | None:
+        """The data's noise level, if nothing else is wanted.
+
+        Raises:
+            UsageError: the teacher was trained down to level 0.
+        """
+        if not self.params.truncate or self.params.stop is not None:
+            return self.params.stop
+        if floor <= 0:
+            raise UsageError(
+                "sampler tweedie: this teacher was trained down to level 0, there is no noise level of its "
+                "data to stop at; set sampler.stop, or use heun"
+            )
+        return floor
+
+
+class GuidedParams(SamplerParams):
+    """Strength and cost of the guidance.
+
+    Attributes:
+        masks: other further masks that are drawn at every step; each costs one network evaluation.
+        weight: w of the gradient.
+    """
+
+    masks: Annotated[int, Field(ge=1)] = 4
+    weight: Annotated[float, Field(ge=0)] = 5e-4
+
+
+@SAMPLERS.register("guided")
+class Guided(Sampler):
+    """Heun's step with x̂(Ã) = E[x₀ | Ã x, Ã], and − w/2 ∇_x mean_k ‖x̂(Ã) − x̂(Ã_k)‖² at its start.
+
+    Ambient Diffusion (Daras et al. 2023), eq. E.1 with a step of second order: the estimates through other
+    masks shall agree with the one through the fixed mask. The norm is the sum over pixels.
+    """
+
+    Params: ClassVar[type[SamplerParams]] = GuidedParams
+    params: GuidedParams
+
+    def step(self, teacher: Teacher, x: Tensor, sigma: float, sigma_next: float, number: int) -> Tensor:
+        """A step of the flow, and one against the gradient of the disagreement."""
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            estimate = teacher.predict(x, sigma)
+            others = teacher.others(number, self.params.masks)
+            apart = torch.stack([total(estimate - predict(x, sigma)) for predict in others]).mean(0)
+            (gradient,) = torch.autograd.grad(apart.sum(), x)
+        x = x.detach()
+        moved = corrected(teacher, x, (x - estimate.detach()) / sigma, sigma, sigma_next)
+        return moved - self.params.weight / 2 * gradient
+
+    def cost(self, *, last: bool) -> int:
+        """Two, one in the last step, and one per mask."""
+        return (1 if last else 2) + self.params.masks
+
+
+def total(difference: Tensor) -> Tensor:
+    """‖·‖² of each sample, (B,)."""
+    real = torch.view_as_real(difference) if difference.is_complex() else difference
+    return real.square().flatten(1).sum(1)
