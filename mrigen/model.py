@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mrigen import __version__
 from mrigen.checkpoints.description import ModelDescription
 from mrigen.checkpoints.folder import load_network, save_model
+from mrigen.checkpoints.snapshots import find_model
 from mrigen.data.image_store import described_corruption
 from mrigen.data.stores import Store, open_store
 from mrigen.denoiser import Conventions, Denoiser, NetworkDenoiser
@@ -78,16 +79,18 @@ class Model:
         On the CPU the weights are views of the mapped file and are read when they are first used.
 
         Args:
-            folder: what ``save``, ``mrigen train``, ``distill`` or ``import-checkpoint`` wrote.
+            folder: what ``save``, ``mrigen train``, ``distill`` or ``import-checkpoint`` wrote; of a run or
+                one of its stages the newest model, see ``find_model``.
             device: where it works.
             role: refuse models of the other one.
 
         Raises:
             UsageError: not a model folder, a damaged one, or one of another role.
         """
+        folder = find_model(folder)
         network, description = load_network(folder, device)
         denoiser = NetworkDenoiser(network.requires_grad_(requires_grad=False), description.conventions)
-        model = cls(description, denoiser.eval(), Path(folder))
+        model = cls(description, denoiser.eval(), folder)
         return model if role is None else model.require(role)
 
     @classmethod

@@ -22,9 +22,10 @@ def export(
 ) -> None:
     """Write a generator for other programs: z (standard normal) in, image out."""
     from mrigen.checkpoints.export import export as run
+    from mrigen.checkpoints.snapshots import find_model
     from mrigen.errors import UsageError
 
     if out.is_dir():
         raise UsageError(f"{out} is a folder: give the file to write")
-    difference = run(model, to.value, out)
+    difference = run(find_model(model), to.value, out)
     typer.echo(f"wrote {out}" + ("" if difference is None else f", within {difference:.1g} of {model}"))

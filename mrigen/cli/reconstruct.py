@@ -25,7 +25,9 @@ def reconstruct(
         str, typer.Option(help="Name, with parameters if need be: `pnp`, `latent:steps=500,starts=4`.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for images, numbers and the figure.")],
-    model: Annotated[Path | None, typer.Option(help="Model folder of a teacher or a generator.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Model folder of a teacher or a generator, or its run's.")
+    ] = None,
     slices: Annotated[str, typer.Option(help="`all`, a Python slice such as `5:-5`, or `0,3,7`.")] = "all",
     samples: Annotated[
         int, typer.Option(min=1, help="Posterior samples; from 2 on a standard-deviation map is written.")

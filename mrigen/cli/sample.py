@@ -17,7 +17,13 @@ class Precision(StrEnum):
 
 
 def sample(
-    checkpoint: Annotated[Path, typer.Argument(help="Model folder of a generator or a teacher.")],
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            help="Model folder of a generator or a teacher. RUN/teacher and RUN/student are their newest "
+            "model, a snapshot while they are trained; RUN is the student, or the teacher until there is one."
+        ),
+    ],
     out: Annotated[
         Path,
         typer.Option(
@@ -67,14 +73,20 @@ def sample(
 
     - `mrigen sample runs/demo/brain/teacher/model --maps runs/demo/brain/store --out teacher.h5`
 
+    - a teacher that is still trained, or was interrupted: `mrigen sample RUN/teacher --maps STORE --out a.h5`
+
     - a teacher, stopped at σ = 0.2: `mrigen sample TEACHER --steps 40 --set stop=0.2 --out teacher.zip`
     """
     from mrigen import ranks
+    from mrigen.checkpoints.snapshots import describe_choice, find_model
     from mrigen.recipe.sampling import sample_model
 
+    folder = find_model(checkpoint)
+    if folder != checkpoint and ranks.rank() == 0:
+        typer.echo(f"model: {describe_choice(folder)}")
     given = {"name": sampler, "steps": steps}
     spec = {key: value for key, value in given.items() if value is not None}
-    written = sample_model(checkpoint, out, seeds, maps, batch, device, precision.value, spec, set_ or [])
+    written = sample_model(folder, out, seeds, maps, batch, device, precision.value, spec, set_ or [])
     if ranks.rank() == 0:
         for kind, path in written.items():
             typer.echo(f"{kind}: {path}")

@@ -11,6 +11,8 @@ import typer
 if TYPE_CHECKING:
     from mrigen.recipe.study import Study
 
+PATIENCE = 30.0
+
 Recipe = Annotated[
     str, typer.Argument(help="A shipped recipe's name (`mrigen recipes list`) or a YAML file.")
 ]
@@ -142,7 +144,11 @@ def distill(
     recipe: Recipe,
     out: Out = None,
     teacher: Annotated[
-        Path | None, typer.Option(help="Model folder of a given teacher; by default the run folder's own.")
+        Path | None,
+        typer.Option(
+            help="Model folder of a given teacher, or the folder RUN/teacher of another run, whose newest "
+            "snapshot is taken while it is trained; by default the run folder's own."
+        ),
     ] = None,
     data: Annotated[
         Path | None,
@@ -184,6 +190,38 @@ def distill(
     study.console.print(
         f"next: mrigen sample {study.student_folder} --seeds 0-99 --out samples.h5", highlight=False
     )
+
+
+def stop(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Run folder of `mrigen run`, `train` or `distill`.")
+    ],
+) -> None:
+    """End the training that is running in RUN as if its images were reached.
+
+    The step that is computed is finished, the state saved, the generator selected, the model written; the
+    study goes on with its next stage. Ctrl-C, in contrast, interrupts: the same command continues the stage.
+    A larger number of images (`--set teacher.images=...`) trains an ended stage on.
+
+    Examples:
+
+    - `mrigen stop runs/demo/brain`
+    """
+    from mrigen.engine.stops import request_end, running
+    from mrigen.errors import UsageError
+
+    if not run.is_dir():
+        raise UsageError(f"{run}: no such run folder")
+    for stage in (run / "teacher", run / "student", run):
+        record = running(stage)
+        answer = "over" if record is None else request_end(stage, record, PATIENCE)
+        if answer == "ending":
+            typer.echo(f"{stage}: ends after this step as finished; its model will be {stage / 'model'}")
+            return
+        if answer == "silent":
+            typer.echo(f"{stage}: asked to end as finished; it will, after its present step or measurement")
+            return
+    raise UsageError(f"{run}: nothing is being trained there now; mrigen sample {run} uses the newest model")
 
 
 def _study(

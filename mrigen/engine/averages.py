@@ -71,8 +71,11 @@ class Averages:
             return False
         if images == 0:
             return self.start is None
-        measured = bool(self.history) and self.history[-1][0] == images
-        return images // every > max(images - batch, 0) // every and not measured
+        return images // every > max(images - batch, 0) // every and self.missing(images)
+
+    def missing(self, images: int) -> bool:
+        """Whether the weights after so many images were not measured."""
+        return self.score is not None and not (self.history and self.history[-1][0] == images)
 
     def measure(self, images: int) -> float:
         """The metric of the best average; all of them go into the history.

@@ -189,6 +189,11 @@ class DistillJob(Job):
         """Whether the selection metric is due."""
         return self.averages.due(self.images, self.params.batch)
 
+    @property
+    def measuring_end(self) -> bool:
+        """Whether the last weights have not been measured, because ``every_images`` does not hit them."""
+        return self.averages.missing(self.images)
+
     def measure(self) -> dict[str, float]:
         """The selection metric, which may end the run."""
         value = self.averages.measure(self.images)

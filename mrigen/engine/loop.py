@@ -16,7 +16,7 @@ from mrigen.engine.logs import Log, OpenLog, open_logs
 from mrigen.engine.params import RunParams
 from mrigen.engine.processes import alone, any_of_each, watched
 from mrigen.engine.states import State, newest_state, read_state, remove_remains, save_state
-from mrigen.engine.stops import Interrupted, left_at_once, stop_requested
+from mrigen.engine.stops import Interrupted, end_requests, left_at_once, stop_requested
 from mrigen.errors import NonFiniteLossError
 from mrigen.files import locked
 from mrigen.progress import bar
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 LOOK_SECONDS = 1.0
+
+Snapshot = Callable[[int], None]
+"""Writes the model of the present weights, after so many images."""
 
 
 class Job(ABC):
@@ -57,6 +60,14 @@ class Job(ABC):
         """Whether a measurement after the images seen so far has yet to be made."""
         return False
 
+    @property
+    def measuring_end(self) -> bool:
+        """Whether a measurement is due because the run ends here.
+
+        It is made after the last state is saved and is in no state: a longer run does not have it.
+        """
+        return False
+
     def measure(self) -> dict[str, float]:
         """Make it; returns what to log.
 
@@ -74,13 +85,30 @@ class Job(ABC):
         """Continue from ``state``."""
 
 
-def drive(job: Job, folder: Path, fabric: Fabric, title: str, log: OpenLog | None = None) -> None:
+def drive(
+    job: Job,
+    folder: Path,
+    fabric: Fabric,
+    title: str,
+    log: OpenLog | None = None,
+    snapshot: Snapshot | None = None,
+) -> None:
     """Run a job to its end, from the newest saved state on.
 
     States are written at multiples of ``snapshot_images``, at the end, on Ctrl-C and on SIGTERM, which do not
     wait for a measurement. Losses go to ``folder/log.jsonl``, and to ``log`` where there is one. Several
     processes read the state of the first one, which alone writes; a signal to any of them stops all after the
-    same step, one to the first also while it measures.
+    same step, one to the first also while it measures. ``request_end`` ends the run after a step as if
+    ``images`` were reached.
+
+    Args:
+        job: what is trained.
+        folder: run folder of the stage.
+        fabric: device and processes.
+        title: word for the progress bar.
+        log: another log beside the JSON lines.
+        snapshot: writes the model of the present weights; called with the images so far after every saved
+            state, in the first process.
 
     Raises:
         NonFiniteLossError: the state before the offending step is saved.
@@ -88,23 +116,24 @@ def drive(job: Job, folder: Path, fabric: Fabric, title: str, log: OpenLog | Non
         UsageError: another mrigen is writing to ``folder``.
         LostProcessError: another process of this run has ended.
     """
-    with locked(folder) if fabric.is_global_zero else nullcontext(), watched():
-        _drive(job, folder, fabric, title, log)
-
-
-def _drive(job: Job, folder: Path, fabric: Fabric, title: str, log: OpenLog | None) -> None:
-    continued = _resume(job, folder)
     with (
-        stop_requested() as stopped,
-        open_logs(folder, job.images, log) if fabric.is_global_zero else nullcontext(Log()) as logs,
-        bar(title, job.params.images, "img", job.images) as advance,
+        locked(folder) if fabric.is_global_zero else nullcontext(),
+        end_requests(folder) if fabric.is_global_zero else nullcontext(lambda: False) as end,
+        watched(),
     ):
-        course = _Course(job, folder, logs, stopped)
-        course.begin()
-        while not course.over:
-            advance(job.params.batch, course.step())
-        if course.unsaved or not continued:
-            course.save()
+        continued = _resume(job, folder)
+        with (
+            stop_requested() as stopped,
+            open_logs(folder, job.images, log) if fabric.is_global_zero else nullcontext(Log()) as logs,
+            bar(title, job.params.images, "img", job.images) as advance,
+        ):
+            course = _Course(job, folder, logs, stopped, end, snapshot)
+            course.begin()
+            while not course.over:
+                advance(job.params.batch, course.step())
+            if course.unsaved or not continued:
+                course.save()
+            course.end()
 
 
 class _Course:
@@ -114,15 +143,25 @@ class _Course:
         unsaved: whether something has happened since the last state.
     """
 
-    def __init__(self, job: Job, folder: Path, logs: Log, stopped: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        job: Job,
+        folder: Path,
+        logs: Log,
+        stopped: Callable[[], bool],
+        end: Callable[[], bool],
+        snapshot: Snapshot | None,
+    ) -> None:
         self._job, self._folder, self._logs, self._stopped = job, folder, logs, stopped
+        self._end, self._snapshot = end, snapshot
         self._looks = _Looks(job)
         self._note = ""
+        self._ended = False
         self.unsaved = False
 
     @property
     def over(self) -> bool:
-        return self._job.done or self._job.images >= self._job.params.images
+        return self._ended or self._job.done or self._job.images >= self._job.params.images
 
     def begin(self) -> None:
         """Make the measurement before which a run was stopped, and what the first step needs."""
@@ -141,7 +180,8 @@ class _Course:
             job.images += job.params.batch
             self.unsaved = True
             full = self._full()
-            stop, due = any_of_each([self._stopped(), full or self._looks.due()])
+            stop, due, self._ended = any_of_each([self._stopped(), full or self._looks.due(), self._end()])
+            due = due or self._ended
             told = self._looks.take(numbers) if stop or due else {}
             if job.measuring and not stop:
                 told |= job.measure()
@@ -158,14 +198,25 @@ class _Course:
             self.save()
         return self._note
 
+    def end(self) -> None:
+        """Make the measurement that is due at the end of a run, after its last state."""
+        if self._job.measuring_end:
+            self._logs.step(self._job.images, self._job.measure())
+
     def save(self, *, stopping: bool = False) -> None:
-        """Write a state, after a look at the images unless there is no time for it."""
+        """Write a state and its model, after a look at the images unless there is no time for it."""
         job = self._job
         if not stopping:
             with suppress(Interrupted), left_at_once():
                 self._logs.snapshot(job.images)
         state = {"images": job.images, "job": job.state()}
-        alone(lambda: save_state(self._folder, job.images, state, job.params.keep))
+
+        def write() -> None:
+            save_state(self._folder, job.images, state, job.params.keep)
+            if self._snapshot is not None:
+                self._snapshot(job.images)
+
+        alone(write)
         self.unsaved = False
 
     def _full(self) -> bool:

@@ -158,7 +158,8 @@ class SelectionParams(Params):
     """Choice of the best generator without clean data.
 
     Attributes:
-        every_images: images between two measurements; None for none, and the last generator is taken.
+        every_images: images between two measurements, and the end of the run is measured too; None for none,
+            and the last generator is taken.
         samples: generated images per measurement.
         patience: stop after so many measurements without a new best.
         diverged: stop when two measurements in a row are more than this many times the best one, which may

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from rich.console import Console
 
+from mrigen.checkpoints.snapshots import save_snapshot
 from mrigen.data.manifest import NAME as MANIFEST
 from mrigen.data.stores import Store, open_store
 from mrigen.engine.launch import Spread, open_device
 from mrigen.engine.logs import OpenLog
+from mrigen.engine.params import RunParams
 from mrigen.engine.processes import alone, first
 from mrigen.errors import UsageError
 from mrigen.files import write_text
@@ -170,6 +172,12 @@ class StudyContext:
             if first() and self.out.is_dir() and [path.name for path in self.out.iterdir()] == [RECIPE]:
                 shutil.rmtree(self.out)
             raise
+
+    def save_snapshot(self, stage: Path, model: Model, images: int, params: RunParams) -> None:
+        """Write the model of a stage that is not finished, beside its state after so many images."""
+        reached = {"images": images, "of": params.images}
+        model = model.variant(provenance={**model.description.provenance, "snapshot": reached})
+        save_snapshot(stage, images, model.save, params.keep)
 
     def log(self, sampler: NewSampler) -> OpenLog | None:
         """The chosen loggers, with images of a sampler."""

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrigen.checkpoints.description import ModelDescription
+from mrigen.checkpoints.snapshots import remove_snapshots
 from mrigen.engine.distillation import DistillJob
 from mrigen.engine.logs import OpenLog
-from mrigen.engine.loop import drive
+from mrigen.engine.loop import Snapshot, drive
 from mrigen.engine.processes import alone
 from mrigen.engine.sampling import StudentSampler, TeacherSampler
 from mrigen.errors import NonFiniteLossError, UsageError
@@ -93,14 +94,20 @@ def _distill(study: StudyContext) -> None:
         size = params.batch // params.micro_batches
         return student(job.result, job.images, params.halflives[0]).sampler(store, batch=size)
 
-    ended = _driven(job, folder, study, study.log(sampler))
-    halflife, images = job.averages.chosen
-    images = job.images if images is None else images
+    def chosen(module: nn.Module) -> Model:
+        halflife, images = job.averages.chosen
+        return student(module, job.images if images is None else images, halflife)
+
+    def snapshot(images: int) -> None:
+        study.save_snapshot(folder, chosen(job.result), images, params)
+
+    ended = _driven(job, folder, study, study.log(sampler), snapshot)
 
     def write() -> None:
         write_json(folder / "selection.json", {**job.averages.described(), "ended": ended})
-        student(job.averages.last, images, halflife).save(folder / "last")
-        student(job.result, images, halflife).save(study.student_folder)
+        chosen(job.averages.last).save(folder / "last")
+        chosen(job.result).save(study.student_folder)
+        remove_snapshots(folder)
 
     alone(write)
 
@@ -110,14 +117,14 @@ def measured_folder(folder: Path, images: float, halflife: float) -> Path:
     return folder / "measured" / f"{images:.0f}-{halflife:g}"
 
 
-def _driven(job: DistillJob, folder: Path, study: StudyContext, log: OpenLog | None) -> str:
+def _driven(job: DistillJob, folder: Path, study: StudyContext, log: OpenLog | None, snapshot: Snapshot) -> str:
     """Run the job; why it ended. A diverged one ends early if the metric has chosen a generator before.
 
     Raises:
         NonFiniteLossError: it diverged before anything was measured.
     """
     try:
-        drive(job, folder, study.fabric, "student", log)
+        drive(job, folder, study.fabric, "student", log, snapshot)
     except NonFiniteLossError as error:
         if not job.averages.history:
             raise
@@ -165,8 +172,11 @@ def _provenance(
     study: StudyContext, description: ModelDescription, images: float, halflife: float
 ) -> dict[str, Any]:
     params = study.recipe.distill
+    teacher = dict(description.provenance)
+    if "snapshot" in teacher:
+        teacher["teacher_snapshot"] = teacher.pop("snapshot")
     return {
-        **description.provenance,
+        **teacher,
         "recipe": study.recipe.name,
         "distilled": LOSSES.pinned(params.loss),
         "distilled_under": params.corruption,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mrigen.checkpoints.snapshots import remove_snapshots
 from mrigen.engine.loop import drive
 from mrigen.engine.processes import alone
 from mrigen.engine.sampling import StudentSampler, TeacherSampler
@@ -43,5 +44,16 @@ def _train(study: StudyContext) -> None:
         size = params.batch // params.micro_batches
         return model.variant(job.result).sampler(store, recipe.evaluate.sampler, size)
 
-    drive(job, study.out / "teacher", study.fabric, "teacher", study.log(sampler))
-    alone(lambda: model.variant(job.result).save(study.teacher_folder))
+    def average(images: int) -> Model:
+        return model.variant(job.result, provenance={**model.description.provenance, "images": images})
+
+    def snapshot(images: int) -> None:
+        study.save_snapshot(folder, average(images), images, params)
+
+    def write() -> None:
+        average(job.images).save(study.teacher_folder)
+        remove_snapshots(folder)
+
+    folder = study.out / "teacher"
+    drive(job, folder, study.fabric, "teacher", study.log(sampler), snapshot)
+    alone(write)

@@ -1,0 +1,134 @@
+"""What ends a run before its time, and what it leaves: models of snapshots, requests to end."""
+
+import os
+import time
+
+import pytest
+import torch
+from test_killed import in_child, kill, same
+from tiny_jobs import StopAfter, distill_job, fabric, newest, teacher_job, weights
+
+from mrigen.engine.loop import drive
+from mrigen.engine.stops import REQUEST, RUNNING, end_requests, request_end, running
+
+
+def norm(generator):
+    """A metric without randomness."""
+    return float(sum(p.square().sum() for p in generator.parameters()))
+
+
+def test_a_snapshot_follows_every_state(tmp_path):
+    """Called once per saved state, after it, with the images of it; also where the run is interrupted."""
+    calls = []
+
+    def snapshot(images):
+        calls.append((images, newest(tmp_path)["images"]))
+
+    job = teacher_job()
+    StopAfter(job, 5)
+    with pytest.raises(MemoryError):
+        drive(job, tmp_path, fabric(), "run", snapshot=snapshot)
+    assert calls == [(16, 16)]
+    drive(teacher_job(), tmp_path, fabric(), "run", snapshot=snapshot)
+    assert calls == [(16, 16), (32, 32), (48, 48)]
+
+
+@pytest.mark.parametrize("make", [teacher_job, distill_job])
+def test_a_longer_run_continues_a_shorter_one_exactly(tmp_path, make):
+    """Constant and warm-up rates: weights, moments and averages of an uninterrupted long run."""
+    params = {"batch": 8, "snapshot_images": 1000}
+    short = make(**params, images=20)  # three steps of 8
+    drive(short, tmp_path / "parts", fabric(), "run")
+    parts, whole = (make(**params, images=40) for _ in range(2))
+    drive(parts, tmp_path / "parts", fabric(), "run")
+    drive(whole, tmp_path / "whole", fabric(), "run")
+    assert torch.equal(weights(parts), weights(whole))
+    assert same(newest(tmp_path / "parts"), newest(tmp_path / "whole"))
+    assert not torch.equal(weights(short), weights(whole))
+
+
+def test_a_run_shorter_than_its_interval_is_measured_at_its_end(tmp_path):
+    """And a longer one that continues it does not know: its state is that of an uninterrupted one."""
+    selection = {"every_images": 32, "samples": 4}
+    short = distill_job(norm, selection=selection)
+    drive(short, tmp_path / "parts", fabric(), "run")
+    assert [row[0] for row in short.averages.history] == [24]
+    assert short.averages.chosen[1] == 24
+    again = distill_job(norm, selection=selection)
+    drive(again, tmp_path / "parts", fabric(), "run")
+    assert again.averages.history == short.averages.history
+    parts, whole = (distill_job(norm, selection=selection, images=64) for _ in range(2))
+    drive(parts, tmp_path / "parts", fabric(), "run")
+    drive(whole, tmp_path / "whole", fabric(), "run")
+    assert [row[0] for row in parts.averages.history] == [32, 64]
+    assert same(newest(tmp_path / "parts"), newest(tmp_path / "whole"))
+
+
+def slowly(job, pause=0.02):
+    real = job.step
+
+    def step(number):
+        time.sleep(pause)
+        return real(number)
+
+    job.step = step
+    return job
+
+
+@pytest.mark.parametrize("make", [teacher_job, distill_job])
+def test_a_request_ends_the_run_as_finished(tmp_path, make):
+    """From another process; the state of the last step is there, and a longer run continues it exactly."""
+    read, write = os.pipe()
+
+    def action():
+        job = slowly(make(images=100_000, snapshot_images=100_000))
+        drive(job, tmp_path / "parts", fabric(), "run")
+        os.write(write, str(job.images).encode())
+
+    child = in_child(action)
+    end = time.monotonic() + 60
+    while (record := running(tmp_path / "parts")) is None:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert record["process"] == child
+    try:
+        assert request_end(tmp_path / "parts", record, 60) == "ending"
+    except AssertionError:
+        kill(child, 0)
+        raise
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    images = int(os.read(read, 100))
+    assert newest(tmp_path / "parts")["images"] == images
+    assert running(tmp_path / "parts") is None
+    assert not any((tmp_path / "parts" / name).exists() for name in (RUNNING, REQUEST))
+    longer = {"images": images + 16, "snapshot_images": 100_000}
+    parts, whole = make(**longer), make(**longer)
+    drive(parts, tmp_path / "parts", fabric(), "run")
+    drive(whole, tmp_path / "whole", fabric(), "run")
+    assert same(newest(tmp_path / "parts"), newest(tmp_path / "whole"))
+
+
+def test_a_request_for_another_run_is_forgotten(tmp_path):
+    """A run that died left its record and a request: the next one goes on to its end."""
+    child = in_child(lambda: drive(slowly(teacher_job(images=100_000)), tmp_path, fabric(), "run"))
+    while (record := running(tmp_path)) is None:
+        time.sleep(0.01)
+    kill(child, 0)
+    assert (tmp_path / RUNNING).is_file()
+    assert running(tmp_path) is None
+    assert request_end(tmp_path, record, 0) == "over"
+    (tmp_path / REQUEST).write_text(record["token"])
+    job = teacher_job()
+    drive(job, tmp_path, fabric(), "run")
+    assert job.images == 48
+
+
+def test_a_request_that_is_not_answered_stays(tmp_path):
+    with end_requests(tmp_path) as asked:
+        record = running(tmp_path)
+        assert not asked()
+        assert request_end(tmp_path, record, 0) == "silent"
+        time.sleep(1)
+        assert asked()
+        assert not (tmp_path / REQUEST).exists()
+    assert list(tmp_path.iterdir()) == []
