@@ -117,7 +117,9 @@ def measured_folder(folder: Path, images: float, halflife: float) -> Path:
     return folder / "measured" / f"{images:.0f}-{halflife:g}"
 
 
-def _driven(job: DistillJob, folder: Path, study: StudyContext, log: OpenLog | None, snapshot: Snapshot) -> str:
+def _driven(
+    job: DistillJob, folder: Path, study: StudyContext, log: OpenLog | None, snapshot: Snapshot
+) -> str:
     """Run the job; why it ended. A diverged one ends early if the metric has chosen a generator before.
 
     Raises:
