@@ -402,7 +402,7 @@ class Case:
             raise UsageError(
                 f"--n {wanted}: a part has {available} slices only; raise --volumes or lower --n"
             )
-        order = torch.randperm(available, generator=seeds.generator(self.seed, "heads"))
+        order = torch.randperm(available, generator=seeds.seeded_rng(self.seed, "heads"))
         return order[:wanted].tolist()
 
     @cached_property

@@ -120,7 +120,7 @@ def compare(title: str, kind: Kind, changes: list[str], options: argparse.Namesp
     shape = (truth.shape[1], truth.shape[2], truth.shape[3])
     spec = {"name": "identity"} if noisy else LOW_RESOLUTION
     law = make_corruption(spec, shape, Noise(low=SIGMA if noisy else 0.0))
-    data = law.measure(truth, seeds.generator(0, "image cases", title))
+    data = law.measure(truth, seeds.seeded_rng(0, "image cases", title))
     teacher, student = (model.prior(shape, complex_valued=False) for model in (study.teacher, study.student))
     steps = 20 if options.tiny else 1000
     methods: dict[str, Method] = {"pseudo-inverse": pseudo_inverse}

@@ -183,7 +183,7 @@ def climb(count: int, seed: int, features: tuple[str, ...] = DEFAULT) -> dict[st
     found = {}
     for name, (degrade, strengths) in track(LADDERS.items(), f"ladders, n = {count}", len(LADDERS)):
         rungs = [
-            measure(degrade(images, s, Rung(seeds.generator(seed, "ladder", name), training)))
+            measure(degrade(images, s, Rung(seeds.seeded_rng(seed, "ladder", name), training)))
             for s in strengths
         ]
         found[name] = {metric: [rung[metric] for rung in rungs] for metric in rungs[0]}

@@ -39,12 +39,12 @@ def problem(
     slices: int, coils: int, height: int, width: int, device: torch.device = CPU
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Maps, phase-encode mask (slices, 1, 1, W) and an image."""
-    generator = torch.Generator().manual_seed(0)
-    maps = torch.randn(slices, coils, height, width, dtype=torch.complex64, generator=generator)
+    rng = torch.Generator().manual_seed(0)
+    maps = torch.randn(slices, coils, height, width, dtype=torch.complex64, generator=rng)
     maps /= maps.abs().square().sum(1, keepdim=True).sqrt()
-    mask = torch.rand(slices, 1, 1, width, generator=generator) < 0.25
+    mask = torch.rand(slices, 1, 1, width, generator=rng) < 0.25
     mask[..., width // 2 - 10 : width // 2 + 10] = True
-    image = torch.randn(slices, 1, height, width, dtype=torch.complex64, generator=generator)
+    image = torch.randn(slices, 1, height, width, dtype=torch.complex64, generator=rng)
     return maps.to(device), mask.to(device), image.to(device)
 
 

@@ -77,7 +77,7 @@ def put_aside(kspace: Tensor) -> Tensor:
     rows, columns = (slice(side // 2 - CENTRE // 2, side // 2 + CENTRE // 2) for side in (height, width))
     outside = measured.clone()
     outside[rows, columns] = False
-    return outside & (torch.rand(height, width, generator=seeds.generator(0, "aside")) < HIDDEN)
+    return outside & (torch.rand(height, width, generator=seeds.seeded_rng(0, "aside")) < HIDDEN)
 
 
 def golden_magnitude(path: Path, size: tuple[int, int]) -> Tensor:

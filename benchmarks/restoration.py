@@ -80,7 +80,7 @@ class Case:
     @classmethod
     def draw(cls, truth: Tensor, missing: float, sigma: float) -> Case:
         """Every image has a mask of its own; masks and noise belong to p alone."""
-        random = seeds.generator(0, "restoration", f"{missing:g}")
+        random = seeds.seeded_rng(0, "restoration", f"{missing:g}")
         mask = torch.rand(len(truth), 1, *truth.shape[-2:], generator=random) >= missing
         operator = PixelMask(mask, truth.shape[1])
         level = torch.full((len(truth),), sigma)

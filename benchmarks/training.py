@@ -124,10 +124,10 @@ def plain_teacher(recipe: Recipe, store: Store, denoiser: NetworkDenoiser, devic
         indices = sample_indices(len(store), SEED, number * params.batch, params.batch)
         batch = store.measurements(indices).to(device=device)
         if augmentation is not None:
-            batch = objective.augment(batch, augmentation, seeds.generator(SEED, "augment", number, 0))
-        generator = seeds.generator(SEED, "teacher", number, 0)
+            batch = objective.augment(batch, augmentation, seeds.seeded_rng(SEED, "augment", number, 0))
+        rng = seeds.seeded_rng(SEED, "teacher", number, 0)
         with seeds.dropout_seed(SEED, "teacher-dropout", number, 0):
-            loss = objective(model, batch, generator).mean()
+            loss = objective(model, batch, rng).mean()
             value = trained.step(loss, (number + 1) * params.batch)
         average(ema, trained.network, (number + 1) * params.batch, params.batch, params.ema_halflife)
         return value
@@ -148,17 +148,17 @@ def plain_distillation(recipe: Recipe, store: Store, denoiser: NetworkDenoiser, 
 
     def step(number: int) -> float:
         images = (number + 1) * params.batch
-        generator = seeds.generator(SEED, "fake", number, 0, 0)
+        rng = seeds.seeded_rng(SEED, "fake", number, 0, 0)
         fake.network.requires_grad_(True)
         with seeds.dropout_seed(SEED, "fake-dropout", number, 0, 0):
             with torch.no_grad():
-                x_g = generate(latent(params.batch, shape, conventions, generator).to(device))
-            fake.step(loss.fake_score(score, x_g, corruption, generator).mean(), images)
+                x_g = generate(latent(params.batch, shape, conventions, rng).to(device))
+            fake.step(loss.fake_score(score, x_g, corruption, rng).mean(), images)
         fake.network.requires_grad_(False)
-        generator = seeds.generator(SEED, "generator", number, 0)
+        rng = seeds.seeded_rng(SEED, "generator", number, 0)
         with seeds.dropout_seed(SEED, "generator-dropout", number, 0):
-            x_g = generate(latent(params.batch, shape, conventions, generator).to(device))
-            value = student.step(loss.generator(teacher, score, x_g, corruption, generator).mean(), images)
+            x_g = generate(latent(params.batch, shape, conventions, rng).to(device))
+            value = student.step(loss.generator(teacher, score, x_g, corruption, rng).mean(), images)
         average(ema, student.network, images, params.batch, params.halflives[0])
         return value
 

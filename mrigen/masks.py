@@ -44,7 +44,7 @@ def draw(name: str, shape: int | tuple[int, int], *, seed: int = 0, **params: An
     if law.rows(2) == 2 and isinstance(shape, int):
         raise UsageError(f"masks: {name} draws points; give (H, W), not {shape}")
     law.check(acquired, height, further=False)
-    mask = law.sample(acquired[None], height, seeds.generator(seed, "mask"))[0, 0]
+    mask = law.sample(acquired[None], height, seeds.seeded_rng(seed, "mask"))[0, 0]
     return mask[0] if len(mask) == 1 and isinstance(shape, int) else mask
 
 

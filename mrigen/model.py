@@ -36,7 +36,7 @@ from mrigen.operators.corruption import Corruption
 from mrigen.operators.masks import MASKS
 from mrigen.operators.mri import MRICorruption
 from mrigen.operators.noise import parse_noise
-from mrigen.seeds import generator
+from mrigen.seeds import seeded_rng
 
 Shape = tuple[int, int, int]
 Role = Literal["teacher", "generator"]
@@ -445,7 +445,7 @@ def conventions_of(store: Store, objective: Mapping[str, Any]) -> Conventions:
     """
     shows_mask, planes = OBJECTIVES[objective["name"]].shows_mask, 0
     if shows_mask:
-        shown = store.corruption().draw(1, generator(0, "conventions")).conditioning()
+        shown = store.corruption().draw(1, seeded_rng(0, "conventions")).conditioning()
         planes = 0 if shown is None else shown.shape[1]
     return Conventions(
         image="complex" if store.complex_valued else "real",

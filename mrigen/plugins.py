@@ -28,7 +28,7 @@ An operator is an ``ImageCorruption``: ``draw`` returns operators, which are fro
 
         reason = "the same for every image"
 
-        def draw(self, batch: int, generator: torch.Generator) -> Shading:
+        def draw(self, batch: int, rng: torch.Generator) -> Shading:
             ramp = torch.linspace(1, self.params.darkest, self.shape[2])
             return Shading(ramp.expand(batch, *self.shape).contiguous())
 """

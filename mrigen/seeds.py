@@ -18,8 +18,8 @@ def key(seed: int, *purpose: int | str) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def generator(seed: int, *purpose: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    """Fresh ``torch.Generator`` for one purpose, for example ``generator(0, "teacher", step, micro)``."""
+def seeded_rng(seed: int, *purpose: int | str, device: torch.device | str = "cpu") -> torch.Generator:
+    """Fresh ``torch.Generator`` for one purpose, for example ``seeded_rng(0, "teacher", step, micro)``."""
     return torch.Generator(device=device).manual_seed(key(seed, *purpose))
 
 
@@ -55,7 +55,7 @@ def seeded_noise(
     """
     parts = 2 if complex_valued else 1
     keys = purpose or ("latent",)
-    draws = [torch.randn(parts, *shape, generator=generator(s, *keys)) for s in seeds]
+    draws = [torch.randn(parts, *shape, generator=seeded_rng(s, *keys)) for s in seeds]
     noise = torch.stack(draws)
     noise = torch.complex(noise[:, 0], noise[:, 1]) if complex_valued else noise[:, 0]
     return noise.to(device)

@@ -177,12 +177,12 @@ def tensor_of(array: ArrayLike) -> Tensor:
     return array
 
 
-def randn_like(x: Tensor, generator: torch.Generator) -> Tensor:
+def randn_like(x: Tensor, rng: torch.Generator) -> Tensor:
     """Standard normal noise like ``x``, drawn on the generator's device.
 
     Complex noise has variance 1 in each of its components (torch.randn gives 1 in all).
     """
-    noise = torch.randn(x.shape, dtype=x.dtype, device=generator.device, generator=generator)
+    noise = torch.randn(x.shape, dtype=x.dtype, device=rng.device, generator=rng)
     return sent(noise, x.device) * (2**0.5 if x.is_complex() else 1.0)
 
 

@@ -161,13 +161,13 @@ def _inputs(description: ModelDescription, batch: int) -> tuple[Tensor, ...]:
     """Latents, and labels where the network takes them, for tracing and comparing."""
     from mrigen import seeds
 
-    generator = seeds.generator(0, "export", batch)
+    rng = seeds.seeded_rng(0, "export", batch)
     shape = (batch, description.conventions.image_channels, *description.image_shape[1:])
-    z = torch.randn(shape, generator=generator)
+    z = torch.randn(shape, generator=rng)
     classes = int(description.network.get("label_dim", 0))
     if not classes:
         return (z,)
-    chosen = torch.randint(classes, (batch,), generator=generator)
+    chosen = torch.randint(classes, (batch,), generator=rng)
     return z, nn.functional.one_hot(chosen, classes).float()
 
 

@@ -18,7 +18,7 @@ from mrigen.operators.base import Operator
 from mrigen.operators.corruption import ImageCorruption, make_corruption
 from mrigen.operators.measurements import Measurements
 from mrigen.operators.noise import Noise, parse_noise
-from mrigen.seeds import generator
+from mrigen.seeds import seeded_rng
 from mrigen.tensors import tensors_of, varying, with_tensors
 
 PROBE = 2
@@ -45,7 +45,7 @@ class ImageStore:
         shards = in_split(self.folder, self.manifest.shards, split)
         self._index = ShardIndex(shard.images for shard in shards)
         self._law = make_corruption(self.manifest.operator, self.image_shape, self.manifest.known_noise)
-        self._template = self._law.draw(PROBE, generator(0, "template"))
+        self._template = self._law.draw(PROBE, seeded_rng(0, "template"))
         self._stored = varying(self._template, PROBE)
         self._expected = self._layout()
         self._shards = [self._mapped(shard) for shard in shards]

@@ -55,11 +55,11 @@ class Augmentation:
     def __init__(self, probability: float) -> None:
         self.probability = probability
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Transformed images (B, C, H, W), real or complex, and their labels (B, 9)."""
         batch, _, height, width = images.shape
-        flips = self._flips(batch, generator)
-        inverse, labels = self._geometry(batch, height, width, generator)
+        flips = self._flips(batch, rng)
+        inverse, labels = self._geometry(batch, height, width, rng)
         channels = to_channels(images)
         for axis, which in zip((-1, -2), sent(flips, images.device), strict=True):
             channels = mirrored(channels, which, axis)
@@ -71,13 +71,13 @@ class Augmentation:
         labels = sent(torch.cat([flips.T, labels], 1), images.device)
         return to_complex(channels) if images.is_complex() else channels, labels
 
-    def mirror(self, batch: Measurements, generator: torch.Generator) -> Measurements:
+    def mirror(self, batch: Measurements, rng: torch.Generator) -> Measurements:
         """Measurements of mirrored images, with their labels.
 
         Raises:
             UsageError: the operator cannot be mirrored.
         """
-        flips = self._flips(len(batch), generator)
+        flips = self._flips(len(batch), rng)
         y, operator, further = batch.y, batch.operator, batch.further
         for axis, which in zip((-1, -2), sent(flips, y.device), strict=True):
             if further is not None:
@@ -87,19 +87,17 @@ class Augmentation:
         labels[:, :2] = flips.T
         return replace(batch, y=y, operator=operator, further=further, augment=sent(labels, y.device))
 
-    def _flips(self, batch: int, generator: torch.Generator) -> Tensor:
+    def _flips(self, batch: int, rng: torch.Generator) -> Tensor:
         """Whether to mirror along x and y, bool (2, B)."""
-        coin = torch.rand(2, batch, generator=generator)
+        coin = torch.rand(2, batch, generator=rng)
         return coin < torch.tensor([[0.5], [0.5 * self.probability]])
 
-    def _geometry(
-        self, batch: int, height: int, width: int, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def _geometry(self, batch: int, height: int, width: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Inverse transforms (B, 3, 3) of centred pixel coordinates, and their labels (B, 7)."""
-        used = torch.rand(4, batch, generator=generator) < self.probability
-        normal = torch.randn(4, batch, generator=generator)
-        angle, tilt = (torch.rand(2, batch, generator=generator) * 2 - 1) * math.pi
-        tilt = tilt * (torch.rand(batch, generator=generator) < 0.5)
+        used = torch.rand(4, batch, generator=rng) < self.probability
+        normal = torch.randn(4, batch, generator=rng)
+        angle, tilt = (torch.rand(2, batch, generator=rng) * 2 - 1) * math.pi
+        tilt = tilt * (torch.rand(batch, generator=rng) < 0.5)
         scale, angle, stretch = normal[0] * used[0], angle * used[1], normal[1] * used[2]
         shift = normal[2:] * used[3]
         zoom, aspect = (scale * SCALE).exp2(), (stretch * SCALE).exp2()

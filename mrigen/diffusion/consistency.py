@@ -43,7 +43,7 @@ def inconsistency(
     sigma: Tensor,
     estimate: Tensor,
     lower: Tensor,
-    generator: torch.Generator,
+    rng: torch.Generator,
     labels: Tensor | None = None,
     augment: Tensor | None = None,
 ) -> Tensor:
@@ -63,7 +63,7 @@ def inconsistency(
         sigma: t, (B,).
         estimate: f(x_t, t).
         lower: s, (B,).
-        generator: source of the paths' noise.
+        rng: source of the paths' noise.
         labels: class labels (B, classes).
         augment: augmentation labels (B, 9).
     """
@@ -78,7 +78,7 @@ def inconsistency(
         walker = copied(x)
         for high, low in pairwise(levels):
             clean = denoiser(walker, high, None, *told)
-            walker = reverse_step(walker, clean, high, low, randn_like(walker, generator))
+            walker = reverse_step(walker, clean, high, low, randn_like(walker, rng))
     ahead = denoiser(walker, levels[-1], None, *told).unflatten(0, (len(x), paths))
     d = ahead - estimate[:, None]
     real = (torch.view_as_real(d) if d.is_complex() else d).flatten(2)

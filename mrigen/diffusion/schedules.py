@@ -18,14 +18,14 @@ class LogNormal(Params):
     p_mean: float = -1.2
     p_std: Positive = 1.2
 
-    def draw(self, batch: int, generator: torch.Generator) -> Tensor:
+    def draw(self, batch: int, rng: torch.Generator) -> Tensor:
         """Noise levels (batch,)."""
-        return (torch.randn(batch, generator=generator) * self.p_std + self.p_mean).exp()
+        return (torch.randn(batch, generator=rng) * self.p_std + self.p_mean).exp()
 
-    def draw_below(self, top: Tensor, generator: torch.Generator) -> Tensor:
+    def draw_below(self, top: Tensor, rng: torch.Generator) -> Tensor:
         """One level below each of ``top`` (B,), from the same law: (B,)."""
         bound = torch.special.ndtr((top.log() - self.p_mean) / self.p_std)
-        share = sent(torch.rand(len(top), generator=generator).clamp(min=1e-6), top.device)
+        share = sent(torch.rand(len(top), generator=rng).clamp(min=1e-6), top.device)
         level: Tensor = (torch.special.ndtri(share * bound) * self.p_std + self.p_mean).exp()
         return level.minimum(top)
 
@@ -68,9 +68,9 @@ class KarrasUniform(Karras):
     t_max: Annotated[float, Field(gt=0, le=1000)] = 800.0
     floor: Annotated[float, Field(ge=0)] = 0.0
 
-    def draw(self, batch: int, generator: torch.Generator) -> Tensor:
+    def draw(self, batch: int, rng: torch.Generator) -> Tensor:
         """Noise levels (batch,)."""
-        level = self.level(1 - torch.rand(batch, generator=generator) * self.t_max / 1000)
+        level = self.level(1 - torch.rand(batch, generator=rng) * self.t_max / 1000)
         return level.clamp(min=self.floor)
 
 

@@ -211,19 +211,19 @@ class DistillJob(Job):
 
     def _fake(self, fake: Optimizer, number: int, repeat: int, share: Share) -> Tensor:
         place = (number, repeat, share.index)
-        generator = seeds.generator(self.seed, "fake", *place)
+        rng = seeds.seeded_rng(self.seed, "fake", *place)
         with (
             self.shares.collect(share, fake.module),
             seeds.dropout_seed(self.seed, "fake-dropout", *place),
         ):
             with torch.no_grad():
-                x_g, labels = self._generate(generator)
+                x_g, labels = self._generate(rng)
             score = NetworkDenoiser(fake.module, self.conventions)
             loss = self.loss.fake_score(
                 score,
                 x_g,
                 self.corruption,
-                generator,
+                rng,
                 labels,
                 by=self.distill.fake_loss,
                 augmentation=self.augmentation,
@@ -233,47 +233,45 @@ class DistillJob(Job):
 
     def _student(self, number: int, share: Share) -> Tensor:
         place = (number, share.index)
-        generator = seeds.generator(self.seed, "generator", *place)
+        rng = seeds.seeded_rng(self.seed, "generator", *place)
         through = () if self.fake is None else (self.fake.module,)
         with (
             self.shares.collect(share, self.student.module, *through),
             seeds.dropout_seed(self.seed, "generator-dropout", *place),
         ):
-            x_g, labels = self._generate(generator)
+            x_g, labels = self._generate(rng)
             fake = self.teacher
             if self.fake is not None:
                 fake = NetworkDenoiser(self.fake.module, self.conventions)
-            loss = self.loss.generator(self.teacher, fake, x_g, self.corruption, generator, labels).mean()
+            loss = self.loss.generator(self.teacher, fake, x_g, self.corruption, rng, labels).mean()
             if self.pairs is not None:
-                loss = loss + self._regress(self.pairs, generator)
+                loss = loss + self._regress(self.pairs, rng)
             self.fabric.backward(self.distill.loss_scale * share.weight * loss)
         return loss.detach()
 
-    def _regress(self, pairs: Pairs, generator: torch.Generator) -> Tensor:
+    def _regress(self, pairs: Pairs, rng: torch.Generator) -> Tensor:
         """Mean of the regression term over as many pairs as a micro-batch has images."""
         size = self.params.batch // self.params.micro_batches
-        pair = pairs.draw(size, generator, self.fabric.device)
+        pair = pairs.draw(size, rng, self.fabric.device)
         seen = pair.further if self.distill.generator_input == "sampled" else None
         image = self.generator(pair.z, self.loss.objective, seen, pair.labels)
         assert self.loss.regression is not None
-        return self.loss.regression(image, pair.target, pair.further, generator).mean()
+        return self.loss.regression(image, pair.target, pair.further, rng).mean()
 
-    def _generate(self, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+    def _generate(self, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """Generated images of a random step and their class labels, each class as often as the others."""
         size, device = self.params.batch // self.params.micro_batches, self.fabric.device
-        last = (
-            int(torch.randint(self.distill.steps, (), generator=generator)) if self.distill.steps > 1 else 0
-        )
+        last = int(torch.randint(self.distill.steps, (), generator=rng)) if self.distill.steps > 1 else 0
         latents = [
-            sent(latent(size, self.image_shape, self.conventions, generator), device) for _ in range(last + 1)
+            sent(latent(size, self.image_shape, self.conventions, rng), device) for _ in range(last + 1)
         ]
-        drawn = random_labels(self.classes, size, generator)
+        drawn = random_labels(self.classes, size, rng)
         labels = None if drawn is None else sent(drawn, device)
         objective, further = None, None
         if self.distill.generator_input == "sampled":
             objective = self.loss.objective
-            operator: Operator = self.corruption.draw(size, generator)
-            further = objective.further(operator, self.corruption, generator).sent(device)
+            operator: Operator = self.corruption.draw(size, rng)
+            further = objective.further(operator, self.corruption, rng).sent(device)
         image = None
         if last:
             with torch.no_grad():

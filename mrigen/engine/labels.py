@@ -19,11 +19,11 @@ def classes(denoiser: NetworkDenoiser) -> int:
     return cast("Preconditioner", denoiser.network).network.params.label_dim
 
 
-def random_labels(count: int, batch: int, generator: torch.Generator) -> Tensor | None:
+def random_labels(count: int, batch: int, rng: torch.Generator) -> Tensor | None:
     """Labels (batch, count), each class as likely as the others; None where there are no classes."""
     if not count:
         return None
-    return one_hot(torch.randint(count, (batch,), generator=generator), count)
+    return one_hot(torch.randint(count, (batch,), generator=rng), count)
 
 
 def seeded_labels(count: int, wanted: list[int], label: int | None) -> Tensor | None:
@@ -40,7 +40,7 @@ def seeded_labels(count: int, wanted: list[int], label: int | None) -> Tensor | 
         return None
     if label is not None:
         return one_hot(torch.full((len(wanted),), label), count)
-    drawn = [int(torch.randint(count, (), generator=seeds.generator(s, "class"))) for s in wanted]
+    drawn = [int(torch.randint(count, (), generator=seeds.seeded_rng(s, "class"))) for s in wanted]
     return one_hot(torch.tensor(drawn, dtype=torch.int64), count)
 
 

@@ -68,10 +68,10 @@ class Pairs:
         self._seeds = [seeds.key(seed, "pair", number) for number in range(params.pairs)]
         self._targets: Tensor | None = None
 
-    def draw(self, count: int, generator: torch.Generator, device: torch.device) -> Pair:
+    def draw(self, count: int, rng: torch.Generator, device: torch.device) -> Pair:
         """Random pairs, with replacement."""
         targets = self.prepare()
-        index = torch.randint(len(self._seeds), (count,), generator=generator)
+        index = torch.randint(len(self._seeds), (count,), generator=rng)
         some = [self._seeds[i] for i in index.tolist()]
         labels = seeded_labels(classes(self._teacher), some, None)
         z = seeds.seeded_noise(some, self._shape, complex_valued=targets.is_complex())

@@ -40,8 +40,8 @@ def further_operators(
     """Ã of each seed for a purpose; a seed's operator does not depend on its batch."""
     drawn = []
     for seed in wanted:
-        generator = seeds.generator(seed, "operator", *purpose)
-        drawn.append(objective.further(corruption.draw(1, generator), corruption, generator))
+        rng = seeds.seeded_rng(seed, "operator", *purpose)
+        drawn.append(objective.further(corruption.draw(1, rng), corruption, rng))
     return concatenate(drawn)
 
 

@@ -51,7 +51,7 @@ def sample_indices(count: int, seed: int, first: int, batch: int) -> list[int]:
 
 @lru_cache(maxsize=2)
 def _order(count: int, seed: int, epoch: int) -> Tensor:
-    return torch.randperm(count, generator=seeds.generator(seed, "order", epoch))
+    return torch.randperm(count, generator=seeds.seeded_rng(seed, "order", epoch))
 
 
 class TeacherJob(Job):
@@ -116,7 +116,7 @@ class TeacherJob(Job):
     def _micro(self, number: int, share: Share) -> Tensor:
         index = share.index
         packed, generator = self._ahead.take((number, index), self._following(number, index))
-        batch = self._batch(packed, seeds.generator(self.seed, "augment", number, index))
+        batch = self._batch(packed, seeds.seeded_rng(self.seed, "augment", number, index))
         with self.shares.collect(share, self.optimizer.module):
             with seeds.dropout_seed(self.seed, "teacher-dropout", number, index):
                 loss = self.objective(self.denoiser, batch, generator).mean()
@@ -144,12 +144,12 @@ class TeacherJob(Job):
         first = number * self.params.batch + index * size
         indices = sample_indices(len(self.store), self.seed, first, size)
         packed: Packed = self.store.packed(indices, fixed_further=self.teacher.fixed_further)
-        generator = seeds.generator(self.seed, "teacher", number, index)
+        rng = seeds.seeded_rng(self.seed, "teacher", number, index)
         if self.objective.shows_mask:
-            packed = packed.hide(lambda A: self.objective.further(A, self.objective.corruption, generator))
-        return packed.pin_memory() if self.fabric.device.type == "cuda" else packed, generator
+            packed = packed.hide(lambda A: self.objective.further(A, self.objective.corruption, rng))
+        return packed.pin_memory() if self.fabric.device.type == "cuda" else packed, rng
 
-    def _batch(self, packed: Packed, generator: torch.Generator) -> Measurements:
+    def _batch(self, packed: Packed, rng: torch.Generator) -> Measurements:
         """Measurements, put together on the device and augmented if the recipe says so.
 
         Raises:
@@ -163,7 +163,7 @@ class TeacherJob(Job):
             )
         if self.augmentation is None:
             return batch
-        return self.objective.augment(batch, self.augmentation, generator)
+        return self.objective.augment(batch, self.augmentation, rng)
 
     def state(self) -> State:
         """Network, moments and average."""

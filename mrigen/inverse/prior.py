@@ -42,9 +42,9 @@ class FurtherMasks:
         drawn = []
         for index, seed in enumerate(wanted):
             corruption = self._corruption_of(operator.pick(index).to(device="cpu"))
-            generator = seeds.generator(seed, "further", *purpose)
-            A = corruption.draw(1, generator)
-            drawn.append(self.objective.further(A, corruption, generator))
+            rng = seeds.seeded_rng(seed, "further", *purpose)
+            A = corruption.draw(1, rng)
+            drawn.append(self.objective.further(A, corruption, rng))
         return concatenate(drawn).to(device=operator.zero_image().device)
 
     def hide(self, operator: Operator, wanted: list[int], *purpose: int | str) -> Operator:
@@ -52,8 +52,8 @@ class FurtherMasks:
         drawn = []
         for index, seed in enumerate(wanted):
             one = operator.pick(index).to(device="cpu")
-            generator = seeds.generator(seed, "hide", *purpose)
-            drawn.append(self.objective.further(one, self._corruption_of(one), generator))
+            rng = seeds.seeded_rng(seed, "hide", *purpose)
+            drawn.append(self.objective.further(one, self._corruption_of(one), rng))
         return concatenate(drawn).to(device=operator.zero_image().device)
 
 

@@ -107,7 +107,7 @@ class Task:
         """E‖σ ε‖² per image (B,): σ² times the number of measured real components."""
         y = self.data.y
         ones = torch.ones(len(y), device=y.device)
-        drawn = self.operator.noise(torch.zeros_like(y), ones, seeds.generator(0, "measured"))
+        drawn = self.operator.noise(torch.zeros_like(y), ones, seeds.seeded_rng(0, "measured"))
         real = torch.view_as_real(drawn) if drawn.is_complex() else drawn
         return self.data.sigma**2 * (real != 0).flatten(1).sum(1)
 

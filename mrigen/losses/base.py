@@ -68,7 +68,7 @@ class DistillLoss(ABC):
         fake: Denoiser,
         x_g: Tensor,
         corruption: Corruption,
-        generator: torch.Generator,
+        rng: torch.Generator,
         labels: Tensor | None = None,
         *,
         by: FakeLoss = "measurement",
@@ -84,25 +84,25 @@ class DistillLoss(ABC):
             fake: f_ψ.
             x_g: generated images (B, C, H, W).
             corruption: where A and the noise come from.
-            generator: of all randomness.
+            rng: of all randomness.
             labels: class labels (B, classes), or None.
             by: what the target shows.
             augmentation: transforms of the images before they are measured, which the fake score is told by
                 labels; None for none.
         """
         send = Sender(x_g.device)
-        A = corruption.draw(len(x_g), generator)
+        A = corruption.draw(len(x_g), rng)
         x_g, augment = x_g.detach(), None
         if augmentation is not None:
-            x_g, augment = augmentation(x_g, generator)
+            x_g, augment = augmentation(x_g, rng)
         if by == "further":
-            further = send(self.objective.further(A, self.objective.corruption, generator))
-            batch = corruption.measure_by(further, x_g, generator)
+            further = send(self.objective.further(A, self.objective.corruption, rng))
+            batch = corruption.measure_by(further, x_g, rng)
         else:
-            batch = corruption.measure_by(send(A), x_g, generator)
-            further = send(self.objective.further(A, self.objective.corruption, generator))
+            batch = corruption.measure_by(send(A), x_g, rng)
+            further = send(self.objective.further(A, self.objective.corruption, rng))
         batch = replace(batch, labels=labels, further=further, augment=augment)
-        return self.objective(fake, batch, generator)
+        return self.objective(fake, batch, rng)
 
     def generator(
         self,
@@ -110,19 +110,19 @@ class DistillLoss(ABC):
         fake: Denoiser,
         x_g: Tensor,
         corruption: Corruption,
-        generator: torch.Generator,
+        rng: torch.Generator,
         labels: Tensor | None = None,
     ) -> Tensor:
         """Loss per sample (B,) whose gradient with respect to x_g trains the generator.
 
         Operators, noise level and noise are drawn for ``at``.
         """
-        send, drawn = Sender(x_g.device), corruption.draw(len(x_g), generator)
-        A, further = send(drawn), send(self.objective.further(drawn, corruption, generator))
-        data = sent(corruption.noise.draw(len(x_g), generator), x_g.device)
-        signal = self.objective.signal(x_g, A, data, generator)
-        sigma = sent(self.params.noise.draw(len(x_g), generator), x_g.device)
-        noise = randn_like(signal, generator)
+        send, drawn = Sender(x_g.device), corruption.draw(len(x_g), rng)
+        A, further = send(drawn), send(self.objective.further(drawn, corruption, rng))
+        data = sent(corruption.noise.draw(len(x_g), rng), x_g.device)
+        signal = self.objective.signal(x_g, A, data, rng)
+        sigma = sent(self.params.noise.draw(len(x_g), rng), x_g.device)
+        noise = randn_like(signal, rng)
         return self.at(teacher, fake, NoisySignal(signal, A, further, sigma, noise, labels))
 
     @abstractmethod
@@ -222,16 +222,16 @@ class Regression:
     def __init__(self, params: RegressionParams, loss: DistillLoss) -> None:
         self.params, self._loss = params, loss
 
-    def __call__(self, x_g: Tensor, target: Tensor, operator: Operator, generator: torch.Generator) -> Tensor:
+    def __call__(self, x_g: Tensor, target: Tensor, operator: Operator, rng: torch.Generator) -> Tensor:
         """Loss per sample (B,) of generated images against the teacher's.
 
         Args:
             x_g: images G(z).
             target: the teacher's samples from the same z.
             operator: of the teacher's trajectories.
-            generator: for objectives whose signal is random.
+            rng: for objectives whose signal is random.
         """
         still = torch.zeros(len(x_g), device=x_g.device)
-        signal = self._loss.objective.signal(x_g, operator, still, generator)
+        signal = self._loss.objective.signal(x_g, operator, still, rng)
         difference = self._loss.seen(signal - target, operator)
         return self.params.weight * 0.5 * difference.square().flatten(1).sum(1)

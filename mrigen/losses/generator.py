@@ -100,9 +100,7 @@ class Generator(nn.Module):
         return denoised
 
 
-def latent(
-    batch: int, shape: tuple[int, int, int], conventions: Conventions, generator: torch.Generator
-) -> Tensor:
+def latent(batch: int, shape: tuple[int, int, int], conventions: Conventions, rng: torch.Generator) -> Tensor:
     """Standard normal z (batch, *shape), complex where the images are."""
     dtype = torch.complex64 if conventions.image == "complex" else torch.float32
-    return randn_like(torch.empty(batch, *shape, dtype=dtype), generator)
+    return randn_like(torch.empty(batch, *shape, dtype=dtype), rng)

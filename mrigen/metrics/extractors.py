@@ -81,14 +81,14 @@ class RandomVGG16(OneLayer):
         super().__init__(name, features_list)
         from torchvision.models import vgg16
 
-        generator = torch.Generator().manual_seed(0)
+        rng = torch.Generator().manual_seed(0)
         with torch.device("meta"):
             self.model = vgg16(weights=None, num_classes=64)
         self.model.to_empty(device="cpu")
         for module in self.model.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 scale = (2.0 / module.weight[0].numel()) ** 0.5
-                module.weight.data.normal_(0, scale, generator=generator)
+                module.weight.data.normal_(0, scale, generator=rng)
                 nn.init.zeros_(module.get_parameter("bias"))
         self.requires_grad_(False)
         self.eval()

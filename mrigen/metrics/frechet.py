@@ -56,7 +56,7 @@ def bootstrap_interval(
     features: NDArray[np.floating] | Tensor,
     reference: Statistics,
     resamples: int,
-    generator: torch.Generator,
+    rng: torch.Generator,
     level: float = 0.95,
 ) -> tuple[float, float]:
     """Bootstrap interval of the Fréchet distance of a set from a fixed reference.
@@ -72,7 +72,7 @@ def bootstrap_interval(
         features: (n, d).
         reference: statistics of the reference.
         resamples: number of sets.
-        generator: source of the draws.
+        rng: source of the draws.
         level: probability of the interval.
     """
     values = np.asarray(features, np.float64)
@@ -88,7 +88,7 @@ def bootstrap_interval(
         spread = ((drawn - mean) ** 2).sum() / (count - 1) + np.trace(reference.covariance) - 2 * inner
         return float(((mean - reference.mean) ** 2).sum() + spread)
 
-    draws = [torch.randint(count, (count,), generator=generator).numpy() for _ in range(resamples)]
+    draws = [torch.randint(count, (count,), generator=rng).numpy() for _ in range(resamples)]
     found = [distance(index) for index in draws]
     estimate = distance(np.arange(count))
     tail = (1 - level) / 2

@@ -47,11 +47,11 @@ def held_out_errors(
     power = 0.0
     for number, batch in enumerate(batches):
         A = linear(batch.operator)
-        further = linear(corruption.further(A, seeds.generator(seed, "held-out mask", number)))
+        further = linear(corruption.further(A, seeds.seeded_rng(seed, "held-out mask", number)))
         hidden = A.adjoint(batch.y) - further.adjoint(batch.y)
         power += _power(hidden)
         for level in squared:
-            noise = level * randn_like(hidden, seeds.generator(seed, "held-out noise", number, str(level)))
+            noise = level * randn_like(hidden, seeds.seeded_rng(seed, "held-out noise", number, str(level)))
             seen = further.adjoint(batch.y) + further.normal(noise)
             sigma = torch.full((len(batch),), level, device=seen.device)
             estimate = denoise(seen, sigma, further, batch.labels)

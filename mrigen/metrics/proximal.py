@@ -33,24 +33,24 @@ class AsMeasured(Corruption):
         self._store, self._law = store, law
         self.noise, self.reason, self.baseline = law.noise, law.reason, law.baseline
 
-    def draw(self, batch: int, generator: torch.Generator) -> Operator:
+    def draw(self, batch: int, rng: torch.Generator) -> Operator:
         """Operators of random samples."""
-        return self._drawn(batch, generator).operator
+        return self._drawn(batch, rng).operator
 
-    def further(self, operator: Operator, generator: torch.Generator) -> Operator:
+    def further(self, operator: Operator, rng: torch.Generator) -> Operator:
         """As the law of the data has it."""
-        return self._law.further(operator, generator)
+        return self._law.further(operator, rng)
 
-    def measure(self, x: Tensor, generator: torch.Generator) -> Measurements:
+    def measure(self, x: Tensor, rng: torch.Generator) -> Measurements:
         """Measure y = A x + σ ε with A and σ of the same sample."""
-        drawn = self._drawn(len(x), generator)
+        drawn = self._drawn(len(x), rng)
         y = drawn.operator.forward(x)
         if bool(drawn.sigma.any()):
-            y = y + drawn.operator.noise(y, drawn.sigma, generator)
+            y = y + drawn.operator.noise(y, drawn.sigma, rng)
         return replace(drawn, y=y)
 
-    def _drawn(self, batch: int, generator: torch.Generator) -> Measurements:
-        index = torch.randint(len(self._store), (batch,), generator=generator).tolist()
+    def _drawn(self, batch: int, rng: torch.Generator) -> Measurements:
+        index = torch.randint(len(self._store), (batch,), generator=rng).tolist()
         return replace(self._store.measurements(index), sigma=self._store.noise_levels(index))
 
 
@@ -76,7 +76,7 @@ def observed(batches: Iterable[Tensor], corruption: Corruption, seed: int) -> It
         seed: key of operators and noise.
     """
     for number, images in enumerate(batches):
-        measured = corruption.measure(images.cpu(), seeds.generator(seed, "proximal", number))
+        measured = corruption.measure(images.cpu(), seeds.seeded_rng(seed, "proximal", number))
         yield measured.operator.as_image(measured.y)
 
 

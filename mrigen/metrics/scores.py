@@ -64,9 +64,9 @@ def _frechet(name: str) -> Callable[[Compared], dict[str, Any]]:
         features = compared.generated[reference.extractor.layer("fid")]
         row: dict[str, Any] = {name: frechet_distance(statistics(features), reference.statistics)}
         if compared.resamples:
-            generator = seeds.generator(compared.seed, "bootstrap")
+            rng = seeds.seeded_rng(compared.seed, "bootstrap")
             row[f"{name}_interval"] = bootstrap_interval(
-                features, reference.statistics, compared.resamples, generator
+                features, reference.statistics, compared.resamples, rng
             )
         return row
 

@@ -176,7 +176,7 @@ class ImageStatistics:
         row: dict[str, Any] = {}
         for name, listed in parts.items():
             values = torch.cat(listed)
-            rng = seeds.generator(seed, "bootstrap", name)
+            rng = seeds.seeded_rng(seed, "bootstrap", name)
             if name.startswith("fd_") and self.features is not None:
                 row[name] = frechet_distance(statistics(values), self.features)
                 interval = partial(bootstrap_interval, values, self.features, resamples, rng)

@@ -103,11 +103,11 @@ class Operator(TensorRecord, ABC):
         """Extra network channels that describe A, float32 (B, c, H, W); None when there is nothing to say."""
         return None
 
-    def noise(self, y: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
+    def noise(self, y: Tensor, sigma: Tensor, rng: torch.Generator) -> Tensor:
         """Measurement noise of standard deviation σ (B,) per real component where A measures."""
-        return sigma.reshape(-1, *[1] * (y.ndim - 1)) * randn_like(y, generator)
+        return sigma.reshape(-1, *[1] * (y.ndim - 1)) * randn_like(y, rng)
 
-    def white_image(self, y: Tensor, sigma: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def white_image(self, y: Tensor, sigma: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """A noisy measurement as an image whose noise is white, and the standard deviation (B,) of that.
 
         Operators that leave pixels out add the noise that those lack.
@@ -115,12 +115,12 @@ class Operator(TensorRecord, ABC):
         Args:
             y: measurement with noise of standard deviation ``sigma``.
             sigma: (B,).
-            generator: source of the noise that is added.
+            rng: source of the noise that is added.
 
         Raises:
             UsageError: the noise is correlated in the image.
         """
-        del generator
+        del rng
         if self.as_image(y) is not y:
             raise UsageError(
                 f"{type(self).__name__}: the measurement's noise is correlated in the image, which plain "

@@ -85,8 +85,8 @@ class Blur(LinearOperator):
     @classmethod
     def example(cls) -> Blur:
         """Two colour images of odd size, each channel with a kernel of its own."""
-        generator = torch.Generator().manual_seed(0)
-        return cls(torch.rand(2, 3, 5, 3, generator=generator), torch.zeros(2, 3, 7, 5))
+        rng = torch.Generator().manual_seed(0)
+        return cls(torch.rand(2, 3, 5, 3, generator=rng), torch.zeros(2, 3, 7, 5))
 
 
 def check_reach(size: tuple[int, int], shape: tuple[int, int, int]) -> None:
@@ -158,9 +158,9 @@ class GaussianBlur(ImageCorruption):
         check_reach((params.size, params.size), shape)
         self._kernel = gaussian_kernel(params.size, params.std)[None, None]
 
-    def draw(self, batch: int, generator: torch.Generator) -> Blur:
+    def draw(self, batch: int, rng: torch.Generator) -> Blur:
         """The blur."""
-        del generator
+        del rng
         return Blur(self._kernel, self.zeros(batch))
 
     @classmethod
@@ -245,10 +245,10 @@ class MotionBlur(ImageCorruption):
         self._reach = math.floor(bounds(params.length)[1] / 2) + 1
         check_reach((2 * self._reach + 1, 2 * self._reach + 1), shape)
 
-    def draw(self, batch: int, generator: torch.Generator) -> Blur:
+    def draw(self, batch: int, rng: torch.Generator) -> Blur:
         """One movement per sample."""
         length, angle = (
-            low + (high - low) * torch.rand(batch, generator=generator)
+            low + (high - low) * torch.rand(batch, generator=rng)
             for low, high in (bounds(self.params.length), bounds(self.params.angle))
         )
         return Blur(motion_kernel(length, angle, self._reach), self.zeros(batch))
@@ -294,9 +294,9 @@ class KernelBlur(ImageCorruption):
             kernel = kernel / kernel.sum()
         self._kernel: Tensor = torch.from_numpy(kernel).float()[None, None]
 
-    def draw(self, batch: int, generator: torch.Generator) -> Blur:
+    def draw(self, batch: int, rng: torch.Generator) -> Blur:
         """The blur."""
-        del generator
+        del rng
         return Blur(self._kernel, self.zeros(batch))
 
     @classmethod

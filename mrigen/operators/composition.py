@@ -60,9 +60,9 @@ class Composition(Operator):
         ]
         return reduce(torch.mul, fitted) if fitted else None
 
-    def noise(self, y: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
+    def noise(self, y: Tensor, sigma: Tensor, rng: torch.Generator) -> Tensor:
         """The noise of ``outer``, which measures."""
-        return self.outer.noise(y, sigma, generator)
+        return self.outer.noise(y, sigma, rng)
 
     @classmethod
     def example(cls) -> Composition:
@@ -142,10 +142,10 @@ class Compose(ImageCorruption):
         super().__init__(params, shape, noise)
         self.parts: list[ImageCorruption] = []
         image = torch.zeros(1, *shape)
-        generator = torch.Generator().manual_seed(0)
+        rng = torch.Generator().manual_seed(0)
         for number, spec in enumerate(params.parts):
             part = make_corruption(spec, _plane(image, params.parts[number - 1]["name"]))
-            operator = part.draw(1, generator)
+            operator = part.draw(1, rng)
             if number and operator.zero_image().is_complex() != image.is_complex():
                 kinds = ("real", "complex")
                 raise UsageError(
@@ -167,15 +167,15 @@ class Compose(ImageCorruption):
         """Whether all parts are."""
         return all(part.injective for part in self.parts)
 
-    def draw(self, batch: int, generator: torch.Generator) -> Operator:
+    def draw(self, batch: int, rng: torch.Generator) -> Operator:
         """Every part, drawn in turn."""
-        return compose(*[part.draw(batch, generator) for part in self.parts])
+        return compose(*[part.draw(batch, rng) for part in self.parts])
 
-    def further(self, operator: Operator, generator: torch.Generator) -> Operator:
+    def further(self, operator: Operator, rng: torch.Generator) -> Operator:
         """Corrupt the last part further."""
         if not isinstance(operator, Composition):
             raise TypeError(f"Compose cannot corrupt a {type(operator).__name__} further")
-        return replace(operator, outer=self.parts[-1].further(operator.outer, generator))
+        return replace(operator, outer=self.parts[-1].further(operator.outer, rng))
 
     @classmethod
     def files(cls, params: Any) -> list[Path]:

@@ -46,16 +46,16 @@ class Rows(LinearOperator):
         """Zeros of the shape of ``like``."""
         return torch.zeros_like(self.like)
 
-    def noise(self, y: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
+    def noise(self, y: Tensor, sigma: Tensor, rng: torch.Generator) -> Tensor:
         """Noise in the kept rows."""
-        return super().noise(y, sigma, generator) * self.kept
+        return super().noise(y, sigma, rng) * self.kept
 
     @classmethod
     def example(cls) -> Rows:
         """11 rows for colour images of odd size, another matrix for each sample, some rows dropped."""
-        generator = torch.Generator().manual_seed(0)
-        kept = torch.rand(2, 11, generator=generator) < 0.8
-        return cls(torch.randn(2, 11, 45, generator=generator), kept, torch.zeros(2, 3, 5, 3))
+        rng = torch.Generator().manual_seed(0)
+        kept = torch.rand(2, 11, generator=rng) < 0.8
+        return cls(torch.randn(2, 11, 45, generator=rng), kept, torch.zeros(2, 3, 5, 3))
 
 
 class CompressedSensingParams(Params):
@@ -102,31 +102,31 @@ class CompressedSensing(ImageCorruption):
         self.baseline = "" if params.further_drop else NAIVE
         self._fixed: Tensor | None = None
         if params.matrix == "fixed":
-            self._fixed = self._rows(1, seeds.generator(params.seed, "rows"))
+            self._fixed = self._rows(1, seeds.seeded_rng(params.seed, "rows"))
             if params.measurements < self._pixels:
                 self.reason = (
                     "what one matrix for all images does not see is never measured; use matrix: per-sample, "
                     "or standard"
                 )
 
-    def draw(self, batch: int, generator: torch.Generator) -> Rows:
+    def draw(self, batch: int, rng: torch.Generator) -> Rows:
         """A matrix per sample, or the one for all."""
         kept = torch.ones(batch, self.params.measurements, dtype=torch.bool)
-        matrix = self._rows(batch, generator) if self._fixed is None else self._fixed
+        matrix = self._rows(batch, rng) if self._fixed is None else self._fixed
         return Rows(matrix, kept, self.zeros(batch))
 
-    def further(self, operator: Operator, generator: torch.Generator) -> Rows:
+    def further(self, operator: Operator, rng: torch.Generator) -> Rows:
         """Drop the last kept rows; being independent, they are as good as random ones."""
-        del generator
+        del rng
         if not isinstance(operator, Rows):
             raise TypeError(f"CompressedSensing cannot corrupt a {type(operator).__name__} further")
         left = operator.kept.sum(1, keepdim=True) - self.params.further_drop
         return replace(operator, kept=operator.kept & (operator.kept.cumsum(1) <= left))
 
-    def _rows(self, batch: int, generator: torch.Generator) -> Tensor:
+    def _rows(self, batch: int, rng: torch.Generator) -> Tensor:
         m = self.params.measurements
         scale: float = m**-0.5
-        return torch.randn(batch, m, self._pixels, generator=generator) * scale
+        return torch.randn(batch, m, self._pixels, generator=rng) * scale
 
     @classmethod
     def example(cls) -> Self:

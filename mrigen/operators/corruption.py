@@ -70,23 +70,23 @@ class Corruption(ABC):
         return self
 
     @abstractmethod
-    def draw(self, batch: int, generator: torch.Generator) -> Operator:
+    def draw(self, batch: int, rng: torch.Generator) -> Operator:
         """A ~ p(A), one per sample."""
 
     @abstractmethod
-    def further(self, operator: Operator, generator: torch.Generator) -> Operator:
+    def further(self, operator: Operator, rng: torch.Generator) -> Operator:
         """Ã ~ p(Ã | A), one per sample."""
 
-    def measure(self, x: Tensor, generator: torch.Generator) -> Measurements:
+    def measure(self, x: Tensor, rng: torch.Generator) -> Measurements:
         """Corrupt clean images as the data are: y = A x + σ ε with a fresh A and σ per sample."""
-        return self.measure_by(self.draw(len(x), generator).sent(x.device), x, generator)
+        return self.measure_by(self.draw(len(x), rng).sent(x.device), x, rng)
 
-    def measure_by(self, operator: Operator, x: Tensor, generator: torch.Generator) -> Measurements:
+    def measure_by(self, operator: Operator, x: Tensor, rng: torch.Generator) -> Measurements:
         """The same by a given A on the device of x."""
-        sigma = sent(self.noise.draw(len(x), generator), x.device)
+        sigma = sent(self.noise.draw(len(x), rng), x.device)
         y = operator.forward(x)
         if bool(self.noise):
-            y = y + operator.noise(y, sigma, generator)
+            y = y + operator.noise(y, sigma, rng)
         return Measurements(y, operator, sigma)
 
 
@@ -112,9 +112,9 @@ class ImageCorruption(Corruption):
         self.shape = shape
         self.noise = noise if noise is not None else Noise()
 
-    def further(self, operator: Operator, generator: torch.Generator) -> Operator:
+    def further(self, operator: Operator, rng: torch.Generator) -> Operator:
         """Refuse: an operator that is not random has nothing to drop."""
-        del operator, generator
+        del operator, rng
         raise UsageError(
             f"{type(self).__name__} has no further corruption: {self.reason or 'define further'}"
         )
@@ -151,7 +151,7 @@ def make_corruption(spec: Spec, shape: Shape, noise: Noise | None = None) -> Ima
     name = str(spec.get("name", ""))
     if plugins.is_file(name):
         with plugins.blamed(plugins.split(name)[0], "making the operator"):
-            check(corruption.draw(2, seeds.generator(0, "check")), (2, *shape), name)
+            check(corruption.draw(2, seeds.seeded_rng(0, "check")), (2, *shape), name)
     return corruption
 
 
@@ -168,13 +168,13 @@ def check(operator: Operator, shape: tuple[int, ...], name: str) -> None:
     Raises:
         UsageError: one of these fails.
     """
-    generator = seeds.generator(0, "check operator")
+    rng = seeds.seeded_rng(0, "check operator")
     zero = operator.zero_image()
     if zero.shape != shape:
         raise UsageError(
             f"{name}: zero_image has shape {tuple(zero.shape)}; return {shape} for {shape[0]} images"
         )
-    a, b = randn_like(zero, generator), randn_like(zero, generator)
+    a, b = randn_like(zero, rng), randn_like(zero, rng)
     seen = operator.forward(a)
     if len(seen) != len(a) or not seen.isfinite().all():
         raise UsageError(
@@ -182,7 +182,7 @@ def check(operator: Operator, shape: tuple[int, ...], name: str) -> None:
             "finite; return one finite measurement per image"
         )
     if isinstance(operator, LinearOperator):
-        _check_linear(operator, a, b, randn_like(seen, generator), name)
+        _check_linear(operator, a, b, randn_like(seen, rng), name)
 
 
 def _check_linear(operator: LinearOperator, a: Tensor, b: Tensor, y: Tensor, name: str) -> None:

@@ -78,13 +78,13 @@ class FourierMask(LinearOperator):
         batch = max(len(self.mask), len(self.like))
         return self.mask.float().expand(batch, 1, *self.like.shape[-2:])
 
-    def noise(self, y: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
+    def noise(self, y: Tensor, sigma: Tensor, rng: torch.Generator) -> Tensor:
         """Complex noise of standard deviation σ per component on the sampled points."""
-        return super().noise(y, sigma, generator) * self.mask
+        return super().noise(y, sigma, rng) * self.mask
 
-    def white_image(self, y: Tensor, sigma: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def white_image(self, y: Tensor, sigma: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """The zero-filled image with noise at the missing points too."""
-        missing = sigma.reshape(-1, 1, 1, 1) * randn_like(y, generator) * ~self.mask
+        missing = sigma.reshape(-1, 1, 1, 1) * randn_like(y, rng) * ~self.mask
         return self._kind(fourier.ifft(y * self.mask + missing)), sigma
 
     def _kind(self, x: Tensor) -> Tensor:
@@ -93,8 +93,8 @@ class FourierMask(LinearOperator):
     @classmethod
     def example(cls) -> FourierMask:
         """Two real colour images of odd width, a different mask of points for each."""
-        generator = torch.Generator().manual_seed(0)
-        return cls(torch.rand(2, 1, 8, 5, generator=generator) < 0.5, torch.zeros(2, 3, 8, 5))
+        rng = torch.Generator().manual_seed(0)
+        return cls(torch.rand(2, 1, 8, 5, generator=rng) < 0.5, torch.zeros(2, 3, 8, 5))
 
 
 class FourierParams(Params):
@@ -116,23 +116,23 @@ class FourierCorruption(ImageCorruption):
     params: FourierParams
 
     @abstractmethod
-    def masks(self, batch: int, generator: torch.Generator) -> Tensor:
+    def masks(self, batch: int, rng: torch.Generator) -> Tensor:
         """M ~ p(M), bool (batch, 1, 1 or H, W)."""
 
     @abstractmethod
-    def smaller(self, mask: Tensor, generator: torch.Generator) -> Tensor:
+    def smaller(self, mask: Tensor, rng: torch.Generator) -> Tensor:
         """M̃ ~ p(M̃ | M), M̃ ⊂ M."""
 
-    def draw(self, batch: int, generator: torch.Generator) -> FourierMask:
+    def draw(self, batch: int, rng: torch.Generator) -> FourierMask:
         """One mask per sample."""
         dtype = torch.complex64 if self.params.image == "complex" else torch.float32
-        return FourierMask(self.masks(batch, generator), self.zeros(batch, dtype))
+        return FourierMask(self.masks(batch, rng), self.zeros(batch, dtype))
 
-    def further(self, operator: Operator, generator: torch.Generator) -> FourierMask:
+    def further(self, operator: Operator, rng: torch.Generator) -> FourierMask:
         """Drop a few of the sampled points outside the centre."""
         if not isinstance(operator, FourierMask):
             raise TypeError(f"{type(self).__name__} cannot corrupt a {type(operator).__name__} further")
-        mask = self.smaller(operator.mask.cpu(), generator)
+        mask = self.smaller(operator.mask.cpu(), rng)
         return replace(operator, mask=mask.to(operator.mask.device))
 
 
@@ -167,14 +167,14 @@ class FourierLines(FourierCorruption):
         self._law.check(torch.ones(shape[2], dtype=torch.bool))
         self.reason, self.baseline = self._law.reason, self._law.baseline
 
-    def masks(self, batch: int, generator: torch.Generator) -> Tensor:
+    def masks(self, batch: int, rng: torch.Generator) -> Tensor:
         """Lines, bool (batch, 1, 1, W)."""
         every = torch.ones(batch, self.shape[2], dtype=torch.bool)
-        return self._law.draw(every, generator)[:, None, None]
+        return self._law.draw(every, rng)[:, None, None]
 
-    def smaller(self, mask: Tensor, generator: torch.Generator) -> Tensor:
+    def smaller(self, mask: Tensor, rng: torch.Generator) -> Tensor:
         """Drop lines outside the ACS."""
-        return self._law.further(mask, generator)
+        return self._law.further(mask, rng)
 
     @classmethod
     def example(cls) -> Self:
@@ -217,12 +217,12 @@ class PointCorruption(FourierCorruption):
             )
         self.centre = centred(height, params.centre)[:, None] & centred(width, params.centre)
 
-    def smaller(self, mask: Tensor, generator: torch.Generator) -> Tensor:
+    def smaller(self, mask: Tensor, rng: torch.Generator) -> Tensor:
         """Drop points outside the centre."""
         free = (mask & ~self.centre).flatten(1)
         count = (free.sum(1) * self.params.further_drop).round().long()
         count = count.clamp(min=1 if self.params.further_drop else 0)
-        return mask & ~random_subset(free, count, generator).view(mask.shape)
+        return mask & ~random_subset(free, count, rng).view(mask.shape)
 
 
 @CORRUPTIONS.register("fourier-points")
@@ -234,11 +234,11 @@ class FourierPoints(PointCorruption):
     r / (N − b + r) > 0: theorem 4.1 of Ambient Diffusion holds.
     """
 
-    def masks(self, batch: int, generator: torch.Generator) -> Tensor:
+    def masks(self, batch: int, rng: torch.Generator) -> Tensor:
         """Points, bool (batch, 1, H, W)."""
         around = (~self.centre).flatten().expand(batch, -1)
         count = torch.full((batch,), self.budget - int(self.centre.sum()))
-        return self.centre | random_subset(around, count, generator).view(batch, 1, *self.shape[1:])
+        return self.centre | random_subset(around, count, rng).view(batch, 1, *self.shape[1:])
 
     @classmethod
     def example(cls) -> Self:
@@ -277,9 +277,9 @@ class FourierPoisson(PointCorruption):
         super().__init__(params, shape, noise)
         self._pattern(0)
 
-    def masks(self, batch: int, generator: torch.Generator) -> Tensor:
+    def masks(self, batch: int, rng: torch.Generator) -> Tensor:
         """Patterns, bool (batch, 1, H, W)."""
-        which = torch.randint(self.params.patterns, (batch,), generator=generator).tolist()
+        which = torch.randint(self.params.patterns, (batch,), generator=rng).tolist()
         return torch.stack([self._pattern(number) for number in which])
 
     def _pattern(self, number: int) -> Tensor:

@@ -58,14 +58,14 @@ class Denoising(ImageCorruption):
     Params = Params
     injective = True
 
-    def draw(self, batch: int, generator: torch.Generator) -> Identity:
+    def draw(self, batch: int, rng: torch.Generator) -> Identity:
         """The identity."""
-        del generator
+        del rng
         return Identity(torch.zeros(batch, *self.shape))
 
-    def further(self, operator: Operator, generator: torch.Generator) -> Operator:
+    def further(self, operator: Operator, rng: torch.Generator) -> Operator:
         """The identity: everything is seen."""
-        del generator
+        del rng
         return operator
 
     @classmethod

@@ -61,13 +61,13 @@ class PixelMask(LinearOperator):
         """The mask as float32."""
         return self.mask.float()
 
-    def noise(self, y: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
+    def noise(self, y: Tensor, sigma: Tensor, rng: torch.Generator) -> Tensor:
         """Noise on the measured pixels."""
-        return super().noise(y, sigma, generator) * self.mask
+        return super().noise(y, sigma, rng) * self.mask
 
-    def white_image(self, y: Tensor, sigma: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def white_image(self, y: Tensor, sigma: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """The measurement with noise on the missing pixels too."""
-        return y + sigma.reshape(-1, 1, 1, 1) * randn_like(y, generator) * ~self.mask, sigma
+        return y + sigma.reshape(-1, 1, 1, 1) * randn_like(y, rng) * ~self.mask, sigma
 
     def mirror(self, y: Tensor, which: Tensor, axis: int) -> tuple[Tensor, Self]:
         """Measurement and mask mirror like the image."""
@@ -76,8 +76,8 @@ class PixelMask(LinearOperator):
     @classmethod
     def example(cls) -> PixelMask:
         """Two colour images of odd size, masked per channel."""
-        generator = torch.Generator().manual_seed(0)
-        return cls(torch.rand(2, 3, 7, 5, generator=generator) < 0.5, 3)
+        rng = torch.Generator().manual_seed(0)
+        return cls(torch.rand(2, 3, 7, 5, generator=rng) < 0.5, 3)
 
 
 class InpaintingParams(Params):
@@ -110,18 +110,18 @@ class RandomInpainting(ImageCorruption):
         super().__init__(params, shape, noise)
         self.baseline = "" if params.further_missing else NAIVE
 
-    def draw(self, batch: int, generator: torch.Generator) -> PixelMask:
+    def draw(self, batch: int, rng: torch.Generator) -> PixelMask:
         """Independent pixels."""
         channels, height, width = self.shape
         planes = channels if self.params.per_channel else 1
-        seen = torch.rand(batch, planes, height, width, generator=generator) >= self.params.missing
+        seen = torch.rand(batch, planes, height, width, generator=rng) >= self.params.missing
         return PixelMask(seen, channels)
 
-    def further(self, operator: Operator, generator: torch.Generator) -> PixelMask:
+    def further(self, operator: Operator, rng: torch.Generator) -> PixelMask:
         """Hide each measured pixel with probability δ."""
         if not isinstance(operator, PixelMask):
             raise TypeError(f"RandomInpainting cannot corrupt a {type(operator).__name__} further")
-        kept = torch.rand(operator.mask.shape, generator=generator) >= self.params.further_missing
+        kept = torch.rand(operator.mask.shape, generator=rng) >= self.params.further_missing
         return replace(operator, mask=operator.mask & kept.to(operator.mask.device))
 
     @classmethod
@@ -157,12 +157,12 @@ class BoxCorruption(ImageCorruption):
                 f"a box of {h} x {w} pixels must be smaller than the image of {height} x {width}"
             )
 
-    def boxes(self, batch: int, generator: torch.Generator) -> Tensor:
+    def boxes(self, batch: int, rng: torch.Generator) -> Tensor:
         """Rectangles as bool (batch, 1, H, W), by the law that the parameters say."""
         corners = []
         for side, length in zip(self.size, self.shape[1:], strict=True):
             if self.params.position == "random":
-                corners.append(torch.randint(length - side + 1, (batch,), generator=generator))
+                corners.append(torch.randint(length - side + 1, (batch,), generator=rng))
             else:
                 corners.append(torch.full((batch,), (length - side) // 2))
         return rectangles(corners, self.size, self.shape)
@@ -207,15 +207,15 @@ class MissingBox(BoxCorruption):
                 "which the further corruption hides; use a smaller box, or standard or tweedie"
             )
 
-    def draw(self, batch: int, generator: torch.Generator) -> PixelMask:
+    def draw(self, batch: int, rng: torch.Generator) -> PixelMask:
         """One rectangle per sample; anywhere, if none has a partner."""
         if self.reason:
-            return PixelMask(~self.boxes(batch, generator), self.shape[0])
+            return PixelMask(~self.boxes(batch, rng), self.shape[0])
         weights = self._partners.flatten().double()
-        places = weights.multinomial(batch, replacement=True, generator=generator)
+        places = weights.multinomial(batch, replacement=True, generator=rng)
         return PixelMask(~self._at(places), self.shape[0])
 
-    def further(self, operator: Operator, generator: torch.Generator) -> PixelMask:
+    def further(self, operator: Operator, rng: torch.Generator) -> PixelMask:
         """Hide one of the missing rectangle's partners.
 
         Raises:
@@ -236,7 +236,7 @@ class MissingBox(BoxCorruption):
                 "missing-box: a box of these data has no room for a second one beside it; prepare the data "
                 "again with mrigen prep-images, which draws boxes that have"
             )
-        places = apart.double().multinomial(1, generator=generator)[:, 0]
+        places = apart.double().multinomial(1, generator=rng)[:, 0]
         return replace(operator, mask=operator.mask & ~self._at(places).to(operator.mask.device))
 
     def _at(self, places: Tensor) -> Tensor:
@@ -270,9 +270,9 @@ class KeptPatch(BoxCorruption):
         "use standard or tweedie, or random inpainting"
     )
 
-    def draw(self, batch: int, generator: torch.Generator) -> PixelMask:
+    def draw(self, batch: int, rng: torch.Generator) -> PixelMask:
         """One rectangle per sample."""
-        return PixelMask(self.boxes(batch, generator), self.shape[0])
+        return PixelMask(self.boxes(batch, rng), self.shape[0])
 
     @classmethod
     def example(cls) -> Self:

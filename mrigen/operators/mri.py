@@ -98,9 +98,9 @@ class MultiCoilMRI(LinearOperator):
         """The mask as a float32 channel (B, 1, H, W)."""
         return self.mask.float().expand(self.zero_image().shape)
 
-    def noise(self, y: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
+    def noise(self, y: Tensor, sigma: Tensor, rng: torch.Generator) -> Tensor:
         """Complex noise of standard deviation σ per component on the sampled points."""
-        return super().noise(y, sigma, generator) * self.mask
+        return super().noise(y, sigma, rng) * self.mask
 
     def with_mask(self, mask: Tensor) -> Self:
         """The same coils sampled at other points."""
@@ -109,9 +109,9 @@ class MultiCoilMRI(LinearOperator):
     @classmethod
     def example(cls) -> MultiCoilMRI:
         """Two slices, three coils, odd width, a different phase-encode mask per slice."""
-        generator = torch.Generator().manual_seed(0)
-        maps = torch.randn(2, 3, 12, 9, dtype=torch.complex64, generator=generator)
-        mask = torch.rand(2, 1, 1, 9, generator=generator) < 0.5
+        rng = torch.Generator().manual_seed(0)
+        maps = torch.randn(2, 3, 12, 9, dtype=torch.complex64, generator=rng)
+        mask = torch.rand(2, 1, 1, 9, generator=rng) < 0.5
         return cls(maps, mask)
 
 
@@ -240,19 +240,19 @@ class MRICorruption(Corruption):
             )
         return MRICorruption(self.maps, self.law, fresh=self.fresh, noise=self.scanner)
 
-    def draw(self, batch: int, generator: torch.Generator) -> MultiCoilMRI:
+    def draw(self, batch: int, rng: torch.Generator) -> MultiCoilMRI:
         """Maps of a random slice; its own mask or a fresh one."""
-        index = torch.randint(len(self.maps), (batch,), generator=generator).tolist()
+        index = torch.randint(len(self.maps), (batch,), generator=rng).tolist()
         maps, masks, acquired = self.maps.bank(index)
         if self.fresh:
-            masks = self.law.sample(acquired, maps.shape[-2], generator)
+            masks = self.law.sample(acquired, maps.shape[-2], rng)
         return MultiCoilMRI(maps, masks)
 
-    def further(self, operator: Operator, generator: torch.Generator) -> MultiCoilMRI:
+    def further(self, operator: Operator, rng: torch.Generator) -> MultiCoilMRI:
         """Drop a few lines or points outside the calibration region of each mask."""
         if not isinstance(operator, MultiCoilMRI):
             raise TypeError(f"MRICorruption cannot corrupt a {type(operator).__name__} further")
-        mask = self.law.further(operator.mask.cpu(), generator)
+        mask = self.law.further(operator.mask.cpu(), rng)
         return operator.with_mask(mask.to(operator.mask.device))
 
 

@@ -40,11 +40,11 @@ class Noise(Params):
         """The largest standard deviation."""
         return self.low if self.high is None else self.high
 
-    def draw(self, batch: int, generator: torch.Generator) -> Tensor:
+    def draw(self, batch: int, rng: torch.Generator) -> Tensor:
         """σ of each sample, (batch,)."""
         if self.high is None:
             return torch.full((batch,), self.low)
-        return self.low + (self.high - self.low) * torch.rand(batch, generator=generator)
+        return self.low + (self.high - self.low) * torch.rand(batch, generator=rng)
 
 
 class NoiseLevels(Noise):
@@ -62,9 +62,9 @@ class NoiseLevels(Noise):
         values = levels.tolist()
         return cls(low=min(values), high=max(values), levels=tuple(values))
 
-    def draw(self, batch: int, generator: torch.Generator) -> Tensor:
+    def draw(self, batch: int, rng: torch.Generator) -> Tensor:
         """σ of each sample, (batch,)."""
-        return torch.tensor(self.levels)[torch.randint(len(self.levels), (batch,), generator=generator)]
+        return torch.tensor(self.levels)[torch.randint(len(self.levels), (batch,), generator=rng)]
 
 
 def parse_noise(value: object) -> Noise | None:

@@ -97,9 +97,9 @@ class NonCartesianMRI(LinearOperator):
         spread = nufft_adjoint(ones.flatten(2), self.trajectory.flatten(1, 2), (height, width))
         return fourier.fft(spread).real.float()
 
-    def noise(self, y: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
+    def noise(self, y: Tensor, sigma: Tensor, rng: torch.Generator) -> Tensor:
         """Complex noise of standard deviation σ per component on the measured arms."""
-        return super().noise(y, sigma, generator) * self._arms
+        return super().noise(y, sigma, rng) * self._arms
 
     @property
     def _arms(self) -> Tensor:
@@ -108,10 +108,10 @@ class NonCartesianMRI(LinearOperator):
     @classmethod
     def example(cls) -> Self:
         """Two slices of odd size, three coils, other trajectories, an arm missing in one."""
-        generator = torch.Generator().manual_seed(0)
+        rng = torch.Generator().manual_seed(0)
         like = torch.zeros(2, 1, 9, 8, dtype=torch.complex64)
-        trajectory = (torch.rand(2, 4, 10, 2, generator=generator) - 0.5) * torch.tensor([9.0, 8.0])
-        maps = torch.randn(2, 3, 9, 8, dtype=torch.complex64, generator=generator)
+        trajectory = (torch.rand(2, 4, 10, 2, generator=rng) - 0.5) * torch.tensor([9.0, 8.0])
+        maps = torch.randn(2, 3, 9, 8, dtype=torch.complex64, generator=rng)
         kept = torch.tensor([[True] * 4, [True, False, True, True]])
         return cls(trajectory, torch.ones(2, 4, 10), kept, like, maps)
 
@@ -174,14 +174,14 @@ class ArmCorruption(ImageCorruption):
             disc's area that each sample of a full set of arms covers, times the number of arms.
         """
 
-    def draw(self, batch: int, generator: torch.Generator) -> NonCartesianMRI:
+    def draw(self, batch: int, rng: torch.Generator) -> NonCartesianMRI:
         """Arms at the angles that the parameters say, one set per sample."""
         count, (_, height, width) = self.params.arms, self.shape
         if self.params.angles == "random":
-            turns = torch.rand(batch, count, generator=generator)
+            turns = torch.rand(batch, count, generator=rng)
         else:
             step = GOLDEN if self.params.angles == "golden" else 1 / count
-            turns = torch.rand(batch, 1, generator=generator) + step * torch.arange(count)
+            turns = torch.rand(batch, 1, generator=rng) + step * torch.arange(count)
         angles = self.period * turns.double()
         path = torch.polar(torch.ones_like(angles), angles)[..., None] * self._path
         trajectory = torch.stack([path.imag * (height / 2), path.real * (width / 2)], -1)
@@ -191,11 +191,11 @@ class ArmCorruption(ImageCorruption):
         dtype = torch.complex64 if self.params.image == "complex" else torch.float32
         return NonCartesianMRI(trajectory.float(), area.float(), kept, self.zeros(batch, dtype))
 
-    def further(self, operator: Operator, generator: torch.Generator) -> NonCartesianMRI:
+    def further(self, operator: Operator, rng: torch.Generator) -> NonCartesianMRI:
         """Drop random arms."""
         if not isinstance(operator, NonCartesianMRI):
             raise TypeError(f"{type(self).__name__} cannot corrupt a {type(operator).__name__} further")
-        score = torch.rand(operator.kept.shape, generator=generator).to(operator.kept.device)
+        score = torch.rand(operator.kept.shape, generator=rng).to(operator.kept.device)
         rank = score.masked_fill(~operator.kept, 2.0).argsort(1).argsort(1)
         return replace(operator, kept=operator.kept & (rank >= self.params.further_drop))
 

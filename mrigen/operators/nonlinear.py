@@ -69,9 +69,9 @@ class Clipping(ImageCorruption):
     params: ClippingParams
     reason = f"clipping is not linear and {FIXED}"
 
-    def draw(self, batch: int, generator: torch.Generator) -> Clip:
+    def draw(self, batch: int, rng: torch.Generator) -> Clip:
         """The clipping."""
-        del generator
+        del rng
         return Clip(self.zeros(batch), self.params.scale)
 
     @classmethod
@@ -135,9 +135,9 @@ class PhaseRetrieval(ImageCorruption):
     params: PhaseRetrievalParams
     reason = f"phase retrieval is not linear and {FIXED}"
 
-    def draw(self, batch: int, generator: torch.Generator) -> FourierMagnitude:
+    def draw(self, batch: int, rng: torch.Generator) -> FourierMagnitude:
         """The magnitudes."""
-        del generator
+        del rng
         a, b = (round((self.params.oversampling - 1) * length / 2) for length in self.shape[1:])
         return FourierMagnitude(self.zeros(batch), (a, b))
 

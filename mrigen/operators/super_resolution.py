@@ -51,9 +51,9 @@ class Separable(LinearOperator):
     @classmethod
     def example(cls) -> Separable:
         """Random matrices, from 7 x 5 to 4 x 3 pixels, another pair for each sample."""
-        generator = torch.Generator().manual_seed(0)
-        rows = torch.randn(2, 4, 7, generator=generator)
-        columns = torch.randn(2, 3, 5, generator=generator)
+        rng = torch.Generator().manual_seed(0)
+        rows = torch.randn(2, 4, 7, generator=rng)
+        columns = torch.randn(2, 3, 5, generator=rng)
         return cls(rows, columns, torch.zeros(2, 3, 7, 5))
 
 
@@ -73,9 +73,9 @@ class LowResolution(Separable):
         """A† y = R† y C†ᵀ."""
         return self.inverse_rows[:, None] @ y @ self.inverse_columns[:, None].mT
 
-    def white_image(self, y: Tensor, sigma: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def white_image(self, y: Tensor, sigma: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Refuse: A† spreads the noise of one small pixel over a block."""
-        del y, sigma, generator
+        del y, sigma, rng
         raise UsageError(
             "super-resolution: the noise of small images is correlated at full size, which Tweedie cannot "
             "model; use restored: true, or standard"
@@ -188,9 +188,9 @@ class SuperResolution(ImageCorruption):
         self._matrices = [m.float()[None] for m in matrices]
         self._inverses = [m.float()[None] for m in inverses]
 
-    def draw(self, batch: int, generator: torch.Generator) -> Separable:
+    def draw(self, batch: int, rng: torch.Generator) -> Separable:
         """The downsampling."""
-        del generator
+        del rng
         rows, columns = self._matrices
         if self.params.restored:
             return Restored(rows, columns, self.zeros(batch))

@@ -21,7 +21,7 @@ from mrigen.operators.noise import Noise
 from mrigen.prep.geometry import byte_values
 from mrigen.prep.image_options import ImageOptions
 from mrigen.prep.image_set import ImageSet
-from mrigen.seeds import generator
+from mrigen.seeds import seeded_rng
 from mrigen.tensors import tensors_of, varying
 
 Shape = tuple[int, int, int]
@@ -131,12 +131,12 @@ def _measurements(task: Task, found: _Rows) -> dict[str, Array]:
     options, items = task.options, [task.images.items[i] for i in found.positions]
     law = make_corruption(options.operator, task.shape)
     noise = options.law or Noise()
-    stored = varying(law.draw(PROBE, generator(0, "template")), PROBE)
+    stored = varying(law.draw(PROBE, seeded_rng(0, "template")), PROBE)
     y, operators, sigmas = [], [], []
     for item, image in zip(items, found.images, strict=True):
-        key = generator(options.seed, "operator", item.name)
+        key = seeded_rng(options.seed, "operator", item.name)
         A = law.draw(1, key)
-        sigma = noise.draw(1, generator(options.seed, "sigma", item.name))
+        sigma = noise.draw(1, seeded_rng(options.seed, "sigma", item.name))
         y.append(image[None] if options.measured else _measure(A, image, sigma, options.seed, item.name))
         operators.append(tensors_of(A))
         sigmas.append(sigma)
@@ -156,7 +156,7 @@ def _measurements(task: Task, found: _Rows) -> dict[str, Array]:
 def _measure(A: Operator, image: Tensor, sigma: Tensor, seed: int, name: str) -> Tensor:
     """A x + σ ε of one image."""
     y = A.forward(image[None])
-    return y + A.noise(y, sigma, generator(seed, "noise", name)) if sigma.item() else y
+    return y + A.noise(y, sigma, seeded_rng(seed, "noise", name)) if sigma.item() else y
 
 
 def _label(label: Any, classes: int) -> Array:
@@ -169,8 +169,8 @@ def _label(label: Any, classes: int) -> Array:
 
 def fixed_image(law: ImageCorruption) -> bool:
     """Whether an operator is the same for all images and its measurement is an image of their size."""
-    first, second = (tensors_of(law.draw(1, generator(seed, "fixed"))) for seed in (0, 1))
+    first, second = (tensors_of(law.draw(1, seeded_rng(seed, "fixed"))) for seed in (0, 1))
     same = all(bool((first[name] == second[name]).all()) for name in first)
-    A = law.draw(1, generator(0, "fixed"))
+    A = law.draw(1, seeded_rng(0, "fixed"))
     y = A.forward(law.zeros(1))
     return same and y.shape == (1, *law.shape) and A.as_image(y) is y

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from mrigen.prep.grids import MONOMIALS, Grid
 from mrigen.prep.tissues import TISSUES, LabelTable, Tissue, intensity, sequence_of
-from mrigen.seeds import generator
+from mrigen.seeds import seeded_rng
 
 FILLED = 0.4
 WARP_MM = {1: 0.0, 2: 2.0, 3: 1.5}
@@ -107,7 +107,7 @@ class LabelMap:
         for index, number in enumerate(self.numbers):
             known = self.table[number]
             key = known if isinstance(known, str) else number
-            rng = generator(seed, "paint", volume, key)
+            rng = seeded_rng(seed, "paint", volume, key)
             found[index] = intensity(self._tissue(number), sequence, rng)
         return np.asarray(found / max(float(found.real.max()), TINY), np.complex64)
 

@@ -27,7 +27,7 @@ from mrigen.prep.fastmri_read import ReadSlices, Scan
 from mrigen.prep.options import Options, choose_slices
 from mrigen.prep.overlap import ahead
 from mrigen.prep.sampling import Sampling
-from mrigen.seeds import generator
+from mrigen.seeds import seeded_rng
 
 CHUNK_BYTES = 32 << 20
 PROBED_SLICES, PROBED_BYTES = 16, 64 << 20
@@ -97,7 +97,7 @@ class Pipeline:
         probed = max(1, min(PROBED_SLICES, PROBED_BYTES // scan.slice_bytes))
         probe = read(slices[:: -(-len(slices) // probed)])
         padding = scan.header.acquired_lines(scan.width)
-        random = partial(generator, options.seed, scan.path.stem)
+        random = partial(seeded_rng, options.seed, scan.path.stem)
         if scan.mask is None:
             acquired = sampling.acquired_lines(sampling.lines_with_data(probe).any(0), padding)
             cropped, required = sampling.after_crop(acquired, shape[2]), acquired.expand(len(slices), -1)

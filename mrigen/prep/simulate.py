@@ -20,7 +20,7 @@ from mrigen.prep.grids import Grid, uniform
 from mrigen.prep.label_map import LabelMap
 from mrigen.prep.tissues import CONTRASTS
 from mrigen.registry import Params
-from mrigen.seeds import generator
+from mrigen.seeds import seeded_rng
 
 AMPLITUDE = 1e-3
 MARGIN = 1.2
@@ -117,7 +117,7 @@ class Scanner:
     def acquire(self, number: int) -> Iterator[Tensor]:
         """Slices of volume ``number``, a few at a time: k-space (n, coils, oversampling H, W), complex64."""
         s = self.simulation
-        random = generator(s.seed, "simulate", number)
+        random = seeded_rng(s.seed, "simulate", number)
         grid = self._grid(random)
         head = torch.from_numpy(self._head(grid, random, number))
         rms = head[head > 0.1 * head.max()].square().mean().sqrt() if head.max() > 0 else 0.0

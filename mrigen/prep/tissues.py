@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from mrigen.errors import UsageError
-from mrigen.seeds import generator
+from mrigen.seeds import seeded_rng
 
 VARIATION = 0.08
 RANDOM = "random"
@@ -134,7 +134,7 @@ def sequence_of(contrast: str, seed: int, volume: int) -> Sequence | None:
     if contrast == RANDOM:
         return None
     low, high = PRIORS[contrast]
-    rng = generator(seed, "paint", volume, "sequence")
+    rng = seeded_rng(seed, "paint", volume, "sequence")
     draws = torch.rand(3, generator=rng, dtype=torch.float64).tolist()
     pairs = zip((low.tr, low.te, low.flip), (high.tr, high.te, high.flip), draws, strict=True)
     return Sequence(*(a + (b - a) * u for a, b, u in pairs))

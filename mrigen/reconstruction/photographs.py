@@ -103,12 +103,12 @@ class PictureSource(Source):
         if self._operator is not None:
             operator, sigma = self._operator, torch.full((len(images),), self._sigma)
             drawn = operator.noise(
-                operator.forward(images), sigma, seeds.generator(self._seed, "noise", positions[0])
+                operator.forward(images), sigma, seeds.seeded_rng(self._seed, "noise", positions[0])
             )
             data = Measurements(operator.forward(images) + drawn, operator, sigma)
         else:
-            generator = seeds.generator(self._seed, "degrade", positions[0])
-            data = self._law.measure(images, generator)
+            rng = seeds.seeded_rng(self._seed, "degrade", positions[0])
+            data = self._law.measure(images, rng)
         return Batch(positions, data, torch.ones(len(images)), reference=images)
 
     def _read(self, path: Path) -> Tensor:
@@ -131,7 +131,7 @@ class PictureSource(Source):
             UsageError: two draws differ.
         """
         law: ImageCorruption = self._law
-        one, other = (law.draw(1, seeds.generator(seed, "certain")) for seed in range(2))
+        one, other = (law.draw(1, seeds.seeded_rng(seed, "certain")) for seed in range(2))
         pairs = zip(tensors_of(one).values(), tensors_of(other).values(), strict=True)
         if not all(torch.equal(a, b) for a, b in pairs):
             raise UsageError(
@@ -175,7 +175,7 @@ def clean_shape(path: Path, operator: dict[str, Any] | None) -> Shape:
         if factor > 1 and shape[1] * shape[2] > MOST_PIXELS:
             break
         try:
-            drawn = make_corruption(operator, shape, Noise()).draw(1, seeds.generator(0, "size"))
+            drawn = make_corruption(operator, shape, Noise()).draw(1, seeds.seeded_rng(0, "size"))
         except UsageError as error:
             refused = refused or error
             continue

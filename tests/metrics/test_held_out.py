@@ -87,7 +87,7 @@ def test_scans_are_corrupted_with_maps_mask_and_noise_of_one_slice(generator):
     store = Scans(generator)
     corruption = AsMeasured(store)
     x = torch.randn(60, 1, 12, 10, dtype=torch.complex64, generator=generator)
-    found = corruption.measure(x, seeds.generator(0, "test"))
+    found = corruption.measure(x, seeds.seeded_rng(0, "test"))
     slices = [next(i for i in range(3) if torch.equal(maps, store.maps[i])) for maps in found.operator.maps]
     assert len(set(slices)) == 3
     assert torch.equal(found.operator.mask, store.masks[slices])

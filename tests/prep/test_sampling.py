@@ -8,9 +8,9 @@ import torch
 from mrigen.errors import UsageError
 from mrigen.operators.masks import MASKS
 from mrigen.prep.sampling import acquired_lines, after_crop, measured, retrospective
-from mrigen.seeds import generator
+from mrigen.seeds import seeded_rng
 
-RANDOM = partial(generator, 0, "volume")
+RANDOM = partial(seeded_rng, 0, "volume")
 
 
 def between(width, left, right):
@@ -62,7 +62,7 @@ def test_masks_depend_on_seed_volume_and_slice_alone(width):
     assert torch.equal(some.masks, all_.masks[[1, 3]])
     assert torch.equal(some.further, all_.further[[1, 3]])
     assert not torch.equal(all_.masks[0], all_.masks[1])
-    other = retrospective(law, acquired, 32, [3, 5], partial(generator, 0, "other"), further=False)
+    other = retrospective(law, acquired, 32, [3, 5], partial(seeded_rng, 0, "other"), further=False)
     assert not torch.equal(other.masks, some.masks)
     assert some.masks.shape == (2, 1, width)
     assert (some.masks.sum((1, 2)) == int(acquired.sum()) // 4).all()

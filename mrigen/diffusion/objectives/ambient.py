@@ -55,9 +55,7 @@ class MaskedObjective(Objective):
         if corruption.reason:
             raise UsageError(f"ambient training cannot use this corruption: {corruption.reason}")
 
-    def operators(
-        self, batch: Measurements, generator: torch.Generator
-    ) -> tuple[LinearOperator, LinearOperator]:
+    def operators(self, batch: Measurements, rng: torch.Generator) -> tuple[LinearOperator, LinearOperator]:
         """A and Ã; the further corruption is drawn anew unless the batch has one.
 
         Raises:
@@ -66,24 +64,24 @@ class MaskedObjective(Objective):
         A = linear(batch.operator)
         if batch.further is not None:
             return A, linear(batch.further)
-        return A, linear(self.further(A, self.corruption, generator))
+        return A, linear(self.further(A, self.corruption, rng))
 
-    def signal(self, x: Tensor, operator: Operator, sigma: Tensor, generator: torch.Generator) -> Tensor:
+    def signal(self, x: Tensor, operator: Operator, sigma: Tensor, rng: torch.Generator) -> Tensor:
         """The clean image itself."""
-        del operator, sigma, generator
+        del operator, sigma, rng
         return x
 
-    def augment(self, batch: Measurements, by: Augmentation, generator: torch.Generator) -> Measurements:
+    def augment(self, batch: Measurements, by: Augmentation, rng: torch.Generator) -> Measurements:
         """Mirrors, the only transforms that map a mask to a mask.
 
         Raises:
             UsageError: the operator cannot be mirrored.
         """
-        return by.mirror(batch, generator)
+        return by.mirror(batch, rng)
 
-    def further(self, operator: Operator, corruption: Corruption, generator: torch.Generator) -> Operator:
+    def further(self, operator: Operator, corruption: Corruption, rng: torch.Generator) -> Operator:
         """Ã ~ p(Ã | A)."""
-        return corruption.further(operator, generator)
+        return corruption.further(operator, rng)
 
     def observe(self, noisy: Tensor, further: Operator) -> Tensor:
         """Ñ of the noisy image."""
@@ -124,12 +122,12 @@ class Ambient(MaskedObjective):
                 f"(σ up to {corruption.noise.top:g}) as if it were signal; use ambient-tweedie, or tweedie"
             )
 
-    def __call__(self, denoiser: Denoiser, batch: Measurements, generator: torch.Generator) -> Tensor:
+    def __call__(self, denoiser: Denoiser, batch: Measurements, rng: torch.Generator) -> Tensor:
         """Loss per sample on measurements."""
-        A, further = self.operators(batch, generator)
+        A, further = self.operators(batch, rng)
         target = A.adjoint(batch.y)
-        sigma = sent(self.params.noise.draw(len(batch), generator), batch.y.device)
-        noise = per_sample(sigma) * randn_like(target, generator)
+        sigma = sent(self.params.noise.draw(len(batch), rng), batch.y.device)
+        noise = per_sample(sigma) * randn_like(target, rng)
         seen = further.adjoint(batch.y) + further.normal(noise)
         estimate = denoiser(seen, sigma, further, batch.labels, batch.augment)
         return self.weighted_error(A.normal(estimate) - target, sigma, further)

@@ -54,7 +54,7 @@ class AmbientTweedie(MaskedObjective):
                 "objective ambient-tweedie cannot use this corruption: its measurements have no noise "
                 "(σ = 0); use ambient"
             )
-        A = linear(self.corruption.draw(1, seeds.generator(0, "projection")))
+        A = linear(self.corruption.draw(1, seeds.seeded_rng(0, "projection")))
         if not (isinstance(A, MultiCoilMRI) or A.is_projection):
             raise UsageError(
                 f"objective ambient-tweedie cannot use this corruption: Aᴴ A of {type(A).__name__} is no "
@@ -62,24 +62,24 @@ class AmbientTweedie(MaskedObjective):
                 "and leave the noise out of the recipe if it is weak"
             )
 
-    def __call__(self, denoiser: Denoiser, batch: Measurements, generator: torch.Generator) -> Tensor:
+    def __call__(self, denoiser: Denoiser, batch: Measurements, rng: torch.Generator) -> Tensor:
         """Loss per sample on noisy measurements."""
-        A, further = self.operators(batch, generator)
-        drawn = sent(self.params.noise.draw(len(batch), generator), batch.y.device)
+        A, further = self.operators(batch, rng)
+        drawn = sent(self.params.noise.draw(len(batch), rng), batch.y.device)
         sigma = drawn.maximum(batch.sigma)
         added = (sigma**2 - batch.sigma**2).sqrt()
-        seen = further.adjoint(batch.y + further.noise(batch.y, added, generator))
+        seen = further.adjoint(batch.y + further.noise(batch.y, added, rng))
         estimate = denoiser(seen, sigma, further, batch.labels, batch.augment)
         share = per_sample((batch.sigma / sigma) ** 2)
         predicted = A.normal(estimate) + share * (seen - further.normal(estimate))
         return self.weighted_error(predicted - A.adjoint(batch.y), sigma, further)
 
-    def further(self, operator: Operator, corruption: Corruption, generator: torch.Generator) -> Operator:
+    def further(self, operator: Operator, corruption: Corruption, rng: torch.Generator) -> Operator:
         """Ã ~ p(Ã | A); of several coils with a seed for the noise that ``predict`` adds."""
-        further = super().further(operator, corruption, generator)
+        further = super().further(operator, corruption, rng)
         if not isinstance(further, MultiCoilMRI):
             return further
-        drawn = torch.randint(2**62, (len(further.zero_image()),), generator=generator)
+        drawn = torch.randint(2**62, (len(further.zero_image()),), generator=rng)
         return SeededMRI(further.maps, further.mask, tuple(drawn.tolist()))
 
     def predict(

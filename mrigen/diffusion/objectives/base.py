@@ -61,15 +61,15 @@ class Objective(ABC):
         self.corruption = corruption
 
     @abstractmethod
-    def __call__(self, denoiser: Denoiser, batch: Measurements, generator: torch.Generator) -> Tensor:
+    def __call__(self, denoiser: Denoiser, batch: Measurements, rng: torch.Generator) -> Tensor:
         """Loss per sample (B,): weighted squared error, averaged over real components."""
 
     @abstractmethod
-    def signal(self, x: Tensor, operator: Operator, sigma: Tensor, generator: torch.Generator) -> Tensor:
+    def signal(self, x: Tensor, operator: Operator, sigma: Tensor, rng: torch.Generator) -> Tensor:
         """What the denoiser models of a clean image x: x itself, A x, or A x with its noise σ (B,)."""
 
     @abstractmethod
-    def augment(self, batch: Measurements, by: Augmentation, generator: torch.Generator) -> Measurements:
+    def augment(self, batch: Measurements, by: Augmentation, rng: torch.Generator) -> Measurements:
         """The batch of transformed images, with the labels that tell the network.
 
         Raises:
@@ -81,9 +81,9 @@ class Objective(ABC):
         """Lowest noise level at which the denoiser is trained."""
         return 0.0
 
-    def further(self, operator: Operator, corruption: Corruption, generator: torch.Generator) -> Operator:
+    def further(self, operator: Operator, corruption: Corruption, rng: torch.Generator) -> Operator:
         """Ã, through which the network sees; A itself where nothing is hidden from it."""
-        del corruption, generator
+        del corruption, rng
         return operator
 
     def observe(self, noisy: Tensor, further: Operator) -> Tensor:

@@ -22,18 +22,18 @@ class ImageObjective(Objective):
     """An objective on measurements as images: what remains is denoising, A = I."""
 
     @abstractmethod
-    def images(self, batch: Measurements, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def images(self, batch: Measurements, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """The measurements as images, and the standard deviation (B,) of their noise."""
 
-    def augment(self, batch: Measurements, by: Augmentation, generator: torch.Generator) -> Measurements:
+    def augment(self, batch: Measurements, by: Augmentation, rng: torch.Generator) -> Measurements:
         """All of EDM's geometric transforms, applied to the measurements as images.
 
         Each label has a law of its own to learn, and at label zero that is the law of the measurements.
         Resampling correlates noise, so that a Tweedie denoiser is exact at label zero only; there it
         is used.
         """
-        images, sigma = self.images(batch, generator)
-        transformed, labels = by(images, generator)
+        images, sigma = self.images(batch, rng)
+        transformed, labels = by(images, rng)
         operator = Identity(images.new_zeros(()).expand(images.shape))
         return replace(batch, y=transformed, operator=operator, sigma=sigma, further=None, augment=labels)
 
@@ -48,20 +48,20 @@ class Standard(ImageObjective):
     gets there without that detour.
     """
 
-    def __call__(self, denoiser: Denoiser, batch: Measurements, generator: torch.Generator) -> Tensor:
+    def __call__(self, denoiser: Denoiser, batch: Measurements, rng: torch.Generator) -> Tensor:
         """Loss per sample, on the measurements as images."""
-        y, _ = self.images(batch, generator)
-        sigma = sent(self.params.noise.draw(len(batch), generator), y.device)
-        noise = per_sample(sigma) * randn_like(y, generator)
+        y, _ = self.images(batch, rng)
+        sigma = sent(self.params.noise.draw(len(batch), rng), y.device)
+        noise = per_sample(sigma) * randn_like(y, rng)
         estimate = denoiser(y + noise, sigma, None, batch.labels, batch.augment)
         return self.weight(sigma) * squared_error(estimate - y)
 
-    def images(self, batch: Measurements, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def images(self, batch: Measurements, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """The measurements as images, with whatever noise they have."""
-        del generator
+        del rng
         return batch.operator.as_image(batch.y), batch.sigma
 
-    def signal(self, x: Tensor, operator: Operator, sigma: Tensor, generator: torch.Generator) -> Tensor:
+    def signal(self, x: Tensor, operator: Operator, sigma: Tensor, rng: torch.Generator) -> Tensor:
         """A x with measurement noise, as an image."""
         y = operator.forward(x)
-        return operator.as_image(y + operator.noise(y, sigma, generator))
+        return operator.as_image(y + operator.noise(y, sigma, rng))

@@ -54,21 +54,21 @@ class Tweedie(ImageObjective):
                 "objective tweedie cannot use this corruption: its measurements have no noise (σ = 0) to be "
                 "accounted for, nor levels below it for a consistency term; use standard"
             )
-        generator = seeds.generator(0, "white")
-        A = corruption.draw(1, generator)
-        A.white_image(A.forward(A.zero_image()), torch.zeros(1), generator)
+        rng = seeds.seeded_rng(0, "white")
+        A = corruption.draw(1, rng)
+        A.white_image(A.forward(A.zero_image()), torch.zeros(1), rng)
 
-    def __call__(self, denoiser: Denoiser, batch: Measurements, generator: torch.Generator) -> Tensor:
+    def __call__(self, denoiser: Denoiser, batch: Measurements, rng: torch.Generator) -> Tensor:
         """Loss per sample, on the measurements as images."""
-        y, data = self.images(batch, generator)
-        sigma = sent(self.params.noise.draw(len(batch), generator), y.device).maximum(data)
-        noisy = y + per_sample((sigma**2 - data**2).sqrt()) * randn_like(y, generator)
+        y, data = self.images(batch, rng)
+        sigma = sent(self.params.noise.draw(len(batch), rng), y.device).maximum(data)
+        noisy = y + per_sample((sigma**2 - data**2).sqrt()) * randn_like(y, rng)
         estimate = denoiser(noisy, sigma, None, batch.labels, batch.augment)
         share = per_sample((data / sigma) ** 2)
         loss = self.weight(sigma) * squared_error((1 - share) * estimate + share * noisy - y)
         if self.params.consistency is None:
             return loss
-        return loss + self._consistency(denoiser, batch, noisy, sigma, estimate, generator)
+        return loss + self._consistency(denoiser, batch, noisy, sigma, estimate, rng)
 
     def _consistency(
         self,
@@ -77,15 +77,15 @@ class Tweedie(ImageObjective):
         noisy: Tensor,
         sigma: Tensor,
         estimate: Tensor,
-        generator: torch.Generator,
+        rng: torch.Generator,
     ) -> Tensor:
         """The weighted term, (B,): on the first images, scaled so that its mean is over those."""
         params = self.params.consistency
         assert params is not None
         few = slice(params.images)
-        lower = self.params.noise.draw_below(sigma[few], generator)
+        lower = self.params.noise.draw_below(sigma[few], rng)
         told = [None if told is None else told[few] for told in (batch.labels, batch.augment)]
-        term = inconsistency(params, denoiser, noisy[few], sigma[few], estimate[few], lower, generator, *told)
+        term = inconsistency(params, denoiser, noisy[few], sigma[few], estimate[few], lower, rng, *told)
         term = params.weight * self.weight(sigma[few]) * term * (len(batch) / len(lower))
         return torch.cat([term, term.new_zeros(len(batch) - len(lower))])
 
@@ -94,11 +94,11 @@ class Tweedie(ImageObjective):
         """The data's smallest noise level, or 0 where the consistency term trains below it."""
         return self.corruption.noise.low if self.params.consistency is None else 0.0
 
-    def images(self, batch: Measurements, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def images(self, batch: Measurements, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """The measurements as images with white noise."""
-        return batch.operator.white_image(batch.y, batch.sigma, generator)
+        return batch.operator.white_image(batch.y, batch.sigma, rng)
 
-    def signal(self, x: Tensor, operator: Operator, sigma: Tensor, generator: torch.Generator) -> Tensor:
+    def signal(self, x: Tensor, operator: Operator, sigma: Tensor, rng: torch.Generator) -> Tensor:
         """A x without noise, as an image: the denoiser has already accounted for it (RSD algorithm 6)."""
-        del sigma, generator
+        del sigma, rng
         return operator.as_image(operator.forward(x))

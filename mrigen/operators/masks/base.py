@@ -76,31 +76,31 @@ class MaskLaw(ABC):
         return NAIVE if self.params.further_drop == 0 else ""
 
     @abstractmethod
-    def draw(self, acquired: Tensor, generator: torch.Generator) -> Tensor:
+    def draw(self, acquired: Tensor, rng: torch.Generator) -> Tensor:
         """Draw one mask per row of ``acquired``.
 
         Args:
             acquired: lines that the scanner can measure, bool (n, W), contiguous around DC;
                 zero-padded edges are False.
-            generator: source of randomness, on the CPU.
+            rng: source of randomness, on the CPU.
 
         Returns:
             Masks, bool (n, W), each a subset of its row of ``acquired``.
         """
 
-    def sample(self, acquired: Tensor, height: int, generator: torch.Generator) -> Tensor:
+    def sample(self, acquired: Tensor, height: int, rng: torch.Generator) -> Tensor:
         """Masks as operators take them: one per row of ``acquired``.
 
         Args:
             acquired: see ``draw``.
             height: H, samples of the readout; masks of lines do not depend on it.
-            generator: source of randomness, on the CPU.
+            rng: source of randomness, on the CPU.
 
         Returns:
             bool (n, 1, 1, W) of lines, or (n, 1, H, W) of points.
         """
         del height
-        return self.draw(acquired, generator)[:, None, None]
+        return self.draw(acquired, rng)[:, None, None]
 
     def rows(self, height: int) -> int:
         """Rows of a mask for k-space (H, W): 1 for masks of lines, H for masks of points."""
@@ -132,12 +132,12 @@ class MaskLaw(ABC):
                 + "; lower the acceleration or the ACS lines"
             )
 
-    def further(self, mask: Tensor, generator: torch.Generator) -> Tensor:
+    def further(self, mask: Tensor, rng: torch.Generator) -> Tensor:
         """Drop random points outside the ACS: M̃ ~ p(M̃ | M), M̃ ⊂ M.
 
         Args:
             mask: bool (n, 1, 1, W) for lines or (n, 1, H, W) for points.
-            generator: source of randomness, on the CPU.
+            rng: source of randomness, on the CPU.
 
         Returns:
             M̃ of the same shape with ``params.dropped`` fewer points, or none outside the ACS where
@@ -145,7 +145,7 @@ class MaskLaw(ABC):
         """
         free = (mask & ~self.acs(*mask.shape[-2:])).flatten(1)
         count = torch.tensor([self.params.dropped(int(m)) for m in mask.flatten(1).sum(1)])
-        return mask & ~random_subset(free, count, generator).view(mask.shape)
+        return mask & ~random_subset(free, count, rng).view(mask.shape)
 
     def acs(self, height: int, width: int) -> Tensor:
         """The fully sampled centre: lines (1, W) for ``height`` 1, otherwise a square (H, W)."""
@@ -167,26 +167,26 @@ class PointLaw(MaskLaw):
     """
 
     @abstractmethod
-    def points(self, acquired: Tensor, generator: torch.Generator) -> Tensor:
+    def points(self, acquired: Tensor, rng: torch.Generator) -> Tensor:
         """Draw one mask per plane.
 
         Args:
             acquired: points that the scanner can measure, bool (n, H, W).
-            generator: source of randomness, on the CPU.
+            rng: source of randomness, on the CPU.
 
         Returns:
             Masks, bool (n, H, W), each a subset of its plane of ``acquired``.
         """
 
-    def draw(self, acquired: Tensor, generator: torch.Generator) -> Tensor:
+    def draw(self, acquired: Tensor, rng: torch.Generator) -> Tensor:
         """Refuse: points need the height, which ``sample`` takes."""
-        del acquired, generator
+        del acquired, rng
         raise UsageError(f"{type(self).__name__} draws points (H, W), not lines; choose a mask of lines")
 
-    def sample(self, acquired: Tensor, height: int, generator: torch.Generator) -> Tensor:
+    def sample(self, acquired: Tensor, height: int, rng: torch.Generator) -> Tensor:
         """Masks of points, bool (n, 1, H, W); see ``MaskLaw.sample``."""
         planes = acquired[:, None, :].expand(-1, height, -1)
-        return self.points(planes, generator)[:, None]
+        return self.points(planes, rng)[:, None]
 
     def rows(self, height: int) -> int:
         """H."""
@@ -216,8 +216,8 @@ def centred(width: int, lines: int) -> Tensor:
     return (index >= first) & (index < first + lines)
 
 
-def random_subset(candidates: Tensor, count: Tensor, generator: torch.Generator) -> Tensor:
+def random_subset(candidates: Tensor, count: Tensor, rng: torch.Generator) -> Tensor:
     """Uniformly random subset of each row of ``candidates`` (n, points), of ``count`` (n,) elements."""
-    score = torch.rand(candidates.shape, generator=generator).masked_fill(~candidates, 2.0)
+    score = torch.rand(candidates.shape, generator=rng).masked_fill(~candidates, 2.0)
     rank = score.argsort(1).argsort(1)
     return candidates & (rank < count[:, None])

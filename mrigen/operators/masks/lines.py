@@ -19,11 +19,11 @@ class ExactRandom(MaskLaw):
     that theorem 4.1 of Ambient Diffusion holds.
     """
 
-    def draw(self, acquired: Tensor, generator: torch.Generator) -> Tensor:
+    def draw(self, acquired: Tensor, rng: torch.Generator) -> Tensor:
         """Draw masks with exactly floor(n / R) lines each; see ``MaskLaw.draw``."""
         acs = self.acs(1, acquired.shape[1]) & acquired
         budget = torch.tensor([int(n // self.params.acceleration) for n in acquired.sum(1).tolist()])
-        return acs | random_subset(acquired & ~acs, budget - acs.sum(1), generator)
+        return acs | random_subset(acquired & ~acs, budget - acs.sum(1), rng)
 
 
 class FastMRIMask(MaskLaw):
@@ -35,11 +35,11 @@ class FastMRIMask(MaskLaw):
 
     function: ClassVar[str]
 
-    def draw(self, acquired: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw masks; the seeds of fastMRI's numpy generator come from ``generator``."""
+    def draw(self, acquired: Tensor, rng: torch.Generator) -> Tensor:
+        """Draw masks; the seeds of fastMRI's numpy generator come from ``rng``."""
         count, width = acquired.shape
         function = self._function(width)
-        seeds = torch.randint(2**31 - 1, (count,), generator=generator).tolist()
+        seeds = torch.randint(2**31 - 1, (count,), generator=rng).tolist()
         masks = [function((1, width, 2), seed=seed)[0].reshape(width) > 0 for seed in seeds]
         return torch.stack(masks) & acquired
 
@@ -93,9 +93,9 @@ class Measured(MaskLaw):
     Ambient Diffusion holds is up to the scanner: every point must have been measured in some slice.
     """
 
-    def draw(self, acquired: Tensor, generator: torch.Generator) -> Tensor:
+    def draw(self, acquired: Tensor, rng: torch.Generator) -> Tensor:
         """Refuse: another mask would ask for lines that were not measured."""
-        del acquired, generator
+        del acquired, rng
         raise UsageError(
             "these data were undersampled at the scanner: no new masks can be drawn; "
             "take maps and masks together from the store (fresh masks: false)"

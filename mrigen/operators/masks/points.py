@@ -65,11 +65,11 @@ class PoissonDisc(PointLaw):
                 f"{self.params.acceleration:g}; set crop_corner to false or raise it"
             )
 
-    def points(self, acquired: Tensor, generator: torch.Generator) -> Tensor:
+    def points(self, acquired: Tensor, rng: torch.Generator) -> Tensor:
         """Draw patterns and complete them to the budget; see ``PointLaw.points``."""
         count, height, width = acquired.shape
         acs = self.acs(height, width) & acquired
-        numbers = torch.randint(self.params.patterns, (count,), generator=generator).tolist()
+        numbers = torch.randint(self.params.patterns, (count,), generator=rng).tolist()
         pattern = torch.stack([self._pattern(height, width, number) for number in numbers])
         disc = pattern & acquired & ~acs
         around = torch.tensor([self.budget(a) - int(c.sum()) for a, c in zip(acquired, acs, strict=True)])
@@ -77,9 +77,9 @@ class PoissonDisc(PointLaw):
         uniform = torch.maximum((around * self.params.uniform).round().long(), around - present)
         if self.params.uniform:
             uniform = uniform.clamp(min=1)
-        kept = random_subset(disc.flatten(1), around - uniform, generator)
+        kept = random_subset(disc.flatten(1), around - uniform, rng)
         free = (acquired & ~acs).flatten(1) & ~kept
-        thrown = random_subset(free, uniform, generator)
+        thrown = random_subset(free, uniform, rng)
         return acs | (kept | thrown).view_as(acquired)
 
     def _pattern(self, height: int, width: int, number: int) -> Tensor:
@@ -103,11 +103,11 @@ class RandomPoints(PointLaw):
     Diffusion holds (Daras et al. 2023).
     """
 
-    def points(self, acquired: Tensor, generator: torch.Generator) -> Tensor:
+    def points(self, acquired: Tensor, rng: torch.Generator) -> Tensor:
         """See ``PointLaw.points``."""
         acs = self.acs(*acquired.shape[1:]) & acquired
         around = torch.tensor([self.budget(a) - int(c.sum()) for a, c in zip(acquired, acs, strict=True)])
-        thrown = random_subset((acquired & ~acs).flatten(1), around, generator)
+        thrown = random_subset((acquired & ~acs).flatten(1), around, rng)
         return acs | thrown.view_as(acquired)
 
     @classmethod
@@ -137,7 +137,7 @@ def poisson(size: tuple[int, int], budget: int, centre: int, seed: int, *, crop_
             f"fourier-poisson: {budget} points do not fit into {height} x {width} without corners; raise the "
             "acceleration or set crop_corner: false"
         )
-    order = torch.randperm(height * width, generator=seeds.generator(seed, "poisson")).numpy()
+    order = torch.randperm(height * width, generator=seeds.seeded_rng(seed, "poisson")).numpy()
     low, high = 0.0, float(max(size))
     best = throw(np.ones(size), free, order)
     for _ in range(BISECTIONS):
