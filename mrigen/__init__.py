@@ -35,12 +35,14 @@ _LAZY = {
     "TensorStore": "mrigen.data.tensor_store",
     "UsageError": "mrigen.errors",
     "compress_coils": "mrigen.coils.compress",
+    "distill": "mrigen.learning",
     "espirit": "mrigen.coils.espirit",
     "fft": "mrigen.fourier",
     "ifft": "mrigen.fourier",
     "load": "mrigen.model",
     "open_store": "mrigen.data.stores",
     "reconstruct": "mrigen.reconstruction.in_memory",
+    "train": "mrigen.learning",
     "whiten": "mrigen.coils.whiten",
 }
 
@@ -53,6 +55,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "compress_coils",
+    "distill",
     "espirit",
     "fft",
     "ifft",
@@ -67,6 +70,7 @@ __all__ = [
     "reconstruct",
     "samplers",
     "solvers",
+    "train",
     "whiten",
 ]
 

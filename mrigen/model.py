@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +114,8 @@ class Model:
 
     def variant(self, module: nn.Module | None = None, /, **changes: Any) -> Self:
         """The same model with another network of its architecture, or with changes of its description."""
+        if module is not None:
+            changes = {**changes, "weights_sha256": ""}
         description = self.description.model_copy(update=changes)
         denoiser = self.denoiser if module is None else NetworkDenoiser(module, description.conventions)
         return type(self)(description, denoiser, self.folder)
@@ -138,6 +141,17 @@ class Model:
     def name(self) -> str:
         """Its folder, for messages."""
         return "model in memory" if self.folder is None else str(self.folder)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of its weights file, or, of a model that was never saved, of its weights."""
+        if self.description.weights_sha256:
+            return self.description.weights_sha256
+        digest = hashlib.sha256()
+        for name, tensor in self.denoiser.network.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     @property
     def role(self) -> Role:
@@ -416,8 +430,12 @@ def describe_teacher(
 ) -> ModelDescription:
     """Description of the teacher that a recipe and a store make together."""
     conventions = conventions_of(store, params.objective)
+    _, height, width = store.image_shape
+    sides = {"resolution": height}
+    if width != height and "width" in NETWORKS[params.network["name"]].Params.model_fields:
+        sides["width"] = width
     network = {
-        "resolution": store.image_shape[1],
+        **sides,
         "in_channels": conventions.network_channels,
         "out_channels": conventions.image_channels,
         "label_dim": store.classes,

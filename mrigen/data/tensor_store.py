@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -109,6 +111,17 @@ class TensorStore:
         """The distribution of the masks, and of the further masks."""
         law: MaskLaw = MASKS.build(self._law)
         return law
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything in it: a training continues only with the same data."""
+        digest = hashlib.sha256(json.dumps([self._law, self.fresh, list(self.y.shape)]).encode())
+        tensors = [self.y, self.maps, self.masks, self._noise, self._acquired, self._further]
+        for row in range(len(self)):
+            for tensor in tensors:
+                if tensor is not None:
+                    digest.update(tensor[row].cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

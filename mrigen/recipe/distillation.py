@@ -38,7 +38,7 @@ def distill(study: StudyContext) -> None:
     """
     settings = {
         "data": study.data_settings(),
-        "teacher": study.teacher.description.weights_sha256,
+        "teacher": study.teacher.fingerprint,
         "distill": study.recipe.distill.model_dump(mode="json"),
         "seed": study.recipe.seed,
         "precision": study.recipe.precision,

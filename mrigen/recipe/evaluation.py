@@ -271,7 +271,7 @@ def sample(study: StudyContext, name: str, sampler: TeacherSampler | StudentSamp
     wanted = list(range(count))
     reverse = study.recipe.evaluate.teachers.get(name)
     model = study.student if reverse is None else study.teacher
-    settings: dict[str, Any] = {"model": model.description.weights_sha256, "count": count}
+    settings: dict[str, Any] = {"model": model.fingerprint, "count": count}
     if reverse is not None:
         settings |= {"sampler": reverse, "stops": list(stops)}
     Stage(f"samples of the {name}", folder, settings).run(work, study.console)

@@ -91,7 +91,7 @@ def sample_model(
     complex_valued = run.complex_valued
     write = writer_of(out, run.shape, complex_valued=complex_valued)
     described = {
-        "model": model.description.weights_sha256,
+        "model": model.fingerprint,
         "sampler": spec,
         "maps": None if maps is None else str(maps.resolve()),
         "precision": precision,

@@ -1,0 +1,246 @@
+"""Training of a teacher and its distillation as functions: a store and a few settings in, a model out.
+
+They are the stages of a recipe, with the same states, records and logs, and continue like these.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from mrigen import ranks
+from mrigen.data.manifest import NAME as MANIFEST
+from mrigen.data.stores import Store, open_store
+from mrigen.data.tensor_store import TensorStore
+from mrigen.engine.logs import Log, OpenLog
+from mrigen.errors import UsageError
+from mrigen.model import Model
+from mrigen.recipe import distillation, training
+from mrigen.recipe.context import StudyContext
+from mrigen.recipe.loggers import NewSampler
+from mrigen.recipe.schema import Recipe
+from mrigen.registry import describe
+
+OnStep = Callable[[dict[str, float]], None]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+Spec = str | Mapping[str, Any]
+
+
+def train(
+    store: Store | str | Path,
+    *,
+    images: int,
+    objective: Spec = "ambient",
+    out: str | Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    precision: Precision = "32-true",
+    compiled: bool = False,
+    loggers: Sequence[str] = (),
+    on_step: OnStep | None = None,
+    **params: Any,
+) -> Model:
+    """A diffusion teacher of clean images, trained on measurements alone.
+
+    Args:
+        store: measurements with their operators: a ``TensorStore``, an open store, or the folder of one.
+        images: length of the training in images, a multiple of ``batch`` or a little more.
+        objective: name (``mrigen list objectives``), ``"mine.py:Objective"``, or a recipe's mapping.
+        out: run folder; its ``teacher`` holds states, ``log.jsonl`` and the model. The same call continues an
+            interrupted training, and returns the model of a finished one. None keeps nothing.
+        seed: key of all randomness.
+        device: ``auto``, ``cpu``, ``cuda`` ...
+        precision: of the network.
+        compiled: compile the network with torch.compile.
+        loggers: ``tensorboard``, ``csv``, ``wandb``, ``mlflow``; they need ``out``.
+        on_step: called with ``images`` so far and the losses: after every step on a CPU, about once a second
+            on a GPU, in the first process.
+        params: others of a recipe's section ``teacher``: ``batch``, ``network``, ``optimizer``,
+            ``ema_halflife`` ...
+
+    Returns:
+        The model with averaged weights.
+
+    Raises:
+        UsageError: a parameter that is unknown or does not fit, an objective that is not for such data, or a
+            folder with a training of other settings.
+
+    >>> import mrigen as mg
+    >>> A = mg.operators.MultiCoilMRI.example()
+    >>> mask = mg.masks.exact_random(9, acceleration=2, acs_lines=3)
+    >>> store = mg.TensorStore(A(A.zero_image() + 1), A.maps, mask)
+    >>> teacher = mg.train(store, images=4, batch=2, network={"name": "mlp", "hidden": 8}, device="cpu")
+    >>> teacher.role, teacher.description.provenance["seed"]
+    ('teacher', 0)
+    """
+    spec = {"name": objective} if isinstance(objective, str) else dict(objective)
+    settings = {"images": images, "objective": spec, **params}
+    data = open_store(store) if isinstance(store, str | Path) else store
+    recipe = _recipe("train", settings, {"images": 1}, seed=seed, precision=precision, compile=compiled)
+    with _run_folder(out, loggers) as folder:
+        context = _Context(recipe, folder, device, data, None, loggers, on_step)
+        training.train(context)
+        return _kept(context.teacher, out)
+
+
+def distill(
+    teacher: Model | str | Path,
+    store: Store | str | Path | None = None,
+    *,
+    images: int,
+    loss: Spec = "sid",
+    out: str | Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    precision: Precision = "32-true",
+    compiled: bool = False,
+    loggers: Sequence[str] = (),
+    on_step: OnStep | None = None,
+    **params: Any,
+) -> Model:
+    """A generator of one step, or of a few, from a teacher, under the teacher's corruption.
+
+    Args:
+        teacher: the teacher, or its model folder; it does not change.
+        store: coil maps, masks and the selection metric come from it; a teacher of natural images needs none
+            where nothing is selected.
+        images: length of the distillation in generated images.
+        loss: name (``mrigen list losses``), ``"mine.py:Loss"``, or a recipe's mapping.
+        out: run folder; its ``student`` holds states, ``log.jsonl``, the selection's history and the models.
+            The same call continues an interrupted distillation, and returns the model of a finished one. None
+            keeps nothing.
+        seed: key of all randomness.
+        device: ``auto``, ``cpu``, ``cuda`` ...
+        precision: of the networks.
+        compiled: compile the networks with torch.compile.
+        loggers: ``tensorboard``, ``csv``, ``wandb``, ``mlflow``; they need ``out``.
+        on_step: called with ``images`` so far, the losses and the selection metric, as by ``train``.
+        params: others of a recipe's section ``distill``: ``batch``, ``generator`` and ``fake`` (optimisers),
+            ``steps``, ``selection={"every_images": 10_000}`` ...
+
+    Returns:
+        The generator: the best by the selection metric where there is one, otherwise the last.
+
+    Raises:
+        UsageError: a parameter that is unknown or does not fit, a generator instead of a teacher, a store of
+            other data, or a folder with a distillation of other settings.
+
+    >>> import mrigen as mg
+    >>> A = mg.operators.MultiCoilMRI.example()
+    >>> mask = mg.masks.exact_random(9, acceleration=2, acs_lines=3)
+    >>> store = mg.TensorStore(A(A.zero_image() + 1), A.maps, mask)
+    >>> teacher = mg.train(store, images=4, batch=2, network={"name": "mlp", "hidden": 8}, device="cpu")
+    >>> student = mg.distill(teacher, store, images=4, batch=2, device="cpu")
+    >>> student.sample(3, seed=0).shape
+    torch.Size([3, 1, 12, 9])
+    """
+    spec = {"name": loss} if isinstance(loss, str) else dict(loss)
+    settings = {"images": images, "loss": spec, **params}
+    model = Model.load(teacher) if isinstance(teacher, str | Path) else teacher
+    data = open_store(store) if isinstance(store, str | Path) else store
+    recipe = _recipe("distill", {"images": 1}, settings, seed=seed, precision=precision, compile=compiled)
+    with _run_folder(out, loggers) as folder:
+        context = _Context(recipe, folder, device, data, model.require("teacher"), loggers, on_step)
+        distillation.distill(context)
+        return _kept(context.student, out)
+
+
+class _Context(StudyContext):
+    """A study whose store and teacher are given as objects, and which is silent."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        out: Path,
+        device: str,
+        store: Store | None,
+        teacher: Model | None,
+        loggers: Sequence[str],
+        on_step: OnStep | None,
+    ) -> None:
+        super().__init__(recipe, out, Console(quiet=True), device, loggers=loggers)
+        self._given, self._on_step = store, on_step
+        if store is not None:
+            self.store = store
+        if teacher is not None:
+            self.teacher = teacher
+        self.data_free = store is None
+
+    def data_settings(self) -> dict[str, Any]:
+        """Checksum of the measurements, or of the manifest of their store."""
+        store = self._given
+        if store is None:
+            if self.teacher.complex_valued:
+                raise UsageError("distill: a teacher of MRI takes coil maps and masks from a store; give one")
+            if self.recipe.distill.selection.every_images is not None:
+                raise UsageError("distill: the selection metric compares with measurements; give a store")
+            return {}
+        if isinstance(store, TensorStore):
+            return {"tensors": store.fingerprint}
+        return {"manifest": hashlib.sha256((store.folder / MANIFEST).read_bytes()).hexdigest()}
+
+    def write_recipe(self) -> None:
+        """There is none: ``stage.json`` says what was done."""
+
+    def log(self, sampler: NewSampler) -> OpenLog | None:
+        """The chosen loggers, and the caller's function."""
+        on_step, chosen = self._on_step, super().log(sampler)
+        if on_step is None:
+            return chosen
+
+        @contextmanager
+        def opened(folder: Path, images: int) -> Iterator[Log]:
+            with nullcontext(Log()) if chosen is None else chosen(folder, images) as log:
+                yield _Told(log, on_step)
+
+        return opened
+
+
+class _Told(Log):
+    """A log that calls a function with the numbers of every step."""
+
+    def __init__(self, log: Log, on_step: OnStep) -> None:
+        self._log, self._on_step = log, on_step
+
+    def step(self, images: int, logs: dict[str, float]) -> None:
+        self._log.step(images, logs)
+        self._on_step({"images": images, **logs})
+
+    def snapshot(self, images: int) -> None:
+        self._log.snapshot(images)
+
+
+def _recipe(name: str, teacher: dict[str, Any], distill: dict[str, Any], **more: Any) -> Recipe:
+    """Settings, checked.
+
+    Raises:
+        UsageError: one is unknown or does not fit.
+    """
+    try:
+        return Recipe(**{"name": f"mrigen.{name}", "teacher": teacher, "distill": distill, **more})
+    except ValidationError as error:
+        raise UsageError(f"{name}: {describe(error)}") from error
+
+
+@contextmanager
+def _run_folder(out: str | Path | None, loggers: Sequence[str]) -> Iterator[Path]:
+    """The given folder, or one that lasts as long as the training."""
+    if out is not None:
+        yield Path(out)
+        return
+    if loggers or ranks.world_size() > 1:
+        raise UsageError("loggers, and several processes, need a run folder: give out=")
+    with tempfile.TemporaryDirectory(prefix="mrigen-") as folder:
+        yield Path(folder)
+
+
+def _kept(model: Model, out: str | Path | None) -> Model:
+    """The model of a run folder, or one that does not need it."""
+    return model if out is not None else Model(model.description, model.copy().denoiser)
