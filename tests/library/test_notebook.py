@@ -1,5 +1,9 @@
 """The whole chain as a notebook has it, in memory: k-space to coil maps, teacher, generator, distance."""
 
+import re
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +12,7 @@ from sigpy.mri import birdcage_maps
 import mrigen as mg
 from mrigen.checkpoints.description import read_description
 
-SIZE, SLICES = 24, 8
+SIZE, SLICES = 32, 8
 COIL_MAPS = torch.from_numpy(birdcage_maps((4, SIZE, SIZE)).astype(np.complex64))
 NETWORK = {
     "name": "song-unet",
@@ -60,6 +64,27 @@ def test_the_whole_chain(store, teacher, heads):
     assert images.shape == (12, 1, SIZE, SIZE)
     assert images.is_complex()
     assert mg.metrics.frechet(images, heads, features="pixels") > 0
+
+
+def test_the_readme_runs(heads, tmp_path, monkeypatch):
+    """Its Python, line by line, with fewer images and steps and a small network."""
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    few = {"images": 4, "batch": 4, "device": "cpu"}
+    fewer = {"train": {**few, "network": NETWORK}, "distill": few, "reconstruct": {"steps": 4}}
+    for name, less in fewer.items():
+        real = getattr(mg, name)
+        tiny = partial(lambda run, over, *given, **named: run(*given, **{**named, **over}), real, less)
+        monkeypatch.setattr(mg, name, tiny, raising=False)
+    monkeypatch.chdir(tmp_path)
+    size = (SIZE, 4 * SIZE)  # lines enough for the README's acceleration
+    wide = torch.nn.functional.interpolate(heads[:2].real, size, mode="bilinear").to(torch.complex64)
+    maps = torch.from_numpy(birdcage_maps((4, *size)).astype(np.complex64))
+    names = {"kspace": mg.fft(maps * wide), "reference": wide}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["posterior"].shape == (2, 8, 1, *size)
+    assert names["student"].role == "generator"
+    assert names["distance"] > 0
 
 
 def test_an_image_depends_on_its_seed_alone(store, teacher):
@@ -128,7 +153,7 @@ def test_distillation_selects_and_leaves_its_teacher_alone(store, teacher):
         (lambda store, teacher: mg.distill(teacher, store, images=8, loss="sit"), "did you mean 'sid'"),
         (lambda _, teacher: teacher.sample(2), "give --maps STORE"),
         (lambda _, teacher: teacher.generator, "is a teacher"),
-        (lambda _, teacher: teacher.denoise(torch.zeros(1, 1, 24, 24), 1.0), "denoises complex images"),
+        (lambda _, teacher: teacher.denoise(torch.zeros(1, 1, 32, 32), 1.0), "denoises complex images"),
     ],
 )
 def test_mistakes_are_one_line(store, teacher, call, said):
