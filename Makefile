@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 THREADS := OMP_NUM_THREADS=1
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.demo: pyproject.toml
@@ -29,6 +29,9 @@ lint: $(VENV)/.test
 
 test: lint
 	$(THREADS) $(BIN)/python -m pytest -n 2
+
+docs: $(VENV)/.test
+	$(BIN)/python docs/generate.py
 
 clean:
 	rm -rf $(VENV) build dist runs *.egg-info

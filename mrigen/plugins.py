@@ -88,7 +88,8 @@ def load_class(name: str, base: type) -> type:
             f"{path}: {wanted} is no {base.__name__}; derive it from {base.__module__}.{base.__qualname__}"
         )
     missing = sorted(getattr(found, "__abstractmethods__", ()))
-    if not inspect.isclass(getattr(found, "Params", None)):
+    parametrised = any("Params" in {*vars(c), *vars(c).get("__annotations__", {})} for c in base.__mro__)
+    if parametrised and not inspect.isclass(getattr(found, "Params", None)):
         missing.append("Params")
     if missing:
         raise UsageError(f"{path}: {wanted} lacks {', '.join(missing)}; define what {base.__name__} asks for")

@@ -72,7 +72,7 @@ class Registry(Generic[T]):
 
     Args:
         kind: the word for error messages, for example ``"objective"``.
-        package: dotted name of the package whose modules register the members.
+        package: dotted name of the package whose modules, or of the module that, register the members.
         base: dotted name of the class that members derive from.
     """
 
@@ -215,7 +215,7 @@ class Registry(Generic[T]):
         if self._loaded:
             return
         package = importlib.import_module(self._package)
-        for module in pkgutil.iter_modules(package.__path__):
+        for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
             importlib.import_module(f"{self._package}.{module.name}")
         self._loaded = True
         plugins.load_entry_points()
@@ -240,6 +240,8 @@ class Parameter:
 
 def parameters(member: type[Registrable]) -> list[Parameter]:
     """The parameters of a class, those of its bases last, with what their docstrings say."""
+    if not hasattr(member, "Params"):
+        return []
     texts: dict[str, str] = {}
     for base in reversed(member.Params.__mro__):
         texts |= _attributes(base.__doc__ or "")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
-from importlib import import_module
+from importlib import import_module, resources
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mrigen import plugins
+
 if TYPE_CHECKING:
     from mrigen.registry import Registry
+
+CATALOGUE = "members.json"
 
 
 class Kind(StrEnum):
@@ -22,6 +28,8 @@ class Kind(StrEnum):
     samplers = "samplers"
     solvers = "solvers"
     networks = "networks"
+    readers = "readers"
+    metrics = "metrics"
 
 
 REGISTRIES = {
@@ -32,6 +40,8 @@ REGISTRIES = {
     Kind.samplers: ("mrigen.diffusion.samplers", "SAMPLERS"),
     Kind.solvers: ("mrigen.inverse", "SOLVERS"),
     Kind.networks: ("mrigen.networks", "NETWORKS"),
+    Kind.readers: ("mrigen.prep.readers", "READERS"),
+    Kind.metrics: ("mrigen.metrics.scores", "METRICS"),
 }
 
 EXAMPLES = {
@@ -42,6 +52,8 @@ EXAMPLES = {
     Kind.samplers: "mrigen sample TEACHER --out samples.h5 --sampler {2}{3}",
     Kind.solvers: "mrigen reconstruct scan.h5 --out images --solver {0}",
     Kind.networks: "mrigen train RECIPE --set 'teacher.network={1}'",
+    Kind.readers: "mrigen prep-fastmri FILE --out store --acceleration 4 --reader {0}",
+    Kind.metrics: "mrigen evaluate samples.h5 --reference store-reference --metrics {0}",
 }
 
 GIVEN = {"acceleration", "acs_lines", "center_fraction", "resolution", "in_channels", "out_channels"}
@@ -62,19 +74,35 @@ def list_members(
 
     - `mrigen list masks poisson-disc`
     """
+    known = None if entry_points(group=plugins.GROUP) else catalogue()[kind.value]
+    if known is None or (name is not None and name not in known["members"]):
+        known = describe_kind(kind, name)
+    typer.echo(known["members"][name] if name is not None else known["list"])
+
+
+def catalogue() -> dict[str, dict[str, Any]]:
+    """The texts of all kinds as they were when the package was made; nothing heavy is imported for them."""
+    text = resources.files("mrigen.assets").joinpath(CATALOGUE).read_text(encoding="utf-8")
+    kinds: dict[str, dict[str, Any]] = json.loads(text)
+    return kinds
+
+
+def describe_kind(kind: Kind, name: str | None = None) -> dict[str, Any]:
+    """The list of a kind, and the text of every member, or of one that may be a user's.
+
+    Raises:
+        UsageError: there is no such member.
+    """
     module, attribute = REGISTRIES[kind]
     registry: Registry[Any] = getattr(import_module(module), attribute)
-    if name is None:
-        names = registry.names()
-        width = max(map(len, names))
-        for each in names:
-            typer.echo(f"{each:<{width}}  {summary(registry[each])}")
-        base = registry.base
-        typer.echo(
-            f"\nA class of yours, derived from {base.__module__}.{base.__qualname__}, is named mine.py:Class."
-        )
-        return
-    _show(kind, name, registry[name])
+    base = registry.base
+    names = registry.names()
+    width = max(map(len, names))
+    lines = [f"{each:<{width}}  {summary(registry[each])}" for each in names]
+    derived = f"derived from {base.__module__}.{base.__qualname__}"
+    lines += ["", f"A class of yours, {derived}, is named mine.py:Class."]
+    described = {each: _described(kind, each, registry[each]) for each in ([name] if name else names)}
+    return {"list": "\n".join(lines), "members": described}
 
 
 def summary(member: type[Any]) -> str:
@@ -85,19 +113,20 @@ def summary(member: type[Any]) -> str:
     return " ".join(text.split("\n\n")[0].split())
 
 
-def _show(kind: Kind, name: str, member: type[Any]) -> None:
+def _described(kind: Kind, name: str, member: type[Any]) -> str:
+    """Docstring, parameters and an example of a member."""
     import inspect
 
     from mrigen.registry import parameters
 
-    typer.echo(f"{name}\n\n{inspect.cleandoc(member.__doc__ or '')}\n\nParameters:")
+    lines = [name, "", inspect.cleandoc(member.__doc__ or ""), "", "Parameters:"]
     found = parameters(member)
     for each in found:
-        typer.echo(f"  {each.name}: {each.kind} = {each.default}")
+        lines.append(f"  {each.name}: {each.kind} = {each.default}")
         if each.text:
-            typer.echo(f"      {each.text}")
+            lines.append(f"      {each.text}")
     if not found:
-        typer.echo("  none")
+        lines.append("  none")
     shown = {p.name: "..." for p in found if p.default == "required" and p.name not in GIVEN}
     if not shown:
         simple = (p for p in reversed(found) if p.name not in GIVEN and p.default[0] not in "{[nN")
@@ -107,4 +136,4 @@ def _show(kind: Kind, name: str, member: type[Any]) -> None:
     )
     sets = "".join(f" --set {key}={value}" for key, value in shown.items())
     mapping = "{" + ", ".join([f"name: {name}", *(f"{key}: {value}" for key, value in shown.items())]) + "}"
-    typer.echo(f"\nExample:\n  {EXAMPLES[kind].format(option, mapping, name, sets)}")
+    return "\n".join([*lines, "", "Example:", f"  {EXAMPLES[kind].format(option, mapping, name, sets)}"])

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
-from mrigen import seeds
+from mrigen import plugins, seeds
 from mrigen.errors import UsageError
 from mrigen.metrics.distance import Reference
 from mrigen.metrics.features import Features, Network
 from mrigen.metrics.frechet import bootstrap_interval, frechet_distance, statistics
+from mrigen.registry import Registry
 
+METRICS: Registry[Metric] = Registry("metric", "mrigen.metrics.scores", "mrigen.metrics.scores.Metric")
 SUBSET = 1000
 NEIGHBOURS = 3
 SPLITS = 10
@@ -58,71 +60,112 @@ class Compared:
         return found
 
 
-def _frechet(name: str) -> Callable[[Compared], dict[str, Any]]:
-    def compute(compared: Compared) -> dict[str, Any]:
-        reference = compared.reference
-        features = compared.generated[reference.extractor.layer("fid")]
-        row: dict[str, Any] = {name: frechet_distance(statistics(features), reference.statistics)}
-        if compared.resamples:
-            rng = seeds.seeded_rng(compared.seed, "bootstrap")
-            row[f"{name}_interval"] = bootstrap_interval(
-                features, reference.statistics, compared.resamples, rng
-            )
-        return row
+class Metric(ABC):
+    """A number that compares a set of images with a reference by their features.
 
-    return compute
-
-
-def _kernel(compared: Compared) -> dict[str, Any]:
-    generated, real = compared.pair("kid")
-    size = min(SUBSET, len(generated), len(real))
-    found = kid_features_to_metric(generated, real, kid_subset_size=size, verbose=False)
-    return {
-        "kid": found[KEY_METRIC_KID_MEAN],
-        "kid_std": found[KEY_METRIC_KID_STD],
-        "kid_subset": size,
-    }
-
-
-def _inception(compared: Compared) -> dict[str, Any]:
-    logits = compared.generated[compared.reference.extractor.layer("isc")]
-    splits = max(1, min(SPLITS, len(logits) // 2))
-    found = isc_features_to_metric(logits, splits=splits)
-    return {"is": found[KEY_METRIC_ISC_MEAN], "is_std": found[KEY_METRIC_ISC_STD], "is_splits": splits}
-
-
-def _part(name: str) -> Callable[[Compared], dict[str, Any]]:
-    return lambda compared: {name: compared.precision_recall[name]}
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A number that compares two sets.
+    A metric of a user's file is named ``mine.py:Class`` in ``mrigen evaluate --metrics``.
 
     Attributes:
-        compute: the number under its name, and what belongs to it.
         needs_features: whether statistics of the reference are not enough.
         inception: whether its name means features of InceptionV3.
     """
 
-    compute: Callable[[Compared], dict[str, Any]]
-    needs_features: bool = False
-    inception: bool = False
+    needs_features: ClassVar[bool] = False
+    inception: ClassVar[bool] = False
+
+    @abstractmethod
+    def compute(self, compared: Compared) -> dict[str, Any]:
+        """The number under the metric's name, and what belongs to it: intervals, sizes of subsets."""
+
+
+@METRICS.register("fd")
+class FrechetDistance(Metric):
+    """Fréchet distance of Gaussians fitted to the features, with an interval (Heusel et al. 2017)."""
+
+    name: ClassVar[str] = "fd"
+
+    def compute(self, compared: Compared) -> dict[str, Any]:
+        """The distance, and its 95 % interval over resampled sets of generated images."""
+        reference = compared.reference
+        features = compared.generated[reference.extractor.layer("fid")]
+        row: dict[str, Any] = {self.name: frechet_distance(statistics(features), reference.statistics)}
+        if compared.resamples:
+            rng = seeds.seeded_rng(compared.seed, "bootstrap")
+            row[f"{self.name}_interval"] = bootstrap_interval(
+                features, reference.statistics, compared.resamples, rng
+            )
+        return row
+
+
+@METRICS.register("fid")
+class FrechetInceptionDistance(FrechetDistance):
+    """Fréchet distance in the features of InceptionV3 (Heusel et al. 2017)."""
+
+    name = "fid"
+    inception = True
+
+
+@METRICS.register("is")
+class InceptionScore(Metric):
+    """Inception score of the images by themselves, exp E KL(p(y|x) ‖ p(y)) (Salimans et al. 2016)."""
+
+    inception = True
+
+    def compute(self, compared: Compared) -> dict[str, Any]:
+        """Mean and standard deviation over ten parts, or fewer where there are few images."""
+        logits = compared.generated[compared.reference.extractor.layer("isc")]
+        splits = max(1, min(SPLITS, len(logits) // 2))
+        found = isc_features_to_metric(logits, splits=splits)
+        return {"is": found[KEY_METRIC_ISC_MEAN], "is_std": found[KEY_METRIC_ISC_STD], "is_splits": splits}
+
+
+@METRICS.register("kid")
+class KernelInceptionDistance(Metric):
+    """Kernel distance of the features: squared MMD with a cubic kernel (Bińkowski et al. 2018)."""
+
+    needs_features = True
+
+    def compute(self, compared: Compared) -> dict[str, Any]:
+        """Mean and standard deviation over subsets of 1,000, or of all where there are fewer."""
+        generated, real = compared.pair("kid")
+        size = min(SUBSET, len(generated), len(real))
+        found = kid_features_to_metric(generated, real, kid_subset_size=size, verbose=False)
+        return {
+            "kid": found[KEY_METRIC_KID_MEAN],
+            "kid_std": found[KEY_METRIC_KID_STD],
+            "kid_subset": size,
+        }
+
+
+@METRICS.register("precision")
+class Precision(Metric):
+    """Share of the images that lie among the references: improved precision (Kynkäänniemi et al. 2019)."""
+
+    needs_features = True
+
+    def compute(self, compared: Compared) -> dict[str, Any]:
+        """With balls that reach to the third neighbour."""
+        return {"precision": compared.precision_recall["precision"]}
+
+
+@METRICS.register("recall")
+class Recall(Metric):
+    """Share of the references that lie among the images: improved recall (Kynkäänniemi et al. 2019)."""
+
+    needs_features = True
+
+    def compute(self, compared: Compared) -> dict[str, Any]:
+        """With balls that reach to the third neighbour."""
+        return {"recall": compared.precision_recall["recall"]}
 
 
 def of_features(row: dict[str, Any], name: str, features: str) -> dict[str, Any]:
     """Numbers of a metric with the features in their names: ``fd_interval`` becomes ``fd_r64_interval``."""
-    return {key.replace(name, f"{name}_{features}", 1): value for key, value in row.items()}
 
+    def renamed(key: str) -> str:
+        return key.replace(name, f"{name}_{features}", 1) if name in key else f"{key}_{features}"
 
-METRICS = {
-    "fd": Metric(_frechet("fd")),
-    "fid": Metric(_frechet("fid"), inception=True),
-    "is": Metric(_inception, inception=True),
-    "kid": Metric(_kernel, needs_features=True),
-    "precision": Metric(_part("precision"), needs_features=True),
-    "recall": Metric(_part("recall"), needs_features=True),
-}
+    return {renamed(key): value for key, value in row.items()}
 
 
 def chosen(names: list[str], networks: list[Network]) -> dict[str, Metric]:
@@ -131,12 +174,15 @@ def chosen(names: list[str], networks: list[Network]) -> dict[str, Metric]:
     Raises:
         UsageError: an unknown name, or one that means other features.
     """
+    metrics: dict[str, Metric] = {}
     for name in names:
-        if name not in METRICS:
-            raise UsageError(f"--metrics {name}: unknown; choose from {', '.join([*METRICS, 'proximal'])}")
-        if METRICS[name].inception and not any(network.scores for network in networks):
+        if not plugins.is_file(name) and name not in METRICS.names():
+            known = ", ".join([*METRICS.names(), "proximal"])
+            raise UsageError(f"--metrics {name}: unknown; choose from {known}, or give mine.py:Class")
+        metrics[name] = METRICS[name]()
+        if metrics[name].inception and not any(network.scores for network in networks):
             raise UsageError(
                 f"--metrics {name}: is a number of InceptionV3; add --features inception, or ask for fd, the "
                 "Fréchet distance in other features"
             )
-    return {name: METRICS[name] for name in names}
+    return metrics

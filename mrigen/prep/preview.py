@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mrigen.data.mri_store import MeasurementStore
@@ -26,6 +25,8 @@ def draw(folder: Path) -> Path:
     Returns:
         The picture's path.
     """
+    from matplotlib.figure import Figure
+
     store = MeasurementStore(folder, split=None, cache_bytes=0)
     indices = _spread([len(volume.slices) for volume in store.manifest.volumes])
     batch = store.measurements(indices)

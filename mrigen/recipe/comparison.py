@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mrigen import plugins
 from mrigen.data.images import Pool, open_images
 from mrigen.data.manifest import NAME as MANIFEST
 from mrigen.data.stores import open_store
@@ -70,7 +71,7 @@ class Comparison:
         """
         against = [name for name in self.metrics if name != PROXIMAL]
         if not self.metrics:
-            raise UsageError("--metrics: none; give fd, or one of " + ", ".join([*METRICS, PROXIMAL]))
+            raise UsageError("--metrics: none; give fd, or one of " + ", ".join([*METRICS.names(), PROXIMAL]))
         if bool(against) != (self.reference is not None):
             raise UsageError(
                 f"--metrics {','.join(against)}: needs --reference DIR"
@@ -172,13 +173,25 @@ def _against_references(
             for metric, each in wanted.items():
                 if each.inception and not taken.network.scores:
                     continue
-                found = each.compute(compared)
-                row.update(of_features(found, metric, name) if metric in row else found)
+                found = numbers_of(each, metric, compared)
+                row.update(of_features(found, metric, name) if row.keys() & found.keys() else found)
     numbers = _statistics(references) if "fd" in wanted and not settings.paper else None
     for row, pool in zip(rows, pools, strict=True):
         if numbers is not None:
             row.update(numbers.row(pool.read(), settings.resamples, settings.seed))
             row.update({f"references_{name}": value for name, value in numbers.held_out.items()})
+
+
+def numbers_of(metric: Metric, name: str, compared: Compared) -> dict[str, Any]:
+    """The numbers of a metric; what goes wrong in a user's file is said in one line.
+
+    Raises:
+        UsageError: an error in the user's file.
+    """
+    if not plugins.is_file(name):
+        return metric.compute(compared)
+    with plugins.blamed(plugins.split(name)[0], "computing the metric"):
+        return metric.compute(compared)
 
 
 def _statistics(references: Pool) -> ImageStatistics | None:
@@ -203,7 +216,7 @@ def _against_data(
         base = _reference(seen, taken, settings, keep_features=False)
         for row, pool in zip(rows, pools, strict=True):
             compared = _compared(observed(pool.read(), corruption, settings.seed), pool, base, settings)
-            found = METRICS["fd"].compute(compared)
+            found = METRICS["fd"]().compute(compared)
             found = {name.replace("fd", PROXIMAL): value for name, value in found.items()}
             row.update(of_features(found, PROXIMAL, features) if PROXIMAL in row else found)
             row["observations"] = len(seen)

@@ -147,7 +147,7 @@ class _Measure:
         row: dict[str, Any] = {}
         for features, reference in self._spaces.items():
             compared = Compared(reference.look(images.split(BATCH)), reference, RESAMPLES, self._seed)
-            found = METRICS["fd"].compute(compared)
+            found = METRICS["fd"]().compute(compared)
             row |= of_features(found, "fd", features) if row else found
         if self.statistics is not None:
             row |= self.statistics.row(images.split(BATCH), RESAMPLES, self._seed)

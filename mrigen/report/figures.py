@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from mrigen.metrics.pictures import pictures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 WIDTH = 12.0
 SIDE = 2.6
@@ -72,7 +72,7 @@ def grid(images: Tensor, window: float | None, path: Path) -> None:
         Image.fromarray(page.repeat(factor, 0).repeat(factor, 1)).save(temporary, format="PNG")
 
 
-def save(figure: mpl.figure.Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, atomically and without a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 

@@ -8,6 +8,7 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +20,15 @@ def python(*arguments, **kwargs):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["recipes", "list"], ["prep-fastmri", "--help"]]
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["recipes", "list"],
+        ["prep-fastmri", "--help"],
+        ["list", "solvers"],
+        ["list", "masks", "poisson-disc"],
+    ],
 )
 def test_light_commands_import_nothing_heavy(arguments):
     code = (
@@ -29,6 +38,48 @@ def test_light_commands_import_nothing_heavy(arguments):
     done = python("-c", code, *arguments)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "LOADED []"
+
+
+TRAINING_ONLY = (
+    "lightning_fabric",
+    "pytorch_lightning",
+    "torchmetrics",
+    "torchvision",
+    "torch_fidelity",
+    "matplotlib",
+    "sigpy",
+    "fastmri",
+    "scipy",
+    "skimage",
+    "sklearn",
+    "nibabel",
+    "pandas",
+)
+
+
+def test_commands_that_train_nothing_start_without_what_training_needs(tmp_path):
+    """One after the other in one process, so that one import of torch is enough."""
+    kspace = np.random.default_rng(0).standard_normal((2, 3, 16, 16)).astype(np.complex64)
+    np.save(tmp_path / "kspace.npy", kspace)
+    commands = [
+        "doctor",
+        "info kspace.npy",
+        "prep-fastmri nothing --out store --acceleration 4",
+        "prep-images nothing --out store",
+        "sample nothing --out samples.h5",
+        "reconstruct nothing --out images",
+        "import-checkpoint nothing.pkl model",
+    ]
+    code = (
+        "import sys; from mrigen.cli.main import run\n"
+        f"for words in {commands!r}:\n"
+        "    run(words.split())\n"
+        f"    print('LOADED', words, sorted({{m.partition('.')[0] for m in sys.modules}} & {set(TRAINING_ONLY)!r}))"
+    )
+    done = python("-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("LOADED")]
+    assert lines == [f"LOADED {words} []" for words in commands]
 
 
 def test_shell_completion_imports_nothing_heavy():

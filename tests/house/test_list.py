@@ -1,13 +1,15 @@
 """``mrigen list`` names every member, and all that a member takes."""
 
+import importlib.util
 import json
+from pathlib import Path
 
 import pytest
 import yaml
 from pydantic_core import to_json
 
 from mrigen.cli.main import run
-from mrigen.cli.members import REGISTRIES, Kind
+from mrigen.cli.members import REGISTRIES, Kind, catalogue, describe_kind
 from mrigen.registry import Params, parameters
 
 
@@ -37,6 +39,19 @@ def test_every_parameter_of_every_member_is_told(kind, capsys):
             if each.default != "required":
                 default = member.Params.model_fields[each.name].get_default(call_default_factory=True)
                 assert yaml.safe_load(each.default) == json.loads(to_json(default))
+
+
+def test_documents_and_the_package_say_what_the_classes_say(capsys):
+    """Else `make docs` has to be run."""
+    path = Path(__file__).parents[2] / "docs" / "generate.py"
+    spec = importlib.util.spec_from_file_location("generate", path)
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    described = {kind.value: describe_kind(kind) for kind in Kind}
+    assert catalogue() == described
+    assert generate.PAGE.read_text() == generate.page(described)
+    assert run(["list", "solvers", "dds"]) == 0
+    assert f"```text\n{capsys.readouterr().out}```" in generate.PAGE.read_text()
 
 
 def test_bounds_and_defaults_are_those_of_the_class(capsys):
