@@ -101,7 +101,7 @@ def run(
         for folder in folders:
             stack.enter_context(exclusive(folder))
         stack.enter_context(explain_full_disk(out))
-        parameters = options.model_dump(mode="json")
+        parameters = options.recorded
         given = {f"{path.stem}.h5" for path in files}
         there = [_there(folder, given, parameters) for folder in folders]
         require_one_size(scans, there[0], options)
@@ -193,7 +193,7 @@ def _manifest(
     return MRIManifest(
         kind="measurements" if measurements else "reference",
         created_by=f"mrigen {mrigen.__version__}",
-        parameters=options.model_dump(mode="json"),
+        parameters=options.recorded,
         mask=law,
         fresh_masks=fresh,
         phase=options.phase,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
+from mrigen import plugins
 from mrigen.coils.espirit import CROP
 from mrigen.errors import UsageError
+from mrigen.files import sha256
 from mrigen.prep.split import Split, part_of
 from mrigen.registry import Params
 
@@ -80,6 +82,20 @@ class Options(Params):
         """Stores that were written before there were readers have no such keys."""
         kept: dict[str, Any] = dump(self)
         return {k: v for k, v in kept.items() if v or k not in {"reader", "choose", "group"}}
+
+    @field_validator("reader")
+    @classmethod
+    def _absolute(cls, value: str) -> str:
+        """A reader of a user's file by the whole path, which workers and later runs know it by."""
+        return ":".join(map(str, plugins.split(value))) if plugins.is_file(value) else value
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """The options as a store keeps them, with the checksum of a user's reader."""
+        kept = self.model_dump(mode="json")
+        if plugins.is_file(self.reader):
+            kept["reader_sha256"] = sha256(plugins.split(self.reader)[0])
+        return kept
 
     @model_validator(mode="after")
     def _consistent(self) -> Options:

@@ -74,7 +74,8 @@ def test_commands_that_train_nothing_start_without_what_training_needs(tmp_path)
         "import sys; from mrigen.cli.main import run\n"
         f"for words in {commands!r}:\n"
         "    run(words.split())\n"
-        f"    print('LOADED', words, sorted({{m.partition('.')[0] for m in sys.modules}} & {set(TRAINING_ONLY)!r}))"
+        "    loaded = {m.partition('.')[0] for m in sys.modules}\n"
+        f"    print('LOADED', words, sorted(loaded & {set(TRAINING_ONLY)!r}))"
     )
     done = python("-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import mrigen
 from mrigen import plugins
 from mrigen.checkpoints.description import read_description
 from mrigen.cli.main import run
+from mrigen.data.images import write_images
 from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.diffusion.samplers import SAMPLERS
 from mrigen.errors import UsageError
@@ -23,103 +23,24 @@ from mrigen.operators.masks import MASKS
 
 TINY = Path(__file__).parents[1] / "recipes" / "tiny.yaml"
 
-MASK = """
-    import torch
-    from mrigen.operators.masks import MaskLaw
-
-    class Mine(MaskLaw):
-        '''Every second line, and the ACS.'''
-
-        class Params(MaskLaw.Params):
-            first: int = 0
-
-        def draw(self, acquired, generator):
-            lines = torch.arange(acquired.shape[1]) % 2 == self.params.first
-            return (lines | self.acs(1, acquired.shape[1])) & acquired
-"""
-OPERATOR = """
-    from mrigen.operators import Identity, ImageCorruption
-    from mrigen.registry import Params
-
-    class Mine(ImageCorruption):
-        '''Nothing happens.'''
-
-        class Params(Params):
-            unused: int = 0
-
-        reason = "nothing is hidden"
-
-        def draw(self, batch, generator):
-            return Identity(self.zeros(batch))
-"""
-OBJECTIVE = """
-    from mrigen.diffusion.objectives.ambient import Ambient
-
-    class Mine(Ambient):
-        '''Twice the ambient loss.'''
-
-        def __call__(self, denoiser, batch, generator):
-            return 2 * super().__call__(denoiser, batch, generator)
-"""
-LOSS = """
-    from mrigen.losses.sid import SiD, SiDParams
-
-    class Mine(SiD):
-        '''SiD, scaled.'''
-
-        class Params(SiDParams):
-            factor: float = 0.5
-
-        def at(self, teacher, fake, given):
-            return self.params.factor * super().at(teacher, fake, given)
-"""
-SAMPLER = """
-    from mrigen.diffusion.samplers.base import Sampler
-
-    class Mine(Sampler):
-        '''Jump to the estimate at once.'''
-
-        def step(self, teacher, x, sigma, sigma_next, number):
-            estimate = teacher.predict(x, sigma)
-            return estimate + sigma_next / sigma * (x - estimate)
-
-        def cost(self, *, last):
-            return 1
-"""
-SOLVER = """
-    from mrigen.inverse import Solver, SolverParams, State
-
-    class Mine(Solver):
-        '''The adjoint times a factor.'''
-
-        class Params(SolverParams):
-            factor: float = 2.0
-
-        def start(self, task):
-            return State(task.blank())
-
-        def step(self, task, state, number):
-            return State(self.params.factor * task.linear.adjoint(task.data.y))
-"""
-NETWORK = """
-    from torch import nn
-    from mrigen.networks import Network
-    from mrigen.networks.base import NetworkParams
-
-    class Mine(Network):
-        '''One convolution.'''
-
-        class Params(NetworkParams):
-            kernel: int = 3
-
-        def __init__(self, params):
-            super().__init__(params)
-            k = params.kernel
-            self.layer = nn.Conv2d(params.in_channels, params.out_channels, k, padding=k // 2)
-
-        def forward(self, x, noise, labels=None, augment=None):
-            return self.layer(x)
-"""
+PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
+SECTIONS = dict(part.split("\n", 1) for part in PAGE.read_text().split("\n## ")[1:])
+CODE = {name: text.split("```python\n")[1].split("```")[0] for name, text in SECTIONS.items()}
+MASK = CODE["mask over lines"]
+POINTS = CODE["mask over points"]
+OPERATOR = CODE["operator"]
+OBJECTIVE = CODE["objective"]
+LOSS = CODE["distillation loss"]
+SAMPLER = CODE["sampler"]
+SOLVER = CODE["solver"]
+NETWORK = CODE["network"]
+READER = CODE["reader"]
+METRIC = CODE["metric"]
+TABLE = {
+    cells[1]: int(cells[2])
+    for cells in ([c.strip() for c in line.split("|")] for line in PAGE.read_text().splitlines())
+    if len(cells) > 3 and cells[2].isdecimal()
+}
 
 
 @pytest.fixture
@@ -127,10 +48,18 @@ def write(tmp_path):
     """Write a file of a user and return the name of its class."""
 
     def write(text, name="mine.py"):
-        (tmp_path / name).write_text(textwrap.dedent(text))
+        (tmp_path / name).write_text(text)
         return f"{tmp_path / name}:Mine"
 
     return write
+
+
+def test_the_table_counts_the_files_of_the_examples(tmp_path, write):
+    assert set(TABLE) == set(CODE)
+    for name, text in CODE.items():
+        before = set(tmp_path.iterdir())
+        write(text, f"{name.replace(' ', '_')}.py")
+        assert len(set(tmp_path.iterdir()) - before) == TABLE[name]
 
 
 def test_mask(write):
@@ -139,6 +68,56 @@ def test_mask(write):
     assert mask.tolist() == [i % 2 == 1 or i in (5, 6) for i in range(12)]
     with pytest.raises(UsageError, match="second: unknown key"):
         MASKS.build({"name": name, "second": 2})
+
+
+def test_mask_over_points(write, generator):
+    """From the mask to a corruption of several coils, with a mask for each slice."""
+    name = write(POINTS)
+    mask = mrigen.masks.draw(name, (12, 9), acceleration=1.5, acs_lines=3)
+    rows, columns = torch.meshgrid(torch.arange(12), torch.arange(9), indexing="ij")
+    centre = ((rows - 6).abs() <= 1) & ((columns - 4).abs() <= 1)
+    assert torch.equal(mask, ((rows + columns) % 2 == 0) | centre)
+    A = mrigen.operators.MultiCoilMRI.example()
+    law = {"name": name, "acceleration": 1.5, "acs_lines": 3}
+    store = mrigen.TensorStore(A.H.zero_image(), A.maps, mask, law=law)
+    drawn = store.corruption().draw(2, generator)
+    assert torch.equal(drawn.mask, mask.expand(2, 1, 12, 9))
+
+
+def test_reader(write, tmp_path, capsys):
+    """A store from a file of a format of one's own, continued with the same reader only."""
+    kspace = torch.randn(1, 2, 32, 24, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    kspace.numpy().tofile(tmp_path / "scan.raw")
+    reader = write(READER)
+    command = ["prep-fastmri", str(tmp_path / "scan.raw"), "--out", str(tmp_path / "store"), "--jobs", "1"]
+    command += ["--acceleration", "2", "--acs-lines", "8", "--calib-readout", "8", "--kernel-width", "3"]
+    assert run([*command, "--reader", reader]) == 0, capsys.readouterr().err
+    (volume,) = mrigen.open_store(tmp_path / "store").manifest.volumes
+    assert volume.source == "scan.raw"
+    assert run(["info", str(tmp_path / "scan.raw"), "--reader", reader]) == 0
+    assert "bare k-space" in capsys.readouterr().out
+    assert run([*command, "--reader", reader]) == 0
+    write(READER + "\n# changed\n")
+    assert run([*command, "--reader", reader]) == 2
+    assert "reader" in capsys.readouterr().err
+
+
+def test_metric(write, tmp_path, capsys):
+    generator = torch.Generator().manual_seed(0)
+    for name, shift in (("a", 0.0), ("b", 0.3)):
+        images = torch.rand(6, 1, 8, 8, generator=generator) * 0.5 + shift
+        write_images(tmp_path / f"{name}.h5", list(range(6)), [images])
+    out = tmp_path / "numbers.json"
+    command = ["evaluate", str(tmp_path / "a.h5"), "--reference", str(tmp_path / "b.h5"), "--device", "cpu"]
+    command += ["--features", "pixels,r64", "--bootstrap", "0", "--cache", str(tmp_path / "cache")]
+    command += ["--out", str(out), "--metrics"]
+    assert run([*command, f"fd,{write(METRIC)}"]) == 0, capsys.readouterr().err
+    (row,) = json.loads(out.read_text())["results"]
+    assert row["mean_distance"] > 0
+    assert row["mean_distance_r64"] > 0
+    broken = write(METRIC.replace("needs_features = True", "needs_features = False"), "broken.py")
+    assert run([*command, broken]) == 2
+    assert "broken.py:11: ValueError while computing the metric" in capsys.readouterr().err
 
 
 def test_operator(write, generator):
@@ -157,12 +136,17 @@ def test_solver(write):
 
 
 def test_network(write):
-    spec = NETWORKS.freeze({"name": write(NETWORK), "resolution": 8, "in_channels": 3, "out_channels": 2})
+    spec = NETWORKS.freeze(
+        {"name": write(NETWORK), "resolution": 8, "in_channels": 3, "out_channels": 2}
+    )
     network = NETWORKS.build(json.loads(json.dumps(spec)))
     assert network(torch.zeros(1, 3, 8, 8), torch.zeros(1)).shape == (1, 2, 8, 8)
 
 
-@pytest.mark.parametrize(("registry", "text"), [(SAMPLERS, SAMPLER), (LOSSES, LOSS), (OBJECTIVES, OBJECTIVE)])
+@pytest.mark.parametrize(
+    ("registry", "text"),
+    [(SAMPLERS, SAMPLER), (LOSSES, LOSS), (OBJECTIVES, OBJECTIVE)],
+)
 def test_a_class_of_another_kind_is_refused(registry, text, write):
     assert issubclass(registry[write(text)], registry.base)
     with pytest.raises(UsageError, match=f"Mine is no {registry.base.__name__}"):
@@ -222,7 +206,7 @@ def test_a_study_of_users_classes_is_sampled_by_a_new_process(write, tmp_path, c
 def test_entry_points_of_a_package_register_their_members(tmp_path):
     """A package in the site with an entry point of the group ``mrigen``."""
     (tmp_path / "their_masks.py").write_text(
-        textwrap.dedent(MASK).replace(
+        MASK.replace(
             "class Mine", "from mrigen.operators.masks import MASKS\n\n@MASKS.register('theirs')\nclass Mine"
         )
     )
