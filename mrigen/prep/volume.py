@@ -44,7 +44,7 @@ class Task:
     @property
     def parameters(self) -> dict[str, Any]:
         """The options as the manifest keeps them."""
-        return dict(self.options.model_dump(mode="json"))
+        return self.options.recorded
 
 
 @dataclass(frozen=True)

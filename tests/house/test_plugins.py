@@ -105,7 +105,7 @@ def test_reader(write, tmp_path, capsys):
 def test_metric(write, tmp_path, capsys):
     generator = torch.Generator().manual_seed(0)
     for name, shift in (("a", 0.0), ("b", 0.3)):
-        images = torch.rand(6, 1, 8, 8, generator=generator) * 0.5 + shift
+        images = torch.rand(6, 1, 8, 8, generator=generator) - 1 + shift
         write_images(tmp_path / f"{name}.h5", list(range(6)), [images])
     out = tmp_path / "numbers.json"
     command = ["evaluate", str(tmp_path / "a.h5"), "--reference", str(tmp_path / "b.h5"), "--device", "cpu"]
@@ -117,7 +117,7 @@ def test_metric(write, tmp_path, capsys):
     assert row["mean_distance_r64"] > 0
     broken = write(METRIC.replace("needs_features = True", "needs_features = False"), "broken.py")
     assert run([*command, broken]) == 2
-    assert "broken.py:11: ValueError while computing the metric" in capsys.readouterr().err
+    assert "broken.py:10: ValueError while computing the metric" in capsys.readouterr().err
 
 
 def test_operator(write, generator):
@@ -136,9 +136,7 @@ def test_solver(write):
 
 
 def test_network(write):
-    spec = NETWORKS.freeze(
-        {"name": write(NETWORK), "resolution": 8, "in_channels": 3, "out_channels": 2}
-    )
+    spec = NETWORKS.freeze({"name": write(NETWORK), "resolution": 8, "in_channels": 3, "out_channels": 2})
     network = NETWORKS.build(json.loads(json.dumps(spec)))
     assert network(torch.zeros(1, 3, 8, 8), torch.zeros(1)).shape == (1, 2, 8, 8)
 
