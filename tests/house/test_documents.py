@@ -1,0 +1,59 @@
+"""The walk through the code, for contributors, is the way that data take."""
+
+import re
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from mrigen.cli.main import run
+
+ROOT = Path(__file__).parents[2]
+TINY = ROOT / "tests" / "recipes" / "tiny.yaml"
+WALK = (ROOT / "docs" / "walk.md").read_text()
+WAYS = {
+    part.splitlines()[0]: re.findall(r"^\| `(mrigen/[\w/]+\.py): ([\w.]+)` \|", part, re.MULTILINE)
+    for part in WALK.split("\n## ")[1:]
+}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A folder with the store and the run of the README, at tiny size."""
+    return tmp_path_factory.mktemp("study")
+
+
+@pytest.fixture(scope="module")
+def called(study):
+    """The functions of the package that a tiny training and a tiny sampling call."""
+    seen = set()
+
+    def note(frame, event, _):
+        if event == "call":
+            seen.add((frame.f_code.co_filename, frame.f_code.co_qualname))
+
+    out = study / "runs" / "demo" / "brain"
+    threading.setprofile(note)
+    sys.setprofile(note)
+    try:
+        assert run(["distill", str(TINY), "--out", str(out), "--device", "cpu"]) == 0
+        model, store, images = (str(out / part) for part in ("teacher/model", "store", "samples.h5"))
+        command = ["sample", model, "--maps", store, "--seeds", "0-1", "--steps", "2", "--out", images]
+        assert run([*command, "--device", "cpu"]) == 0
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+    return {
+        (str(Path(file).relative_to(ROOT)), name) for file, name in seen if file.startswith(f"{ROOT}/mrigen")
+    }
+
+
+def test_every_way_has_at_most_ten_stops():
+    assert [len(stops) for stops in WAYS.values()] == [10, 9]
+    assert WALK.count("\n| `") == 19
+
+
+@pytest.mark.parametrize("way", list(WAYS))
+def test_every_stop_is_on_the_way(way, called):
+    assert [stop for stop in WAYS[way] if stop not in called] == []
