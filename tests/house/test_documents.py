@@ -44,9 +44,8 @@ def called(study):
     finally:
         sys.setprofile(None)
         threading.setprofile(None)
-    return {
-        (str(Path(file).relative_to(ROOT)), name) for file, name in seen if file.startswith(f"{ROOT}/mrigen")
-    }
+    ours = {(Path(file), name) for file, name in seen if file.startswith(f"{ROOT}/mrigen")}
+    return {(str(path.relative_to(ROOT)), name) for path, name in ours}
 
 
 def test_every_way_has_at_most_ten_stops():
