@@ -19,13 +19,7 @@ WAYS = {
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    """A folder with the store and the run of the README, at tiny size."""
-    return tmp_path_factory.mktemp("study")
-
-
-@pytest.fixture(scope="module")
-def called(study):
+def called(tmp_path_factory):
     """The functions of the package that a tiny training and a tiny sampling call."""
     seen = set()
 
@@ -33,11 +27,11 @@ def called(study):
         if event == "call":
             seen.add((frame.f_code.co_filename, frame.f_code.co_qualname))
 
-    out = study / "runs" / "demo" / "brain"
+    out = tmp_path_factory.mktemp("walk") / "run"
     threading.setprofile(note)
     sys.setprofile(note)
     try:
-        assert run(["distill", str(TINY), "--out", str(out), "--device", "cpu"]) == 0
+        assert run(["train", str(TINY), "--out", str(out), "--device", "cpu"]) == 0
         model, store, images = (str(out / part) for part in ("teacher/model", "store", "samples.h5"))
         command = ["sample", model, "--maps", store, "--seeds", "0-1", "--steps", "2", "--out", images]
         assert run([*command, "--device", "cpu"]) == 0
