@@ -96,61 +96,6 @@ def acs_lines(acceleration: float, lines: int) -> int:
     return max(3, min(lines // 8, int(lines / acceleration) // 2))
 
 
-class Reconstructions:
-    """Reconstructed images of a store's samples as if they had been measured whole.
-
-    Args:
-        path: file of the images, in the order of the store.
-        measured: the store that they were reconstructed from.
-        solver: how, in a command's words.
-    """
-
-    complex_valued = True
-    classes = 0
-
-    def __init__(self, path: Path, measured: Store, solver: str) -> None:
-        self.folder, self.image_shape = measured.folder, measured.image_shape
-        self._images = torch.cat(list(read_images(path)))
-        self._measured, self._solver = measured, solver
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    @property
-    def manifest(self) -> Manifest:
-        """Of the measurements."""
-        return self._measured.manifest
-
-    def packed(self, indices: list[int], *, fixed_further: bool = False) -> Measurements:
-        """The same as ``measurements``."""
-        return self.measurements(indices, fixed_further=fixed_further)
-
-    def measurements(self, indices: list[int], *, fixed_further: bool = False) -> Measurements:
-        """The images themselves, under the identity.
-
-        Raises:
-            UsageError: ``fixed_further``, for nothing is hidden.
-        """
-        if fixed_further:
-            raise UsageError("reconstructions have no further masks; leave out teacher.fixed_further")
-        images = self._images[indices]
-        return Measurements(images, Identity(torch.zeros_like(images)), torch.zeros(len(indices)))
-
-    def noise_levels(self, indices: list[int]) -> Tensor:
-        """Zero: what noise is left is part of the images."""
-        return torch.zeros(len(indices))
-
-    def described(self) -> dict[str, Any]:
-        """What a model of these images was trained on."""
-        words = self._measured.described()
-        return {"reconstruction": self._solver, **{key: words[key] for key in words if key == "phase"}}
-
-    def corruption(self, *, described: Any = None) -> Corruption:
-        """That of the measurements; a model of the images never looks through it."""
-        del described
-        return self._measured.corruption()
-
-
 class ReconstructedStudy(Study):
     """A teacher of reconstructed images.
 
@@ -172,12 +117,12 @@ class ReconstructedStudy(Study):
         self.solver, self.folder = solver, folder
 
     @cached_property
-    def store(self) -> Reconstructions:
+    def store(self) -> RestoredStore:
         """The images, reconstructed when they are first asked for."""
         path, measured = self.folder / "images.h5", open_store(self.store_folder)
         stage = Stage("reconstructions", self.folder, self.data_settings())
         stage.run(lambda: reconstruct(measured, self.solver, path), self.console)
-        return Reconstructions(path, measured, self.solver)
+        return RestoredStore(path, measured, {"solver": self.solver})
 
     def data_settings(self) -> dict[str, Any]:
         """Those of the measurements, and how they are reconstructed."""

@@ -244,16 +244,20 @@ class Model:
         Raises:
             UsageError: the model is not for such data, or needs a store.
         """
+        described = self.description.corruption
+        whole = described is not None and isinstance(described.get("operator"), Mapping)
         if store is None:
-            if self.complex_valued:
+            if self.complex_valued and not whole:
                 raise UsageError(
                     f"{self.name}: this model sees its noise through coil maps; give --maps STORE"
                 )
-            return described_corruption(self.description.corruption, self.image_shape)
+            return described_corruption(described, self.image_shape)
         if self.complex_valued != store.complex_valued:
             kind = "MRI" if self.complex_valued else "natural images"
             raise UsageError(f"{store.folder}: holds other data than {kind}, which {self.name} is for")
-        return store.corruption(described=self.description.corruption)
+        if whole and self.complex_valued:
+            return described_corruption(described, self.image_shape)
+        return store.corruption(described=described)
 
     def objective(self, data: Store | Corruption | None = None) -> Objective:
         """The objective that the model's teacher was trained with.

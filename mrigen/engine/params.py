@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from mrigen.diffusion.augment import LABELS
 from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.diffusion.samplers import SAMPLERS
+from mrigen.inverse import SOLVERS
 from mrigen.losses import LOSSES
 from mrigen.losses.base import FakeLoss
 from mrigen.losses.generator import later_levels
@@ -37,6 +38,9 @@ def _network(value: dict[str, Any]) -> dict[str, Any]:
     """Resolution and channels are the data's; the rest is checked with stand-ins."""
     NETWORKS.params({"resolution": 32, "in_channels": 4, "out_channels": 2, **value})
     return value
+
+
+SolverSpec = _spec(SOLVERS)
 
 
 class OptimizerParams(Params):

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mrigen.diffusion.schedules import per_sample
 from mrigen.errors import UsageError
-from mrigen.inverse.base import SOLVERS, Positive, Solver, SolverParams, State
+from mrigen.inverse.base import SOLVERS, Count, Positive, Solver, SolverParams, State
+from mrigen.inverse.linear import data_consistent
 from mrigen.inverse.prior import TeacherPrior
 from mrigen.inverse.task import Task
 from mrigen.operators.base import linear
@@ -28,10 +29,16 @@ class AmbientOneStepParams(SolverParams):
             0.003, as Ambient Diffusion has it, and for e^(P_mean − P_std) of its training where the teacher
             has EDM's form in hidden components too: at lower levels such a network gives back what it sees,
             missing pixels as zeros.
+        spread: s, standard deviation of the estimate's error per real component; the result is then
+            argmin ‖A x − y‖² + (σ²/s²) ‖x − E[x₀ | y]‖², which gives back what was measured and the
+            network smoothed away. None for the estimate itself.
+        cg_steps: conjugate-gradient steps of that at most.
     """
 
     masks: Annotated[int, Field(ge=0)] = 0
     sigma: Positive | None = None
+    spread: Positive | None = None
+    cg_steps: Count = 15
 
 
 @SOLVERS.register("ambient-one-step")
@@ -62,10 +69,12 @@ class AmbientOneStep(Solver[State]):
         """One look, or the mean of several."""
         del state, number
         teacher = task.teacher
-        if not self.params.masks:
-            return State(self._look(task, teacher, None))
-        looks = [self._look(task, teacher, mask) for mask in range(self.params.masks)]
-        return State(sum(looks[1:], looks[0]) / len(looks))
+        looks = [self._look(task, teacher, mask) for mask in range(self.params.masks) or (None,)]
+        estimate = sum(looks[1:], looks[0]) / len(looks)
+        if self.params.spread is not None:
+            weight = (task.data.sigma / self.params.spread) ** 2
+            estimate = data_consistent(task.linear, task.data.y, estimate, weight, self.params.cg_steps)
+        return State(estimate)
 
     def _look(self, task: Task, teacher: TeacherPrior, mask: int | None) -> Tensor:
         A = task.linear

@@ -51,17 +51,28 @@ class Identity(LinearOperator):
         return cls(torch.zeros(2, 3, 7, 5))
 
 
+class DenoisingParams(Params):
+    """Kind of the images.
+
+    Attributes:
+        complex_valued: complex images, as those of MRI; natural images are real.
+    """
+
+    complex_valued: bool = False
+
+
 @CORRUPTIONS.register("identity")
 class Denoising(ImageCorruption):
     """Denoising: the measurement is the image, with noise."""
 
-    Params = Params
+    Params = DenoisingParams
+    params: DenoisingParams
     injective = True
 
     def draw(self, batch: int, rng: torch.Generator) -> Identity:
         """The identity."""
         del rng
-        return Identity(torch.zeros(batch, *self.shape))
+        return Identity(self.zeros(batch, torch.complex64 if self.params.complex_valued else torch.float32))
 
     def further(self, operator: Operator, rng: torch.Generator) -> Operator:
         """The identity: everything is seen."""
@@ -71,4 +82,4 @@ class Denoising(ImageCorruption):
     @classmethod
     def example(cls) -> Self:
         """Colour images of odd size."""
-        return cls(Params(), (3, 7, 5))
+        return cls(DenoisingParams(), (3, 7, 5))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 RECIPE = "recipe.yaml"
+SELECTION = "selection.json"
 
 
 class StudyContext:
@@ -106,6 +109,29 @@ class StudyContext:
     def teacher(self) -> Model:
         """The trained or given teacher."""
         return Model.load(self.teacher_folder, role="teacher")
+
+    def lap_folder(self, number: int) -> Path:
+        """Where a lap's restored images, states and model are; laps count from 1."""
+        return self.out / f"lap-{number}"
+
+    @cached_property
+    def laps(self) -> list[Model]:
+        """The teachers of the finished laps, in order."""
+        count = 0 if self.recipe.laps is None or self.given_teacher is not None else self.recipe.laps.count
+        records = [self.lap_folder(number + 1) / SELECTION for number in range(count)]
+        done = takewhile(lambda record: record.is_file(), records)
+        return [Model.load(record.parent / "model", role="teacher") for record in done]
+
+    @cached_property
+    def best_teacher(self) -> Model:
+        """What is distilled: the teacher, or that of the lap whose proximal distance is least."""
+        distances = [self.lap_distance(number + 1) for number in range(len(self.laps))]
+        return self.laps[distances.index(min(distances))] if distances else self.teacher
+
+    def lap_distance(self, number: int) -> float:
+        """Proximal distance of the teacher of a finished lap, the selection metric."""
+        record = (self.lap_folder(number) / SELECTION).read_text(encoding="utf-8")
+        return float(json.loads(record)["proximal"])
 
     @cached_property
     def student(self) -> Model:

@@ -38,7 +38,7 @@ def distill(study: StudyContext) -> None:
     """
     settings = {
         "data": study.data_settings(),
-        "teacher": study.teacher.fingerprint,
+        "teacher": study.best_teacher.fingerprint,
         "distill": study.recipe.distill.model_dump(mode="json"),
         "seed": study.recipe.seed,
         "precision": study.recipe.precision,
@@ -48,7 +48,7 @@ def distill(study: StudyContext) -> None:
 
 def _distill(study: StudyContext) -> None:
     recipe, params = study.recipe, study.recipe.distill
-    teacher = study.teacher.copy()
+    teacher = study.best_teacher.copy()
     teacher = teacher.variant(corruption=assumed_corruption(teacher.description, params.corruption))
     store = None if study.data_free else study.store
     objective = teacher.objective(store)

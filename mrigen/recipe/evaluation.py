@@ -79,6 +79,8 @@ def _measured(
             rows[f"{name}-stopped"] = best = min(stops, key=lambda row: row["proximal"])
             rows[name]["stops"] = stops
             shown[f"{name}-stopped"] = next(read_images(found.stopped[best["stop"]].path, view.compared))
+    for number in range(1, len(study.laps) + 1):
+        rows[f"lap-{number}"]["proximal"] = study.lap_distance(number)
     others = _other_references(study, references, count)
     if others is not None:
         rows["floor"] = measure(str(references.folder), others)
@@ -209,11 +211,13 @@ def _other_references(study: StudyContext, references: References, count: int) -
 
 
 def _samplers(study: StudyContext) -> dict[str, TeacherSampler | StudentSampler]:
-    """The teacher by each of its samplers, then the student."""
+    """The teacher by each of its samplers, the laps by the first of them, then the student."""
     samplers = {
         name: study.teacher.sampler(study.store, reverse, BATCH)
         for name, reverse in study.recipe.evaluate.teachers.items()
     }
+    for number, lap in enumerate(study.laps, start=1):
+        samplers[f"lap-{number}"] = lap.sampler(study.store, study.recipe.evaluate.sampler, BATCH)
     samplers["student"] = study.student.sampler(study.store, batch=BATCH)
     for sampler in samplers.values():
         sampler.to(study.fabric.device)
@@ -269,8 +273,11 @@ def sample(study: StudyContext, name: str, sampler: TeacherSampler | StudentSamp
         alone(collect)
 
     wanted = list(range(count))
-    reverse = study.recipe.evaluate.teachers.get(name)
-    model = study.student if reverse is None else study.teacher
+    models = {"student": study.student}
+    reverses = dict(study.recipe.evaluate.teachers)
+    for number, lap in enumerate(study.laps, start=1):
+        models[f"lap-{number}"], reverses[f"lap-{number}"] = lap, study.recipe.evaluate.sampler
+    reverse, model = reverses.get(name), models.get(name, study.teacher)
     settings: dict[str, Any] = {"model": model.fingerprint, "count": count}
     if reverse is not None:
         settings |= {"sampler": reverse, "stops": list(stops)}

@@ -8,7 +8,15 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from mrigen.data.manifest import NAME as MANIFEST
-from mrigen.engine.params import Count, DistillParams, SamplerChoice, SamplerSpec, TeacherParams
+from mrigen.engine.params import (
+    Count,
+    DistillParams,
+    OptimizerParams,
+    SamplerChoice,
+    SamplerSpec,
+    SolverSpec,
+    TeacherParams,
+)
 from mrigen.metrics.features import DEFAULT, key_of
 from mrigen.prep.image_options import ImageOptions
 from mrigen.prep.simulate_heads import Heads
@@ -124,6 +132,34 @@ class DataParams(Params):
         return self.model_copy(update={"source": [source], "simulate": None, "store": None})
 
 
+class LapsParams(Params):
+    """Expectation-maximisation after the teacher (EM-Diffusion, Bai et al. 2024).
+
+    A lap restores the training data with the teacher of the lap before and trains that teacher further on
+    the restored images, as if they had been measured whole. The first one starts from what an ambient teacher
+    is good at, its estimate E[x | y] of each image; later ones draw posterior samples. Laps end early when
+    the selection metric of one is no better than that of the one before; the best is distilled.
+
+    Attributes:
+        count: number of laps at most.
+        images: training images of each.
+        optimizer: of each; None for the teacher's.
+        ema_halflife: half-life of the weight average, in images.
+        first: solver of the first lap, in a recipe's words; None for ``ambient-one-step`` where the teacher
+            is told masks, and for ``solver`` elsewhere.
+        solver: solver of the other laps; a posterior sampler.
+        samples: generated images of the selection metric.
+    """
+
+    count: Count = 1
+    images: Count
+    optimizer: OptimizerParams | None = None
+    ema_halflife: Annotated[float, Field(gt=0)]
+    first: SolverSpec | None = None
+    solver: SolverSpec = {"name": "dds", "steps": 20, "spread": 0.0}
+    samples: Count = 500
+
+
 class EvaluateParams(SamplerSpec):
     """Comparison of observations, teacher and student with held-out references.
 
@@ -177,6 +213,7 @@ class Recipe(Params):
             minutes. Results differ by rounding.
         data: raw data and their preparation.
         teacher: training of the teacher.
+        laps: further training of the teacher on what it restores; None for none.
         distill: distillation.
         evaluate: evaluation.
         next: what to try next, printed at the end.
@@ -189,6 +226,7 @@ class Recipe(Params):
     compile: bool = False
     data: DataParams = DataParams()
     teacher: TeacherParams
+    laps: LapsParams | None = None
     distill: DistillParams
     evaluate: Annotated[EvaluateParams, Field(default_factory=EvaluateParams)]
     next: list[str] = []

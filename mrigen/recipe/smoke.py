@@ -44,6 +44,8 @@ def smoke(recipe: Recipe) -> Recipe:
         teacher["objective"]["consistency"] |= CONSISTENCY
     for run in (teacher, distill):
         run |= {"images": STEPS * BATCH, "batch": BATCH, "micro_batch": None, "snapshot_images": BATCH}
+    if tree["laps"] is not None:
+        tree["laps"] |= {"images": STEPS * BATCH, "samples": SAMPLES}
     distill["selection"] |= {"every_images": BATCH, "samples": SAMPLES, "patience": None}
     few = {"steps": STEPS + 1}
     others = {name: {**sampler, **few} for name, sampler in evaluate["samplers"].items()}

@@ -8,6 +8,7 @@ from mrigen.engine.processes import alone
 from mrigen.recipe.context import StudyContext
 from mrigen.recipe.distillation import distill
 from mrigen.recipe.evaluation import evaluate
+from mrigen.recipe.laps import check_laps, run_laps
 from mrigen.recipe.prepare import prepare
 from mrigen.recipe.stages import Stage
 from mrigen.recipe.training import train
@@ -26,8 +27,10 @@ class Study(StudyContext):
             )
 
     def train(self) -> None:
-        """Train the teacher, unless one was given."""
+        """Train the teacher and its laps, unless a teacher was given."""
+        check_laps(self)
         train(self)
+        run_laps(self)
 
     def distill(self) -> None:
         """Distil the teacher into a generator of one or a few steps; ``data_free`` ones need no data."""

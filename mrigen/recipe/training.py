@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from mrigen.checkpoints.snapshots import remove_snapshots
+from mrigen.data.stores import Store
+from mrigen.diffusion.objectives import Objective
 from mrigen.engine.loop import drive
+from mrigen.engine.params import TeacherParams
 from mrigen.engine.processes import alone
 from mrigen.engine.sampling import StudentSampler, TeacherSampler
 from mrigen.engine.teacher import TeacherJob
@@ -36,6 +41,28 @@ def _train(study: StudyContext) -> None:
     objective = model.objective(store)
     if objective.shows_mask and objective.corruption.baseline:
         study.console.print(f"teacher: {objective.corruption.baseline}", highlight=False)
+    train_model(study, model, objective, store, params, study.out / "teacher")
+
+
+def train_model(
+    study: StudyContext,
+    model: Model,
+    objective: Objective,
+    store: Store,
+    params: TeacherParams,
+    folder: Path,
+) -> None:
+    """Train a teacher on a store and write its average to ``folder/model``; continues from saved states.
+
+    Args:
+        study: device, precision, seed and loggers.
+        model: where the training starts; its weights change.
+        objective: of the training.
+        store: training data.
+        params: length, batch and optimiser.
+        folder: of the stage, whose name the progress bar has.
+    """
+    recipe = study.recipe
     job = TeacherJob(
         params, model.denoiser, objective, store, study.fabric, recipe.seed, compiled=recipe.compile
     )
@@ -51,9 +78,8 @@ def _train(study: StudyContext) -> None:
         study.save_snapshot(folder, average(images), images, params)
 
     def write() -> None:
-        average(job.images).save(study.teacher_folder)
+        average(job.images).save(folder / "model")
         remove_snapshots(folder)
 
-    folder = study.out / "teacher"
-    drive(job, folder, study.fabric, "teacher", study.log(sampler), snapshot)
+    drive(job, folder, study.fabric, folder.name, study.log(sampler), snapshot)
     alone(write)

@@ -1,0 +1,134 @@
+"""The stages after the teacher that restore the training data and train on what was restored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mrigen import seeds
+from mrigen.data.images import write_images
+from mrigen.data.restored_store import RestoredStore
+from mrigen.diffusion.objectives import OBJECTIVES
+from mrigen.engine.params import TeacherParams
+from mrigen.engine.parts import Parts, forget
+from mrigen.engine.processes import alone
+from mrigen.engine.sampling import chunks
+from mrigen.errors import UsageError
+from mrigen.files import write_json
+from mrigen.inverse import SOLVERS, Task
+from mrigen.model import Model
+from mrigen.recipe.context import SELECTION, StudyContext
+from mrigen.recipe.schema import LapsParams
+from mrigen.recipe.selection import proximal_distance
+from mrigen.recipe.stages import Stage
+from mrigen.recipe.training import train_model
+
+BATCH = 100
+FIRST = {"name": "ambient-one-step", "spread": 0.05}
+
+
+def check_laps(study: StudyContext) -> None:
+    """Refuse laps that cannot work, before anything is trained.
+
+    Raises:
+        UsageError: the noise of the measurements is unknown: posterior samples would fit it as signal.
+    """
+    if study.recipe.laps is None or study.given_teacher is not None or not study.store.complex_valued:
+        return
+    if not bool((study.store.noise_levels(list(range(len(study.store)))) > 0).all()):
+        raise UsageError(
+            f"laps: the noise level of some slices of {study.store_folder} is unknown; prepare the data with "
+            "noise_whitening: true, or leave laps out"
+        )
+
+
+def run_laps(study: StudyContext) -> None:
+    """Restore, train and measure, until the laps are done or one is no better than the one before.
+
+    Raises:
+        UsageError: a folder was made with other settings, or a solver that is not for such data.
+    """
+    laps = study.recipe.laps
+    if laps is None or study.given_teacher is not None:
+        return
+    before, least = study.teacher, float("inf")
+    for number in range(1, laps.count + 1):
+        folder = study.lap_folder(number)
+        settings = {
+            "data": study.data_settings(),
+            "teacher": before.fingerprint,
+            "lap": {"number": number, **laps.model_dump(mode="json", exclude={"count"})},
+            "seed": study.recipe.seed,
+            "precision": study.recipe.precision,
+        }
+        study.run_stage(Stage(folder.name, folder, settings), partial(_lap, study, laps, before, number))
+        distance = study.lap_distance(number)
+        study.console.print(f"{folder.name}: proximal distance {distance:.4g}", highlight=False)
+        if distance >= least and number < laps.count:
+            study.console.print(f"{folder.name}: no better than the one before; laps end", highlight=False)
+            break
+        before, least = Model.load(folder / "model", role="teacher"), distance
+
+
+def _lap(study: StudyContext, laps: LapsParams, before: Model, number: int) -> None:
+    folder = study.lap_folder(number)
+    spec = laps.solver
+    if number == 1:
+        spec = laps.first or (FIRST if before.shows_mask else laps.solver)
+    restored = folder / "restored.h5"
+    _restore(study, before, spec, restored)
+    origin = {"solver": SOLVERS.pinned(spec), "teacher": before.fingerprint}
+    store = RestoredStore(restored, study.store, origin)
+    own = study.recipe.teacher
+    noise = OBJECTIVES.params(own.objective).model_dump(mode="json", include={"noise", "sigma_data"})
+    objective = {"name": "standard", **noise}
+    params = TeacherParams(
+        **own.model_dump(exclude={"objective", "images", "optimizer", "ema_halflife", "fixed_further"}),
+        objective=objective,
+        images=laps.images,
+        optimizer=laps.optimizer or own.optimizer,
+        ema_halflife=laps.ema_halflife,
+    )
+    model = before.copy().variant(
+        objective=OBJECTIVES.pinned(objective),
+        corruption=store.described(),
+        provenance={**before.description.provenance, "lap": number},
+    )
+    model.denoiser.requires_grad_(requires_grad=True)
+    train_model(study, model, model.objective(), store, params, folder)
+    trained = Model.load(folder / "model", study.fabric.device)
+    sampler = trained.sampler(study.store, study.recipe.evaluate.sampler, BATCH)
+    distance = proximal_distance(study.store, study.extractor, laps.samples, study.recipe.seed)
+    value = distance(sampler)
+    alone(lambda: write_json(folder / SELECTION, {"proximal": value}))
+
+
+def _restore(study: StudyContext, model: Model, spec: Mapping[str, Any], path: Path) -> None:
+    """Restore every sample of the store, shared by several processes; what is there is not made again."""
+    if path.is_file():
+        return
+    store, device = study.store, study.fabric.device
+    solver = SOLVERS.build(spec)
+    prior = model.copy().to(device).prior(store.image_shape, differentiated=solver.differentiates)
+
+    def solve(indices: list[int]) -> Iterator[Tensor]:
+        for part in chunks(indices, BATCH):
+            data = replace(store.measurements(part), sigma=store.noise_levels(part)).to(device=device)
+            keys = [seeds.key(study.recipe.seed, "lap", path.parent.name, index) for index in part]
+            yield solver.solve(Task(data, keys, prior)).image.cpu()
+
+    settings = {"teacher": model.fingerprint, "solver": SOLVERS.pinned(spec)}
+    every = list(range(len(store)))
+    parts = Parts(path, settings, every, BATCH, store.image_shape, complex_valued=store.complex_valued)
+    parts.make(solve, f"{path.parent.name}: restoring")
+
+    def collect() -> None:
+        write_images(path, every, parts.read())
+        forget(path)
+
+    alone(collect)
