@@ -1,0 +1,137 @@
+"""Laps: the teacher restores its training data and is trained on what it restored."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from mrigen import seeds
+from mrigen.checkpoints.description import read_description
+from mrigen.cli.main import run
+from mrigen.data.restored_store import RestoredStore
+from mrigen.data.stores import open_store
+from mrigen.errors import UsageError
+from mrigen.inverse import SOLVERS, Task
+from mrigen.model import Model
+
+TINY = str(Path(__file__).with_name("tiny.yaml"))
+LAPS = ["count: 2", "images: 16", "ema_halflife: 8", "samples: 8", "solver: {name: dds, steps: 2, spread: 0}"]
+
+
+def command(out, *more, laps=LAPS, do="run"):
+    return [
+        do, TINY, "--out", str(out), "--device", "cpu", "--set", f"laps={{{', '.join(laps)}}}",
+        "--set", "data.prep.noise_whitening=true", *more,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    out = tmp_path_factory.mktemp("laps") / "run"
+    assert run(command(out)) == 0
+    return out
+
+
+def distance(study, number):
+    return json.loads((study / f"lap-{number}" / "selection.json").read_text())["proximal"]
+
+
+def images(path):
+    with h5py.File(path) as file:
+        return torch.from_numpy(file["images"][:])
+
+
+def test_the_first_lap_restores_by_the_teachers_own_estimate(study):
+    store, teacher = open_store(study / "store"), Model.load(study / "teacher" / "model")
+    every = list(range(len(store)))
+    data = replace(store.measurements(every), sigma=store.noise_levels(every))
+    assert bool((data.sigma > 0).all())
+    keys = [seeds.key(0, "lap", "lap-1", index) for index in every]
+    solver = SOLVERS.build({"name": "ambient-one-step", "spread": 0.05})
+    expected = solver.solve(Task(data, keys, teacher.prior())).image
+    torch.testing.assert_close(images(study / "lap-1" / "restored.h5"), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_lap_is_a_model_of_whole_images(study, tmp_path):
+    """No coil maps to sample, the seeds of mrigen sample, and what it was trained on is written down."""
+    teacher, lap = (read_description(study / name / "model") for name in ("teacher", "lap-1"))
+    assert lap.objective["name"] == "standard"
+    assert lap.corruption["operator"] == {"name": "identity", "complex_valued": True}
+    assert lap.corruption["restored"]["teacher"] == teacher.weights_sha256
+    assert lap.conventions == teacher.conventions
+    assert run(
+        ["sample", str(study / "lap-1" / "model"), "--seeds", "0-1", "--out", str(tmp_path / "a.h5"), "--steps",
+         "2", "--device", "cpu"]
+    ) == 0  # fmt: skip
+    assert images(tmp_path / "a.h5").shape == (2, 1, 16, 16)
+
+
+def test_the_best_lap_is_distilled_and_every_lap_is_a_row(study):
+    summary = json.loads((study / "summary.json").read_text())
+    numbers = [number for number in (1, 2) if (study / f"lap-{number}" / "selection.json").is_file()]
+    best = min(numbers, key=lambda number: distance(study, number))
+    student = json.loads((study / "student" / "stage.json").read_text())["settings"]
+    assert student["teacher"] == read_description(study / f"lap-{best}" / "model").weights_sha256
+    for number in numbers:
+        row = summary[f"lap-{number}"]
+        assert row["fd"] > 0
+        assert row["evaluations"] == summary["teacher"]["evaluations"]
+    assert read_description(study / "student" / "model").objective["name"] == "standard"
+
+
+def test_more_laps_continue_and_interrupted_ones_end_the_same(study, tmp_path):
+    one = ["count: 1", *LAPS[1:]]
+    out = tmp_path / "run"
+    assert run(command(out, laps=one, do="train")) == 0
+    (out / "lap-1" / "restored.h5").unlink()  # as if it had been stopped while the images were made
+    record = out / "lap-1" / "stage.json"
+    record.write_text(record.read_text().replace('"finished": true', '"finished": false'))
+    for path in (out / "lap-1").glob("state-*"):
+        path.unlink()
+    assert run(command(out, do="train")) == 0
+    for number in (1, 2):
+        a, b = (Model.load(folder / f"lap-{number}" / "model") for folder in (study, out))
+        assert a.description.weights_sha256 == b.description.weights_sha256
+
+
+def test_unknown_noise_is_refused_before_training(tmp_path, capsys):
+    arguments = [*command(tmp_path / "run", do="train"), "--set", "data.prep.noise_whitening=false"]
+    assert run(arguments) == 2
+    message = capsys.readouterr().err
+    assert "noise_whitening: true" in message
+    assert not (tmp_path / "run" / "teacher").exists()
+
+
+def test_restored_images_stand_for_measurements(study, tmp_path):
+    store = open_store(study / "store")
+    restored = RestoredStore(study / "lap-1" / "restored.h5", store, {"solver": "x"})
+    batch = restored.measurements([3, 0, 3])
+    expected = images(study / "lap-1" / "restored.h5")[[3, 0, 3]]
+    assert torch.equal(batch.y, expected)
+    assert torch.equal(batch.operator.forward(expected), expected)
+    assert torch.equal(restored.corruption().draw(2, torch.Generator()).zero_image(), expected[:2] * 0)
+    with h5py.File(tmp_path / "few.h5", "w") as file:
+        file["images"] = np.zeros((2, 1, 16, 16), np.complex64)
+    with pytest.raises(UsageError, match="not one for each"):
+        RestoredStore(tmp_path / "few.h5", store, {})
+
+
+def test_data_consistency_of_one_step_gives_back_what_was_measured(study):
+    """argmin ‖A x − y‖² + (σ/s)² ‖x − x̂‖²: its gradient vanishes; s → 0 keeps the estimate."""
+    store = open_store(study / "store")
+    data = replace(store.measurements([0, 1]), sigma=torch.full((2,), 0.1))
+    prior = Model.load(study / "teacher" / "model").prior()
+
+    def solve(**more):
+        solver = SOLVERS.build({"name": "ambient-one-step", **more})
+        return solver.solve(Task(data, [1, 2], prior)).image
+
+    estimate, x = solve(), solve(spread=0.2, cg_steps=100)
+    A = data.operator
+    gradient = A.adjoint(A.forward(x) - data.y) + (0.1 / 0.2) ** 2 * (x - estimate)
+    assert gradient.abs().max() < 1e-4 * estimate.abs().max()
+    torch.testing.assert_close(solve(spread=1e-5), estimate, rtol=1e-4, atol=1e-5)
