@@ -36,7 +36,7 @@ from torch import Tensor
 from mrigen import recipe as recipes
 from mrigen import seeds
 from mrigen.data.images import read_images, write_images
-from mrigen.data.manifest import Manifest
+from mrigen.data.restored_store import RestoredStore
 from mrigen.data.stores import Store, open_store
 from mrigen.engine.launch import open_device
 from mrigen.engine.sampling import chunks
@@ -47,9 +47,6 @@ from mrigen.metrics.distance import Reference
 from mrigen.metrics.features import R64, extractor
 from mrigen.metrics.reference import open_reference
 from mrigen.metrics.spectra import ImageStatistics
-from mrigen.operators.corruption import Corruption
-from mrigen.operators.identity import Identity
-from mrigen.operators.measurements import Measurements
 from mrigen.prep import job
 from mrigen.prep.options import Options
 from mrigen.prep.simulate_job import simulate

@@ -119,7 +119,9 @@ def test_l1_edm_sees_whole_images_and_no_mask(mri, tmp_path):
     folder = tmp_path / "reconstructions"
     study = heads.ReconstructedStudy(mri, "l1-wavelet:iterations=2", folder, tmp_path / "l1", "cpu", 16)
     study.train()
-    assert study.store.described() == {"reconstruction": "l1-wavelet:iterations=2"}
+    described = study.store.described()
+    assert described["restored"] == {"solver": "l1-wavelet:iterations=2"}
+    assert described["operator"] == {"name": "identity", "complex_valued": True}
     images = torch.cat(list(read_images(folder / "images.h5")))
     seen = study.store.measurements([3, 0])
     assert torch.equal(seen.operator.as_image(seen.y), images[[3, 0]])

@@ -63,10 +63,8 @@ def test_a_lap_is_a_model_of_whole_images(study, tmp_path):
     assert lap.corruption["operator"] == {"name": "identity", "complex_valued": True}
     assert lap.corruption["restored"]["teacher"] == teacher.weights_sha256
     assert lap.conventions == teacher.conventions
-    assert run(
-        ["sample", str(study / "lap-1" / "model"), "--seeds", "0-1", "--out", str(tmp_path / "a.h5"), "--steps",
-         "2", "--device", "cpu"]
-    ) == 0  # fmt: skip
+    arguments = ["sample", str(study / "lap-1" / "model"), "--seeds", "0-1", "--out", str(tmp_path / "a.h5")]
+    assert run([*arguments, "--steps", "2", "--device", "cpu"]) == 0
     assert images(tmp_path / "a.h5").shape == (2, 1, 16, 16)
 
 
