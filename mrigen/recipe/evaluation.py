@@ -273,11 +273,9 @@ def sample(study: StudyContext, name: str, sampler: TeacherSampler | StudentSamp
         alone(collect)
 
     wanted = list(range(count))
-    models = {"student": study.student}
-    reverses = dict(study.recipe.evaluate.teachers)
-    for number, lap in enumerate(study.laps, start=1):
-        models[f"lap-{number}"], reverses[f"lap-{number}"] = lap, study.recipe.evaluate.sampler
-    reverse, model = reverses.get(name), models.get(name, study.teacher)
+    laps = {f"lap-{number}": lap for number, lap in enumerate(study.laps, start=1)}
+    reverse = study.recipe.evaluate.sampler if name in laps else study.recipe.evaluate.teachers.get(name)
+    model = study.student if reverse is None else laps.get(name, study.teacher)
     settings: dict[str, Any] = {"model": model.fingerprint, "count": count}
     if reverse is not None:
         settings |= {"sampler": reverse, "stops": list(stops)}
