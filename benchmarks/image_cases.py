@@ -55,7 +55,7 @@ def latent(prior: Prior, steps: int, lr: float) -> dict[str, Method]:
 
 def pseudo_inverse(data: Measurements) -> Tensor:
     """A⁺ y."""
-    solver = SOLVERS.build({"name": "cg-sense", "discrepancy": None})
+    solver = SOLVERS.build({"name": "cg-sense", "regularization": 0})
     return solver.solve(Task(data, list(range(len(data))))).image
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from mrigen.inverse.task import Task
 from mrigen.operators.sigpy_bridge import to_sigpy
 
 Array = NDArray[Any]
+Prox = Callable[[float, Array], Array]
 LEAST = 0.001  # of λ, where it follows the noise
 STEEPEST = 8.0  # largest eigenvalue of ∇ᴴ∇ on a grid of two dimensions
 BALANCE = 10.0  # dual step over λ, for images of about 1
@@ -85,7 +87,7 @@ class SparseSolver(Solver[State]):
         return max(self.relative * sigma, LEAST) if given is None else given
 
 
-def like(x: Array, prox: Any) -> Any:
+def like(x: Array, shape: Any, prox: Prox) -> Any:
     """The proximal operator for images like x.
 
     sigpy makes real images complex: its wavelets always, its threshold where it has met complex images in the
@@ -98,7 +100,7 @@ def like(x: Array, prox: Any) -> Any:
             found: Array = prox(alpha, image)
             return (found if np.iscomplexobj(x) else found.real).astype(x.dtype)
 
-    return Like(prox.shape)
+    return Like(shape)
 
 
 class L1WaveletParams(SparseParams):
@@ -106,14 +108,22 @@ class L1WaveletParams(SparseParams):
 
     Attributes:
         wavelet: name of an orthogonal wavelet, as PyWavelets has it.
+        shifts: number of positions of the wavelets' grid; 1 is the problem of ``sigpy.mri.app.L1WaveletRecon``.
     """
 
-    wavelet: str = "db4"
+    iterations: Count = 100
+    wavelet: str = "sym6"
+    shifts: Count = 4
 
 
 @SOLVERS.register("l1-wavelet")
 class L1Wavelet(SparseSolver):
-    """argmin ½ ‖A x − y‖² + λ ‖W x‖₁ (Lustig, Donoho & Pauly 2007), by FISTA."""
+    """argmin ½ ‖A x − y‖² + λ ‖W x‖₁ (Lustig, Donoho & Pauly 2007), by FISTA.
+
+    What the wavelets' grid leaves in the image is averaged out over several positions of the grid (cycle spinning,
+    Coifman & Donoho 1995): the proximal operator is the mean of those of ‖W S_k x‖₁, S_k a shift, which is that of
+    their proximal average (Bauschke et al. 2008), a convex function.
+    """
 
     Params = L1WaveletParams
     params: L1WaveletParams
@@ -129,11 +139,24 @@ class L1Wavelet(SparseSolver):
             linop,
             y,
             x,
-            proxg=like(x, sigpy.prox.UnitaryTransform(shrink, wavelet)),
+            proxg=like(x, linop.ishape, self._averaged(sigpy.prox.UnitaryTransform(shrink, wavelet))),
             alpha=1 / eigenvalue,
             max_iter=self.params.iterations,
             show_pbar=False,
         )
+
+    def _averaged(self, prox: Prox) -> Prox:
+        """The mean of a proximal operator over shifts of the image."""
+        shifts = [(k, 3 * k) for k in range(self.params.shifts)]
+
+        def averaged(alpha: float, image: Array) -> Array:
+            total: Array = sum(
+                np.roll(prox(alpha, np.roll(image, (down, right), (-2, -1))), (-down, -right), (-2, -1))
+                for down, right in shifts
+            )
+            return total / len(shifts)
+
+        return averaged
 
 
 @SOLVERS.register("total-variation")
@@ -157,7 +180,7 @@ class TotalVariation(SparseSolver):
             linop,
             y,
             x,
-            proxg=like(x, sigpy.prox.L1Reg(difference.oshape, weight)),
+            proxg=like(x, difference.oshape, sigpy.prox.L1Reg(difference.oshape, weight)),
             G=difference,
             tau=1 / (dual * (eigenvalue + STEEPEST)),
             sigma=dual,

@@ -47,18 +47,18 @@ def test_cg_sense_is_that_of_sigpy(task):
 
 
 @pytest.mark.parametrize(
-    ("name", "app"),
+    ("name", "app", "more"),
     [
-        ("l1-wavelet", sigpy.mri.app.L1WaveletRecon),
-        ("total-variation", sigpy.mri.app.TotalVariationRecon),
+        ("l1-wavelet", sigpy.mri.app.L1WaveletRecon, {"wavelet": "db4", "shifts": 1}),
+        ("total-variation", sigpy.mri.app.TotalVariationRecon, {}),
     ],
 )
-def test_sparse_reconstructions_solve_the_problems_of_sigpy(task, name, app):
+def test_sparse_reconstructions_solve_the_problems_of_sigpy(task, name, app, more):
     """Both algorithms run until they stand still; sigpy finds its own step size."""
     np.random.seed(0)
     y, maps, weights = arrays(task)
     expected = app(y, maps, 0.02, weights=weights, max_iter=800, show_pbar=False).run()
-    found = solve(task, name, regularization=0.02, iterations=800)[0, 0].numpy()
+    found = solve(task, name, regularization=0.02, iterations=800, **more)[0, 0].numpy()
     assert np.linalg.norm(found - expected) < 5e-3 * np.linalg.norm(expected)
 
 
@@ -74,12 +74,26 @@ def test_wavelet_denoising_is_soft_thresholding():
     """With A = I the problem has a closed form."""
     y = random(1, 1, 16, 16).float()
     data = Measurements(y, Identity(torch.zeros(1, 1, 16, 16)), torch.zeros(1))
-    found = solve(Task(data, [0]), "l1-wavelet", regularization=0.3, wavelet="haar", iterations=60)
+    found = solve(Task(data, [0]), "l1-wavelet", regularization=0.3, wavelet="haar", shifts=1, iterations=60)
     coefficients = pywt.wavedec2(y[0, 0].numpy(), "haar", mode="zero")
     flat, slices = pywt.coeffs_to_array(coefficients)
     shrunk = np.sign(flat) * np.maximum(np.abs(flat) - 0.3, 0)
     back = pywt.waverec2(pywt.array_to_coeffs(shrunk, slices, output_format="wavedec2"), "haar", mode="zero")
     np.testing.assert_allclose(found[0, 0].numpy(), back, atol=1e-3)
+
+
+def test_shifts_of_the_image_move_its_denoised_one():
+    """16 positions along (1, 3) of the grid of Haar's wavelets prefer none of them; one prefers even pixels."""
+    y = random(1, 1, 16, 16).float()
+
+    def denoised(y, shifts):
+        data = Measurements(y, Identity(torch.zeros(1, 1, 16, 16)), torch.zeros(1))
+        params = {"regularization": 0.3, "wavelet": "haar", "iterations": 60}
+        return solve(Task(data, [0]), "l1-wavelet", shifts=shifts, **params)
+
+    moved = {n: denoised(y.roll((3, 9), (-2, -1)), n) - denoised(y, n).roll((3, 9), (-2, -1)) for n in (1, 16)}
+    assert moved[16].norm() < 1e-4 * y.norm()
+    assert moved[1].norm() > 0.05 * y.norm()
 
 
 def test_zero_filled_is_the_adjoint(task):
