@@ -1,8 +1,10 @@
-"""The three ways in which a checkpoint is wrapped: plain pickle, old torch.save, zipped torch.save."""
+"""The ways in which a checkpoint is wrapped: plain pickle, old torch.save, zipped torch.save, safetensors."""
 
 from __future__ import annotations
 
 import io
+import json
+import math
 import mmap
 import struct
 import zipfile
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mrigen.checkpoints.allowed import table
-from mrigen.checkpoints.stored import DTYPES, DType, Storage
+from mrigen.checkpoints.stored import DTYPES, SAFETENSORS, DType, Storage, StoredTensor
 from mrigen.errors import UsageError
 from mrigen.pickles.machine import Machine
 from mrigen.pickles.plain import Budget, MalformedError, printable
@@ -23,13 +25,16 @@ MAX_NESTING = 2
 NESTING_COST = 20
 MAX_DIRECTORY = 1 << 21
 LOCAL_HEADER = 30
+METADATA = "__metadata__"
+MAX_HEADER = 1 << 25
 
 
 def read_checkpoint(path: Path) -> Any:
-    """Contents of a pickle or torch.save file as plain data; nothing in it is executed.
+    """Contents of a pickle, torch.save or safetensors file as plain data; nothing in it is executed.
 
     Dictionaries, lists, tuples, sets, text and numbers become themselves, tensors ``StoredTensor``
-    views of the mapped file, and known objects ``Record`` or ``Persistent``.
+    views of the mapped file, and known objects ``Record`` or ``Persistent``. The tensors of a safetensors
+    file are its ``state_dict``, and its text ``__metadata__``.
 
     Raises:
         UsageError: the file is missing, damaged, or holds anything else; names what.
@@ -48,12 +53,49 @@ def read_checkpoint(path: Path) -> Any:
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
     try:
-        return _Reader(data, Budget()).read()
+        return safetensors(data) if is_safetensors(data) else _Reader(data, Budget()).read()
     except MalformedError as error:
         raise UsageError(
             f"{path} {error}; nothing of it was executed: download it again, or ask its author for a "
             "state_dict"
         ) from None
+
+
+def is_safetensors(data: memoryview) -> bool:
+    """Whether a file begins as safetensors do: the length of a JSON object, and the object."""
+    return len(data) > 9 and bytes(data[8:9]) == b"{" and struct.unpack("<Q", data[:8])[0] <= len(data) - 8
+
+
+def safetensors(data: memoryview) -> dict[str, Any]:
+    """Tensors and metadata of a safetensors file, as views of it.
+
+    Raises:
+        MalformedError: the header is not JSON, or declares tensors that the file does not hold.
+    """
+    (length,) = struct.unpack("<Q", data[:8])
+    if length > MAX_HEADER:
+        raise MalformedError(f"has a header of more than {MAX_HEADER >> 20} MiB")
+    try:
+        header = json.loads(bytes(data[8 : 8 + length]).decode())
+    except (ValueError, RecursionError) as error:
+        raise MalformedError("has a header that is not JSON") from error
+    metadata = header.pop(METADATA, {})
+    tensors = {name: _stored_tensor(name, entry, data[8 + length :]) for name, entry in header.items()}
+    return {"state_dict": tensors, METADATA: metadata}
+
+
+def _stored_tensor(name: str, entry: Any, body: memoryview) -> StoredTensor:
+    try:
+        dtype, shape = SAFETENSORS[entry["dtype"]], tuple(entry["shape"])
+        first, last = entry["data_offsets"]
+        strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+        storage = Storage(dtype, math.prod(shape))
+        data = body[first:last] if 0 <= first <= last else body[:0]
+    except (KeyError, TypeError, ValueError) as error:
+        raise MalformedError(f"declares the tensor {printable(name)!r} in an unknown way") from error
+    tensor = StoredTensor(storage, dtype, 0, shape, tuple(strides))
+    storage.fill(data)
+    return tensor
 
 
 @dataclass

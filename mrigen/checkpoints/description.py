@@ -16,7 +16,7 @@ DESCRIPTION = "model.json"
 WEIGHTS = "model.safetensors"
 MAX_DESCRIPTION = 1 << 20
 MAX_PIXELS = 1 << 26
-PICKLES = {".pkl", ".pt", ".pth", ".pickle", ".bin", ".ckpt"}
+CHECKPOINTS = {".pkl", ".pt", ".pth", ".pickle", ".bin", ".ckpt", ".safetensors"}
 
 Size = Annotated[int, Field(ge=1, le=65536)]
 Level = Annotated[float, Field(gt=0)]
@@ -83,9 +83,9 @@ def read_description(folder: str | Path) -> ModelDescription:
         UsageError: not a model folder, or one with a damaged description; says what to do.
     """
     folder = Path(folder)
-    if folder.is_file() and folder.suffix.lower() in PICKLES:
+    if folder.is_file() and folder.suffix.lower() in CHECKPOINTS:
         raise UsageError(
-            f"{folder} is a pickle, not a model folder: run "
+            f"{folder} is a checkpoint, not a model folder: run "
             f"mrigen import-checkpoint {folder} {folder.with_suffix('')} and give {folder.with_suffix('')}"
         )
     path = folder / DESCRIPTION

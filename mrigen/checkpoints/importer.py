@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from mrigen.checkpoints import classes
-from mrigen.checkpoints.container import read_checkpoint
+from mrigen.checkpoints.container import METADATA, read_checkpoint
 from mrigen.checkpoints.description import ModelDescription
 from mrigen.checkpoints.folder import build_model, write_model
 from mrigen.checkpoints.meaning import (
@@ -32,6 +32,8 @@ from mrigen.checkpoints.released import Found, find
 from mrigen.checkpoints.stored import StoredTensor
 from mrigen.errors import UsageError
 from mrigen.files import sha256
+from mrigen.networks import Preconditioner
+from mrigen.networks.unet import UNet
 from mrigen.pickles.plain import MalformedError, printable
 from mrigen.registry import describe
 
@@ -68,7 +70,8 @@ def import_checkpoint(
     """Read a released checkpoint, executing nothing of it, and write a model folder.
 
     Args:
-        source: pickle or torch.save file of EDM, Ambient Diffusion, Ambient-MRI or SiD.
+        source: pickle, torch.save or safetensors file of EDM, Ambient Diffusion, Ambient-MRI or SiD, or what
+            ``mrigen export --to safetensors`` wrote, which says all of itself.
         out: model folder to write.
         options: the authors' training options; by default ``training_options.json`` beside ``source``.
         role: teacher or generator; by default what the file suggests.
@@ -78,14 +81,16 @@ def import_checkpoint(
         UsageError: unknown, damaged or malicious content; names it in one line.
     """
     content = read_checkpoint(source)
+    own = _own_description(content)
+    if own is not None:
+        return _import_own(source, out, content, own, options, role)
     beside = source.parent / OPTIONS
     path = options if options is not None else beside if beside.is_file() else None
     try:
         found = find(content, None if path is None else read_options(path))
         description, reason = _describe(found, source, path, role, sigma_init)
-        model = build_model(description)
-        pairs = correspondences(model)
-        _match(found.tensors, pairs, {name: taps.numpy() for name, taps in constants(model).items()})
+        pairs, taps = _names(build_model(description))
+        _match(found.tensors, pairs, taps)
     except (UsageError, MalformedError) as error:
         raise UsageError(f"{source}: {error}") from error
     except ValidationError as error:
@@ -94,6 +99,57 @@ def import_checkpoint(
     final = write_model(out, weights, description)
     parameters = sum(tensor.numel() for tensor in weights.values())
     return Imported(final, parameters, reason, recipe_of(description.corruption, found.facts))
+
+
+def _own_description(content: Any) -> str | None:
+    """The description that ``mrigen export --to safetensors`` puts into its files."""
+    metadata = content.get(METADATA) if isinstance(content, dict) else None
+    text = metadata.get("mrigen") if isinstance(metadata, dict) else None
+    return text if isinstance(text, str) else None
+
+
+def _import_own(
+    source: Path, out: Path, content: dict[str, Any], text: str, options: Path | None, role: str | None
+) -> Imported:
+    """A model that was exported from a model folder."""
+    if options is not None or role is not None:
+        raise UsageError(f"{source}: describes itself: leave out --options and --role")
+    try:
+        description = ModelDescription(**json.loads(text))
+        pairs, taps = _names(build_model(description))
+        _match(content["state_dict"], pairs, taps)
+    except (UsageError, MalformedError) as error:
+        raise UsageError(f"{source}: {error}") from error
+    except ValidationError as error:
+        raise UsageError(f"{source}: {describe(error)}; export the model again") from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UsageError(f"{source}: its description is damaged; export the model again") from error
+    origin = {
+        "classes": [description.preconditioner["name"], description.network["name"]],
+        "half_precision": False,
+        **description.provenance,
+        "format": "export of mrigen",
+        "source": source.name,
+        "source_sha256": sha256(source),
+        "key": "",
+    }
+    description = description.model_copy(update={"provenance": origin})
+    weights = {pair.ours: _weight(source, pair, content["state_dict"]) for pair in pairs}
+    final = write_model(out, weights, description)
+    parameters = sum(tensor.numel() for tensor in weights.values())
+    return Imported(final, parameters, "as its description says", origin.get("recipe"))
+
+
+def _names(model: Preconditioner) -> tuple[list[Correspondence], dict[str, NDArray[np.float32]]]:
+    """How the tensors of a model are called in a file, and the constants that may stand beside them.
+
+    Networks without a released counterpart keep their own names.
+    """
+    if not isinstance(model.network, UNet):
+        own = model.state_dict().items()
+        return [Correspondence(name, (name,), tensor.shape) for name, tensor in own], {}
+    taps = {name: tensor.numpy() for name, tensor in constants(model).items()}
+    return correspondences(model), taps
 
 
 def read_options(path: Path) -> dict[str, Any]:

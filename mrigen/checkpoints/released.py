@@ -69,7 +69,7 @@ def find(content: Any, options: Mapping[str, Any] | None) -> Found:
         found.module = True
         _from_module(found, weights)
     else:
-        found.tensors = {unwrap(name): tensor for name, tensor in weights.items()}
+        found.tensors = _without_prefix({unwrap(name): tensor for name, tensor in weights.items()})
         if options is None:
             raise UsageError(
                 "the checkpoint holds bare weights: give the training_options.json that its authors "
@@ -104,6 +104,14 @@ def _state_dict(weights: Mapping[Any, Any]) -> dict[str, StoredTensor]:
             raise UsageError(f"weight {printable(str(name))!r} is a {what}, not a tensor")
         _checked(name)
     return dict(weights)
+
+
+def _without_prefix(tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """Weights of a module inside another one, ``net.model...`` or ``ema.model...``."""
+    prefix = next(iter(tensors), "").partition(".")[0] + "."
+    if all(n.startswith(prefix) for n in tensors) and any(n.startswith(f"{prefix}model.") for n in tensors):
+        return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
 
 
 def _from_options(found: Found, options: Mapping[str, Any]) -> None:

@@ -29,6 +29,20 @@ DTYPES: dict[str, np.dtype[np.generic]] = {
     "bool": np.dtype("?"),
 }
 
+# What safetensors calls them.
+SAFETENSORS = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": BFLOAT16,
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+
 STORAGES = {
     "DoubleStorage": "float64",
     "FloatStorage": "float32",

@@ -37,6 +37,8 @@ def summary(imported: Imported, out: Path) -> list[tuple[str, str]]:
 
 
 def _architecture(classes: list[str], network: Mapping[str, Any]) -> str:
+    if "channel_mult" not in network:
+        return _call(network)
     multipliers = ",".join(str(mult) for mult in network["channel_mult"])
     words = [
         f"{classes[1]}, {network['model_channels']} channels x {multipliers}",

@@ -15,7 +15,7 @@ class Role(StrEnum):
 
 
 def import_checkpoint(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="Released .pkl or .pt file.")],
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Released .pkl, .pt or .safetensors file.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Model folder to write.")],
     options: Annotated[
         Path | None,
@@ -29,7 +29,10 @@ def import_checkpoint(
     ] = 2.5,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is in OUT.")] = False,
 ) -> None:
-    """Turn a released EDM, Ambient or SiD checkpoint into a model folder, executing nothing of it."""
+    """Turn a released EDM, Ambient or SiD checkpoint, or an export of mrigen, into a model folder.
+
+    Nothing of it is executed.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -1,4 +1,4 @@
-"""Image sets on disk, batch by batch: HDF5 of ``mrigen sample``, picture folders, zip archives, ``npz``."""
+"""Image sets on disk, batch by batch: HDF5 of ``mrigen sample``, picture folders, zip archives, arrays."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ Shape = tuple[int, int, int]
 BATCH = 256
 FOLDED = "images.h5"  # name of the images in a folder of scans
 KEYS = ("images", "arr_0", "samples", "data", "x")
+ARRAYS = (".npz", ".npy", ".safetensors")
 COLOURS = {1, 3}
 LOOKED_AT = 256  # images of which the range of values is guessed
 MAX_BYTES = 1 << 28  # of one picture's file
@@ -75,15 +76,17 @@ def write_images(path: Path, seeds: list[int], batches: Iterable[Tensor]) -> Non
 
 
 def open_images(path: Path) -> Pool:
-    """Images of a file or folder: HDF5 of ``mrigen sample`` (itself or in its folder), ``npz``, ``zip``, or
-    a folder of pictures.
+    """Images of a file or folder: HDF5 of ``mrigen sample`` (itself or in its folder), arrays in ``npz``,
+    ``npy`` or ``safetensors``, pictures in a ``zip`` or a folder.
 
     Raises:
         UsageError: no such file, or one without images.
     """
     if path.is_dir():
         return _open_hdf5(path / FOLDED) if (path / FOLDED).is_file() else open_folder(path)
-    readers = {".npz": open_npz, ".zip": open_zip}
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file or folder; give what mrigen sample wrote, or pictures")
+    readers = {**dict.fromkeys(ARRAYS, open_arrays), ".zip": open_zip}
     return readers.get(path.suffix.lower(), _open_hdf5)(path)
 
 
@@ -139,24 +142,45 @@ def open_zip(path: Path) -> Pool:
     return _pool(path, names, raw)
 
 
-def open_npz(path: Path) -> Pool:
-    """Images of an ``npz`` file, under a usual name or its only array: (n, C, H, W) or (n, H, W, C).
+def open_arrays(path: Path) -> Pool:
+    """Images of an array, under a usual name or the only one of its file: (n, C, H, W) or (n, H, W, C).
 
     Raises:
         UsageError: it holds no such array.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            names = [k for k in KEYS if k in file.files] or (file.files if len(file.files) == 1 else [])
-            key = next(iter(names))
-            array = np.asanyarray(file[key])  # bytes where it is no array
-    except (OSError, ValueError, StopIteration, MemoryError, *DAMAGE) as error:
+        array = _array(path)
+    except (OSError, ValueError, LookupError, MemoryError, *DAMAGE) as error:
         raise UsageError(f"{path}: needs an array {' or '.join(KEYS)} of images ({error})") from error
     if array.ndim == 4 and array.shape[-1] in COLOURS and array.shape[1] not in COLOURS:
         array = array.transpose(0, 3, 1, 2)
     elif array.ndim == 3:
         array = array[:, None]
     return array_pool(path, array.shape, array.dtype, lambda first, last: array[first:last])
+
+
+def _array(path: Path) -> NDArray[np.generic]:
+    """The images of a file of arrays; bytes where they are none."""
+    if path.suffix.lower() == ".safetensors":
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, "np") as file:
+                return np.asanyarray(file.get_tensor(_key(list(file.keys()))))
+        except (SafetensorError, TypeError) as error:
+            raise ValueError(error) from error
+    found = np.load(path, allow_pickle=False)
+    if isinstance(found, np.ndarray):
+        return found
+    with found as arrays:
+        return np.asanyarray(arrays[_key(arrays.files)])
+
+
+def _key(names: list[str]) -> str:
+    known = [name for name in KEYS if name in names] or (names if len(names) == 1 else [])
+    if not known:
+        raise LookupError(f"it holds {', '.join(names) or 'nothing':.100}")
+    return known[0]
 
 
 def array_pool(

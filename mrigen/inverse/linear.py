@@ -25,8 +25,8 @@ from mrigen.operators import MultiCoilMRI
 from mrigen.operators.base import LinearOperator
 from mrigen.operators.solve import ConjugateGradient, Matrix, conjugate_gradient
 
-# Where bright tissue is 1: standard deviations per component of differences of neighbouring pixels, for the first
-# image and for the last, and of a pixel of the background.
+# Where bright tissue is 1: standard deviations per component of differences of neighbouring pixels, for the
+# first image and for the last, and of a pixel of the background.
 FIRST_DIFFERENCE, DIFFERENCE, BACKGROUND = 0.1, 0.2, 0.02
 NEIGHBOURS = 3  # side of the square over which the first image's energy is averaged
 
@@ -106,11 +106,12 @@ class CGSense(Solver[CGState]):
     """argmin ‖A x − y‖² + Σ_i λ_i |x_i|² + μ ‖∇x‖², by conjugate gradients from 0 (Pruessmann et al. 2001).
 
     ∇ are the differences of neighbouring pixels, periodic. By default x is the posterior mean of Gaussian
-    images (Tikhonov) whose differences have a standard deviation of 0.2 per component, and whose pixels have the
-    variance m_i² of a first image of the same data (as Tsao, Boesiger & Pruessmann, "k-t BLAST and k-t
+    images (Tikhonov) whose differences have a standard deviation of 0.2 per component, and whose pixels have
+    the variance m_i² of a first image of the same data (as Tsao, Boesiger & Pruessmann, "k-t BLAST and k-t
     SENSE", MRM 2003, take it from training data): μ = σ² / 0.2², λ_i = 2 σ² / (m_i² + 0.02²). The first
     image has μ = σ² / 0.1² and λ = 0, and m_i² is its energy, averaged over 3 × 3 pixels. Real images have no
-    dark background: they are the first image. Exact data, σ = 0, are met exactly. Works with any linear operator.
+    dark background: they are the first image. Exact data, σ = 0, are met exactly. Works with any linear
+    operator.
     """
 
     Params: ClassVar[type[SolverParams]] = CGSenseParams

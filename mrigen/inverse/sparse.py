@@ -108,7 +108,8 @@ class L1WaveletParams(SparseParams):
 
     Attributes:
         wavelet: name of an orthogonal wavelet, as PyWavelets has it.
-        shifts: number of positions of the wavelets' grid; 1 is the problem of ``sigpy.mri.app.L1WaveletRecon``.
+        shifts: number of positions of the wavelets' grid; 1 is the problem of
+            ``sigpy.mri.app.L1WaveletRecon``.
     """
 
     iterations: Count = 100
@@ -120,9 +121,9 @@ class L1WaveletParams(SparseParams):
 class L1Wavelet(SparseSolver):
     """argmin ½ ‖A x − y‖² + λ ‖W x‖₁ (Lustig, Donoho & Pauly 2007), by FISTA.
 
-    What the wavelets' grid leaves in the image is averaged out over several positions of the grid (cycle spinning,
-    Coifman & Donoho 1995): the proximal operator is the mean of those of ‖W S_k x‖₁, S_k a shift, which is that of
-    their proximal average (Bauschke et al. 2008), a convex function.
+    What the wavelets' grid leaves in the image is averaged out over several positions of the grid (cycle
+    spinning, Coifman & Donoho 1995): the proximal operator is the mean of those of ‖W S_k x‖₁, S_k a shift,
+    which is that of their proximal average (Bauschke et al. 2008), a convex function.
     """
 
     Params = L1WaveletParams
@@ -150,10 +151,10 @@ class L1Wavelet(SparseSolver):
         shifts = [(k, 3 * k) for k in range(self.params.shifts)]
 
         def averaged(alpha: float, image: Array) -> Array:
-            total: Array = sum(
-                np.roll(prox(alpha, np.roll(image, (down, right), (-2, -1))), (-down, -right), (-2, -1))
-                for down, right in shifts
-            )
+            total = np.zeros_like(image)
+            for down, right in shifts:
+                moved = prox(alpha, np.roll(image, (down, right), (-2, -1)))
+                total = total + np.roll(moved, (-down, -right), (-2, -1))
             return total / len(shifts)
 
         return averaged

@@ -44,14 +44,41 @@ def evaluate(study: StudyContext) -> dict[str, Any]:
     Several processes sample together; the first one measures, which is little beside sampling.
     """
     params = study.recipe.evaluate
-    references = open_reference(study.reference_folder, params.split)
+    references, count = require_references(study)
     images = references.images(spread(len(references), params.samples))
-    count = min(params.samples, len(images), len(study.store))
-    if count < 2:
-        raise UsageError(f"{study.reference_folder}: too few references to evaluate with ({count})")
     samplers = _samplers(study)
     sampled = {name: sample(study, name, sampler, count) for name, sampler in samplers.items()}
     return alone(lambda: _measured(study, references, images, count, sampled))
+
+
+def require_references(study: StudyContext) -> tuple[References, int]:
+    """The references that a study is evaluated with, and the number of images that are compared.
+
+    Raises:
+        UsageError: there are none in the split, too few to compare, or of another size than the data.
+    """
+    params, folder = study.recipe.evaluate, study.reference_folder
+    try:
+        references = open_reference(folder, params.split)
+    except UsageError as error:
+        mend = "prepare such a part (--split train=0.9,test=0.1) or set evaluate.split"
+        raise UsageError(f"{error}; {mend}") from error
+    count = min(params.samples, len(references), len(study.store))
+    if count < 2:
+        fewest = {
+            "evaluate.samples": params.samples,
+            f"references in split {params.split!r} of {folder}": len(references),
+            f"measurements in {study.store_folder}": len(study.store),
+        }
+        name = min(fewest, key=lambda key: fewest[key])
+        raise UsageError(f"{name}: {fewest[name]} is too few to evaluate with; give at least 2")
+    if references.image_shape != study.store.image_shape:
+        sizes = ["x".join(map(str, one.image_shape)) for one in (references, study.store)]
+        raise UsageError(
+            f"{folder}: references are of {sizes[0]}, and the data in {study.store_folder} of {sizes[1]}; "
+            "prepare both together"
+        )
+    return references, count
 
 
 def _measured(

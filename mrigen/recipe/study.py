@@ -7,7 +7,7 @@ from typing import Any
 from mrigen.engine.processes import alone
 from mrigen.recipe.context import StudyContext
 from mrigen.recipe.distillation import distill
-from mrigen.recipe.evaluation import evaluate
+from mrigen.recipe.evaluation import evaluate, require_references
 from mrigen.recipe.laps import check_laps, run_laps
 from mrigen.recipe.prepare import prepare
 from mrigen.recipe.stages import Stage
@@ -43,8 +43,13 @@ class Study(StudyContext):
         return evaluate(self)
 
     def run(self) -> dict[str, Any]:
-        """All stages in order."""
+        """All stages in order; whether the last one is possible is known before the first network learns.
+
+        Raises:
+            UsageError: the data have nothing to evaluate with.
+        """
         self.prepare()
+        require_references(self)
         self.train()
         self.distill()
         return self.evaluate()

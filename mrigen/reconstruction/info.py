@@ -19,7 +19,6 @@ from mrigen.prep.noise_level import NoiseLevel, noise_level
 from mrigen.prep.readers import READERS, find_reader, inspect, open_slices, signatures
 
 Array = NDArray[Any]
-CHECKPOINTS = {".pkl", ".pt", ".pth"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +56,8 @@ def info(path: Path, reader: str = "", choose: str = "") -> Info:
         return _folder(path)
     if reader or (is_raw := find_reader(path)):
         return _scan(path, reader or str(is_raw), choose)
+    from mrigen.checkpoints.description import CHECKPOINTS
+
     if path.suffix.lower() in CHECKPOINTS or "pickle" in signatures.kind(path):
         return _checkpoint(path)
     from mrigen.prep import image_volumes

@@ -10,8 +10,10 @@ import torch
 from mrigen.checkpoints.export import export, released_weights
 from mrigen.checkpoints.folder import load_network, save_model
 from mrigen.checkpoints.importer import import_checkpoint
+from mrigen.cli.main import run as cli
 from mrigen.denoiser import Conventions
 from mrigen.errors import UsageError
+from mrigen.networks import NETWORKS, PRECONDITIONERS
 
 from .test_folder import described
 from .written import assert_same, make_model, options
@@ -98,6 +100,49 @@ def test_safetensors_has_the_released_names_and_imports_again(tmp_path):
     import_checkpoint(tmp_path / "again.pt", tmp_path / "again")
 
     assert_same(model, load_network(tmp_path / "again")[0])
+
+
+@pytest.mark.parametrize("role", ["teacher", "generator"])
+def test_an_export_imports_itself(role, tmp_path):
+    """Its metadata hold the whole description: no training options are needed, and none are looked at."""
+    if role == "teacher":
+        model = make_model(gated=True)
+        save_model(tmp_path / "g", model, described(model, conventions=RGB, image_shape=(3, 8, 8)))
+    else:
+        model = generator(tmp_path / "g", later_sigmas=(0.4,))
+    export(tmp_path / "g", "safetensors", tmp_path / "x.safetensors")
+    (tmp_path / "training_options.json").write_text("{}")
+    assert cli(["import-checkpoint", str(tmp_path / "x.safetensors"), str(tmp_path / "back")]) == 0
+    imported, description = load_network(tmp_path / "back")
+    assert_same(model, imported)
+    before = load_network(tmp_path / "g")[1]
+    told = {"provenance", "weights_sha256"}
+    assert description.model_dump(exclude=told) == before.model_dump(exclude=told)
+    assert description.weights_sha256 == before.weights_sha256
+    with pytest.raises(UsageError, match="leave out --options and --role"):
+        import_checkpoint(tmp_path / "x.safetensors", tmp_path / "b", tmp_path / "training_options.json")
+
+
+def test_networks_without_a_released_counterpart_come_back_too(tmp_path):
+    torch.manual_seed(0)
+    network = NETWORKS.build({"name": "mlp", "resolution": 4, "in_channels": 1, "out_channels": 1})
+    model = PRECONDITIONERS.build({"name": "edm"}, network=network).eval()
+    grey = Conventions(image="real", image_channels=1, mask_channels=0, ones_channel=False)
+    save_model(tmp_path / "m", model, described(model, conventions=grey, image_shape=(1, 4, 4)))
+    export(tmp_path / "m", "safetensors", tmp_path / "x.safetensors")
+    assert cli(["import-checkpoint", str(tmp_path / "x.safetensors"), str(tmp_path / "back")]) == 0
+    assert_same(model, load_network(tmp_path / "back")[0])
+
+
+def test_a_damaged_export_is_refused(tmp_path):
+    generator(tmp_path / "g")
+    export(tmp_path / "g", "safetensors", tmp_path / "x.safetensors")
+    data = (tmp_path / "x.safetensors").read_bytes()
+    for change in (data[:-4], data.replace(b'"F32"', b'"F33"'), data.replace(b"sigma_init", b"sigma_inix")):
+        (tmp_path / "bad.safetensors").write_bytes(change)
+        with pytest.raises(UsageError):
+            import_checkpoint(tmp_path / "bad.safetensors", tmp_path / "out")
+        assert not (tmp_path / "out").exists()
 
 
 def test_released_weights_are_the_released_state():

@@ -2,6 +2,7 @@
 
 import collections
 import json
+import pathlib
 import pickle
 
 import numpy as np
@@ -21,9 +22,23 @@ from .written import (
     options,
     pickled,
     released_state,
+    safetensors,
     saved,
 )
 
+PLAIN = {
+    "numpy of protocol 5": (
+        pickle.dumps({"labels": np.arange(3.0)}, protocol=5),
+        "labels",
+    ),
+    "pathlib of Python 3.13": (
+        pickle.dumps({"path": pathlib.PurePosixPath("/data")}, protocol=2).replace(
+            b"cpathlib\nPurePosixPath", b"cpathlib._local\nPosixPath"
+        ),
+        "path",
+    ),
+    "defaultdict": (pickle.dumps({"optimizer": collections.defaultdict(dict)}), "optimizer"),
+}
 LABELS = {"label_dim": 4, "augment_dim": 9}
 
 
@@ -113,7 +128,7 @@ def test_module_pickles(case, put):
 
 
 @pytest.mark.parametrize("case", SOURCES)
-@pytest.mark.parametrize("wrap", ["pickle", "torch.save", "old torch.save"])
+@pytest.mark.parametrize("wrap", ["pickle", "torch.save", "old torch.save", "safetensors"])
 def test_state_dicts(case, wrap, put):
     model = make_model(**SOURCES[case])
     state = collections.OrderedDict((f"_orig_mod.{k}", v) for k, v in released_state(model).items())
@@ -123,11 +138,42 @@ def test_state_dicts(case, wrap, put):
         "pickle": lambda: pickle.dumps(content),
         "torch.save": lambda: saved(content),
         "old torch.save": lambda: saved(content, zipped=False),
+        "safetensors": lambda: safetensors(state),
     }[wrap]()
     imported, description = put(data, options(model))
     assert_same(model, imported)
     assert imported.network.params == model.network.params
     assert description.provenance["format"] == "state dict"
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_plain_data_of_newer_versions_is_read_past(kind, tmp_path):
+    content, name = PLAIN[kind]
+    (tmp_path / "x.pkl").write_bytes(content)
+    with pytest.raises(UsageError, match=f"has no weights under .*; it holds {name}$"):
+        import_checkpoint(tmp_path / "x.pkl", tmp_path / "out")
+
+
+@pytest.mark.parametrize("prefix", ["net", "ema", "module.net"])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16, torch.bfloat16])
+def test_foreign_safetensors(prefix, kind, put):
+    model = make_model()
+    state = {f"{prefix}.{k}": v.to(kind) for k, v in released_state(model).items()}
+    imported, _ = put(safetensors(state), options(model), name="model.safetensors")
+    rounded = {k: v.to(kind).float() for k, v in model.state_dict().items()}
+    for name, tensor in imported.state_dict().items():
+        torch.testing.assert_close(tensor, rounded[name], rtol=0, atol=0)
+
+
+def test_safetensors_that_are_not_whole_name_the_weight(tmp_path):
+    model = make_model()
+    weights = {"model.enc.8x8_conv.weight": torch.zeros(16, 3, 3, 3), "model.out_conv.bias": torch.zeros(3)}
+    (tmp_path / "model.safetensors").write_bytes(safetensors(weights))
+    (tmp_path / "training_options.json").write_text(json.dumps(options(model)))
+    with pytest.raises(UsageError, match=r"lacks the weight 'model\."):
+        import_checkpoint(tmp_path / "model.safetensors", tmp_path / "out")
+    with pytest.raises(UsageError, match="mrigen import-checkpoint"):
+        read_description(tmp_path / "model.safetensors")
 
 
 @pytest.mark.parametrize("zipped", [True, False])

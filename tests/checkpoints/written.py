@@ -7,6 +7,7 @@ import types
 from contextlib import contextmanager
 
 import torch
+from safetensors.torch import save
 
 from mrigen.checkpoints.export import released_weights
 from mrigen.networks import NETWORKS, PRECONDITIONERS
@@ -152,6 +153,11 @@ def saved(content, *, zipped=True):
     with persistence():
         torch.save(content, buffer, _use_new_zipfile_serialization=zipped)
     return buffer.getvalue()
+
+
+def safetensors(state):
+    """A safetensors file of a state_dict."""
+    return save({name: tensor.contiguous() for name, tensor in state.items()})
 
 
 def options(model, **sections):

@@ -83,7 +83,7 @@ def test_wavelet_denoising_is_soft_thresholding():
 
 
 def test_shifts_of_the_image_move_its_denoised_one():
-    """16 positions along (1, 3) of the grid of Haar's wavelets prefer none of them; one prefers even pixels."""
+    """16 positions along (1, 3) of Haar's grid prefer none of them; one prefers even pixels."""
     y = random(1, 1, 16, 16).float()
 
     def denoised(y, shifts):
@@ -91,7 +91,9 @@ def test_shifts_of_the_image_move_its_denoised_one():
         params = {"regularization": 0.3, "wavelet": "haar", "iterations": 60}
         return solve(Task(data, [0]), "l1-wavelet", shifts=shifts, **params)
 
-    moved = {n: denoised(y.roll((3, 9), (-2, -1)), n) - denoised(y, n).roll((3, 9), (-2, -1)) for n in (1, 16)}
+    moved = {
+        n: denoised(y.roll((3, 9), (-2, -1)), n) - denoised(y, n).roll((3, 9), (-2, -1)) for n in (1, 16)
+    }
     assert moved[16].norm() < 1e-4 * y.norm()
     assert moved[1].norm() > 0.05 * y.norm()
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import tarfile
 import zipfile
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.numpy import save_file
 
 from mrigen.cli.main import run
 from mrigen.data.image_manifest import ImageManifest
@@ -125,6 +127,35 @@ def test_a_guess_of_the_range_warns(tmp_path, white, said):
         pool = open_images(tmp_path / "x.npz")
     expected = torch.from_numpy(pixels).permute(0, 3, 1, 2) * (2 / white) - 1
     torch.testing.assert_close(torch.cat(list(pool.read(3))), expected)
+
+
+@pytest.mark.parametrize("ending", ["npz", "npy", "safetensors"])
+def test_arrays_of_any_file_are_evaluated(tmp_path, ending):
+    pixels, path = np.stack([picture(i) for i in range(3)]), tmp_path / f"x.{ending}"
+    if ending == "safetensors":
+        save_file({"images": pixels, "seeds": np.arange(3)}, path)
+    else:
+        np.savez(path, images=pixels) if ending == "npz" else np.save(path, pixels)
+    expected = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1
+    torch.testing.assert_close(torch.cat(list(open_images(path).read(3))), expected)
+    with pytest.raises(UsageError, match=r"no such file or folder"):
+        open_images(tmp_path / f"y.{ending}")
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [("train", "--split train=0.9,test=0.1"), ("test", "references in split 'test' of .*: 1 is too few")],
+)
+def test_a_store_that_cannot_be_evaluated_is_refused_before_training(tmp_path, capsys, part, said):
+    for i in range(8):
+        folder = tmp_path / "pictures" / ("train" if i else part)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(i)).save(folder / f"{i}.png")
+    store, out = str(tmp_path / "store"), tmp_path / "run"
+    assert run(["prep-images", str(tmp_path / "pictures"), "--out", store, "--jobs", "1"]) == 0
+    assert run(["run", "toy/digits-inpaint", "--smoke", "--data", store, "--out", str(out)]) == 2
+    assert re.search(said, capsys.readouterr().err)
+    assert not out.exists()
 
 
 def test_labels_of_edm_still_come_first(tmp_path):
