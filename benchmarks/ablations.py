@@ -92,7 +92,7 @@ def floors(corruption: dict[str, Any]) -> dict[str, list[str]]:
 
 def variations(recipe: Recipe, corruption: dict[str, Any], own: list[str]) -> dict[str, list[str]]:
     """Settings of each variation, by its name; only what makes a difference for this teacher."""
-    masked = OBJECTIVES[recipe.teacher.objective["name"]].shows_mask
+    masked = OBJECTIVES[recipe.teacher.objective["name"]].conditions_on_mask
     return {
         OWN: [],
         **(MASKED if masked else {}),

@@ -76,12 +76,12 @@ def wrong_levels(images: ImagesParams, work: Ablations) -> dict[str, list[str]]:
 def own_data(images: ImagesParams, work: Ablations) -> dict[str, list[str]]:
     """Settings of everything that has data and a teacher of its own, by its name."""
     manifest = ImageManifest.load(work.base.store_folder)
-    shows_mask = OBJECTIVES[work.base.recipe.teacher.objective["name"]].shows_mask
+    conditions_on_mask = OBJECTIVES[work.base.recipe.teacher.objective["name"]].conditions_on_mask
     return {
         **noises(images),
         **wrong_levels(images, work),
         **fractions(sum(shard.images for shard in manifest.shards)),
-        **(deltas(manifest.operator) if shows_mask else {}),
+        **(deltas(manifest.operator) if conditions_on_mask else {}),
     }
 
 

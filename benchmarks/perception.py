@@ -7,8 +7,8 @@ from collections.abc import Callable
 from torch import Tensor
 
 from mrigen.errors import UsageError
-from mrigen.metrics.pictures import magnitude_window
 from mrigen.metrics.reconstruction import LPIPS, SMALLEST
+from mrigen.metrics.rendering import magnitude_window
 
 Distance = Callable[[Tensor, Tensor], list[float]]
 

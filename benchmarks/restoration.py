@@ -115,7 +115,7 @@ def methods(
     for name, prior in priors.items():
         network = Counted(prior.denoiser)
         prior.denoiser = network
-        if prior.objective.shows_mask:
+        if prior.objective.conditions_on_mask:
             found[f"{name} one-step"] = (solver("ambient-one-step", prior), network)
         found[f"DPS, {name} teacher"] = (solver(f"dps:steps={steps}", prior), network)
         for other in PEERS if installed() else ():

@@ -30,7 +30,7 @@ from mrigen.files import write_json
 from mrigen.metrics.distance import Reference, reference_of
 from mrigen.metrics.features import extractor
 from mrigen.metrics.frechet import frechet_distance, statistics
-from mrigen.metrics.proximal import AsMeasured, observations, observed
+from mrigen.metrics.proximal import EmpiricalCorruption, corrupted_images, zero_filled_images
 from mrigen.recipe.comparison import open_references
 from mrigen.recipe.distillation import measured_folder
 from mrigen.recipe.study import Study
@@ -88,8 +88,12 @@ class Distances:
         params = study.recipe.evaluate
         taken = extractor(params.features[0], params.weights).to(study.fabric.device)
         self.references = reference_of(open_references(study.reference_folder, params.split), taken)
-        self.data = reference_of(observations(study.store), taken)
-        self.corruption, self.seed, self.resamples = AsMeasured(study.store), study.recipe.seed, resamples
+        self.data = reference_of(zero_filled_images(study.store), taken)
+        self.corruption, self.seed, self.resamples = (
+            EmpiricalCorruption(study.store),
+            study.recipe.seed,
+            resamples,
+        )
 
     def true(self, path: Path) -> Array:
         """Distances (1 + sets,) from the references."""
@@ -97,7 +101,7 @@ class Distances:
 
     def proximal(self, path: Path) -> Array:
         """Distances (1 + sets,) of the corrupted samples from the corrupted training data."""
-        seen = observed(open_images(path).read(), self.corruption, self.seed)
+        seen = corrupted_images(open_images(path).read(), self.corruption, self.seed)
         return self._drawn(self.data, self.data.look(seen))
 
     def _drawn(self, reference: Reference, features: dict[str, Any]) -> Array:

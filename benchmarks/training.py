@@ -47,7 +47,7 @@ from mrigen.engine.teacher import TeacherJob, sample_indices
 from mrigen.files import write_json
 from mrigen.losses import LOSSES, Generator
 from mrigen.losses.generator import latent
-from mrigen.memory import MMAP_THRESHOLD, TRIM_THRESHOLD, keep_freed
+from mrigen.memory import MMAP_THRESHOLD, TRIM_THRESHOLD, malloc_keep_freed
 from mrigen.model import Model, describe_teacher
 from mrigen.networks.layers import Conv2d
 from mrigen.recipe.schema import Recipe
@@ -153,12 +153,12 @@ def plain_distillation(recipe: Recipe, store: Store, denoiser: NetworkDenoiser, 
         with seeds.dropout_seed(SEED, "fake-dropout", number, 0, 0):
             with torch.no_grad():
                 x_g = generate(latent(params.batch, shape, conventions, rng).to(device))
-            fake.step(loss.fake_score(score, x_g, corruption, rng).mean(), images)
+            fake.step(loss.fake_score_loss(score, x_g, corruption, rng).mean(), images)
         fake.network.requires_grad_(False)
         rng = seeds.seeded_rng(SEED, "generator", number, 0)
         with seeds.dropout_seed(SEED, "generator-dropout", number, 0):
             x_g = generate(latent(params.batch, shape, conventions, rng).to(device))
-            value = student.step(loss.generator(teacher, score, x_g, corruption, rng).mean(), images)
+            value = student.step(loss.generator_loss(teacher, score, x_g, corruption, rng).mean(), images)
         average(ema, student.network, images, params.batch, params.halflives[0])
         return value
 
@@ -203,7 +203,7 @@ def race(steps: dict[str, Step], count: int, rounds: int, device: torch.device) 
     losses: dict[str, list[Any]] = {name: [] for name in steps}
     for round_ in range(rounds + 1):
         for name, step in steps.items():
-            (usual_memory if name == "plain" else keep_freed)()
+            (usual_memory if name == "plain" else malloc_keep_freed)()
             wait(device)
             start = time.perf_counter()
             losses[name] += [step(round_ * count + number) for number in range(count)]
@@ -218,7 +218,7 @@ def race(steps: dict[str, Step], count: int, rounds: int, device: torch.device) 
 
 def usual_memory() -> None:
     """What glibc settles on by itself: 32 MiB and more are taken from the system and given back."""
-    if keep_freed():
+    if malloc_keep_freed():
         libc = ctypes.CDLL(None)
         libc.mallopt(MMAP_THRESHOLD, 32 << 20)
         libc.mallopt(TRIM_THRESHOLD, 64 << 20)

@@ -27,7 +27,7 @@ class PseudoInverseParams(Params):
     steps: Annotated[int, Field(ge=1, le=1000)] = 8
 
 
-class Conventions(Params):
+class ChannelLayout(Params):
     """What the channels of a network mean, stored with every checkpoint.
 
     Attributes:
@@ -118,7 +118,7 @@ class NetworkDenoiser(nn.Module):
         conventions: meaning of the channels.
     """
 
-    def __init__(self, network: nn.Module, conventions: Conventions) -> None:
+    def __init__(self, network: nn.Module, conventions: ChannelLayout) -> None:
         super().__init__()
         self.network = network
         self.conventions = conventions

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mrigen import seeds
 from mrigen.errors import UsageError
-from mrigen.operators.masks import MASKS, MaskLaw
+from mrigen.operators.masks import MASKS, MaskDistribution
 
 __all__ = ["draw", "equispaced", "exact_random", "magic", "poisson_disc", "random", "random_points"]
 
@@ -36,15 +36,15 @@ def draw(name: str, shape: int | tuple[int, int], *, seed: int = 0, **params: An
     >>> draw("exact-random", 12, acceleration=3, acs_lines=2).sum()
     tensor(4)
     """
-    law: MaskLaw = MASKS.build({"name": name, **params})
+    mask_distribution: MaskDistribution = MASKS.build({"name": name, **params})
     height, width = (1, shape) if isinstance(shape, int) else shape
     if min(height, width) < 1:
         raise UsageError(f"masks: {shape} is no size of a k-space; give W, or (H, W) for points")
     acquired = torch.ones(width, dtype=torch.bool)
-    if law.rows(2) == 2 and isinstance(shape, int):
+    if mask_distribution.rows(2) == 2 and isinstance(shape, int):
         raise UsageError(f"masks: {name} draws points; give (H, W), not {shape}")
-    law.check(acquired, height, further=False)
-    mask = law.sample(acquired[None], height, seeds.seeded_rng(seed, "mask"))[0, 0]
+    mask_distribution.check(acquired, height, further=False)
+    mask = mask_distribution.sample(acquired[None], height, seeds.seeded_rng(seed, "mask"))[0, 0]
     return mask[0] if len(mask) == 1 and isinstance(shape, int) else mask
 
 

@@ -33,7 +33,7 @@ def available(cgroup: Path = CGROUP, meminfo: Path = MEMINFO) -> int:
     return min(found)
 
 
-def keep_freed(*, one_arena: bool = False) -> bool:
+def malloc_keep_freed(*, one_arena: bool = False) -> bool:
     """Let glibc keep large freed blocks for the next request of this process.
 
     By default it gives arrays of more than a few MiB back to the system when they are freed, and the system

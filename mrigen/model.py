@@ -18,7 +18,7 @@ from mrigen.checkpoints.folder import load_network, save_model
 from mrigen.checkpoints.snapshots import find_model
 from mrigen.data.image_store import described_corruption
 from mrigen.data.stores import Store, open_store
-from mrigen.denoiser import Conventions, Denoiser, NetworkDenoiser
+from mrigen.denoiser import ChannelLayout, Denoiser, NetworkDenoiser
 from mrigen.diffusion.augment import LABELS
 from mrigen.diffusion.objectives import OBJECTIVES, Objective
 from mrigen.diffusion.samplers import SAMPLERS
@@ -30,7 +30,7 @@ from mrigen.inverse.prior import FurtherMasks, frozen
 from mrigen.inverse.tiling import TiledDenoiser
 from mrigen.losses import Generator
 from mrigen.networks import NETWORKS, PRECONDITIONERS, Preconditioner
-from mrigen.networks.blocks import recomputed
+from mrigen.networks.blocks import activation_checkpointing
 from mrigen.operators import MultiCoilMRI
 from mrigen.operators.base import LinearOperator, Operator
 from mrigen.operators.corruption import Corruption
@@ -169,12 +169,12 @@ class Model:
         return self.description.conventions.image == "complex"
 
     @property
-    def shows_mask(self) -> bool:
+    def conditions_on_mask(self) -> bool:
         """Whether its denoiser is given Ã."""
         objective = self.description.objective
         if objective is None:
             return self.description.conventions.mask_channels > 0
-        return bool(OBJECTIVES[objective["name"]].shows_mask)
+        return bool(OBJECTIVES[objective["name"]].conditions_on_mask)
 
     @property
     def generator(self) -> Generator:
@@ -227,7 +227,7 @@ class Model:
                 f"{self.name}: denoises {kind} images (B, C, H, W), not {str(x.dtype)[6:]} {tuple(x.shape)}"
             )
         if A_tilde is not None:
-            if not self.shows_mask:
+            if not self.conditions_on_mask:
                 raise UsageError(f"{self.name}: sees its whole input: leave A_tilde out")
             x = A_tilde.normal(x)
         level = torch.as_tensor(sigma, dtype=torch.float32, device=x.device).reshape(-1).expand(len(x))
@@ -276,7 +276,7 @@ class Model:
                 f"{self.name}: does not say with which objective it was trained; import it again"
             )
         spec = dict(self.description.objective)
-        if self.shows_mask:
+        if self.conditions_on_mask:
             spec["pseudo_inverse"] = self.description.conventions.model_dump()["pseudo_inverse"]
         corruption = data if isinstance(data, Corruption) else self.corruption(data)
         objective: Objective = OBJECTIVES.build(spec, corruption=corruption)
@@ -363,7 +363,7 @@ class Model:
         if differentiated or self.role == "generator":
             _, height, width = self.image_shape
             if height * width >= LARGE:
-                recomputed(self.denoiser)
+                activation_checkpointing(self.denoiser)
         if self.role == "generator":
             self._require_size(shape)
             masks = FurtherMasks(objective, self._corruption_of)
@@ -380,7 +380,7 @@ class Model:
         operator = (self.description.corruption or {}).get("operator")
         name = operator.get("name") if isinstance(operator, dict) else operator
         notes = []
-        if not self.shows_mask and name not in {None, "identity", "multicoil-mri"}:
+        if not self.conditions_on_mask and name not in {None, "identity", "multicoil-mri"}:
             notes.append(
                 f"this teacher models what {name} leaves of images, not clean images: its one-step generator "
                 "does"
@@ -396,10 +396,10 @@ class Model:
         """p(A) of the training, with the coils of ``operator``."""
         described = self.description.corruption
         if isinstance(operator, MultiCoilMRI) and described is not None and "mask" in described:
-            law = MASKS.build(described["mask"])
+            mask_distribution = MASKS.build(described["mask"])
             scanner = parse_noise(described["sigma"]) if "sigma" in described else None
             fresh = bool(described.get("fresh_masks", True))
-            return MRICorruption(_OneSlice(operator), law, fresh=fresh, scanner=scanner)
+            return MRICorruption(_OneSlice(operator), mask_distribution, fresh=fresh, scanner=scanner)
         return described_corruption(described, self.image_shape)
 
     def _require_size(self, shape: Shape) -> None:
@@ -411,7 +411,7 @@ class Model:
             )
 
     def _tiled(self, shape: Shape) -> Denoiser:
-        if self.shows_mask:
+        if self.conditions_on_mask:
             raise UsageError(
                 f"{self.name}: was trained behind masks on whole images of {size(self.image_shape)}, "
                 f"and the scan's are {size(shape)}: a tile has no mask and another scale, and what came of "
@@ -457,7 +457,7 @@ def describe_teacher(
     )
 
 
-def conventions_of(store: Store, objective: Mapping[str, Any]) -> Conventions:
+def conventions_of(store: Store, objective: Mapping[str, Any]) -> ChannelLayout:
     """What a network sees of the images of a store.
 
     Args:
@@ -465,15 +465,15 @@ def conventions_of(store: Store, objective: Mapping[str, Any]) -> Conventions:
             released Ambient-MRI models; real images keep their channels.
         objective: as a recipe writes it; says whether the denoiser is given Ã, and by which form.
     """
-    shows_mask, planes = OBJECTIVES[objective["name"]].shows_mask, 0
-    if shows_mask:
+    conditions_on_mask, planes = OBJECTIVES[objective["name"]].conditions_on_mask, 0
+    if conditions_on_mask:
         shown = store.corruption().draw(1, seeded_rng(0, "conventions")).conditioning()
         planes = 0 if shown is None else shown.shape[1]
-    return Conventions(
+    return ChannelLayout(
         image="complex" if store.complex_valued else "real",
         image_channels=store.image_shape[0] * (2 if store.complex_valued else 1),
         mask_channels=planes,
-        ones_channel=store.complex_valued and shows_mask,
+        ones_channel=store.complex_valued and conditions_on_mask,
         pseudo_inverse=getattr(OBJECTIVES.params(objective), "pseudo_inverse", None),
     )
 
@@ -493,7 +493,7 @@ class _OneSlice:
     def __len__(self) -> int:
         return 1
 
-    def bank(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+    def maps_and_masks(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Maps, masks and acquired lines, repeated."""
         count, width = len(indices), self.operator.maps.shape[-1]
         acquired = torch.ones(count, width, dtype=torch.bool)

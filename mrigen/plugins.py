@@ -26,7 +26,7 @@ An operator is an ``ImageCorruption``: ``draw`` returns operators, which are fro
         class Params(Params):
             darkest: float = 0.5
 
-        reason = "the same for every image"
+        ambient_obstacle = "the same for every image"
 
         def draw(self, batch: int, rng: torch.Generator) -> Shading:
             ramp = torch.linspace(1, self.params.darkest, self.shape[2])
@@ -108,7 +108,7 @@ def _load(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        with blamed(path, "importing it"):
+        with errors_named(path, "importing it"):
             spec.loader.exec_module(module)
     except UsageError:
         del sys.modules[name]
@@ -138,7 +138,7 @@ def load_entry_points() -> None:
 
 
 @contextmanager
-def blamed(path: Path, doing: str) -> Iterator[None]:
+def errors_named(path: Path, doing: str) -> Iterator[None]:
     """What goes wrong in the user's code is the user's mistake: one line that names file and line.
 
     Raises:

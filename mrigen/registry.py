@@ -160,7 +160,7 @@ class Registry(Generic[T]):
         name = str(spec.get("name", ""))
         if not plugins.is_file(name):
             return self[name](params, **context)
-        with plugins.blamed(plugins.split(name)[0], f"making the {self.kind}"):
+        with plugins.errors_named(plugins.split(name)[0], f"making the {self.kind}"):
             return self[name](params, **context)
 
     def canonical(self, spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class TensorRecord:
             chosen = [range(count)[int(number)] for number in numbers]
         if not chosen:
             raise IndexError(f"no sample of {count} is left; choose at least one")
-        return self.join([self.pick(number) for number in chosen], [1] * len(chosen))
+        return self.cat([self.select(number) for number in chosen], [1] * len(chosen))
 
     def to(
         self,
@@ -76,29 +76,29 @@ class TensorRecord:
             kind = COMPLEX_OF[dtype] if value.is_complex() else dtype
             return value.to(device=device, dtype=kind, non_blocking=non_blocking)
 
-        return self.each(move)
+        return self.map(move)
 
-    def sent(self, device: torch.device) -> Self:
+    def to_device(self, device: torch.device) -> Self:
         """Copy on a device, see ``sent``."""
-        return self.each(lambda value: sent(value, device))
+        return self.map(lambda value: to_device(value, device))
 
     def pin_memory(self) -> Self:
         """Copy in memory that a GPU can fetch from on its own."""
-        return self.each(lambda value: value.contiguous().pin_memory())
+        return self.map(lambda value: value.contiguous().pin_memory())
 
-    def each(self, change: Callable[[Tensor], Tensor]) -> Self:
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
         """Copy with every tensor changed, those of records in it too."""
 
         def changed(value: object) -> object:
             if isinstance(value, TensorRecord):
-                return value.each(change)
+                return value.map(change)
             return change(value) if isinstance(value, Tensor) else value
 
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
         return dataclasses.replace(self, **{f.name: changed(getattr(self, f.name)) for f in fields})  # type: ignore[type-var]
 
     @classmethod
-    def join(cls, records: Sequence[Self], sizes: Sequence[int]) -> Self:
+    def cat(cls, records: Sequence[Self], sizes: Sequence[int]) -> Self:
         """One record of the samples of several; ``sizes`` counts the samples of each."""
         joined: dict[str, object] = {}
         for field in dataclasses.fields(records[0]):  # type: ignore[arg-type]
@@ -106,12 +106,12 @@ class TensorRecord:
             joined[field.name] = _joined(field.name, values, sizes)
         return dataclasses.replace(records[0], **joined)  # type: ignore[type-var]
 
-    def pick(self, index: int) -> Self:
+    def select(self, index: int) -> Self:
         """The record of one sample: tensors with a leading axis of 1, what all samples share included."""
 
         def one(value: object) -> object:
             if isinstance(value, TensorRecord):
-                return value.pick(index)
+                return value.select(index)
             return value[min(index, len(value) - 1)][None] if isinstance(value, Tensor) else value
 
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
@@ -124,7 +124,7 @@ def _joined(name: str, values: list[Any], sizes: Sequence[int]) -> object:
         pairs = zip(values, sizes, strict=True)
         return torch.cat([v.expand(n, *v.shape[1:]) if len(v) == 1 else v for v, n in pairs])
     if isinstance(values[0], TensorRecord):
-        return type(values[0]).join(values, sizes)
+        return type(values[0]).cat(values, sizes)
     if any(value != values[0] for value in values):
         raise ValueError(f"records differ in {name}: {values}")
     return values[0]
@@ -149,7 +149,7 @@ def concatenate(records: Sequence[R]) -> R:
     Raises:
         ValueError: the records differ in a constant.
     """
-    return type(records[0]).join(records, [batch_size(record) for record in records])
+    return type(records[0]).cat(records, [batch_size(record) for record in records])
 
 
 def batch_size(record: TensorRecord) -> int:
@@ -183,10 +183,10 @@ def randn_like(x: Tensor, rng: torch.Generator) -> Tensor:
     Complex noise has variance 1 in each of its components (torch.randn gives 1 in all).
     """
     noise = torch.randn(x.shape, dtype=x.dtype, device=rng.device, generator=rng)
-    return sent(noise, x.device) * (2**0.5 if x.is_complex() else 1.0)
+    return to_device(noise, x.device) * (2**0.5 if x.is_complex() else 1.0)
 
 
-def sent(tensor: Tensor, device: torch.device) -> Tensor:
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """A tensor on a device, without waiting for what the device still has to do.
 
     Only memory that a GPU can fetch from on its own is copied like that.
@@ -196,7 +196,7 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device)
 
 
-class Sender:
+class DeviceCopy:
     """Sends records to a device; a tensor that several of them hold is sent once.
 
     What is read to draw A and Ã stays here, so that nobody waits for the device: both are drawn first.
@@ -208,11 +208,11 @@ class Sender:
 
     def __call__(self, record: R) -> R:
         """Copy on the device, see ``sent``."""
-        return record.each(self._send)
+        return record.map(self._send)
 
     def _send(self, tensor: Tensor) -> Tensor:
         if id(tensor) not in self._pairs:
-            self._pairs[id(tensor)] = tensor, sent(tensor, self._device)
+            self._pairs[id(tensor)] = tensor, to_device(tensor, self._device)
         return self._pairs[id(tensor)][1]
 
 

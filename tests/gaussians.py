@@ -66,13 +66,13 @@ class Given(Corruption):
     """The same operator for every sample."""
 
     def __init__(self, operator, noise=0.0, reason=""):
-        self.operator, self.reason = operator, reason
+        self.operator, self.ambient_obstacle = operator, reason
         self.noise = noise if isinstance(noise, Noise) else Noise(low=noise)
 
     def draw(self, batch, generator):
         return self.operator
 
-    def further(self, operator, generator):
+    def corrupt_further(self, operator, generator):
         return operator
 
 

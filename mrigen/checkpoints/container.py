@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mrigen.checkpoints.allowed import table
+from mrigen.checkpoints.pickle_allowlist import table
 from mrigen.checkpoints.stored import DTYPES, SAFETENSORS, DType, Storage, StoredTensor
 from mrigen.errors import UsageError
 from mrigen.pickles.machine import Machine

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from mrigen.denoiser import Conventions
+from mrigen.denoiser import ChannelLayout
 from mrigen.errors import UsageError
 from mrigen.registry import Params, describe
 
@@ -45,7 +45,7 @@ class ModelDescription(Params):
     schema_version: Literal[1] = 1
     network: dict[str, Any]
     preconditioner: dict[str, Any]
-    conventions: Conventions
+    conventions: ChannelLayout
     role: Literal["teacher", "generator"] = "teacher"
     sigma_init: Level | None = None
     later_sigmas: tuple[Level, ...] = ()

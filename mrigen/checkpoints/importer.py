@@ -18,7 +18,7 @@ from mrigen.checkpoints import classes
 from mrigen.checkpoints.container import METADATA, read_checkpoint
 from mrigen.checkpoints.description import ModelDescription
 from mrigen.checkpoints.folder import build_model, write_model
-from mrigen.checkpoints.meaning import (
+from mrigen.checkpoints.interpret import (
     SID_SIGMA,
     conventions_of,
     corruption_of,
@@ -28,7 +28,7 @@ from mrigen.checkpoints.meaning import (
     shape_of,
 )
 from mrigen.checkpoints.names import GATE, TAPS, Correspondence, constants, correspondences
-from mrigen.checkpoints.released import Found, find
+from mrigen.checkpoints.released import ReleasedCheckpoint, find
 from mrigen.checkpoints.stored import StoredTensor
 from mrigen.errors import UsageError
 from mrigen.files import sha256
@@ -172,7 +172,7 @@ def read_options(path: Path) -> dict[str, Any]:
 
 
 def _describe(
-    found: Found,
+    found: ReleasedCheckpoint,
     source: Path,
     options: Path | None,
     role: Literal["teacher", "generator"] | None,
@@ -213,7 +213,7 @@ def _describe(
     return description, "given with --role" if role else reason
 
 
-def _layout(found: Found) -> dict[str, Any]:
+def _layout(found: ReleasedCheckpoint) -> dict[str, Any]:
     """The network's parameters under mrigen's names; whether it is gated, the weights say."""
     layout = {"resolution" if key == "img_resolution" else key: value for key, value in found.layout.items()}
     layout["gated"] = any(name.endswith(f".{GATE}") for name in found.tensors)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from mrigen.checkpoints.released import GENERATOR_KEYS, Found
-from mrigen.denoiser import Conventions
+from mrigen.checkpoints.released import GENERATOR_KEYS, ReleasedCheckpoint
+from mrigen.denoiser import ChannelLayout
 
 MRI_DATASET = "NumpyFolderDataset"
 MRI_WIDTH = 320  # the released MRI code cuts everything to this many columns
@@ -32,7 +32,7 @@ def is_mri(facts: Mapping[str, Any]) -> bool:
     return facts.get("dataset") == MRI_DATASET or _number(facts, "corruption_probability") >= 1
 
 
-def conventions_of(channels: int, facts: Mapping[str, Any]) -> Conventions:
+def conventions_of(channels: int, facts: Mapping[str, Any]) -> ChannelLayout:
     """Meaning of the input channels.
 
     Ambient-MRI: real, imaginary, further mask, ones. Ambient Diffusion: image, then the further mask
@@ -43,16 +43,18 @@ def conventions_of(channels: int, facts: Mapping[str, Any]) -> Conventions:
     )
     if is_mri(facts) or (channels == 2 and not ambient):
         rest = channels - 2
-        return Conventions(
+        return ChannelLayout(
             image="complex", image_channels=2, mask_channels=min(rest, 1), ones_channel=rest == 2
         )
     image = channels
     if ambient and channels not in {1, RGB}:
         image = RGB if channels > RGB else 1
-    return Conventions(image="real", image_channels=image, mask_channels=channels - image, ones_channel=False)
+    return ChannelLayout(
+        image="real", image_channels=image, mask_channels=channels - image, ones_channel=False
+    )
 
 
-def shape_of(resolution: int, conventions: Conventions) -> tuple[int, int, int]:
+def shape_of(resolution: int, conventions: ChannelLayout) -> tuple[int, int, int]:
     """(C, H, W) of the images that the released model is used with."""
     if conventions.image == "complex":
         return 1, resolution, min(resolution, MRI_WIDTH)
@@ -60,7 +62,7 @@ def shape_of(resolution: int, conventions: Conventions) -> tuple[int, int, int]:
 
 
 def corruption_of(
-    conventions: Conventions, shape: tuple[int, int, int], facts: Mapping[str, Any]
+    conventions: ChannelLayout, shape: tuple[int, int, int], facts: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """Corruption of the training data, or None for clean data.
 
@@ -90,7 +92,9 @@ def corruption_of(
     }
 
 
-def objective_of(found: Found, conventions: Conventions, sigma_data: float) -> dict[str, Any] | None:
+def objective_of(
+    found: ReleasedCheckpoint, conventions: ChannelLayout, sigma_data: float
+) -> dict[str, Any] | None:
     """Training objective as a recipe writes it, or None where the loss is none that mrigen has."""
     loss = str(found.facts.get("loss", ""))
     known = {"": "ambient" if conventions.mask_channels else "standard"}
@@ -104,7 +108,7 @@ def objective_of(found: Found, conventions: Conventions, sigma_data: float) -> d
     return objective
 
 
-def role_of(found: Found, file_name: str) -> tuple[Literal["teacher", "generator"], str]:
+def role_of(found: ReleasedCheckpoint, file_name: str) -> tuple[Literal["teacher", "generator"], str]:
     """Role, and why.
 
     SiD stores its generator as a pickled ``ema`` and nothing beside it, where EDM's training script

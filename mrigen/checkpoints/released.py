@@ -23,7 +23,7 @@ MAX_FACTS = 64
 
 
 @dataclass
-class Found:
+class ReleasedCheckpoint:
     """What was found in a checkpoint.
 
     Attributes:
@@ -51,7 +51,7 @@ class Found:
     keys: tuple[str, ...] = ()
 
 
-def find(content: Any, options: Mapping[str, Any] | None) -> Found:
+def find(content: Any, options: Mapping[str, Any] | None) -> ReleasedCheckpoint:
     """Sort a checkpoint's content.
 
     Args:
@@ -62,7 +62,7 @@ def find(content: Any, options: Mapping[str, Any] | None) -> Found:
         UsageError: no known weights, an unknown class or argument; names it.
     """
     key, weights = _weights(content)
-    found = Found(key, {}, facts=_facts(content, options or {}))
+    found = ReleasedCheckpoint(key, {}, facts=_facts(content, options or {}))
     if isinstance(content, Mapping):
         found.keys = tuple(str(name) for name in content if isinstance(name, str))
     if isinstance(weights, Persistent):
@@ -114,7 +114,7 @@ def _without_prefix(tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]
     return tensors
 
 
-def _from_options(found: Found, options: Mapping[str, Any]) -> None:
+def _from_options(found: ReleasedCheckpoint, options: Mapping[str, Any]) -> None:
     """Architecture from ``network_kwargs``; sizes and channels from the weights."""
     arguments = options.get("network_kwargs")
     if not isinstance(arguments, Mapping):
@@ -155,7 +155,7 @@ def _sizes(tensors: Mapping[str, StoredTensor]) -> dict[str, int]:
     return sizes
 
 
-def _from_module(found: Found, module: Persistent) -> None:
+def _from_module(found: ReleasedCheckpoint, module: Persistent) -> None:
     """Architecture from the recorded constructor arguments; weights from the nested states."""
     found.preconditioning = module.name
     known = _known(PRECONDITIONINGS, module.name, "network")
@@ -230,10 +230,10 @@ def _facts(content: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(content, Mapping):
         loss = content.get("loss_fn")
         if isinstance(loss, Persistent):
-            facts.update(plain(loss.state), loss=loss.name)
-        facts.update(plain(content.get("dataset_kwargs")))
+            facts.update(to_plain(loss.state), loss=loss.name)
+        facts.update(to_plain(content.get("dataset_kwargs")))
     for section in ("dataset_kwargs", "loss_kwargs"):
-        values = plain(options.get(section))
+        values = to_plain(options.get(section))
         name = str(values.pop("class_name", "")).rpartition(".")[2]
         if name:
             values[section.removesuffix("_kwargs")] = name
@@ -241,7 +241,7 @@ def _facts(content: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def plain(values: object) -> dict[str, Any]:
+def to_plain(values: object) -> dict[str, Any]:
     """Public entries of a dictionary that are text, finite numbers, booleans or None."""
     found: dict[str, Any] = {}
     for key, value in values.items() if isinstance(values, Mapping) else ():

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mrigen.checkpoints.importer import Imported
-from mrigen.denoiser import Conventions
+from mrigen.denoiser import ChannelLayout
 
 
 def summary(imported: Imported, out: Path) -> list[tuple[str, str]]:
@@ -52,7 +52,7 @@ def _architecture(classes: list[str], network: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
-def _channels(conventions: Conventions) -> str:
+def _channels(conventions: ChannelLayout) -> str:
     image = (
         ["real", "imaginary"] if conventions.image == "complex" else [f"image ({conventions.image_channels})"]
     )

@@ -67,7 +67,7 @@ def root(
     if ranks.world_size() > 1 and name not in TOGETHER:
         raise UsageError(f"mrigen {name}: works in one process; start it without torchrun")
     if name in (*PREPARING, *TRAINING):
-        memory.keep_freed(one_arena=name in PREPARING)
+        memory.malloc_keep_freed(one_arena=name in PREPARING)
     context.obj = {"debug": debug}
 
 

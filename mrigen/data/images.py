@@ -31,7 +31,7 @@ Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Pool:
+class ImageSet:
     """Images by batches.
 
     Attributes:
@@ -56,9 +56,9 @@ class Pool:
         for first in range(0, self.count, batch):
             yield self.take(first, min(first + batch, self.count))
 
-    def first(self, count: int) -> Pool:
+    def first(self, count: int) -> ImageSet:
         """The first images of these."""
-        return Pool(self.name, min(count, self.count), self.shape, self.complex_valued, self.take)
+        return ImageSet(self.name, min(count, self.count), self.shape, self.complex_valued, self.take)
 
 
 def write_images(path: Path, seeds: list[int], batches: Iterable[Tensor]) -> None:
@@ -75,7 +75,7 @@ def write_images(path: Path, seeds: list[int], batches: Iterable[Tensor]) -> Non
         file["seeds"] = seeds
 
 
-def open_images(path: Path) -> Pool:
+def open_images(path: Path) -> ImageSet:
     """Images of a file or folder: HDF5 of ``mrigen sample`` (itself or in its folder), arrays in ``npz``,
     ``npy`` or ``safetensors``, pictures in a ``zip`` or a folder.
 
@@ -95,7 +95,7 @@ def read_images(path: Path, batch: int = BATCH) -> Iterator[Tensor]:
     return open_images(path).read(batch)
 
 
-def _open_hdf5(path: Path) -> Pool:
+def _open_hdf5(path: Path) -> ImageSet:
     try:
         with hdf5.reader(path) as file:
             shape, dtype = file["images"].shape, file["images"].dtype
@@ -107,10 +107,10 @@ def _open_hdf5(path: Path) -> Pool:
             found: NDArray[np.generic] = file["images"][first:last]
         return found
 
-    return array_pool(path, shape, dtype, take)
+    return image_set_of(path, shape, dtype, take)
 
 
-def open_folder(path: Path) -> Pool:
+def open_folder(path: Path) -> ImageSet:
     """Pictures of a folder and the folders in it, in the order of their names.
 
     Raises:
@@ -120,7 +120,7 @@ def open_folder(path: Path) -> Pool:
     return _pool(path, [name for name in names if is_image(name)], lambda name: (path / name).read_bytes())
 
 
-def open_zip(path: Path) -> Pool:
+def open_zip(path: Path) -> ImageSet:
     """Pictures of a zip archive, in the order of their names.
 
     Raises:
@@ -142,7 +142,7 @@ def open_zip(path: Path) -> Pool:
     return _pool(path, names, raw)
 
 
-def open_arrays(path: Path) -> Pool:
+def open_arrays(path: Path) -> ImageSet:
     """Images of an array, under a usual name or the only one of its file: (n, C, H, W) or (n, H, W, C).
 
     Raises:
@@ -156,7 +156,7 @@ def open_arrays(path: Path) -> Pool:
         array = array.transpose(0, 3, 1, 2)
     elif array.ndim == 3:
         array = array[:, None]
-    return array_pool(path, array.shape, array.dtype, lambda first, last: array[first:last])
+    return image_set_of(path, array.shape, array.dtype, lambda first, last: array[first:last])
 
 
 def _array(path: Path) -> NDArray[np.generic]:
@@ -183,12 +183,12 @@ def _key(names: list[str]) -> str:
     return known[0]
 
 
-def array_pool(
+def image_set_of(
     path: Path,
     shape: tuple[int, ...],
     dtype: np.dtype[np.generic],
     take: Callable[[int, int], NDArray[np.generic]],
-) -> Pool:
+) -> ImageSet:
     """Images of an array (n, C, H, W): complex, float in [-1, 1], or bytes.
 
     Floats that are never negative are taken for [0, 1], or for 0 ... 255 where some are above 2; a
@@ -214,7 +214,7 @@ def array_pool(
         images = torch.from_numpy(found.astype(np.complex64 if complex_valued else np.float32, copy=False))
         return images if scale is None else images / (scale / 2) - 1
 
-    return Pool(str(path), shape[0], (shape[1], shape[2], shape[3]), complex_valued, tensors)
+    return ImageSet(str(path), shape[0], (shape[1], shape[2], shape[3]), complex_valued, tensors)
 
 
 def _scale(path: Path, some: NDArray[np.generic]) -> float | None:
@@ -236,7 +236,7 @@ def from_bytes(pictures: Bytes) -> Tensor:
     return torch.from_numpy(pictures).float() / 127.5 - 1
 
 
-def _pool(path: Path, names: list[str], raw: Callable[[str], bytes]) -> Pool:
+def _pool(path: Path, names: list[str], raw: Callable[[str], bytes]) -> ImageSet:
     if not names:
         raise UsageError(f"{path}: no pictures here ({', '.join(sorted(SUFFIXES))}); give what was sampled")
     shape = _decoded(path, names[0], raw).shape
@@ -250,7 +250,7 @@ def _pool(path: Path, names: list[str], raw: Callable[[str], bytes]) -> Pool:
                 )
         return torch.stack(found)
 
-    return Pool(str(path), len(names), (shape[0], shape[1], shape[2]), complex_valued=False, take=take)
+    return ImageSet(str(path), len(names), (shape[0], shape[1], shape[2]), complex_valued=False, take=take)
 
 
 def _decoded(path: Path, name: str, raw: Callable[[str], bytes]) -> Tensor:

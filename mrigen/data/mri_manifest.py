@@ -74,7 +74,7 @@ class MRIManifest(Manifest):
     """Everything about a store of k-space except the arrays.
 
     Attributes:
-        mask: the mask law in a recipe's notation, ``name`` and parameters.
+        mask: the mask distribution in a recipe's notation, ``name`` and parameters.
         fresh_masks: whether masks may be drawn anew from the law; false for data that were
             undersampled at the scanner.
         phase: what the phase of images is relative to, ``coil`` or ``acs`` (see ``mrigen prep-fastmri``).

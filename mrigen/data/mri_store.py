@@ -106,7 +106,7 @@ class PackedSlices(TensorRecord):
     further: Tensor | None = None
     sigma: Tensor | None = None
 
-    def hide(self, further: Callable[[Operator], Operator]) -> PackedSlices:
+    def mask_further(self, further: Callable[[Operator], Operator]) -> PackedSlices:
         """The same with Ã drawn for each A, unless there are further masks already."""
         if self.further is not None:
             return self
@@ -251,7 +251,7 @@ class MeasurementStore:
         """σ (n,) of the scanner's noise per real component of some slices' k-space; 0 where unknown."""
         return self._noise[indices]
 
-    def bank(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+    def maps_and_masks(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Maps (n, coils, H, W), masks (n, 1, 1 or H, W) and acquired lines (n, W) of some slices."""
         arrays = self._take(indices)
         return (
@@ -296,11 +296,11 @@ class MeasurementStore:
         if scanner is None and "sigma" in words:
             scanner = parse_noise(words["sigma"])
         if mask is None or mask == self.manifest.mask:
-            law = MASKS.build(self.manifest.mask or {})
-            return MRICorruption(self, law, fresh=self.manifest.fresh_masks, scanner=scanner)
-        law = MASKS.build(mask)
-        law.check(self.bank([0])[2][0], self.shape[1])
-        return MRICorruption(self, law, scanner=scanner)
+            mask_distribution = MASKS.build(self.manifest.mask or {})
+            return MRICorruption(self, mask_distribution, fresh=self.manifest.fresh_masks, scanner=scanner)
+        mask_distribution = MASKS.build(mask)
+        mask_distribution.check(self.maps_and_masks([0])[2][0], self.shape[1])
+        return MRICorruption(self, mask_distribution, scanner=scanner)
 
     def _take(self, indices: list[int]) -> VolumeArrays:
         if self._cache is None:

@@ -22,7 +22,7 @@ from mrigen.operators.measurements import Measurements
 class Packed(Protocol):
     """A batch as it is stored, in tensors."""
 
-    def hide(self, further: Callable[[Operator], Operator]) -> Self:
+    def mask_further(self, further: Callable[[Operator], Operator]) -> Self:
         """The same with Ã drawn for each A, unless the batch has further masks of its own."""
         ...
 

@@ -14,7 +14,7 @@ from torch import Tensor
 import mrigen
 from mrigen.data.mri_manifest import MRIManifest
 from mrigen.errors import UsageError
-from mrigen.operators.masks import MASKS, MaskLaw
+from mrigen.operators.masks import MASKS, MaskDistribution
 from mrigen.operators.masks.base import sampled_centre
 from mrigen.operators.measurements import Measurements
 from mrigen.operators.mri import MRICorruption, MultiCoilMRI
@@ -29,7 +29,8 @@ class TensorStore:
             not measured.
         maps: coil sensitivities, complex (n or 1, coils, H, W), or (coils, H, W) for all slices.
         mask: sampled lines or points, as ``MultiCoilMRI`` takes them.
-        law: distribution that the masks were drawn from, ``{"name": "exact-random", "acceleration": 4,
+        mask_distribution: distribution that the masks were drawn from,
+            ``{"name": "exact-random", "acceleration": 4,
             "acs_lines": 20}``: training may draw new ones from it. None for masks of a scanner: each slice
             keeps its own, and only further masks are drawn.
         acquired: lines that the scanner can measure, bool (W,); all by default.
@@ -59,7 +60,7 @@ class TensorStore:
         maps: ArrayLike,
         mask: ArrayLike,
         *,
-        law: Mapping[str, Any] | None = None,
+        mask_distribution: Mapping[str, Any] | None = None,
         acquired: ArrayLike | None = None,
         sigma: ArrayLike | float = 0.0,
         further: ArrayLike | None = None,
@@ -93,29 +94,32 @@ class TensorStore:
         )
         if self._further is not None and (self._further & ~self.masks).any():
             raise UsageError("TensorStore: further masks have points that the masks lack")
-        self._law = MASKS.canonical(law if law is not None else _measured(self.masks, self._acquired))
-        self.fresh = law is not None
-        self.law.check(self._acquired[0], kspace.shape[-2], further=self.fresh)
+        self._mask_distribution = MASKS.canonical(
+            mask_distribution if mask_distribution is not None else _measured(self.masks, self._acquired)
+        )
+        self.fresh = mask_distribution is not None
+        self.mask_distribution.check(self._acquired[0], kspace.shape[-2], further=self.fresh)
 
     def __len__(self) -> int:
         return len(self.y)
 
     def __repr__(self) -> str:
         coils, height, width = self.y.shape[1:]
-        return (
-            f"TensorStore({len(self)} slices of {coils} coils, {height} x {width}, masks {self._law['name']})"
-        )
+        masks = self._mask_distribution["name"]
+        return f"TensorStore({len(self)} slices of {coils} coils, {height} x {width}, masks {masks})"
 
     @property
-    def law(self) -> MaskLaw:
+    def mask_distribution(self) -> MaskDistribution:
         """The distribution of the masks, and of the further masks."""
-        law: MaskLaw = MASKS.build(self._law)
-        return law
+        mask_distribution: MaskDistribution = MASKS.build(self._mask_distribution)
+        return mask_distribution
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of everything in it: a training continues only with the same data."""
-        digest = hashlib.sha256(json.dumps([self._law, self.fresh, list(self.y.shape)]).encode())
+        digest = hashlib.sha256(
+            json.dumps([self._mask_distribution, self.fresh, list(self.y.shape)]).encode()
+        )
         tensors = [self.y, self.maps, self.masks, self._noise, self._acquired, self._further]
         for row in range(len(self)):
             for tensor in tensors:
@@ -135,7 +139,7 @@ class TensorStore:
             kind="measurements",
             created_by=f"mrigen {mrigen.__version__}",
             parameters={},
-            mask=self._law,
+            mask=self._mask_distribution,
             fresh_masks=self.fresh,
             volumes=[],
         )
@@ -164,13 +168,13 @@ class TensorStore:
         """σ (n,) of the scanner's noise per real component of some slices' k-space; 0 where unknown."""
         return self._noise[indices]
 
-    def bank(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+    def maps_and_masks(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Maps (n, coils, H, W), masks (n, 1, 1 or H, W) and acquired lines (n, W) of some slices."""
         return self.maps[indices], self.masks[indices], self._acquired[indices]
 
     def described(self) -> dict[str, Any]:
         """The corruption in words, for a model's description."""
-        return {"mask": MASKS.pinned(self._law), "fresh_masks": self.fresh}
+        return {"mask": MASKS.pinned(self._mask_distribution), "fresh_masks": self.fresh}
 
     def corruption(self, *, described: Mapping[str, Any] | None = None) -> MRICorruption:
         """The corruption of this data, see ``MeasurementStore.corruption``.
@@ -179,11 +183,11 @@ class TensorStore:
             UsageError: the described masks do not fit the data's width.
         """
         mask = (described or {}).get("mask")
-        if mask is None or MASKS.canonical(mask) == self._law:
-            return MRICorruption(self, self.law, fresh=self.fresh)
-        law = MASKS.build(mask)
-        law.check(self._acquired[0], self.y.shape[-2])
-        return MRICorruption(self, law)
+        if mask is None or MASKS.canonical(mask) == self._mask_distribution:
+            return MRICorruption(self, self.mask_distribution, fresh=self.fresh)
+        mask_distribution = MASKS.build(mask)
+        mask_distribution.check(self._acquired[0], self.y.shape[-2])
+        return MRICorruption(self, mask_distribution)
 
 
 def _measured(masks: Tensor, acquired: Tensor) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from mrigen.denoiser import to_channels, to_complex
 from mrigen.errors import UsageError
 from mrigen.operators.measurements import Measurements
-from mrigen.tensors import mirrored, sent
+from mrigen.tensors import mirrored, to_device
 
 LABELS = 9
 SCALE = 0.2  # standard deviation of log2 of the scalings
@@ -61,14 +61,14 @@ class Augmentation:
         flips = self._flips(batch, rng)
         inverse, labels = self._geometry(batch, height, width, rng)
         channels = to_channels(images)
-        for axis, which in zip((-1, -2), sent(flips, images.device), strict=True):
+        for axis, which in zip((-1, -2), to_device(flips, images.device), strict=True):
             channels = mirrored(channels, which, axis)
         moved = labels.any(1)
         if bool(moved.any()):
-            rows = sent(moved.nonzero().flatten(), images.device)
-            turned = affine(channels[rows], sent(inverse[moved], images.device))
+            rows = to_device(moved.nonzero().flatten(), images.device)
+            turned = affine(channels[rows], to_device(inverse[moved], images.device))
             channels = channels.index_copy(0, rows, turned)
-        labels = sent(torch.cat([flips.T, labels], 1), images.device)
+        labels = to_device(torch.cat([flips.T, labels], 1), images.device)
         return to_complex(channels) if images.is_complex() else channels, labels
 
     def mirror(self, batch: Measurements, rng: torch.Generator) -> Measurements:
@@ -79,13 +79,13 @@ class Augmentation:
         """
         flips = self._flips(len(batch), rng)
         y, operator, further = batch.y, batch.operator, batch.further
-        for axis, which in zip((-1, -2), sent(flips, y.device), strict=True):
+        for axis, which in zip((-1, -2), to_device(flips, y.device), strict=True):
             if further is not None:
                 _, further = further.mirror(y, which, axis)
             y, operator = operator.mirror(y, which, axis)
         labels = torch.zeros(len(batch), LABELS)
         labels[:, :2] = flips.T
-        return replace(batch, y=y, operator=operator, further=further, augment=sent(labels, y.device))
+        return replace(batch, y=y, operator=operator, further=further, augment=to_device(labels, y.device))
 
     def _flips(self, batch: int, rng: torch.Generator) -> Tensor:
         """Whether to mirror along x and y, bool (2, B)."""
@@ -164,7 +164,7 @@ def _fine_positions(size: int, like: Tensor) -> Tensor:
 
 
 def _filter(axis: int, channels: int, like: Tensor) -> Tensor:
-    taps = sent(torch.tensor(SYM6, dtype=like.dtype), like.device)
+    taps = to_device(torch.tensor(SYM6, dtype=like.dtype), like.device)
     shape = (1, 1, 12, 1) if axis == -2 else (1, 1, 1, 12)
     return taps.reshape(shape).expand(channels, -1, -1, -1)
 

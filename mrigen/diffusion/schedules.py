@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mrigen.registry import Params
-from mrigen.tensors import sent
+from mrigen.tensors import to_device
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -25,7 +25,7 @@ class LogNormal(Params):
     def draw_below(self, top: Tensor, rng: torch.Generator) -> Tensor:
         """One level below each of ``top`` (B,), from the same law: (B,)."""
         bound = torch.special.ndtr((top.log() - self.p_mean) / self.p_std)
-        share = sent(torch.rand(len(top), generator=rng).clamp(min=1e-6), top.device)
+        share = to_device(torch.rand(len(top), generator=rng).clamp(min=1e-6), top.device)
         level: Tensor = (torch.special.ndtri(share * bound) * self.p_std + self.p_mean).exp()
         return level.minimum(top)
 

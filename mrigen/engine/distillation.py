@@ -28,7 +28,7 @@ from mrigen.losses import DistillLoss, Generator
 from mrigen.losses.generator import latent
 from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
-from mrigen.tensors import sent
+from mrigen.tensors import to_device
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -150,7 +150,7 @@ class DistillJob(Job):
             UsageError: the network is not told by labels, or the objective hides nothing.
         """
         objective = self.loss.objective
-        if self.distill.fake_loss == "further" and not objective.shows_mask:
+        if self.distill.fake_loss == "further" and not objective.conditions_on_mask:
             raise UsageError("distill.fake_loss: this teacher sees its whole input; leave it out")
         if not self.distill.augment:
             return None
@@ -219,7 +219,7 @@ class DistillJob(Job):
             with torch.no_grad():
                 x_g, labels = self._generate(rng)
             score = NetworkDenoiser(fake.module, self.conventions)
-            loss = self.loss.fake_score(
+            loss = self.loss.fake_score_loss(
                 score,
                 x_g,
                 self.corruption,
@@ -243,7 +243,7 @@ class DistillJob(Job):
             fake = self.teacher
             if self.fake is not None:
                 fake = NetworkDenoiser(self.fake.module, self.conventions)
-            loss = self.loss.generator(self.teacher, fake, x_g, self.corruption, rng, labels).mean()
+            loss = self.loss.generator_loss(self.teacher, fake, x_g, self.corruption, rng, labels).mean()
             if self.pairs is not None:
                 loss = loss + self._regress(self.pairs, rng)
             self.fabric.backward(self.distill.loss_scale * share.weight * loss)
@@ -263,19 +263,19 @@ class DistillJob(Job):
         size, device = self.params.batch // self.params.micro_batches, self.fabric.device
         last = int(torch.randint(self.distill.steps, (), generator=rng)) if self.distill.steps > 1 else 0
         latents = [
-            sent(latent(size, self.image_shape, self.conventions, rng), device) for _ in range(last + 1)
+            to_device(latent(size, self.image_shape, self.conventions, rng), device) for _ in range(last + 1)
         ]
         drawn = random_labels(self.classes, size, rng)
-        labels = None if drawn is None else sent(drawn, device)
+        labels = None if drawn is None else to_device(drawn, device)
         objective, further = None, None
         if self.distill.generator_input == "sampled":
             objective = self.loss.objective
             operator: Operator = self.corruption.draw(size, rng)
-            further = objective.further(operator, self.corruption, rng).sent(device)
+            further = objective.corrupt_further(operator, self.corruption, rng).to_device(device)
         image = None
         if last:
             with torch.no_grad():
-                image = self.generator.until(latents[0], objective, further, labels, latents[1:-1])
+                image = self.generator.run_steps(latents[0], objective, further, labels, latents[1:-1])
         return self.generator.step(image, latents[-1], last, objective, further, labels), labels
 
     def state(self) -> State:

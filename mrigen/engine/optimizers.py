@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from mrigen.denoiser import Conventions
+from mrigen.denoiser import ChannelLayout
 from mrigen.engine.guard import Guard
 from mrigen.engine.params import OptimizerParams
 from mrigen.engine.processes import mean_of
@@ -38,7 +38,7 @@ def set_dropout(network: nn.Module, rate: float) -> None:
             module.dropout = rate  # type: ignore[assignment]
 
 
-def real_components(shape: tuple[int, int, int], conventions: Conventions) -> int:
+def real_components(shape: tuple[int, int, int], conventions: ChannelLayout) -> int:
     """Number of real components of an image (C, H, W): 2 C H W of a complex one."""
     return math.prod(shape) * (2 if conventions.image == "complex" else 1)
 

@@ -17,7 +17,7 @@ from mrigen.losses.base import RegressionParams
 from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
 from mrigen.progress import bar
-from mrigen.tensors import sent
+from mrigen.tensors import to_device
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,10 @@ class Pairs:
         labels = seeded_labels(classes(self._teacher), some, None)
         z = seeds.seeded_noise(some, self._shape, complex_valued=targets.is_complex())
         return Pair(
-            sent(z, device),
-            sent(targets[index], device),
-            further_operators(self._objective, self._corruption, some).sent(device),
-            None if labels is None else sent(labels, device),
+            to_device(z, device),
+            to_device(targets[index], device),
+            further_operators(self._objective, self._corruption, some).to_device(device),
+            None if labels is None else to_device(labels, device),
         )
 
     def prepare(self) -> Tensor:

@@ -20,7 +20,7 @@ from mrigen.losses import Generator
 from mrigen.networks import Preconditioner
 from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
-from mrigen.tensors import concatenate, sent
+from mrigen.tensors import concatenate, to_device
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -41,7 +41,7 @@ def further_operators(
     drawn = []
     for seed in wanted:
         rng = seeds.seeded_rng(seed, "operator", *purpose)
-        drawn.append(objective.further(corruption.draw(1, rng), corruption, rng))
+        drawn.append(objective.corrupt_further(corruption.draw(1, rng), corruption, rng))
     return concatenate(drawn)
 
 
@@ -114,12 +114,12 @@ class StudentSampler:
         batches = list(map(tuple, chunks(wanted, self._batch)))
         for number, keys in enumerate(batches):
             some = list(keys)
-            latents = [sent(z, device) for z in ahead.take(keys, batches[number + 1 : number + 3])]
+            latents = [to_device(z, device) for z in ahead.take(keys, batches[number + 1 : number + 3])]
             further = None
             if self._objective is not None and self._corruption is not None:
-                further = further_operators(self._objective, self._corruption, some).sent(device)
+                further = further_operators(self._objective, self._corruption, some).to_device(device)
             labels = seeded_labels(self._classes, some, self._label)
-            told = None if labels is None else sent(labels, device)
+            told = None if labels is None else to_device(labels, device)
             yield self._generator(latents[0], self._objective, further, told, latents[1:])
 
 
@@ -220,7 +220,7 @@ class SeededTeacher:
         self._denoiser, self._objective, self._corruption = denoiser, objective, corruption
         self._wanted, self._shape = wanted, shape
         self._device = next(denoiser.parameters()).device
-        self._labels = None if labels is None else sent(labels, self._device)
+        self._labels = None if labels is None else to_device(labels, self._device)
         self.floor = objective.floor
         self.predict = self._through()
 
@@ -242,7 +242,7 @@ class SeededTeacher:
         Raises:
             UsageError: the teacher sees everything, so that there are no others.
         """
-        if not self._objective.shows_mask:
+        if not self._objective.conditions_on_mask:
             raise UsageError(
                 "sampler guided compares what a teacher sees through several masks, but this teacher sees "
                 "its whole input; use heun or tweedie"
@@ -258,7 +258,7 @@ class SeededTeacher:
     def _through(self, *purpose: int | str) -> Predict:
         """The estimate through the Ã that belong to a purpose."""
         drawn = further_operators(self._objective, self._corruption, self._wanted, *purpose)
-        further = drawn.sent(self._device)
+        further = drawn.to_device(self._device)
 
         def predict(x: Tensor, sigma: float) -> Tensor:
             levels = torch.full((len(x),), sigma, device=x.device)

@@ -83,7 +83,7 @@ class TeacherJob(Job):
         *,
         compiled: bool = False,
     ) -> None:
-        if params.fixed_further and not objective.shows_mask:
+        if params.fixed_further and not objective.conditions_on_mask:
             raise UsageError(f"objective {params.objective['name']} hides nothing: leave out fixed_further")
         self.params = params
         self.shares = Shares("teacher", params, fabric)
@@ -145,8 +145,10 @@ class TeacherJob(Job):
         indices = sample_indices(len(self.store), self.seed, first, size)
         packed: Packed = self.store.packed(indices, fixed_further=self.teacher.fixed_further)
         rng = seeds.seeded_rng(self.seed, "teacher", number, index)
-        if self.objective.shows_mask:
-            packed = packed.hide(lambda A: self.objective.further(A, self.objective.corruption, rng))
+        if self.objective.conditions_on_mask:
+            packed = packed.mask_further(
+                lambda A: self.objective.corrupt_further(A, self.objective.corruption, rng)
+            )
         return packed.pin_memory() if self.fabric.device.type == "cuda" else packed, rng
 
     def _batch(self, packed: Packed, rng: torch.Generator) -> Measurements:

@@ -59,7 +59,7 @@ class AmbientOneStep(Solver[State]):
         Raises:
             UsageError: the teacher is not told what it sees.
         """
-        if not task.teacher.objective.shows_mask:
+        if not task.teacher.objective.conditions_on_mask:
             raise UsageError(
                 "solver ambient-one-step needs an ambient teacher, which is told what was measured; use dps"
             )
@@ -78,7 +78,7 @@ class AmbientOneStep(Solver[State]):
 
     def _look(self, task: Task, teacher: TeacherPrior, mask: int | None) -> Tensor:
         A = task.linear
-        further = A if mask is None else linear(teacher.hide(A, task.seeds, mask))
+        further = A if mask is None else linear(teacher.mask_further(A, task.seeds, mask))
         sigma = task.data.sigma.clamp(min=self.params.sigma or _lowest(teacher))
         missing = (sigma**2 - task.data.sigma**2).sqrt()
         added = per_sample(missing) * task.noise("look")

@@ -14,14 +14,14 @@ from mrigen.diffusion.schedules import Karras
 from mrigen.inverse.base import (
     SOLVERS,
     Count,
-    LookingParams,
+    MaskingParams,
     NonNegative,
     Positive,
     Predict,
     Solver,
     SolverParams,
     State,
-    looking,
+    masked_denoiser,
 )
 from mrigen.inverse.linear import data_consistent
 from mrigen.inverse.prior import gradient
@@ -29,7 +29,7 @@ from mrigen.inverse.task import Task, column
 from mrigen.operators.solve import conjugate_gradient
 
 
-class AnnealedParams(LookingParams):
+class AnnealedParams(MaskingParams):
     """The reverse process.
 
     Attributes:
@@ -74,7 +74,7 @@ class AnnealedSolver(Solver[AnnealedState]):
 
     def start(self, task: Task) -> AnnealedState:
         """Noise at σ_max."""
-        predict = looking(task, self.params)
+        predict = masked_denoiser(task, self.params)
         return AnnealedState(task.blank(), task.noise() * self.params.grid.sigma_max, predict)
 
     @abstractmethod

@@ -156,7 +156,7 @@ class Solver(ABC, Generic[S]):
         return cls(cls.Params())
 
 
-class LookingParams(SolverParams):
+class MaskingParams(SolverParams):
     """What the teacher is shown of a noisy image.
 
     Attributes:
@@ -169,14 +169,14 @@ class LookingParams(SolverParams):
     hide: Literal["nothing", "fixed", "fresh"] = "fresh"
 
 
-def looking(task: Task, params: LookingParams) -> Predict:
+def masked_denoiser(task: Task, params: MaskingParams) -> Predict:
     """The teacher of a task as a function of noisy image, noise level and step.
 
     Raises:
         UsageError: the prior is no teacher, or its masks do not fit the measurements.
     """
     teacher = task.teacher
-    if params.hide == "nothing" or not teacher.objective.shows_mask:
+    if params.hide == "nothing" or not teacher.objective.conditions_on_mask:
         return lambda x, sigma, _: teacher.denoise(x, task.levels(sigma))
     fixed = teacher.draw(task.operator, task.seeds)
 

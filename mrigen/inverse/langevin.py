@@ -12,18 +12,18 @@ from mrigen.diffusion.schedules import Karras
 from mrigen.inverse.base import (
     SOLVERS,
     Count,
-    LookingParams,
+    MaskingParams,
     Positive,
     Predict,
     Solver,
     SolverParams,
     State,
-    looking,
+    masked_denoiser,
 )
 from mrigen.inverse.task import Task, column
 
 
-class LangevinParams(LookingParams):
+class LangevinParams(MaskingParams):
     """The chain.
 
     Attributes:
@@ -73,7 +73,7 @@ class Langevin(Solver[ChainState]):
     def start(self, task: Task) -> ChainState:
         """Noise at the highest level."""
         chain = task.noise() * self.params.grid.sigma_max
-        return ChainState(task.blank(), chain, looking(task, self.params))
+        return ChainState(task.blank(), chain, masked_denoiser(task, self.params))
 
     def step(self, task: Task, state: ChainState, number: int) -> ChainState:
         """One Langevin step; after the last one the teacher's estimate of the end."""

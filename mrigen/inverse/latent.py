@@ -84,7 +84,7 @@ class Latent(Solver[LatentState]):
     def start(self, task: Task) -> LatentState:
         """Random latents."""
         z = [task.latents(number).requires_grad_() for number in range(self.params.starts)]
-        further = task.generator.further(task.operator, task.seeds)
+        further = task.generator.draw_further(task.operator, task.seeds)
         optimizer = torch.optim.Adam(z, lr=self.params.lr)
         best = torch.zeros(len(task.data), dtype=torch.int64, device=z[0].device)
         return LatentState(task.blank(), z, optimizer, further, best)
@@ -116,10 +116,10 @@ class Latent(Solver[LatentState]):
         images = []
         for index, (generator, optimizer) in enumerate(state.tuned):
             optimizer.zero_grad()
-            further = None if state.further is None else state.further.pick(index)
+            further = None if state.further is None else state.further.select(index)
             x = generator.generate(pivots[index : index + 1], further)
             y = task.data.y[index : index + 1]
-            square(task.operator.pick(index).forward(x) - y).sum().backward()
+            square(task.operator.select(index).forward(x) - y).sum().backward()
             optimizer.step()
             images.append(x.detach())
         state.x = torch.cat(images)

@@ -13,20 +13,20 @@ from mrigen.inverse.base import (
     SOLVERS,
     Count,
     IterativeParams,
-    LookingParams,
+    MaskingParams,
     Positive,
     Predict,
     Solver,
     SolverParams,
     State,
-    looking,
+    masked_denoiser,
 )
 from mrigen.inverse.linear import data_consistent
 from mrigen.inverse.prior import GeneratorPrior
 from mrigen.inverse.task import Task, square
 
 
-class PlugAndPlayParams(LookingParams, IterativeParams):
+class PlugAndPlayParams(MaskingParams, IterativeParams):
     """The splitting.
 
     Attributes:
@@ -89,7 +89,7 @@ class PlugAndPlay(Solver[SplitState]):
         if isinstance(task.prior, GeneratorPrior):
             proximal = _Projection(task, self.params)
         else:
-            proximal = looking(task, self.params)
+            proximal = masked_denoiser(task, self.params)
         first = data_consistent(
             task.linear, task.data.y, blank, torch.zeros_like(task.data.sigma), self.params.cg_steps
         )
@@ -129,7 +129,7 @@ class _Projection:
     def __post_init__(self) -> None:
         self.generator = self.task.generator
         self.z = self.task.latents().requires_grad_()
-        self.further = self.generator.further(self.task.operator, self.task.seeds)
+        self.further = self.generator.draw_further(self.task.operator, self.task.seeds)
         self.optimizer = torch.optim.Adam([self.z], lr=self.params.lr)
 
     def __call__(self, image: Tensor, sigma: float, number: int) -> Tensor:

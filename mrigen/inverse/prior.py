@@ -41,19 +41,19 @@ class FurtherMasks:
         """
         drawn = []
         for index, seed in enumerate(wanted):
-            corruption = self._corruption_of(operator.pick(index).to(device="cpu"))
+            corruption = self._corruption_of(operator.select(index).to(device="cpu"))
             rng = seeds.seeded_rng(seed, "further", *purpose)
             A = corruption.draw(1, rng)
-            drawn.append(self.objective.further(A, corruption, rng))
+            drawn.append(self.objective.corrupt_further(A, corruption, rng))
         return concatenate(drawn).to(device=operator.zero_image().device)
 
-    def hide(self, operator: Operator, wanted: list[int], *purpose: int | str) -> Operator:
+    def mask_further(self, operator: Operator, wanted: list[int], *purpose: int | str) -> Operator:
         """Ã ~ p(Ã | A) of the measurements' own A."""
         drawn = []
         for index, seed in enumerate(wanted):
-            one = operator.pick(index).to(device="cpu")
+            one = operator.select(index).to(device="cpu")
             rng = seeds.seeded_rng(seed, "hide", *purpose)
-            drawn.append(self.objective.further(one, self._corruption_of(one), rng))
+            drawn.append(self.objective.corrupt_further(one, self._corruption_of(one), rng))
         return concatenate(drawn).to(device=operator.zero_image().device)
 
 
@@ -98,7 +98,7 @@ class GeneratorPrior:
         self.steps = steps
         self._masks = masks
 
-    def further(self, operator: Operator, wanted: list[int]) -> Operator | None:
+    def draw_further(self, operator: Operator, wanted: list[int]) -> Operator | None:
         """Ã that the generator sees its latents through; None where it sees all of them."""
         return None if self._masks is None else self._masks.draw(operator, wanted)
 

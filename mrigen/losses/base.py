@@ -18,7 +18,7 @@ from mrigen.diffusion.schedules import KarrasUniform, per_sample
 from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
 from mrigen.registry import Params, Registry
-from mrigen.tensors import Sender, randn_like, sent
+from mrigen.tensors import DeviceCopy, randn_like, to_device
 
 LOSSES: Registry[DistillLoss] = Registry("distillation loss", "mrigen.losses", "mrigen.losses.DistillLoss")
 FakeLoss = Literal["measurement", "further"]
@@ -63,7 +63,7 @@ class DistillLoss(ABC):
         self.params = params
         self.objective = objective
 
-    def fake_score(
+    def fake_score_loss(
         self,
         fake: Denoiser,
         x_g: Tensor,
@@ -90,21 +90,21 @@ class DistillLoss(ABC):
             augmentation: transforms of the images before they are measured, which the fake score is told by
                 labels; None for none.
         """
-        send = Sender(x_g.device)
+        send = DeviceCopy(x_g.device)
         A = corruption.draw(len(x_g), rng)
         x_g, augment = x_g.detach(), None
         if augmentation is not None:
             x_g, augment = augmentation(x_g, rng)
         if by == "further":
-            further = send(self.objective.further(A, self.objective.corruption, rng))
+            further = send(self.objective.corrupt_further(A, self.objective.corruption, rng))
             batch = corruption.measure_by(further, x_g, rng)
         else:
             batch = corruption.measure_by(send(A), x_g, rng)
-            further = send(self.objective.further(A, self.objective.corruption, rng))
+            further = send(self.objective.corrupt_further(A, self.objective.corruption, rng))
         batch = replace(batch, labels=labels, further=further, augment=augment)
         return self.objective(fake, batch, rng)
 
-    def generator(
+    def generator_loss(
         self,
         teacher: Denoiser,
         fake: Denoiser,
@@ -115,54 +115,54 @@ class DistillLoss(ABC):
     ) -> Tensor:
         """Loss per sample (B,) whose gradient with respect to x_g trains the generator.
 
-        Operators, noise level and noise are drawn for ``at``.
+        Operators, noise level and noise are drawn for ``generator_loss_at``.
         """
-        send, drawn = Sender(x_g.device), corruption.draw(len(x_g), rng)
-        A, further = send(drawn), send(self.objective.further(drawn, corruption, rng))
-        data = sent(corruption.noise.draw(len(x_g), rng), x_g.device)
+        send, drawn = DeviceCopy(x_g.device), corruption.draw(len(x_g), rng)
+        A, further = send(drawn), send(self.objective.corrupt_further(drawn, corruption, rng))
+        data = to_device(corruption.noise.draw(len(x_g), rng), x_g.device)
         signal = self.objective.signal(x_g, A, data, rng)
-        sigma = sent(self.params.noise.draw(len(x_g), rng), x_g.device)
+        sigma = to_device(self.params.noise.draw(len(x_g), rng), x_g.device)
         noise = randn_like(signal, rng)
-        return self.at(teacher, fake, NoisySignal(signal, A, further, sigma, noise, labels))
+        return self.generator_loss_at(teacher, fake, DiffusedBatch(signal, A, further, sigma, noise, labels))
 
     @abstractmethod
-    def at(self, teacher: Denoiser, fake: Denoiser, given: NoisySignal) -> Tensor:
+    def generator_loss_at(self, teacher: Denoiser, fake: Denoiser, batch: DiffusedBatch) -> Tensor:
         """The generator's loss per sample (B,) with all of its randomness given.
 
         Args:
             teacher: f_φ.
             fake: f_ψ, not called where ``uses_fake`` is false.
-            given: generated images and what was drawn.
+            batch: generated images and what was drawn for them.
         """
 
-    def estimate(self, denoiser: Denoiser, given: NoisySignal) -> Tensor:
+    def estimate(self, denoiser: Denoiser, batch: DiffusedBatch) -> Tensor:
         """What a denoiser makes of s + σ ε, seen through Ã."""
-        return self.objective.predict(denoiser, given.noisy, given.sigma, given.further, given.labels)
+        return self.objective.predict(denoiser, batch.noisy, batch.sigma, batch.further, batch.labels)
 
-    def judge(self, difference: Tensor, given: NoisySignal) -> Tensor:
+    def in_loss_domain(self, difference: Tensor, batch: DiffusedBatch) -> Tensor:
         """P of a difference of signals, as real channels: what the loss's domain leaves of it."""
-        return self.seen(difference, given.further if self.params.domain == "further" else given.operator)
+        return self.shown_by(difference, batch.further if self.params.domain == "further" else batch.operator)
 
-    def seen(self, difference: Tensor, operator: Operator) -> Tensor:
+    def shown_by(self, difference: Tensor, operator: Operator) -> Tensor:
         """What an operator shows of a difference of signals, or all of it in the image domain."""
         if self.params.domain == "image":
             return to_channels(difference)
         return to_channels(self.objective.compare(difference, operator))
 
     @torch.no_grad()
-    def divisor(self, given: NoisySignal, f_phi: Tensor) -> Tensor:
+    def divisor(self, batch: DiffusedBatch, f_phi: Tensor) -> Tensor:
         """Mean |P(s − f_φ)| over the real channels of each sample, floored (B,); all losses share it."""
-        error = self.judge(given.signal - f_phi, given)
+        error = self.in_loss_domain(batch.signal - f_phi, batch)
         return error.abs().flatten(1).mean(1).clamp(min=self.params.divisor_floor)
 
 
-def follow(seen: Tensor, step: Tensor) -> Tensor:
+def stop_gradient_loss(seen: Tensor, step: Tensor) -> Tensor:
     """½ ‖seen − sg(seen − step)‖² per sample (B,): its gradient with respect to ``seen`` is ``step``."""
     return 0.5 * (seen - (seen - step).detach()).square().flatten(1).sum(1)
 
 
 @dataclass(frozen=True, eq=False)
-class NoisySignal:
+class DiffusedBatch:
     """What the teacher models of generated images, and the randomness of one evaluation of a loss.
 
     Attributes:
@@ -233,5 +233,5 @@ class Regression:
         """
         still = torch.zeros(len(x_g), device=x_g.device)
         signal = self._loss.objective.signal(x_g, operator, still, rng)
-        difference = self._loss.seen(signal - target, operator)
+        difference = self._loss.shown_by(signal - target, operator)
         return self.params.weight * 0.5 * difference.square().flatten(1).sum(1)

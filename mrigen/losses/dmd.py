@@ -12,12 +12,12 @@ from mrigen.diffusion.objectives import Objective
 from mrigen.diffusion.schedules import KarrasUniform, per_sample
 from mrigen.losses.base import (
     LOSSES,
+    DiffusedBatch,
     DistillLoss,
     LossParams,
-    NoisySignal,
     Regression,
     RegressionParams,
-    follow,
+    stop_gradient_loss,
 )
 
 
@@ -56,9 +56,9 @@ class DMD(DistillLoss):
         if self.params.regression is not None:
             self.regression = Regression(self.params.regression, self)
 
-    def at(self, teacher: Denoiser, fake: Denoiser, given: NoisySignal) -> Tensor:
+    def generator_loss_at(self, teacher: Denoiser, fake: Denoiser, batch: DiffusedBatch) -> Tensor:
         """½ ‖∇_s‖² per sample, with gradient ∇_s with respect to P s."""
         with torch.no_grad():
-            f_phi, f_psi = self.estimate(teacher, given), self.estimate(fake, given)
-            step = self.judge(f_psi - f_phi, given) / per_sample(self.divisor(given, f_phi))
-        return follow(self.judge(given.signal, given), step)
+            f_phi, f_psi = self.estimate(teacher, batch), self.estimate(fake, batch)
+            step = self.in_loss_domain(f_psi - f_phi, batch) / per_sample(self.divisor(batch, f_phi))
+        return stop_gradient_loss(self.in_loss_domain(batch.signal, batch), step)

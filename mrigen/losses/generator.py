@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mrigen.denoiser import Conventions, NetworkDenoiser
+from mrigen.denoiser import ChannelLayout, NetworkDenoiser
 from mrigen.diffusion.objectives import Objective
 from mrigen.diffusion.schedules import Karras
 from mrigen.operators.base import Operator
@@ -65,9 +65,9 @@ class Generator(nn.Module):
         """
         if 1 + len(later) != len(self.sigmas):
             raise ValueError(f"a generator of {len(self.sigmas)} steps needs as many latents")
-        return self.until(z, objective, further, labels, later)
+        return self.run_steps(z, objective, further, labels, later)
 
-    def until(
+    def run_steps(
         self,
         z: Tensor,
         objective: Objective | None = None,
@@ -100,7 +100,9 @@ class Generator(nn.Module):
         return denoised
 
 
-def latent(batch: int, shape: tuple[int, int, int], conventions: Conventions, rng: torch.Generator) -> Tensor:
+def latent(
+    batch: int, shape: tuple[int, int, int], conventions: ChannelLayout, rng: torch.Generator
+) -> Tensor:
     """Standard normal z (batch, *shape), complex where the images are."""
     dtype = torch.complex64 if conventions.image == "complex" else torch.float32
     return randn_like(torch.empty(batch, *shape, dtype=dtype), rng)

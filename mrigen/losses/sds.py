@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mrigen.denoiser import Denoiser
 from mrigen.diffusion.schedules import KarrasUniform, per_sample
-from mrigen.losses.base import LOSSES, DistillLoss, LossParams, NoisySignal, follow
+from mrigen.losses.base import LOSSES, DiffusedBatch, DistillLoss, LossParams, stop_gradient_loss
 
 
 class SDSParams(LossParams):
@@ -36,10 +36,10 @@ class SDS(DistillLoss):
     Params: ClassVar[type[LossParams]] = SDSParams
     uses_fake: ClassVar[bool] = False
 
-    def at(self, teacher: Denoiser, fake: Denoiser, given: NoisySignal) -> Tensor:
+    def generator_loss_at(self, teacher: Denoiser, fake: Denoiser, batch: DiffusedBatch) -> Tensor:
         """½ ‖∇_s‖² per sample, with gradient ∇_s with respect to P s; ``fake`` is not called."""
         del fake
         with torch.no_grad():
-            f_phi = self.estimate(teacher, given)
-            step = self.judge(given.signal - f_phi, given) / per_sample(self.divisor(given, f_phi))
-        return follow(self.judge(given.signal, given), step)
+            f_phi = self.estimate(teacher, batch)
+            step = self.in_loss_domain(batch.signal - f_phi, batch) / per_sample(self.divisor(batch, f_phi))
+        return stop_gradient_loss(self.in_loss_domain(batch.signal, batch), step)

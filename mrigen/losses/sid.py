@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from mrigen.denoiser import Denoiser
-from mrigen.losses.base import LOSSES, DistillLoss, LossParams, NoisySignal
+from mrigen.losses.base import LOSSES, DiffusedBatch, DistillLoss, LossParams
 
 
 class SiDParams(LossParams):
@@ -37,10 +37,10 @@ class SiD(DistillLoss):
     Params: ClassVar[type[LossParams]] = SiDParams
     params: SiDParams
 
-    def at(self, teacher: Denoiser, fake: Denoiser, given: NoisySignal) -> Tensor:
+    def generator_loss_at(self, teacher: Denoiser, fake: Denoiser, batch: DiffusedBatch) -> Tensor:
         """The loss; gradients flow through both denoisers."""
-        f_phi, f_psi = self.estimate(teacher, given), self.estimate(fake, given)
-        d = self.judge(f_phi - f_psi, given)
-        residual = self.judge(f_psi - given.signal, given)
+        f_phi, f_psi = self.estimate(teacher, batch), self.estimate(fake, batch)
+        d = self.in_loss_domain(f_phi - f_psi, batch)
+        residual = self.in_loss_domain(f_psi - batch.signal, batch)
         form = (1 - self.params.alpha) * d.square() + d * residual
-        return form.flatten(1).sum(1) / self.divisor(given, f_phi)
+        return form.flatten(1).sum(1) / self.divisor(batch, f_phi)

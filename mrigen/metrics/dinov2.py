@@ -11,13 +11,13 @@ from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2
 from torch_fidelity.registry import register_feature_extractor
 
 from mrigen.errors import UsageError
-from mrigen.metrics.weights import Published, tensors
+from mrigen.metrics.weights import WeightsFile, tensors
 
 DINOV2 = "dinov2-file"
 PATCH = 14
 HEAD_WIDTH = 64
 OFFSET = 0.1
-PUBLISHED = Published(
+PUBLISHED = WeightsFile(
     what="DINOv2",
     url="https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth",
     option="--dinov2-weights",

@@ -11,13 +11,13 @@ import torch
 import torch_fidelity
 from torch import Tensor
 
-from mrigen.data.images import Pool
+from mrigen.data.images import ImageSet
 from mrigen.errors import UsageError
 from mrigen.metrics.cache import Cache, data_digest
 from mrigen.metrics.features import AnyExtractor, Extractor, Features, PrincipalExtractor
 from mrigen.metrics.frechet import Statistics, frechet_distance, statistics
-from mrigen.metrics.pictures import Rendering, magnitude_window, streamed_window
-from mrigen.metrics.principal import chosen
+from mrigen.metrics.principal import evenly_spread
+from mrigen.metrics.rendering import Rendering, magnitude_window, streamed_window
 from mrigen.progress import Advance
 
 COMPARED = ("fid", "kid", "prc")
@@ -43,24 +43,24 @@ class Reference:
     def of(cls, images: Tensor, extractor: AnyExtractor, batch: int = 256) -> Reference:
         """Statistics of reference images (n, C, H, W); principal components are of 1,000 evenly over more."""
         if isinstance(extractor, PrincipalExtractor):
-            fitted, features = extractor.fit(images[chosen(len(images))])
+            fitted, features = extractor.fit(images[evenly_spread(len(images))])
             return cls(fitted, None, statistics(features[fitted.layer("fid")]), features)
         rendering = Rendering(magnitude_window(images) if images.is_complex() else None)
         found = extractor(rendering(part) for part in images.split(batch))
         return cls(extractor, rendering, statistics(found[extractor.layer("fid")]), found)
 
-    def look(self, images: Iterable[Tensor]) -> Features:
+    def features_of(self, images: Iterable[Tensor]) -> Features:
         """Features of batches of images (B, C, H, W), seen as the reference is."""
         return self.extractor(images if self.rendering is None else map(self.rendering, images))
 
     def distance(self, images: Iterable[Tensor]) -> float:
         """Fréchet distance of batches of images (B, C, H, W) from the reference."""
-        found = self.look(images)[self.extractor.layer("fid")]
+        found = self.features_of(images)[self.extractor.layer("fid")]
         return frechet_distance(statistics(found), self.statistics)
 
 
 def reference_of(
-    pool: Pool,
+    pool: ImageSet,
     extractor: AnyExtractor,
     *,
     raw: bool = False,
@@ -82,7 +82,7 @@ def reference_of(
         UsageError: pixels that are not finite.
     """
     if isinstance(extractor, PrincipalExtractor):
-        images = picked(pool)
+        images = evenly_spread_images(pool)
         if advance is not None:
             advance(len(pool))
         return Reference.of(images, extractor)
@@ -110,13 +110,13 @@ def reference_of(
     )
 
 
-def picked(pool: Pool) -> Tensor:
+def evenly_spread_images(pool: ImageSet) -> Tensor:
     """The images of a pool, 1,000 evenly over more.
 
     Raises:
         UsageError: pixels that are not finite.
     """
-    at = chosen(len(pool)).tolist()
+    at = evenly_spread(len(pool)).tolist()
     images = torch.cat(list(pool.read()) if len(at) == len(pool) else [pool.take(i, i + 1) for i in at])
     if not bool(images.isfinite().all()):
         raise UsageError(f"{pool.name}: has pixels that are not finite")
@@ -124,7 +124,7 @@ def picked(pool: Pool) -> Tensor:
 
 
 def _computed(
-    pool: Pool, extractor: Extractor, advance: Advance | None, *, raw: bool
+    pool: ImageSet, extractor: Extractor, advance: Advance | None, *, raw: bool
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Statistics and features of a pool, as arrays."""
     window = None

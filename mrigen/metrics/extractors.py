@@ -11,7 +11,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, Featu
 from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 from torch_fidelity.registry import register_feature_extractor
 
-from mrigen.metrics.weights import Published
+from mrigen.metrics.weights import WeightsFile
 
 R64 = "random-vgg16-r64"
 R64_WEIGHTS = "he-normal, seed 0"
@@ -20,7 +20,7 @@ PIXELS = "pixels"
 PIXELS_WEIGHTS = "none"
 LARGEST = 16
 INCEPTION = "inception-v3-compat-float"
-INCEPTION_WEIGHTS = Published(
+INCEPTION_WEIGHTS = WeightsFile(
     what="InceptionV3",
     url=URL_INCEPTION_V3,
     option="--inception-weights",

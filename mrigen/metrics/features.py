@@ -16,7 +16,7 @@ from mrigen.errors import UsageError
 from mrigen.metrics import dinov2
 from mrigen.metrics.extractors import INCEPTION, INCEPTION_WEIGHTS, PIXELS, PIXELS_WEIGHTS, R64, R64_WEIGHTS
 from mrigen.metrics.principal import PrincipalComponents, held_out
-from mrigen.metrics.weights import Published, digest, tensors
+from mrigen.metrics.weights import WeightsFile, digest, tensors
 
 __all__ = ["DEFAULT", "FEATURES", "R64", "AnyExtractor", "Extractor", "Features", "extractor", "extractors"]
 
@@ -41,7 +41,7 @@ class Network:
 
     name: str
     weights: str | None = None
-    published: Published | None = None
+    published: WeightsFile | None = None
     scores: bool = False
     raw: bool = False
     fitted: bool = False

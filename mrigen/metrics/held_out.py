@@ -47,7 +47,7 @@ def held_out_errors(
     power = 0.0
     for number, batch in enumerate(batches):
         A = linear(batch.operator)
-        further = linear(corruption.further(A, seeds.seeded_rng(seed, "held-out mask", number)))
+        further = linear(corruption.corrupt_further(A, seeds.seeded_rng(seed, "held-out mask", number)))
         hidden = A.adjoint(batch.y) - further.adjoint(batch.y)
         power += _power(hidden)
         for level in squared:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from mrigen import fourier
-from mrigen.data.images import Pool
+from mrigen.data.images import ImageSet
 from mrigen.metrics.features import Extractor
-from mrigen.metrics.pictures import Rendering
+from mrigen.metrics.rendering import Rendering
 from mrigen.operators.base import LinearOperator, linear
 from mrigen.operators.identity import Identity
 from mrigen.operators.measurements import Measurements
@@ -56,7 +56,7 @@ class Match:
     measured: Tensor
 
 
-class Nearest:
+class MeasurementSearch:
     """Searches training measurements for images that look like them.
 
     Both are seen through the operator A of the training measurement: an image x is compared with y by the
@@ -224,7 +224,7 @@ class FeatureSimilarity:
 
 
 def top_pairs(
-    batches: Iterable[Tensor], nearest: Nearest, similarity: Similarity = correlation
+    batches: Iterable[Tensor], nearest: MeasurementSearch, similarity: Similarity = correlation
 ) -> Iterator[Pair]:
     """The most similar training measurement of each image, in the order of the images.
 
@@ -251,7 +251,7 @@ class CleanTraining:
         pool: the images.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: ImageSet) -> None:
         self._pool = pool
 
     def __len__(self) -> int:
@@ -268,7 +268,7 @@ class CleanTraining:
         return Measurements(images, Identity(torch.zeros_like(images[:1])), torch.zeros(len(images)))
 
 
-def nearest(images: Tensor, others: Tensor) -> Tensor:
+def nearest_distance(images: Tensor, others: Tensor) -> Tensor:
     """Euclidean distance (n,) of each image (n, C, H, W) from the nearest of the others (m, C, H, W)."""
     flat = others.flatten(1).double()
     chunks = images.flatten(1).double().split(CHUNK)
@@ -276,7 +276,7 @@ def nearest(images: Tensor, others: Tensor) -> Tensor:
     return torch.cat([torch.cdist(some, flat, compute_mode=exact).amin(1) for some in chunks])
 
 
-def closeness(samples: Tensor, references: Tensor, radius: float) -> dict[str, float]:
+def distance_and_coverage(samples: Tensor, references: Tensor, radius: float) -> dict[str, float]:
     """Distance from a curve or surface that references lie on, and how much of it samples cover.
 
     Args:
@@ -290,8 +290,8 @@ def closeness(samples: Tensor, references: Tensor, radius: float) -> dict[str, f
         the curve have distance 0 and little coverage; those that fill the plane the reverse.
     """
     return {
-        "distance": float(nearest(samples, references).mean()),
-        "coverage": float((nearest(references, samples) <= radius).double().mean()),
+        "distance": float(nearest_distance(samples, references).mean()),
+        "coverage": float((nearest_distance(references, samples) <= radius).double().mean()),
     }
 
 
@@ -306,5 +306,5 @@ def copied_share(samples: Tensor, training: Tensor, unseen: Tensor) -> float:
         training: features (m, d) of training images.
         unseen: features (k, d) of images that nothing was trained on.
     """
-    usual = nearest(unseen, training).quantile(RARE)
-    return float((nearest(samples, training) < usual).double().mean())
+    usual = nearest_distance(unseen, training).quantile(RARE)
+    return float((nearest_distance(samples, training) < usual).double().mean())

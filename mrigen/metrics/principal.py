@@ -116,7 +116,7 @@ def held_out(images: Tensor, whole: PrincipalComponents) -> tuple[Tensor, Tensor
     return features, energy
 
 
-def chosen(count: int) -> Tensor:
+def evenly_spread(count: int) -> Tensor:
     """Positions of the references that components are made of: all, or 1,000 evenly over more."""
     return torch.linspace(0, count - 1, min(count, MOST), dtype=torch.float64).round().long()
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mrigen import seeds
-from mrigen.data.images import Pool
+from mrigen.data.images import ImageSet
 from mrigen.data.stores import Store
 from mrigen.metrics.distance import Reference
 from mrigen.metrics.features import AnyExtractor
@@ -21,7 +21,7 @@ Sample = Callable[[list[int]], Iterable[Tensor]]
 """Generated images for a list of seeds, in batches."""
 
 
-class AsMeasured(Corruption):
+class EmpiricalCorruption(Corruption):
     """The corruption of a store's own samples: operator and noise of random ones, drawn together.
 
     Args:
@@ -29,17 +29,21 @@ class AsMeasured(Corruption):
     """
 
     def __init__(self, store: Store) -> None:
-        law = store.corruption()
-        self._store, self._law = store, law
-        self.noise, self.reason, self.baseline = law.noise, law.reason, law.baseline
+        corruption = store.corruption()
+        self._store, self._corruption = store, corruption
+        self.noise, self.ambient_obstacle, self.baseline = (
+            corruption.noise,
+            corruption.ambient_obstacle,
+            corruption.baseline,
+        )
 
     def draw(self, batch: int, rng: torch.Generator) -> Operator:
         """Operators of random samples."""
         return self._drawn(batch, rng).operator
 
-    def further(self, operator: Operator, rng: torch.Generator) -> Operator:
+    def corrupt_further(self, operator: Operator, rng: torch.Generator) -> Operator:
         """As the law of the data has it."""
-        return self._law.further(operator, rng)
+        return self._corruption.corrupt_further(operator, rng)
 
     def measure(self, x: Tensor, rng: torch.Generator) -> Measurements:
         """Measure y = A x + σ ε with A and σ of the same sample."""
@@ -54,7 +58,7 @@ class AsMeasured(Corruption):
         return replace(self._store.measurements(index), sigma=self._store.noise_levels(index))
 
 
-def observations(store: Store) -> Pool:
+def zero_filled_images(store: Store) -> ImageSet:
     """Aᴴ y of every sample of a store."""
 
     def take(first: int, last: int) -> Tensor:
@@ -62,10 +66,10 @@ def observations(store: Store) -> Pool:
         return found.operator.as_image(found.y)
 
     channels, height, width = take(0, 1).shape[1:]
-    return Pool(str(store.folder), len(store), (channels, height, width), store.complex_valued, take)
+    return ImageSet(str(store.folder), len(store), (channels, height, width), store.complex_valued, take)
 
 
-def observed(batches: Iterable[Tensor], corruption: Corruption, seed: int) -> Iterator[Tensor]:
+def corrupted_images(batches: Iterable[Tensor], corruption: Corruption, seed: int) -> Iterator[Tensor]:
     """Generated images as the data would show them: Aᴴ(A x + noise).
 
     Operators and noise depend on the seed and the number of the batch alone.
@@ -104,4 +108,4 @@ class ProximalDistance:
     def __call__(self, sample: Sample) -> float:
         """Distance of the images that ``sample`` makes of seeds 0 ... samples - 1."""
         images = sample(list(range(self._samples)))
-        return self._reference.distance(observed(images, self._corruption, self._seed))
+        return self._reference.distance(corrupted_images(images, self._corruption, self._seed))

@@ -13,13 +13,13 @@ from torch import Tensor
 from torch_fidelity.sample_similarity_lpips import URL_VGG16_LPIPS, SampleSimilarityLPIPS
 
 from mrigen.errors import UsageError
-from mrigen.metrics.pictures import Rendering
-from mrigen.metrics.weights import Published
+from mrigen.metrics.rendering import Rendering
+from mrigen.metrics.weights import WeightsFile
 
 SMALLEST = 7
 INSTEAD = "PSNR, SSIM and NMSE need no weights"
-LINEAR = Published(what="LPIPS", url=URL_VGG16_LPIPS, instead=INSTEAD)
-BACKBONE = Published(
+LINEAR = WeightsFile(what="LPIPS", url=URL_VGG16_LPIPS, instead=INSTEAD)
+BACKBONE = WeightsFile(
     what="the VGG16 of LPIPS", url="https://download.pytorch.org/models/vgg16-397923af.pth", instead=INSTEAD
 )
 SMALLEST_SIDE = 16

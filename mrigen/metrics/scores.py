@@ -27,7 +27,7 @@ FEW = 5000
 
 
 @dataclass(frozen=True)
-class Compared:
+class FeaturePair:
     """A set of generated images beside a reference.
 
     Attributes:
@@ -74,7 +74,7 @@ class Metric(ABC):
     inception: ClassVar[bool] = False
 
     @abstractmethod
-    def compute(self, compared: Compared) -> dict[str, Any]:
+    def compute(self, compared: FeaturePair) -> dict[str, Any]:
         """The number under the metric's name, and what belongs to it: intervals, sizes of subsets."""
 
 
@@ -84,7 +84,7 @@ class FrechetDistance(Metric):
 
     name: ClassVar[str] = "fd"
 
-    def compute(self, compared: Compared) -> dict[str, Any]:
+    def compute(self, compared: FeaturePair) -> dict[str, Any]:
         """The distance, and its 95 % interval over resampled sets of generated images."""
         reference = compared.reference
         features = compared.generated[reference.extractor.layer("fid")]
@@ -111,7 +111,7 @@ class InceptionScore(Metric):
 
     inception = True
 
-    def compute(self, compared: Compared) -> dict[str, Any]:
+    def compute(self, compared: FeaturePair) -> dict[str, Any]:
         """Mean and standard deviation over ten parts, or fewer where there are few images."""
         logits = compared.generated[compared.reference.extractor.layer("isc")]
         splits = max(1, min(SPLITS, len(logits) // 2))
@@ -125,7 +125,7 @@ class KernelInceptionDistance(Metric):
 
     needs_features = True
 
-    def compute(self, compared: Compared) -> dict[str, Any]:
+    def compute(self, compared: FeaturePair) -> dict[str, Any]:
         """Mean and standard deviation over subsets of 1,000, or of all where there are fewer."""
         generated, real = compared.pair("kid")
         size = min(SUBSET, len(generated), len(real))
@@ -143,7 +143,7 @@ class Precision(Metric):
 
     needs_features = True
 
-    def compute(self, compared: Compared) -> dict[str, Any]:
+    def compute(self, compared: FeaturePair) -> dict[str, Any]:
         """With balls that reach to the third neighbour."""
         return {"precision": compared.precision_recall["precision"]}
 
@@ -154,7 +154,7 @@ class Recall(Metric):
 
     needs_features = True
 
-    def compute(self, compared: Compared) -> dict[str, Any]:
+    def compute(self, compared: FeaturePair) -> dict[str, Any]:
         """With balls that reach to the third neighbour."""
         return {"recall": compared.precision_recall["recall"]}
 
@@ -168,7 +168,7 @@ def of_features(row: dict[str, Any], name: str, features: str) -> dict[str, Any]
     return {renamed(key): value for key, value in row.items()}
 
 
-def chosen(names: list[str], networks: list[Network]) -> dict[str, Metric]:
+def select_metrics(names: list[str], networks: list[Network]) -> dict[str, Metric]:
     """Metrics by name.
 
     Raises:

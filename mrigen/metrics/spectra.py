@@ -14,7 +14,7 @@ from torch import Tensor
 from mrigen import seeds
 from mrigen.fourier import fft
 from mrigen.metrics.frechet import Statistics, bootstrap_interval, frechet_distance, statistics
-from mrigen.metrics.principal import PrincipalComponents, chosen, held_out
+from mrigen.metrics.principal import PrincipalComponents, evenly_spread, held_out
 
 HEAD = "_head"
 HIGH = 0.25
@@ -135,7 +135,7 @@ class ImageStatistics:
         """
         if min(references.shape[-2:]) < SMALLEST:
             return None
-        references = references[chosen(len(references))]
+        references = references[evenly_spread(len(references))]
         weights: dict[str, Tensor | None] = {"": None}
         if references.is_complex():
             weights[HEAD] = head_weight(references)

@@ -16,7 +16,7 @@ from mrigen.files import sha256
 
 
 @dataclass(frozen=True)
-class Published:
+class WeightsFile:
     """Weights that somebody published.
 
     Attributes:

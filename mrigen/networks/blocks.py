@@ -141,7 +141,7 @@ class UNetBlock(nn.Module):
         return self.proj(mixed.transpose(-1, -2).reshape(x.shape))  # type: ignore[no-any-return]
 
 
-def recomputed(network: nn.Module) -> nn.Module:
+def activation_checkpointing(network: nn.Module) -> nn.Module:
     """The network, changed to keep only the inputs of its blocks for a gradient.
 
     What happens inside a block is computed again when its gradient is wanted (Chen et al. 2016), which takes

@@ -95,7 +95,7 @@ class Operator(TensorRecord, ABC):
     def as_image(self, y: Tensor) -> Tensor:
         """A measurement as an image of the size that networks and people see."""
 
-    def visible(self, x: Tensor) -> Tensor:
+    def within_support(self, x: Tensor) -> Tensor:
         """What of x a complete measurement of this kind could show; here it is everything."""
         return x
 
@@ -107,7 +107,7 @@ class Operator(TensorRecord, ABC):
         """Measurement noise of standard deviation σ (B,) per real component where A measures."""
         return sigma.reshape(-1, *[1] * (y.ndim - 1)) * randn_like(y, rng)
 
-    def white_image(self, y: Tensor, sigma: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    def whitened_image(self, y: Tensor, sigma: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """A noisy measurement as an image whose noise is white, and the standard deviation (B,) of that.
 
         Operators that leave pixels out add the noise that those lack.

@@ -149,7 +149,7 @@ class GaussianBlur(ImageCorruption):
     """The same Gaussian kernel for every image; nothing is random."""
 
     Params = GaussianBlurParams
-    reason = f"a Gaussian blur {FIXED}"
+    ambient_obstacle = f"a Gaussian blur {FIXED}"
 
     def __init__(self, params: GaussianBlurParams, shape: Shape, noise: Noise | None = None) -> None:
         super().__init__(params, shape, noise)
@@ -238,7 +238,7 @@ class MotionBlur(ImageCorruption):
 
     Params = MotionBlurParams
     params: MotionBlurParams
-    reason = f"a motion blur {FIXED}"
+    ambient_obstacle = f"a motion blur {FIXED}"
 
     def __init__(self, params: MotionBlurParams, shape: Shape, noise: Noise | None = None) -> None:
         super().__init__(params, shape, noise)
@@ -280,7 +280,7 @@ class KernelBlur(ImageCorruption):
     """The same kernel for every image; nothing is random."""
 
     Params = KernelBlurParams
-    reason = f"a blur {FIXED}"
+    ambient_obstacle = f"a blur {FIXED}"
 
     def __init__(self, params: KernelBlurParams, shape: Shape, noise: Noise | None = None) -> None:
         super().__init__(params, shape, noise)

@@ -155,9 +155,9 @@ class Compose(ImageCorruption):
             image = operator.forward(operator.zero_image())
             self.parts.append(part)
         lossy = [s["name"] for s, p in zip(params.parts, self.parts[:-1], strict=False) if not p.injective]
-        self.reason, self.baseline = self.parts[-1].reason, self.parts[-1].baseline
-        if lossy and not self.reason:
-            self.reason = (
+        self.ambient_obstacle, self.baseline = self.parts[-1].ambient_obstacle, self.parts[-1].baseline
+        if lossy and not self.ambient_obstacle:
+            self.ambient_obstacle = (
                 f"{lossy[0]} may lose part of the image before {params.parts[-1]['name']} measures it, which "
                 "no further corruption of that reveals; use standard or tweedie"
             )
@@ -171,11 +171,11 @@ class Compose(ImageCorruption):
         """Every part, drawn in turn."""
         return compose(*[part.draw(batch, rng) for part in self.parts])
 
-    def further(self, operator: Operator, rng: torch.Generator) -> Operator:
+    def corrupt_further(self, operator: Operator, rng: torch.Generator) -> Operator:
         """Corrupt the last part further."""
         if not isinstance(operator, Composition):
             raise TypeError(f"Compose cannot corrupt a {type(operator).__name__} further")
-        return replace(operator, outer=self.parts[-1].further(operator.outer, rng))
+        return replace(operator, outer=self.parts[-1].corrupt_further(operator.outer, rng))
 
     @classmethod
     def files(cls, params: Any) -> list[Path]:

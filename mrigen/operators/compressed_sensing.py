@@ -104,7 +104,7 @@ class CompressedSensing(ImageCorruption):
         if params.matrix == "fixed":
             self._fixed = self._rows(1, seeds.seeded_rng(params.seed, "rows"))
             if params.measurements < self._pixels:
-                self.reason = (
+                self.ambient_obstacle = (
                     "what one matrix for all images does not see is never measured; use matrix: per-sample, "
                     "or standard"
                 )
@@ -115,7 +115,7 @@ class CompressedSensing(ImageCorruption):
         matrix = self._rows(batch, rng) if self._fixed is None else self._fixed
         return Rows(matrix, kept, self.zeros(batch))
 
-    def further(self, operator: Operator, rng: torch.Generator) -> Rows:
+    def corrupt_further(self, operator: Operator, rng: torch.Generator) -> Rows:
         """Drop the last kept rows; being independent, they are as good as random ones."""
         del rng
         if not isinstance(operator, Rows):

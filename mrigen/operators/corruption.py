@@ -20,7 +20,7 @@ from mrigen.operators.base import LinearOperator, Operator
 from mrigen.operators.measurements import Measurements
 from mrigen.operators.noise import Noise
 from mrigen.registry import Params, Registry
-from mrigen.tensors import randn_like, sent
+from mrigen.tensors import randn_like, to_device
 
 Shape = tuple[int, int, int]
 Spec = Mapping[str, Any]
@@ -50,7 +50,7 @@ class Corruption(ABC):
 
     Attributes:
         noise: distribution of the measurement noise's standard deviation.
-        reason: why ambient training cannot work with it: E[Aᵀ A | Ã] must have full rank (Ambient
+        ambient_obstacle: why ambient training cannot work with it: E[Aᵀ A | Ã] must have full rank (Ambient
             Diffusion, theorem 4.1); empty where it can.
         baseline: what ambient training with it is where the theorem is given up on purpose (``NAIVE``);
             empty otherwise.
@@ -58,7 +58,7 @@ class Corruption(ABC):
 
     Params: ClassVar[type[Params]]
     noise: Noise = Noise()
-    reason: str = ""
+    ambient_obstacle: str = ""
     baseline: str = ""
 
     def noisy(self) -> Corruption:
@@ -74,16 +74,16 @@ class Corruption(ABC):
         """A ~ p(A), one per sample."""
 
     @abstractmethod
-    def further(self, operator: Operator, rng: torch.Generator) -> Operator:
+    def corrupt_further(self, operator: Operator, rng: torch.Generator) -> Operator:
         """Ã ~ p(Ã | A), one per sample."""
 
     def measure(self, x: Tensor, rng: torch.Generator) -> Measurements:
         """Corrupt clean images as the data are: y = A x + σ ε with a fresh A and σ per sample."""
-        return self.measure_by(self.draw(len(x), rng).sent(x.device), x, rng)
+        return self.measure_by(self.draw(len(x), rng).to_device(x.device), x, rng)
 
     def measure_by(self, operator: Operator, x: Tensor, rng: torch.Generator) -> Measurements:
         """The same by a given A on the device of x."""
-        sigma = sent(self.noise.draw(len(x), rng), x.device)
+        sigma = to_device(self.noise.draw(len(x), rng), x.device)
         y = operator.forward(x)
         if bool(self.noise):
             y = y + operator.noise(y, sigma, rng)
@@ -112,11 +112,12 @@ class ImageCorruption(Corruption):
         self.shape = shape
         self.noise = noise if noise is not None else Noise()
 
-    def further(self, operator: Operator, rng: torch.Generator) -> Operator:
+    def corrupt_further(self, operator: Operator, rng: torch.Generator) -> Operator:
         """Refuse: an operator that is not random has nothing to drop."""
         del operator, rng
         raise UsageError(
-            f"{type(self).__name__} has no further corruption: {self.reason or 'define further'}"
+            f"{type(self).__name__} has no further corruption: "
+            f"{self.ambient_obstacle or 'define corrupt_further'}"
         )
 
     def zeros(self, batch: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -150,7 +151,7 @@ def make_corruption(spec: Spec, shape: Shape, noise: Noise | None = None) -> Ima
     corruption: ImageCorruption = CORRUPTIONS.build(spec, shape=shape, noise=noise)
     name = str(spec.get("name", ""))
     if plugins.is_file(name):
-        with plugins.blamed(plugins.split(name)[0], "making the operator"):
+        with plugins.errors_named(plugins.split(name)[0], "making the operator"):
             check(corruption.draw(2, seeds.seeded_rng(0, "check")), (2, *shape), name)
     return corruption
 

@@ -52,7 +52,7 @@ class DeepinvOperator(LinearOperator):
         return torch.zeros_like(self.like)
 
     @classmethod
-    def join(cls, records: Sequence[Self], sizes: Sequence[int] | None = None) -> Self:
+    def cat(cls, records: Sequence[Self], sizes: Sequence[int] | None = None) -> Self:
         """See ``TensorRecord.join``; the physics must be one object."""
         if any(record.physics is not records[0].physics for record in records):
             raise ValueError("records differ in physics")

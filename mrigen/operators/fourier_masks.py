@@ -14,7 +14,7 @@ from mrigen import fourier
 from mrigen.errors import UsageError
 from mrigen.operators.base import LinearOperator, Operator
 from mrigen.operators.corruption import CORRUPTIONS, NAIVE, ImageCorruption, Shape
-from mrigen.operators.masks import MASKS, MaskLaw
+from mrigen.operators.masks import MASKS, MaskDistribution
 from mrigen.operators.masks.base import centred, random_subset
 from mrigen.operators.masks.points import poisson
 from mrigen.operators.noise import Noise
@@ -82,7 +82,7 @@ class FourierMask(LinearOperator):
         """Complex noise of standard deviation σ per component on the sampled points."""
         return super().noise(y, sigma, rng) * self.mask
 
-    def white_image(self, y: Tensor, sigma: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    def whitened_image(self, y: Tensor, sigma: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """The zero-filled image with noise at the missing points too."""
         missing = sigma.reshape(-1, 1, 1, 1) * randn_like(y, rng) * ~self.mask
         return self._kind(fourier.ifft(y * self.mask + missing)), sigma
@@ -128,7 +128,7 @@ class FourierCorruption(ImageCorruption):
         dtype = torch.complex64 if self.params.image == "complex" else torch.float32
         return FourierMask(self.masks(batch, rng), self.zeros(batch, dtype))
 
-    def further(self, operator: Operator, rng: torch.Generator) -> FourierMask:
+    def corrupt_further(self, operator: Operator, rng: torch.Generator) -> FourierMask:
         """Drop a few of the sampled points outside the centre."""
         if not isinstance(operator, FourierMask):
             raise TypeError(f"{type(self).__name__} cannot corrupt a {type(operator).__name__} further")
@@ -152,7 +152,7 @@ class FourierLinesParams(FourierParams):
 
 @CORRUPTIONS.register("fourier-lines")
 class FourierLines(FourierCorruption):
-    """Lines of k-space along H, drawn by a mask law; that law says whether theorem 4.1 holds.
+    """Lines of k-space along H, drawn by a mask distribution; that law says whether theorem 4.1 holds.
 
     For ``exact-random`` with N lines, b of them measured and r dropped further, every line that M̃
     lacks outside the ACS was measured with probability r / (N − b + r).
@@ -163,18 +163,21 @@ class FourierLines(FourierCorruption):
 
     def __init__(self, params: FourierLinesParams, shape: Shape, noise: Noise | None = None) -> None:
         super().__init__(params, shape, noise)
-        self._law: MaskLaw = MASKS.build(params.mask)
-        self._law.check(torch.ones(shape[2], dtype=torch.bool))
-        self.reason, self.baseline = self._law.reason, self._law.baseline
+        self._mask_distribution: MaskDistribution = MASKS.build(params.mask)
+        self._mask_distribution.check(torch.ones(shape[2], dtype=torch.bool))
+        self.ambient_obstacle, self.baseline = (
+            self._mask_distribution.ambient_obstacle,
+            self._mask_distribution.baseline,
+        )
 
     def masks(self, batch: int, rng: torch.Generator) -> Tensor:
         """Lines, bool (batch, 1, 1, W)."""
         every = torch.ones(batch, self.shape[2], dtype=torch.bool)
-        return self._law.draw(every, rng)[:, None, None]
+        return self._mask_distribution.draw(every, rng)[:, None, None]
 
     def smaller(self, mask: Tensor, rng: torch.Generator) -> Tensor:
         """Drop lines outside the ACS."""
-        return self._law.further(mask, rng)
+        return self._mask_distribution.corrupt_further(mask, rng)
 
     @classmethod
     def example(cls) -> Self:
@@ -268,7 +271,7 @@ class FourierPoisson(PointCorruption):
 
     Params = PoissonParams
     params: PoissonParams
-    reason = (
+    ambient_obstacle = (
         "the surviving Poisson-disc points reveal which pattern they belong to, and with it what was never "
         "measured; use fourier-points"
     )

@@ -74,7 +74,7 @@ class Denoising(ImageCorruption):
         del rng
         return Identity(self.zeros(batch, torch.complex64 if self.params.complex_valued else torch.float32))
 
-    def further(self, operator: Operator, rng: torch.Generator) -> Operator:
+    def corrupt_further(self, operator: Operator, rng: torch.Generator) -> Operator:
         """The identity: everything is seen."""
         del rng
         return operator

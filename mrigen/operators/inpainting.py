@@ -65,7 +65,7 @@ class PixelMask(LinearOperator):
         """Noise on the measured pixels."""
         return super().noise(y, sigma, rng) * self.mask
 
-    def white_image(self, y: Tensor, sigma: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    def whitened_image(self, y: Tensor, sigma: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """The measurement with noise on the missing pixels too."""
         return y + sigma.reshape(-1, 1, 1, 1) * randn_like(y, rng) * ~self.mask, sigma
 
@@ -117,7 +117,7 @@ class RandomInpainting(ImageCorruption):
         seen = torch.rand(batch, planes, height, width, generator=rng) >= self.params.missing
         return PixelMask(seen, channels)
 
-    def further(self, operator: Operator, rng: torch.Generator) -> PixelMask:
+    def corrupt_further(self, operator: Operator, rng: torch.Generator) -> PixelMask:
         """Hide each measured pixel with probability δ."""
         if not isinstance(operator, PixelMask):
             raise TypeError(f"RandomInpainting cannot corrupt a {type(operator).__name__} further")
@@ -200,22 +200,22 @@ class MissingBox(BoxCorruption):
         places = len(overlapping[0]) * len(overlapping[1])
         self._partners = places - overlapping[0][:, None] * overlapping[1]
         if params.position != "random":
-            self.reason = f"a box that is always at the same place {FIXED}"
+            self.ambient_obstacle = f"a box that is always at the same place {FIXED}"
         elif not self._partners.any():
-            self.reason = (
+            self.ambient_obstacle = (
                 "a box of more than half of the image's height and width leaves no room for a second one, "
                 "which the further corruption hides; use a smaller box, or standard or tweedie"
             )
 
     def draw(self, batch: int, rng: torch.Generator) -> PixelMask:
         """One rectangle per sample; anywhere, if none has a partner."""
-        if self.reason:
+        if self.ambient_obstacle:
             return PixelMask(~self.boxes(batch, rng), self.shape[0])
         weights = self._partners.flatten().double()
         places = weights.multinomial(batch, replacement=True, generator=rng)
         return PixelMask(~self._at(places), self.shape[0])
 
-    def further(self, operator: Operator, rng: torch.Generator) -> PixelMask:
+    def corrupt_further(self, operator: Operator, rng: torch.Generator) -> PixelMask:
         """Hide one of the missing rectangle's partners.
 
         Raises:
@@ -223,8 +223,8 @@ class MissingBox(BoxCorruption):
         """
         if not isinstance(operator, PixelMask):
             raise TypeError(f"MissingBox cannot corrupt a {type(operator).__name__} further")
-        if self.reason:
-            raise UsageError(f"missing-box has no further corruption: {self.reason}")
+        if self.ambient_obstacle:
+            raise UsageError(f"missing-box has no further corruption: {self.ambient_obstacle}")
         missing = ~operator.mask.cpu()
         rows, columns = (
             _overlap(length - side + 1, side)[missing.any(3 - axis)[:, 0].float().argmax(1)]
@@ -265,7 +265,7 @@ class KeptPatch(BoxCorruption):
     wide (Ambient Diffusion, theorem 4.1).
     """
 
-    reason = (
+    ambient_obstacle = (
         "pixels that lie further apart than a patch is wide are never measured together; "
         "use standard or tweedie, or random inpainting"
     )

@@ -90,7 +90,7 @@ class Measurements(TensorRecord):
     def __len__(self) -> int:
         return len(self.y)
 
-    def hide(self, further: Callable[[Operator], Operator]) -> Measurements:
+    def mask_further(self, further: Callable[[Operator], Operator]) -> Measurements:
         """The same with Ã drawn for each A, unless it was fixed with the data."""
         return self if self.further is not None else dataclasses.replace(self, further=further(self.operator))
 

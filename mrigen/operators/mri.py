@@ -14,10 +14,10 @@ from mrigen import fourier
 from mrigen.errors import UsageError
 from mrigen.operators.base import LinearOperator, Operator
 from mrigen.operators.corruption import Corruption
-from mrigen.operators.masks import MaskLaw
+from mrigen.operators.masks import MaskDistribution
 from mrigen.operators.noise import Noise
 from mrigen.seeds import seeded_noise
-from mrigen.tensors import ArrayLike, batch_size, sent, tensor_of
+from mrigen.tensors import ArrayLike, batch_size, tensor_of, to_device
 
 CACHE = 2 << 20
 MEMORY = 1 << 30
@@ -90,7 +90,7 @@ class MultiCoilMRI(LinearOperator):
         batch = max(len(self.maps), len(self.mask))
         return self.maps.new_zeros(batch, 1, *self.maps.shape[-2:])
 
-    def visible(self, x: Tensor) -> Tensor:
+    def within_support(self, x: Tensor) -> Tensor:
         """What of x a coil sees, and 0 elsewhere."""
         return x * (self.maps != 0).any(1, keepdim=True)
 
@@ -137,19 +137,19 @@ class SeededMRI(MultiCoilMRI):
         """w, complex (B, 1, H, W), the same at every call."""
         shape = (self.maps.shape[1], *self.maps.shape[-2:])
         drawn = seeded_noise(list(self.seeds), shape, "completion", complex_valued=True)
-        zeta = sent(drawn, self.maps.device).to(self.maps.dtype)
+        zeta = to_device(drawn, self.maps.device).to(self.maps.dtype)
         image = (self.maps.conj() * fourier.ifft(zeta)).sum(1, keepdim=True)
         return self.adjoint(zeta - fourier.fft(self.maps * image))
 
     @classmethod
-    def join(cls, records: Sequence[Self], sizes: Sequence[int]) -> Self:
+    def cat(cls, records: Sequence[Self], sizes: Sequence[int]) -> Self:
         """See ``TensorRecord.join``; the seeds are lined up."""
-        plain = MultiCoilMRI.join([MultiCoilMRI(r.maps, r.mask) for r in records], sizes)
+        plain = MultiCoilMRI.cat([MultiCoilMRI(r.maps, r.mask) for r in records], sizes)
         return cls(plain.maps, plain.mask, tuple(seed for r in records for seed in r.seeds))
 
-    def pick(self, index: int) -> Self:
+    def select(self, index: int) -> Self:
         """See ``TensorRecord.pick``."""
-        return replace(super().pick(index), seeds=(self.seeds[index],))
+        return replace(super().select(index), seeds=(self.seeds[index],))
 
     @classmethod
     def example(cls) -> Self:
@@ -186,23 +186,23 @@ def _mask(mask: Tensor, height: int, width: int) -> Tensor:
     return mask[:, None] if mask.ndim == 3 else mask.reshape(1, 1, -1, width)
 
 
-class MapBank(Protocol):
+class MapSource(Protocol):
     """Slices to take coil maps and masks from, a ``MeasurementStore`` for example."""
 
     def __len__(self) -> int: ...
 
-    def bank(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+    def maps_and_masks(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Maps (n, coils, H, W), masks (n, 1, 1 or H, W) and acquired lines (n, W) of some slices."""
         ...
 
 
 class MRICorruption(Corruption):
-    """Coil maps drawn from a bank, masks drawn from a law, or both drawn together from the bank.
+    """Coil maps drawn from a data set, masks from a distribution, or both together from the data set.
 
     Args:
-        bank: where maps come from.
-        law: mask law, also of the further corruption.
-        fresh: draw new masks from the law; otherwise take the slice's own (the only way for data
+        source: where maps come from.
+        mask_distribution: p(M), also of the further corruption.
+        fresh: draw new masks from the distribution; otherwise take the slice's own (the only way for data
             that were undersampled at the scanner).
         noise: measurement noise.
         scanner: the noise that the data have, where it is known; only ``noisy`` makes something of it, for
@@ -211,19 +211,19 @@ class MRICorruption(Corruption):
 
     def __init__(
         self,
-        bank: MapBank,
-        law: MaskLaw,
+        source: MapSource,
+        mask_distribution: MaskDistribution,
         *,
         fresh: bool = True,
         noise: Noise | None = None,
         scanner: Noise | None = None,
     ) -> None:
-        self.maps = bank
-        self.law = law
+        self.maps = source
+        self.mask_distribution = mask_distribution
         self.fresh = fresh
         self.noise = noise if noise is not None else Noise()
         self.scanner = scanner
-        self.reason, self.baseline = law.reason, law.baseline
+        self.ambient_obstacle, self.baseline = mask_distribution.ambient_obstacle, mask_distribution.baseline
 
     def noisy(self) -> MRICorruption:
         """The same with the scanner's noise.
@@ -238,21 +238,21 @@ class MRICorruption(Corruption):
                 "the noise level of these scans is unknown; prepare them again with mrigen prep-fastmri "
                 "--noise-whitening, which measures it, or use objective ambient as if they were clean"
             )
-        return MRICorruption(self.maps, self.law, fresh=self.fresh, noise=self.scanner)
+        return MRICorruption(self.maps, self.mask_distribution, fresh=self.fresh, noise=self.scanner)
 
     def draw(self, batch: int, rng: torch.Generator) -> MultiCoilMRI:
         """Maps of a random slice; its own mask or a fresh one."""
         index = torch.randint(len(self.maps), (batch,), generator=rng).tolist()
-        maps, masks, acquired = self.maps.bank(index)
+        maps, masks, acquired = self.maps.maps_and_masks(index)
         if self.fresh:
-            masks = self.law.sample(acquired, maps.shape[-2], rng)
+            masks = self.mask_distribution.sample(acquired, maps.shape[-2], rng)
         return MultiCoilMRI(maps, masks)
 
-    def further(self, operator: Operator, rng: torch.Generator) -> MultiCoilMRI:
+    def corrupt_further(self, operator: Operator, rng: torch.Generator) -> MultiCoilMRI:
         """Drop a few lines or points outside the calibration region of each mask."""
         if not isinstance(operator, MultiCoilMRI):
             raise TypeError(f"MRICorruption cannot corrupt a {type(operator).__name__} further")
-        mask = self.law.further(operator.mask.cpu(), rng)
+        mask = self.mask_distribution.corrupt_further(operator.mask.cpu(), rng)
         return operator.with_mask(mask.to(operator.mask.device))
 
 

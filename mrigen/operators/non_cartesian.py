@@ -161,7 +161,9 @@ class ArmCorruption(ImageCorruption):
         if params.further_drop > params.arms:
             raise UsageError(f"cannot drop {params.further_drop} of {params.arms} arms; lower further_drop")
         if params.angles != "random":
-            self.reason = f"the surviving {params.angles} arms reveal the missing ones; use angles: random"
+            self.ambient_obstacle = (
+                f"the surviving {params.angles} arms reveal the missing ones; use angles: random"
+            )
         self.baseline = "" if params.further_drop else NAIVE
         self._path, self._area = self.arm(params.samples or 2 * max(shape[1:]))
 
@@ -191,7 +193,7 @@ class ArmCorruption(ImageCorruption):
         dtype = torch.complex64 if self.params.image == "complex" else torch.float32
         return NonCartesianMRI(trajectory.float(), area.float(), kept, self.zeros(batch, dtype))
 
-    def further(self, operator: Operator, rng: torch.Generator) -> NonCartesianMRI:
+    def corrupt_further(self, operator: Operator, rng: torch.Generator) -> NonCartesianMRI:
         """Drop random arms."""
         if not isinstance(operator, NonCartesianMRI):
             raise TypeError(f"{type(self).__name__} cannot corrupt a {type(operator).__name__} further")

@@ -67,7 +67,7 @@ class Clipping(ImageCorruption):
 
     Params = ClippingParams
     params: ClippingParams
-    reason = f"clipping is not linear and {FIXED}"
+    ambient_obstacle = f"clipping is not linear and {FIXED}"
 
     def draw(self, batch: int, rng: torch.Generator) -> Clip:
         """The clipping."""
@@ -133,7 +133,7 @@ class PhaseRetrieval(ImageCorruption):
 
     Params = PhaseRetrievalParams
     params: PhaseRetrievalParams
-    reason = f"phase retrieval is not linear and {FIXED}"
+    ambient_obstacle = f"phase retrieval is not linear and {FIXED}"
 
     def draw(self, batch: int, rng: torch.Generator) -> FourierMagnitude:
         """The magnitudes."""

@@ -60,13 +60,13 @@ class SigpyOperator(LinearOperator):
         return torch.zeros_like(self.like)
 
     @classmethod
-    def join(cls, records: Sequence[Self], sizes: Sequence[int]) -> Self:
+    def cat(cls, records: Sequence[Self], sizes: Sequence[int]) -> Self:
         """See ``TensorRecord.join``; the linops are lined up."""
         like = torch.cat([r.like.expand(n, -1, -1, -1) for r, n in zip(records, sizes, strict=True)])
         linops = [linop for r, n in zip(records, sizes, strict=True) for linop in r.lined_up(n)]
         return replace(records[0], like=like, linops=tuple(linops))
 
-    def pick(self, index: int) -> Self:
+    def select(self, index: int) -> Self:
         """See ``TensorRecord.pick``."""
         last = len(self.like) - 1
         return replace(
@@ -128,7 +128,7 @@ def to_sigpy(operator: Operator, sample: int = 0) -> Any:
     """
     from sigpy.linop import Linop
 
-    one = linear(operator).pick(sample)
+    one = linear(operator).select(sample)
     image = one.zero_image()
     measurement = one.forward(image)
 

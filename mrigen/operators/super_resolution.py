@@ -73,7 +73,7 @@ class LowResolution(Separable):
         """A† y = R† y C†ᵀ."""
         return self.inverse_rows[:, None] @ y @ self.inverse_columns[:, None].mT
 
-    def white_image(self, y: Tensor, sigma: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    def whitened_image(self, y: Tensor, sigma: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Refuse: A† spreads the noise of one small pixel over a block."""
         del y, sigma, rng
         raise UsageError(
@@ -95,7 +95,7 @@ class LowResolution(Separable):
 
 
 @dataclass(frozen=True, eq=False)
-class Restored(Separable):
+class RangeProjection(Separable):
     """A = P = A₀† A₀, the small image brought back to full size; an orthogonal projection."""
 
     @property
@@ -116,7 +116,7 @@ class Restored(Separable):
         return mirrored(y, which, axis), self
 
     @classmethod
-    def example(cls) -> Restored:
+    def example(cls) -> RangeProjection:
         """Thirds of colour images of odd size."""
         rows, columns = (projection(averaging(length, 3)).float()[None] for length in (9, 15))
         return cls(rows, columns, torch.zeros(2, 3, 9, 15))
@@ -173,7 +173,7 @@ class SuperResolution(ImageCorruption):
 
     Params = SuperResolutionParams
     params: SuperResolutionParams
-    reason = f"downsampling {FIXED}"
+    ambient_obstacle = f"downsampling {FIXED}"
 
     def __init__(self, params: SuperResolutionParams, shape: Shape, noise: Noise | None = None) -> None:
         super().__init__(params, shape, noise)
@@ -193,7 +193,7 @@ class SuperResolution(ImageCorruption):
         del rng
         rows, columns = self._matrices
         if self.params.restored:
-            return Restored(rows, columns, self.zeros(batch))
+            return RangeProjection(rows, columns, self.zeros(batch))
         return LowResolution(rows, columns, self.zeros(batch), *self._inverses)
 
     @classmethod

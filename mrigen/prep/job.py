@@ -243,7 +243,7 @@ def _notes(options: Options, law: dict[str, Any]) -> list[str]:
     notes = []
     if options.maps_from == "full":
         notes.append(f"clean-data leak: {LEAK}; the manifest says so too")
-    reason = MASKS.build(law).reason
+    reason = MASKS.build(law).ambient_obstacle
     if reason:
         notes.append(f"ambient training will refuse these masks: {reason}")
     return notes

@@ -45,7 +45,7 @@ class Options(Params):
             files of one subject come into one part. None for what the file says of the subject, or else its
             name.
         only_size: take only volumes with k-space of ``HxW`` or ``COILSxHxW``.
-        further_drop: lines that the further corruption drops; None for the mask law's own number, 0 for the
+        further_drop: lines that the further corruption drops; None for the distribution's own number, 0 for the
             naive masked loss, a baseline.
         fixed_further: also store one further mask per slice.
         seed: where masks and split come from.
@@ -127,7 +127,7 @@ class Options(Params):
 
     @property
     def law(self) -> dict[str, Any]:
-        """The retrospective mask law in a recipe's notation."""
+        """The retrospective mask distribution in a recipe's notation."""
         spec = {
             **self._mask,
             "acceleration": self.acceleration,

@@ -23,7 +23,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from mrigen.errors import UsageError
-from mrigen.memory import keep_freed
+from mrigen.memory import malloc_keep_freed
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -157,7 +157,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _start() -> None:
-    keep_freed(one_arena=True)
+    malloc_keep_freed(one_arena=True)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()

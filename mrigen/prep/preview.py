@@ -31,7 +31,7 @@ def draw(folder: Path) -> Path:
     indices = _spread([len(volume.slices) for volume in store.manifest.volumes])
     batch = store.measurements(indices)
     images = batch.operator.as_image(batch.y)[:, 0].abs().numpy()
-    maps, masks, _ = store.bank(indices)
+    maps, masks, _ = store.maps_and_masks(indices)
     columns = {
         "|Aᴴ k|": images / np.quantile(images, 0.995, axis=(1, 2), keepdims=True),
         "measured k-space": np.broadcast_to(masks[:, 0].numpy(), images.shape).astype(np.float32),

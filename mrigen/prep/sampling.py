@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mrigen.errors import UsageError
-from mrigen.operators.masks import MaskLaw
+from mrigen.operators.masks import MaskDistribution
 from mrigen.operators.masks.base import sampled_centre
 from mrigen.operators.masks.lines import Measured
 
@@ -102,12 +102,18 @@ def after_crop(acquired: Tensor, width: int) -> Tensor:
 
 
 def retrospective(
-    law: MaskLaw, acquired: Tensor, height: int, slices: list[int], random: Randomness, *, further: bool
+    law: MaskDistribution,
+    acquired: Tensor,
+    height: int,
+    slices: list[int],
+    random: Randomness,
+    *,
+    further: bool,
 ) -> Sampling:
     """Draw a mask per slice for fully sampled data.
 
     Args:
-        law: the mask law.
+        law: the mask distribution.
         acquired: lines that the scanner acquired, bool (W,).
         height: rows of k-space, for masks of points.
         slices: indices in the source volume, which key the randomness.
@@ -161,12 +167,12 @@ def measured(
 
 
 def _with_further(
-    law: MaskLaw, sampling: Sampling, slices: list[int], random: Randomness, *, further: bool
+    law: MaskDistribution, sampling: Sampling, slices: list[int], random: Randomness, *, further: bool
 ) -> Sampling:
     if not further:
         return sampling
     masks = zip(slices, sampling.masks, strict=True)
-    drawn = [law.further(mask[None, None], random("further", s))[0, 0] for s, mask in masks]
+    drawn = [law.corrupt_further(mask[None, None], random("further", s))[0, 0] for s, mask in masks]
     return Sampling(sampling.acquired, sampling.masks, sampling.acs, torch.stack(drawn))
 
 

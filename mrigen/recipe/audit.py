@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mrigen.data.images import Pool, open_images
+from mrigen.data.images import ImageSet, open_images
 from mrigen.data.manifest import NAME as MANIFEST
 from mrigen.data.stores import open_store
 from mrigen.engine.launch import open_device
@@ -18,14 +18,14 @@ from mrigen.metrics.features import PrincipalExtractor, extractor
 from mrigen.metrics.memorisation import (
     CleanTraining,
     FeatureSimilarity,
-    Nearest,
+    MeasurementSearch,
     Pair,
     Similarity,
     Training,
     correlation,
     top_pairs,
 )
-from mrigen.metrics.pictures import Rendering, magnitude_window
+from mrigen.metrics.rendering import Rendering, magnitude_window
 from mrigen.progress import bar
 from mrigen.recipe.comparison import require_alike
 from mrigen.report.figures import comparison, histogram
@@ -81,7 +81,7 @@ def audit(
         similarity = FeatureSimilarity(taken, Rendering(window))
     elif weights is not None or download:
         raise UsageError(f"weights: --features {CORRELATION} needs none; add --features dinov2 or leave them")
-    nearest = Nearest(training)
+    nearest = MeasurementSearch(training)
     pairs: dict[str, list[Pair]] = {}
     for name, pool in sets.items():
         with bar(f"nearest of {name}", len(pool), "img") as advance:
@@ -104,13 +104,15 @@ def audit(
     return summary
 
 
-def _training(data: Path) -> tuple[Training, Pool]:
+def _training(data: Path) -> tuple[Training, ImageSet]:
     """What to search, and a pool that tells the shape and kind of its images."""
     if not (data / MANIFEST).is_file():
         pool = open_images(data)
         return CleanTraining(pool), pool
     store = open_store(data)
-    shape = Pool(str(data), len(store), store.image_shape, store.complex_valued, lambda _, __: torch.empty(0))
+    shape = ImageSet(
+        str(data), len(store), store.image_shape, store.complex_valued, lambda _, __: torch.empty(0)
+    )
     return store, shape
 
 
@@ -135,7 +137,7 @@ def _words(pair: Pair) -> dict[str, Any]:
     }
 
 
-def _show(pairs: list[Pair], pool: Pool, window: float | None, path: Path) -> None:
+def _show(pairs: list[Pair], pool: ImageSet, window: float | None, path: Path) -> None:
     """The most similar pairs: the image, what the training operator shows of it, and the measurement."""
     best = sorted(pairs, key=lambda pair: -pair.similarity)[:SHOWN]
     rows = {

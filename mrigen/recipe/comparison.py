@@ -10,18 +10,18 @@ from typing import Any
 from torch import Tensor
 
 from mrigen import plugins
-from mrigen.data.images import Pool, open_images
+from mrigen.data.images import ImageSet, open_images
 from mrigen.data.manifest import NAME as MANIFEST
 from mrigen.data.stores import open_store
 from mrigen.engine.launch import open_device
 from mrigen.errors import UsageError
 from mrigen.metrics.cache import Cache
-from mrigen.metrics.distance import Reference, picked, reference_of
+from mrigen.metrics.distance import Reference, evenly_spread_images, reference_of
 from mrigen.metrics.features import DEFAULT, AnyExtractor, extractors, network_of
-from mrigen.metrics.proximal import AsMeasured, observations, observed
+from mrigen.metrics.proximal import EmpiricalCorruption, corrupted_images, zero_filled_images
 from mrigen.metrics.reference import open_reference
-from mrigen.metrics.scores import FEW, METRICS, Compared, Metric, of_features
-from mrigen.metrics.scores import chosen as select
+from mrigen.metrics.scores import FEW, METRICS, FeaturePair, Metric, of_features
+from mrigen.metrics.scores import select_metrics as select
 from mrigen.metrics.spectra import ImageStatistics
 from mrigen.progress import bar, counted
 
@@ -106,7 +106,7 @@ def compare(samples: list[Path], settings: Comparison) -> list[dict[str, Any]]:
     return rows
 
 
-def open_references(path: Path, split: str) -> Pool:
+def open_references(path: Path, split: str) -> ImageSet:
     """References that a preparation wrote, or images of any kind.
 
     Raises:
@@ -116,26 +116,26 @@ def open_references(path: Path, split: str) -> Pool:
         return open_images(path)
     store = open_reference(path, split)
     complex_valued = store.images([0]).is_complex()
-    return Pool(
+    return ImageSet(
         str(path), len(store), store.image_shape, complex_valued, lambda a, b: store.images(list(range(a, b)))
     )
 
 
-def require_alike(pool: Pool, other: Pool) -> None:
+def require_alike(pool: ImageSet, other: ImageSet) -> None:
     """Refuse to compare images of different size or kind.
 
     Raises:
         UsageError: they differ.
     """
 
-    def words(some: Pool) -> str:
+    def words(some: ImageSet) -> str:
         return f"{'complex' if some.complex_valued else 'real'} {some.shape} (C, H, W)"
 
     if words(pool) != words(other):
         raise UsageError(f"{pool.name}: images are {words(pool)}, those of {other.name} are {words(other)}")
 
 
-def taken_samples(pool: Pool, settings: Comparison) -> Pool:
+def taken_samples(pool: ImageSet, settings: Comparison) -> ImageSet:
     """The samples that are measured: the first so many, 100 in paper mode, otherwise all.
 
     Raises:
@@ -153,7 +153,7 @@ def taken_samples(pool: Pool, settings: Comparison) -> Pool:
 
 def _against_references(
     rows: list[dict[str, Any]],
-    pools: list[Pool],
+    pools: list[ImageSet],
     wanted: dict[str, Metric],
     spaces: dict[str, AnyExtractor],
     settings: Comparison,
@@ -182,7 +182,7 @@ def _against_references(
             row.update({f"references_{name}": value for name, value in numbers.held_out.items()})
 
 
-def numbers_of(metric: Metric, name: str, compared: Compared) -> dict[str, Any]:
+def numbers_of(metric: Metric, name: str, compared: FeaturePair) -> dict[str, Any]:
     """The numbers of a metric; what goes wrong in a user's file is said in one line.
 
     Raises:
@@ -190,39 +190,43 @@ def numbers_of(metric: Metric, name: str, compared: Compared) -> dict[str, Any]:
     """
     if not plugins.is_file(name):
         return metric.compute(compared)
-    with plugins.blamed(plugins.split(name)[0], "computing the metric"):
+    with plugins.errors_named(plugins.split(name)[0], "computing the metric"):
         return metric.compute(compared)
 
 
-def _statistics(references: Pool) -> ImageStatistics | None:
+def _statistics(references: ImageSet) -> ImageStatistics | None:
     """Statistics of references, of 1,000 evenly over more."""
-    return ImageStatistics.of(picked(references))
+    return ImageStatistics.of(evenly_spread_images(references))
 
 
 def _against_data(
     rows: list[dict[str, Any]],
-    pools: list[Pool],
+    pools: list[ImageSet],
     data: Path,
     spaces: dict[str, AnyExtractor],
     settings: Comparison,
 ) -> None:
     store = open_store(data)
-    images = Pool(str(data), len(store), store.image_shape, store.complex_valued, lambda _, __: Tensor())
+    images = ImageSet(str(data), len(store), store.image_shape, store.complex_valued, lambda _, __: Tensor())
     for pool in pools:
         require_alike(pool, images)
-    seen = observations(store)
-    corruption = AsMeasured(store)
+    seen = zero_filled_images(store)
+    corruption = EmpiricalCorruption(store)
     for features, taken in spaces.items():
         base = _reference(seen, taken, settings, keep_features=False)
         for row, pool in zip(rows, pools, strict=True):
-            compared = _compared(observed(pool.read(), corruption, settings.seed), pool, base, settings)
+            compared = _compared(
+                corrupted_images(pool.read(), corruption, settings.seed), pool, base, settings
+            )
             found = METRICS["fd"]().compute(compared)
             found = {name.replace("fd", PROXIMAL): value for name, value in found.items()}
             row.update(of_features(found, PROXIMAL, features) if PROXIMAL in row else found)
             row["observations"] = len(seen)
 
 
-def _reference(pool: Pool, taken: AnyExtractor, settings: Comparison, *, keep_features: bool) -> Reference:
+def _reference(
+    pool: ImageSet, taken: AnyExtractor, settings: Comparison, *, keep_features: bool
+) -> Reference:
     if len(pool) < 2:
         raise UsageError(f"{pool.name}: one image is no reference; prepare more")
     cache = None if settings.cache is None else Cache(settings.cache)
@@ -232,13 +236,15 @@ def _reference(pool: Pool, taken: AnyExtractor, settings: Comparison, *, keep_fe
         )
 
 
-def _compared(batches: Iterable[Tensor], pool: Pool, base: Reference, settings: Comparison) -> Compared:
+def _compared(
+    batches: Iterable[Tensor], pool: ImageSet, base: Reference, settings: Comparison
+) -> FeaturePair:
     with bar(pool.name, len(pool), "img") as advance:
-        features = base.look(counted(_finite(batches, pool), advance))
-    return Compared(features, base, settings.resamples, settings.seed)
+        features = base.features_of(counted(_finite(batches, pool), advance))
+    return FeaturePair(features, base, settings.resamples, settings.seed)
 
 
-def _finite(batches: Iterable[Tensor], pool: Pool) -> Iterator[Tensor]:
+def _finite(batches: Iterable[Tensor], pool: ImageSet) -> Iterator[Tensor]:
     for batch in batches:
         if not bool(batch.isfinite().all()):
             raise UsageError(f"{pool.name}: has pixels that are not finite")

@@ -144,7 +144,7 @@ def _driven(
 def assumed_corruption(description: ModelDescription, by: Mapping[str, Any]) -> dict[str, Any] | None:
     """The teacher's corruption in words, with some values changed on purpose, section by section.
 
-    A section with another ``name``, another operator or mask law, replaces that of the teacher.
+    A section with another ``name``, another operator or mask distribution, replaces that of the teacher.
 
     Raises:
         UsageError: there is no such section; the parameters in them are checked where they are used.

@@ -20,12 +20,12 @@ from mrigen.engine.sampling import StudentSampler, TeacherSampler
 from mrigen.errors import UsageError
 from mrigen.files import write_json
 from mrigen.metrics.distance import Reference
-from mrigen.metrics.memorisation import closeness, copied_share
-from mrigen.metrics.pictures import magnitude_window
-from mrigen.metrics.principal import PrincipalComponents, chosen
+from mrigen.metrics.memorisation import copied_share, distance_and_coverage
+from mrigen.metrics.principal import PrincipalComponents, evenly_spread
 from mrigen.metrics.proximal import ProximalDistance
 from mrigen.metrics.reference import References, open_reference
-from mrigen.metrics.scores import METRICS, Compared, of_features
+from mrigen.metrics.rendering import magnitude_window
+from mrigen.metrics.scores import METRICS, FeaturePair, of_features
 from mrigen.metrics.spectra import ImageStatistics
 from mrigen.recipe.context import StudyContext
 from mrigen.recipe.selection import proximal_distance
@@ -175,13 +175,15 @@ class _Measure:
             raise UsageError(f"{name}: has images with pixels that are not finite; the training diverged")
         row: dict[str, Any] = {}
         for features, reference in self._spaces.items():
-            compared = Compared(reference.look(images.split(BATCH)), reference, RESAMPLES, self._seed)
+            compared = FeaturePair(
+                reference.features_of(images.split(BATCH)), reference, RESAMPLES, self._seed
+            )
             found = METRICS["fd"]().compute(compared)
             row |= of_features(found, "fd", features) if row else found
         if self.statistics is not None:
             row |= self.statistics.row(images.split(BATCH), RESAMPLES, self._seed)
         if self._radius is not None:
-            row |= closeness(images, self._truth, self._radius)
+            row |= distance_and_coverage(images, self._truth, self._radius)
         return row
 
     @cached_property
@@ -210,7 +212,7 @@ class _Copies:
         if "train" not in references.parts - {study.recipe.evaluate.split}:
             return None
         training = open_reference(study.reference_folder, "train")
-        components = PrincipalComponents.of(images[chosen(len(images))])
+        components = PrincipalComponents.of(images[evenly_spread(len(images))])
         taken = spread(len(training), TRAINING)
         features = [
             components.features(training.images(taken[i : i + BATCH])) for i in range(0, len(taken), BATCH)

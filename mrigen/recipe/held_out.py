@@ -37,7 +37,7 @@ def rank_teachers(
     for folder in track(teachers, "teachers", len(teachers)):
         model = Model.load(folder, where, role="teacher")
         corruption = model.corruption(data)
-        if not model.objective(corruption).shows_mask:
+        if not model.objective(corruption).conditions_on_mask:
             raise UsageError(f"{folder}: is not told what it sees, so that nothing can be hidden from it")
         errors = held_out_errors(model.denoiser, batches_of(data, where), corruption, seed)
         rows.append(

@@ -79,7 +79,7 @@ def _lap(study: StudyContext, laps: LapsParams, before: Model, number: int) -> N
     folder = study.lap_folder(number)
     spec = laps.solver
     if number == 1:
-        spec = laps.first or (FIRST if before.shows_mask else laps.solver)
+        spec = laps.first or (FIRST if before.conditions_on_mask else laps.solver)
     restored = folder / "restored.h5"
     _restore(study, before, spec, restored)
     origin = {"solver": SOLVERS.pinned(spec), "teacher": before.fingerprint}

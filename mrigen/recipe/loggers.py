@@ -26,7 +26,7 @@ from mrigen.engine.logs import Log, OpenLog
 from mrigen.engine.sampling import StudentSampler, TeacherSampler
 from mrigen.errors import UsageError
 from mrigen.files import write_json
-from mrigen.metrics.pictures import magnitude_window
+from mrigen.metrics.rendering import magnitude_window
 from mrigen.report.figures import view_of
 
 RUNS = "loggers.json"

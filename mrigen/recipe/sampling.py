@@ -14,7 +14,7 @@ from mrigen.engine.params import SamplerSpec
 from mrigen.engine.parts import Parts, forget
 from mrigen.engine.processes import alone, gathered
 from mrigen.errors import UsageError
-from mrigen.metrics.pictures import magnitude_window
+from mrigen.metrics.rendering import magnitude_window
 from mrigen.model import Model
 from mrigen.recipe import change
 from mrigen.report.figures import view_of

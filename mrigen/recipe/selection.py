@@ -14,7 +14,7 @@ from mrigen.engine.params import DistillParams
 from mrigen.engine.sampling import StudentSampler
 from mrigen.losses import Generator
 from mrigen.metrics.features import AnyExtractor
-from mrigen.metrics.proximal import AsMeasured, ProximalDistance
+from mrigen.metrics.proximal import EmpiricalCorruption, ProximalDistance
 
 
 def selection_score(
@@ -42,7 +42,9 @@ def proximal_distance(store: Store, extractor: AnyExtractor, samples: int, seed:
     count = min(samples, len(store))
     chosen = torch.linspace(0, len(store) - 1, count).round().int().tolist()
     batch = store.measurements(chosen)
-    return ProximalDistance(batch.operator.as_image(batch.y), AsMeasured(store), extractor, count, seed)
+    return ProximalDistance(
+        batch.operator.as_image(batch.y), EmpiricalCorruption(store), extractor, count, seed
+    )
 
 
 def _finite(images: Tensor) -> Tensor:

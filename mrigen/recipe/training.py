@@ -39,7 +39,7 @@ def _train(study: StudyContext) -> None:
     provenance = {"recipe": recipe.name, "seed": recipe.seed}
     model = Model.random_init(describe_teacher(params, store, provenance), recipe.seed)
     objective = model.objective(store)
-    if objective.shows_mask and objective.corruption.baseline:
+    if objective.conditions_on_mask and objective.corruption.baseline:
         study.console.print(f"teacher: {objective.corruption.baseline}", highlight=False)
     train_model(study, model, objective, store, params, study.out / "teacher")
 

@@ -124,11 +124,11 @@ def _of_store(path: Path, split: str | None) -> CoilMaps:
     store = open_store(path, split) if (path / NAME).is_file() else None
     if not isinstance(store, MeasurementStore):
         raise UsageError(f"--maps {path}: is not a store of k-space; give one that mrigen prep-fastmri made")
-    maps = store.bank([0])[0]
+    maps = store.maps_and_masks([0])[0]
     _, coils, height, width = maps.shape
 
     def rows(some: list[int]) -> NDArray[Any]:
-        found: NDArray[Any] = store.bank(some)[0].numpy()
+        found: NDArray[Any] = store.maps_and_masks(some)[0].numpy()
         return found
 
     return CoilMaps(path, (len(store), coils, height, width), rows)

@@ -68,7 +68,7 @@ def reconstruct(
         chosen = pairs[first : first + size]
         part = data[[index for index, _ in chosen]]
         keys = [seeds.key(seed, "reconstruct", index, sample) for index, sample in chosen]
-        images.append(part.operator.visible(method.solve(Task(part, keys, prior)).image))
+        images.append(part.operator.within_support(method.solve(Task(part, keys, prior)).image))
     image = torch.cat(images)
     return image if samples == 1 else image.view(len(data), samples, *image.shape[1:])
 

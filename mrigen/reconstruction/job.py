@@ -89,7 +89,7 @@ def reconstruct(
         raise UsageError(f"{given}: --format is for k-space, and pictures are written as HDF5; leave it out")
     prior = _prior(model, solver, source, request)
     if request.batch is None:
-        request = request.model_copy(update={"batch": at_once(solver, source)})
+        request = request.model_copy(update={"batch": batch_size_for(solver, source)})
     summary: dict[str, Any] = {
         "solver": request.solver,
         "model": "" if model is None or prior is None else model.description.weights_sha256,
@@ -148,14 +148,14 @@ def solve_batch(
             advance(units * images, note)
 
         found = solver.solve(Task(data, keys, prior), told)
-        images.append(data.operator.visible(found.image).cpu())
+        images.append(data.operator.within_support(found.image).cpu())
         steps.append(found.steps.cpu())
         misfits.append(found.misfit.cpu())
     image = torch.cat(images).unflatten(0, (count, samples))
     return image, torch.cat(steps).view(count, samples), torch.cat(misfits).view(count, samples)
 
 
-def at_once(solver: Solver[Any], source: Source) -> int:
+def batch_size_for(solver: Solver[Any], source: Source) -> int:
     """Images at once: few large ones, fewer for gradients, to keep a volume of 384 x 320 below 6 GiB."""
     _, height, width = source.shape
     pixels = PIXELS // 2 if solver.differentiates else PIXELS
@@ -166,7 +166,7 @@ def _rows(data: Measurements, rows: list[int]) -> Measurements:
     """Some of the measurements, repeated where a row is."""
     if rows == list(range(len(data))):
         return data
-    operator = concatenate([data.operator.pick(row) for row in rows])
+    operator = concatenate([data.operator.select(row) for row in rows])
     return replace(data, y=data.y[rows], operator=operator, sigma=data.sigma[rows], labels=None, further=None)
 
 

@@ -130,8 +130,8 @@ class PictureSource(Source):
         Raises:
             UsageError: two draws differ.
         """
-        law: ImageCorruption = self._law
-        one, other = (law.draw(1, seeds.seeded_rng(seed, "certain")) for seed in range(2))
+        corruption: ImageCorruption = self._law
+        one, other = (corruption.draw(1, seeds.seeded_rng(seed, "certain")) for seed in range(2))
         pairs = zip(tensors_of(one).values(), tensors_of(other).values(), strict=True)
         if not all(torch.equal(a, b) for a, b in pairs):
             raise UsageError(

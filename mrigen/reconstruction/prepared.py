@@ -68,7 +68,7 @@ class StoreSource(Source):
         if maps is not None:
             if not isinstance(store, MeasurementStore):
                 raise UsageError(f"{folder}: holds pictures, which have no coils; leave out --maps")
-            maps.require(store.bank([0])[0].shape[1], [(self.shape[1], self.shape[2])])
+            maps.require(store.maps_and_masks([0])[0].shape[1], [(self.shape[1], self.shape[2])])
             self._rows = maps.choose(self._indices, len(store))
 
     def require_phase(self, phase: str) -> None:

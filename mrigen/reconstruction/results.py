@@ -14,9 +14,9 @@ from torch import Tensor
 from mrigen import __version__, hdf5
 from mrigen.errors import UsageError
 from mrigen.files import write_json
-from mrigen.metrics.pictures import magnitude_window
 from mrigen.metrics.reconstruction import Errors, image_errors, volume_errors
 from mrigen.metrics.reconstruction import mean as mean_errors
+from mrigen.metrics.rendering import magnitude_window
 from mrigen.reconstruction.sources import Batch, Source
 from mrigen.reconstruction.volumes import VolumeErrors
 from mrigen.report.figures import comparison, grid

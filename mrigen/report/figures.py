@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from mrigen.files import atomic
-from mrigen.metrics.pictures import pictures
+from mrigen.metrics.rendering import pictures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

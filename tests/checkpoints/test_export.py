@@ -11,7 +11,7 @@ from mrigen.checkpoints.export import export, released_weights
 from mrigen.checkpoints.folder import load_network, save_model
 from mrigen.checkpoints.importer import import_checkpoint
 from mrigen.cli.main import run as cli
-from mrigen.denoiser import Conventions
+from mrigen.denoiser import ChannelLayout
 from mrigen.errors import UsageError
 from mrigen.networks import NETWORKS, PRECONDITIONERS
 
@@ -19,7 +19,7 @@ from .test_folder import described
 from .written import assert_same, make_model, options
 
 SIGMA = 1.75
-RGB = Conventions(image="real", image_channels=3, mask_channels=0, ones_channel=False)
+RGB = ChannelLayout(image="real", image_channels=3, mask_channels=0, ones_channel=False)
 
 
 def generator(folder, conventions=RGB, shape=(3, 8, 8), generator_input="full", later_sigmas=(), **config):
@@ -55,7 +55,7 @@ def test_conditional_complex_generator(kind, tmp_path):
         "resample_filter": (1, 3, 3, 1),
         "channel_mult": (1, 1),
     }
-    model = generator(tmp_path / "g", Conventions(), (1, 8, 8), **config)
+    model = generator(tmp_path / "g", ChannelLayout(), (1, 8, 8), **config)
     assert export(tmp_path / "g", kind, tmp_path / "file") < 1e-4
     z, labels = torch.randn(5, 2, 8, 8), torch.eye(4)[[3, 1, 0, 0, 2]]
     out = run(kind, tmp_path / "file", {"z": z, "labels": labels})
@@ -127,7 +127,7 @@ def test_networks_without_a_released_counterpart_come_back_too(tmp_path):
     torch.manual_seed(0)
     network = NETWORKS.build({"name": "mlp", "resolution": 4, "in_channels": 1, "out_channels": 1})
     model = PRECONDITIONERS.build({"name": "edm"}, network=network).eval()
-    grey = Conventions(image="real", image_channels=1, mask_channels=0, ones_channel=False)
+    grey = ChannelLayout(image="real", image_channels=1, mask_channels=0, ones_channel=False)
     save_model(tmp_path / "m", model, described(model, conventions=grey, image_shape=(1, 4, 4)))
     export(tmp_path / "m", "safetensors", tmp_path / "x.safetensors")
     assert cli(["import-checkpoint", str(tmp_path / "x.safetensors"), str(tmp_path / "back")]) == 0
@@ -157,7 +157,7 @@ def test_released_weights_are_the_released_state():
 def test_teachers_and_masked_generators_are_refused(tmp_path):
     teacher = make_model()
     save_model(tmp_path / "t", teacher, described(teacher, conventions=RGB, image_shape=(3, 8, 8)))
-    generator(tmp_path / "m", Conventions(), (1, 8, 8), "sampled", in_channels=4, out_channels=2)
+    generator(tmp_path / "m", ChannelLayout(), (1, 8, 8), "sampled", in_channels=4, out_channels=2)
     generator(tmp_path / "f", later_sigmas=(0.4,))
     reasons = {"t": "is a teacher", "m": "needs maps and masks", "f": "2 steps, which draw noise between"}
     for folder, reason in reasons.items():

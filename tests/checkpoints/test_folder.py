@@ -10,12 +10,12 @@ import torch
 import mrigen
 from mrigen.checkpoints.description import ModelDescription, read_description
 from mrigen.checkpoints.folder import load_network, save_model, verify_model
-from mrigen.denoiser import Conventions
+from mrigen.denoiser import ChannelLayout
 from mrigen.errors import UsageError
 from mrigen.networks import NETWORKS, PRECONDITIONERS
 from mrigen.operators.inpainting import PixelMask
 
-MRI = Conventions()
+MRI = ChannelLayout()
 
 
 def described(model, **changes):
@@ -38,7 +38,7 @@ def example(network="song-unet", precond="edm"):
 @pytest.mark.parametrize("network", NETWORKS.names())
 @pytest.mark.parametrize("precond", ["edm", "iddpm"])
 def test_round_trip(network, precond, tmp_path):
-    conventions = Conventions(image="real", image_channels=1, mask_channels=3, ones_channel=False)
+    conventions = ChannelLayout(image="real", image_channels=1, mask_channels=3, ones_channel=False)
     model = example(network, precond)
     save_model(tmp_path / "m", model, described(model, conventions=conventions, image_shape=(1, 8, 8)))
     loaded = load_network(tmp_path / "m")[0]
@@ -169,7 +169,7 @@ def test_loading_is_lazy_and_costs_one_copy(tmp_path):
     with torch.device("meta"):
         network = NETWORKS.build(spec)
     model = PRECONDITIONERS.build({"name": "edm"}, network=network.to_empty(device="cpu"))
-    real = Conventions(image="real", image_channels=1, mask_channels=0, ones_channel=False)
+    real = ChannelLayout(image="real", image_channels=1, mask_channels=0, ones_channel=False)
     save_model(tmp_path, model, described(model, conventions=real))
     command = [sys.executable, "-c", LAZY, str(tmp_path)]
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()

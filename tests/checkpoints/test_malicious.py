@@ -217,7 +217,7 @@ def test_mutated_files_are_read_or_refused(kind, mutations, tmp_path_factory):
 @settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.binary(max_size=200), st.sampled_from([b"", b"\x80\x04", b"\x80\x02", b"PK\x03\x04"]))
 def test_noise_is_read_or_refused(noise, head):
-    from mrigen.checkpoints.allowed import table
+    from mrigen.checkpoints.pickle_allowlist import table
     from mrigen.pickles.machine import Machine
     from mrigen.pickles.plain import Budget, MalformedError
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from mrigen.checkpoints.meaning import conventions_of, corruption_of, objective_of, recipe_of, shape_of
-from mrigen.checkpoints.released import Found
-from mrigen.denoiser import Conventions
+from mrigen.checkpoints.interpret import conventions_of, corruption_of, objective_of, recipe_of, shape_of
+from mrigen.checkpoints.released import ReleasedCheckpoint
+from mrigen.denoiser import ChannelLayout
 from mrigen.operators.masks import MASKS
 
 MRI = {
@@ -24,17 +24,17 @@ PHOTO = {
 
 
 def real(image, mask):
-    return Conventions(image="real", image_channels=image, mask_channels=mask, ones_channel=False)
+    return ChannelLayout(image="real", image_channels=image, mask_channels=mask, ones_channel=False)
 
 
 @pytest.mark.parametrize(
     ("channels", "facts", "expected"),
     [
-        (4, MRI, Conventions()),
-        (4, {"corruption_probability": 8, "delta_probability": 9}, Conventions()),
-        (3, MRI, Conventions(mask_channels=1, ones_channel=False)),
-        (2, MRI, Conventions(mask_channels=0, ones_channel=False)),
-        (2, {}, Conventions(mask_channels=0, ones_channel=False)),
+        (4, MRI, ChannelLayout()),
+        (4, {"corruption_probability": 8, "delta_probability": 9}, ChannelLayout()),
+        (3, MRI, ChannelLayout(mask_channels=1, ones_channel=False)),
+        (2, MRI, ChannelLayout(mask_channels=0, ones_channel=False)),
+        (2, {}, ChannelLayout(mask_channels=0, ones_channel=False)),
         (6, PHOTO, real(3, 3)),
         (4, PHOTO, real(3, 1)),
         (2, PHOTO, real(1, 1)),
@@ -53,8 +53,8 @@ def test_channels(channels, facts, expected):
 
 
 def test_mri_images_are_cut_to_320_columns():
-    assert shape_of(384, Conventions()) == (1, 384, 320)
-    assert shape_of(32, Conventions()) == (1, 32, 32)
+    assert shape_of(384, ChannelLayout()) == (1, 384, 320)
+    assert shape_of(32, ChannelLayout()) == (1, 32, 32)
     assert shape_of(64, real(3, 3)) == (3, 64, 64)
 
 
@@ -62,7 +62,7 @@ def test_mri_images_are_cut_to_320_columns():
 def test_mri_corruption_drops_the_published_number_of_lines(acceleration, dropped):
     """R + 1 is the default of mrigen's masks: 54, 16, 8, 5 lines at 320 columns."""
     facts = MRI | {"corruption_probability": acceleration, "delta_probability": acceleration + 1}
-    corruption = corruption_of(Conventions(), (1, 384, 320), facts)
+    corruption = corruption_of(ChannelLayout(), (1, 384, 320), facts)
     law = MASKS.build(corruption["mask"])
     assert law.params.dropped(320 // acceleration) == dropped
     assert law.params.centre(320) == 20
@@ -71,14 +71,14 @@ def test_mri_corruption_drops_the_published_number_of_lines(acceleration, droppe
 
 def test_another_further_acceleration_is_kept():
     facts = MRI | {"delta_probability": 8}
-    corruption = corruption_of(Conventions(), (1, 384, 320), facts)
+    corruption = corruption_of(ChannelLayout(), (1, 384, 320), facts)
     assert corruption["mask"]["further_drop"] == 40
     assert MASKS.build(corruption["mask"]).params.dropped(80) == 40
 
 
 def test_fully_sampled_data_are_clean():
     facts = MRI | {"corruption_probability": 1, "delta_probability": 1}
-    assert corruption_of(Conventions(), (1, 384, 320), facts) is None
+    assert corruption_of(ChannelLayout(), (1, 384, 320), facts) is None
     assert corruption_of(real(3, 0), (3, 32, 32), {}) is None
     assert recipe_of(None, facts) is None
 
@@ -112,16 +112,16 @@ def test_recipes_of_photographs(path, missing, recipe):
 @pytest.mark.parametrize(
     ("loss", "conventions", "name"),
     [
-        ("AmbientLoss", Conventions(), "ambient"),
+        ("AmbientLoss", ChannelLayout(), "ambient"),
         ("EDMLoss", real(3, 0), "standard"),
         ("VELoss", real(3, 0), "standard"),
-        ("", Conventions(), "ambient"),
+        ("", ChannelLayout(), "ambient"),
         ("", real(3, 0), "standard"),
         ("HingeLoss", real(3, 0), None),
     ],
 )
 def test_objectives(loss, conventions, name):
-    found = Found("ema", {}, facts={"loss": loss} if loss else {})
+    found = ReleasedCheckpoint("ema", {}, facts={"loss": loss} if loss else {})
     objective = objective_of(found, conventions, 0.5)
     assert (objective and objective["name"]) == name
 
@@ -129,6 +129,6 @@ def test_objectives(loss, conventions, name):
 def test_objective_specifications_are_valid_recipes():
     from mrigen.diffusion.objectives import OBJECTIVES
 
-    found = Found("ema", {}, facts={"loss": "AmbientLoss", "P_mean": -1.0, "P_std": 1.4})
-    params = OBJECTIVES.params(objective_of(found, Conventions(), 0.4))
+    found = ReleasedCheckpoint("ema", {}, facts={"loss": "AmbientLoss", "P_mean": -1.0, "P_std": 1.4})
+    params = OBJECTIVES.params(objective_of(found, ChannelLayout(), 0.4))
     assert (params.noise.p_mean, params.noise.p_std, params.sigma_data) == (-1.0, 1.4, 0.4)

@@ -25,12 +25,12 @@ class Bank:
         law = MASKS.build({"name": "exact-random", "acceleration": 2, "acs_lines": 4})
         self.acquired = torch.ones(2, width, dtype=torch.bool)
         self.masks = law.draw(self.acquired, generator)[:, None, None]
-        self.law = law
+        self.mask_distribution = law
 
     def __len__(self):
         return len(self.maps)
 
-    def bank(self, indices):
+    def maps_and_masks(self, indices):
         return self.maps[indices], self.masks[indices], self.acquired[indices]
 
 
@@ -47,7 +47,7 @@ class Fixed:
 
 def corruption(**law):
     bank = Bank()
-    return MRICorruption(bank, MASKS.build(law) if law else bank.law)
+    return MRICorruption(bank, MASKS.build(law) if law else bank.mask_distribution)
 
 
 def network_of_the_golden_case(x, sigma, A_tilde=None, labels=None, augment=None):
@@ -86,7 +86,7 @@ def test_input_from_measurements_equals_the_one_from_the_clean_image(generator):
     """Ã^H y + Ñ(σε) = Ñ(x + σε) where y = A x: no clean image is needed."""
     law = corruption()
     A = law.draw(4, generator)
-    further = law.further(A, generator)
+    further = law.corrupt_further(A, generator)
     x = randn_like(A.zero_image(), generator)
     noise = 3 * randn_like(x, generator)
     y = A.forward(x)
@@ -101,7 +101,7 @@ def test_twice_the_normal_operator_is_another_input(generator):
     """With several coils A^H A is no projection: Ñ(A^H y) is not what the network must see."""
     law = corruption()
     A = law.draw(4, generator)
-    further = law.further(A, generator)
+    further = law.corrupt_further(A, generator)
     x = randn_like(A.zero_image(), generator)
     wrong, right = further.normal(A.normal(x)), further.normal(x)
     assert (wrong - right).abs().max() > 0.1 * right.abs().max()

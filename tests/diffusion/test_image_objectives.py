@@ -147,7 +147,7 @@ def coils(noise):
         def __len__(self):
             return 1
 
-        def bank(self, indices):
+        def maps_and_masks(self, indices):
             maps = MultiCoilMRI.example().maps[:1].expand(len(indices), -1, -1, -1)
             whole = torch.ones(len(indices), 9, dtype=torch.bool)
             return maps, whole[:, None, None], whole

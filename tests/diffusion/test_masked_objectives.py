@@ -80,7 +80,7 @@ NAIVE = [
 def test_hiding_nothing_further_is_the_naive_masked_loss(spec, shape, generator):
     """λ ‖A†(A f(Ã(x + σε)) − A x)‖² with Ã = A: the loss whose minimiser knows nothing of hidden pixels."""
     corruption = make_corruption(spec, shape)
-    assert corruption.reason == ""
+    assert corruption.ambient_obstacle == ""
     assert "naive masked loss, a baseline" in corruption.baseline
     batch = corruption.measure(torch.randn(4, *shape, generator=generator), generator)
     form = objective("ambient", corruption, LEVEL)
@@ -89,7 +89,7 @@ def test_hiding_nothing_further_is_the_naive_masked_loss(spec, shape, generator)
         return torch.tanh(x)
 
     naive = replace(batch, further=batch.operator)
-    drawn = batch.hide(lambda A: corruption.further(A, generator))
+    drawn = batch.mask_further(lambda A: corruption.corrupt_further(A, generator))
     torch.testing.assert_close(*[form(denoiser, b, torch.Generator().manual_seed(5)) for b in (drawn, naive)])
 
 

@@ -35,7 +35,7 @@ class Bank:
     def __len__(self):
         return 1
 
-    def bank(self, indices):
+    def maps_and_masks(self, indices):
         whole = torch.ones(len(indices), N, dtype=torch.bool)
         return maps().expand(len(indices), -1, -1, -1), whole[:, None, None], whole
 
@@ -48,7 +48,7 @@ def scans(levels=(DATA,)):
 
 def normal(operator):
     """N of the first sample, (N, N)."""
-    one = operator.pick(0)
+    one = operator.select(0)
     many = MultiCoilMRI(one.maps, one.mask)
     return many.normal(EYE.view(N, 1, 1, N)).view(N, N).mT
 
@@ -86,7 +86,9 @@ class LinearPerMask:
 def trained(form, corruption, samples=10_000):
     rng = torch.Generator().manual_seed(0)
     noisy = corruption.noisy()
-    batch = noisy.measure(images(samples, rng), rng).hide(lambda A: form.further(A, noisy, rng))
+    batch = noisy.measure(images(samples, rng), rng).mask_further(
+        lambda A: form.corrupt_further(A, noisy, rng)
+    )
     batch = batch.to(dtype=torch.float64)
     model = LinearPerMask()
     lbfgs(lambda: form(model, batch, torch.Generator().manual_seed(1)).mean(), [model.parts], max_iter=30)
@@ -138,8 +140,8 @@ def test_completed_noise_has_the_covariance_of_measurement_noise():
     operator = SeededMRI(maps(), mask.expand(count, -1, -1, -1), tuple(range(count)))
     w = operator.completion()
     assert torch.equal(w, operator.completion())
-    torch.testing.assert_close(operator.pick(7).completion(), w[7:8])
-    pair = concatenate([operator.pick(3), operator.pick(5)])
+    torch.testing.assert_close(operator.select(7).completion(), w[7:8])
+    pair = concatenate([operator.select(3), operator.select(5)])
     torch.testing.assert_close(pair.completion(), w[[3, 5]])
     seen = normal(operator)
     flat = w.flatten(1)

@@ -5,7 +5,7 @@ import torch
 from gaussians import covariance
 from torch import nn
 
-from mrigen.denoiser import Conventions, NetworkDenoiser, PseudoInverseParams
+from mrigen.denoiser import ChannelLayout, NetworkDenoiser, PseudoInverseParams
 from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.diffusion.schedules import LogNormal
 from mrigen.networks.precond import EDM, VP
@@ -33,7 +33,7 @@ class Recorded(nn.Module):
 
 
 def real_denoiser(value):
-    conventions = Conventions(
+    conventions = ChannelLayout(
         image="real",
         image_channels=value.shape[1],
         ones_channel=False,
@@ -110,7 +110,7 @@ def test_the_target_of_the_network_is_bounded_as_the_noise_vanishes(generator):
 
 def test_forms_without_a_factor_for_hidden_components_refuse(generator):
     F, A = torch.randn(1, 1, 4, 4, generator=generator), masked(generator, 1)
-    conventions = Conventions(
+    conventions = ChannelLayout(
         image="real", image_channels=1, ones_channel=False, pseudo_inverse=PseudoInverseParams()
     )
     denoiser = NetworkDenoiser(VP(VP.Params(), Recorded(F)), conventions)
@@ -129,7 +129,7 @@ class Coils(Corruption):
     def draw(self, batch, generator):
         raise AssertionError
 
-    def further(self, operator, generator):
+    def corrupt_further(self, operator, generator):
         raise AssertionError
 
 

@@ -64,8 +64,8 @@ CASES = {
 def case(request):
     """An objective and what was read for it, Ã included."""
     objective, packed = CASES[request.param]()
-    if objective.shows_mask:
-        packed = packed.hide(lambda A: objective.further(A, objective.corruption, drawn(4)))
+    if objective.conditions_on_mask:
+        packed = packed.mask_further(lambda A: objective.corrupt_further(A, objective.corruption, drawn(4)))
     return objective, packed
 
 
@@ -97,7 +97,7 @@ def test_further_masks_are_part_of_the_masks(case):
     shown = batch.further.conditioning() > 0
     assert (batch.operator.conditioning()[shown] == 1).all()
     assert not torch.equal(hidden, seen)
-    assert packed.hide(None) is packed  # drawn once
+    assert packed.mask_further(None) is packed  # drawn once
 
 
 @needs_gpu

@@ -164,7 +164,7 @@ def test_equal_scores_have_no_loss_whatever_the_dropout():
 
     def loss():
         draws = torch.Generator().manual_seed(2)
-        return job.loss.generator(job.teacher, fake, x_g, job.corruption, draws)
+        return job.loss.generator_loss(job.teacher, fake, x_g, job.corruption, draws)
 
     assert loss().abs().max() == 0
     (gradient,) = torch.autograd.grad(loss().sum(), x_g)
@@ -342,7 +342,7 @@ def test_a_generator_renoises_and_denoises(generator):
     first, second = torch.randn(2, 3, 1, 2, 2, generator=generator)
     module = Generator(tiny_denoiser(), 2.0, (0.5,))
     module.denoiser.forward = shrink
-    torch.testing.assert_close(module.until(first), 2 * first / 3)
+    torch.testing.assert_close(module.run_steps(first), 2 * first / 3)
     torch.testing.assert_close(module(first, later=[second]), (2 * first / 3 + 0.5 * second) / 1.5)
     for later in ([], [second, second]):
         with pytest.raises(ValueError, match="2 steps needs as many latents"):

@@ -8,7 +8,7 @@ from gaussians import Given, covariance, denoising, exact, objective
 from torch import nn
 
 from mrigen import seeds
-from mrigen.denoiser import Conventions, NetworkDenoiser
+from mrigen.denoiser import ChannelLayout, NetworkDenoiser
 from mrigen.diffusion.samplers import SAMPLERS
 from mrigen.engine.labels import random_labels, seeded_labels
 from mrigen.engine.sampling import StudentSampler, TeacherSampler
@@ -24,7 +24,9 @@ COV = covariance(4, seed=8)
 
 
 def denoiser(mask_channels=1, classes=0, preconditioning="edm"):
-    conventions = Conventions(image="real", image_channels=1, mask_channels=mask_channels, ones_channel=False)
+    conventions = ChannelLayout(
+        image="real", image_channels=1, mask_channels=mask_channels, ones_channel=False
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = NETWORKS.build(
@@ -109,7 +111,7 @@ def test_fixed_mask_sampler_fills_in_the_conditional_mean():
     mask = torch.tensor([1, 1, 0, 1], dtype=torch.bool)
     corruption = Given(PixelMask(mask.view(1, *SHAPE), 1))
     form = objective("ambient", corruption)
-    conventions = Conventions(image="real", image_channels=1, mask_channels=1, ones_channel=False)
+    conventions = ChannelLayout(image="real", image_channels=1, mask_channels=1, ones_channel=False)
     teacher = NetworkDenoiser(ExactNetwork(), conventions)
     run = TeacherSampler(teacher, form, corruption, SAMPLERS.build({"name": "heun", "steps": 40}), SHAPE, 8)
     images = torch.cat(list(run(list(range(8))))).flatten(1).double()

@@ -6,7 +6,7 @@ from gaussians import denoising, objective
 from lightning_fabric import Fabric
 from torch import nn
 
-from mrigen.denoiser import Conventions, NetworkDenoiser
+from mrigen.denoiser import ChannelLayout, NetworkDenoiser
 from mrigen.diffusion.augment import LABELS
 from mrigen.engine.ema import EMA
 from mrigen.engine.loop import drive
@@ -61,7 +61,7 @@ def teacher(store, label_dim, **params):
             }
         )
         model = PRECONDITIONERS.build({"name": "edm"}, network=network)
-    conventions = Conventions(image="real", image_channels=1, mask_channels=0, ones_channel=False)
+    conventions = ChannelLayout(image="real", image_channels=1, mask_channels=0, ones_channel=False)
     settings = TeacherParams(
         **{
             "images": 64 * 120,

@@ -3,7 +3,7 @@
 import torch
 
 from mrigen.data.tensor_store import TensorStore
-from mrigen.denoiser import Conventions, NetworkDenoiser
+from mrigen.denoiser import ChannelLayout, NetworkDenoiser
 from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.engine.distillation import DistillJob
 from mrigen.engine.launch import open_device
@@ -27,7 +27,7 @@ def tiny_store():
     masks = MASKS.build(law).sample(torch.ones(8, 8, dtype=torch.bool), 8, generator)
     operator = MultiCoilMRI(maps, masks)
     y = operator.forward(0.5 * randn_like(operator.zero_image(), generator))
-    return TensorStore(y, maps, masks, law=law)
+    return TensorStore(y, maps, masks, mask_distribution=law)
 
 
 def tiny_denoiser(seed=0, augment_dim=0):
@@ -48,7 +48,7 @@ def tiny_denoiser(seed=0, augment_dim=0):
             }
         )
         model = PRECONDITIONERS.build({"name": "edm"}, network=network)
-    return NetworkDenoiser(model, Conventions())
+    return NetworkDenoiser(model, ChannelLayout())
 
 
 def fabric(strategy="ddp", precision="32-true", device="cpu"):

@@ -121,7 +121,7 @@ def test_model_folders(info, tmp_path):
     import safetensors.torch as weights
 
     from mrigen.checkpoints.description import ModelDescription
-    from mrigen.denoiser import Conventions
+    from mrigen.denoiser import ChannelLayout
     from mrigen.model import Model
 
     del weights
@@ -130,7 +130,7 @@ def test_model_folders(info, tmp_path):
         8,
                  "channel_mult": (1,), "num_blocks": 1, "attn_resolutions": ()},
         preconditioner={"name": "edm"},
-        conventions=Conventions(image="real", image_channels=1, mask_channels=0, ones_channel=False),
+        conventions=ChannelLayout(image="real", image_channels=1, mask_channels=0, ones_channel=False),
         image_shape=(1, 8, 8),
     )  # fmt: skip
     Model.random_init(description).save(tmp_path / "model")

@@ -14,7 +14,7 @@ from PIL import Image
 from mrigen.checkpoints.description import ModelDescription
 from mrigen.checkpoints.folder import save_model
 from mrigen.cli.main import run
-from mrigen.denoiser import Conventions
+from mrigen.denoiser import ChannelLayout
 from mrigen.networks import NETWORKS, PRECONDITIONERS
 
 GIB = 1 << 30
@@ -111,7 +111,7 @@ def model(tmp_path_factory):
     description = ModelDescription(
         network=NETWORK,
         preconditioner={"name": "edm"},
-        conventions=Conventions(image="real", image_channels=1, mask_channels=0, ones_channel=False),
+        conventions=ChannelLayout(image="real", image_channels=1, mask_channels=0, ones_channel=False),
         image_shape=(1, 8, 8),
         role="generator",
         sigma_init=2.5,

@@ -88,7 +88,7 @@ MRI = {
     "more slices": lambda f: edit(
         f / "manifest.json", lambda t: t["volumes"][0].update(slices=t["volumes"][0]["slices"] * 9)
     ),
-    "unknown mask law": manifest(mask={"name": "os.system"}),
+    "unknown mask distribution": manifest(mask={"name": "os.system"}),
     "no samples": replace("samples", None),
     "no maps": replace("maps", None),
     "no mask": replace("mask", None),

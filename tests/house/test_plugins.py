@@ -79,7 +79,7 @@ def test_mask_over_points(write, generator):
     assert torch.equal(mask, ((rows + columns) % 2 == 0) | centre)
     A = mrigen.operators.MultiCoilMRI.example()
     law = {"name": name, "acceleration": 1.5, "acs_lines": 3}
-    store = mrigen.TensorStore(A.H.zero_image(), A.maps, mask, law=law)
+    store = mrigen.TensorStore(A.H.zero_image(), A.maps, mask, mask_distribution=law)
     drawn = store.corruption().draw(2, generator)
     assert torch.equal(drawn.mask, mask.expand(2, 1, 12, 9))
 
@@ -132,7 +132,7 @@ def test_solver(write):
     A = mrigen.MultiCoilMRI.example()
     data = mrigen.Measurements(A(A.zero_image() + 1), A)
     x = mrigen.reconstruct(data, write(SOLVER), factor=3.0)
-    torch.testing.assert_close(x, A.visible(3 * A.H(data.y)))
+    torch.testing.assert_close(x, A.within_support(3 * A.H(data.y)))
 
 
 def test_network(write):

@@ -57,7 +57,7 @@ def test_multi_coil_data_consistency_against_a_dense_matrix():
     weight = torch.tensor([0.5, 2.0], dtype=torch.float64)
     x = data_consistent(operator, y, centre, weight, 200, 1e-12)
     for i in range(B):
-        one = operator.pick(i)
+        one = operator.select(i)
         matrix = torch.stack([one.forward(e[None]).flatten() for e in basis], 1)
         normal = matrix.mH @ matrix + weight[i] * torch.eye(H * W)
         expected = torch.linalg.solve(normal, matrix.mH @ y[i].flatten() + weight[i] * centre[i].flatten())

@@ -42,7 +42,7 @@ def store(heads):
     maps = mg.espirit(kspace, calib_width=8, kernel_width=3)
     mask = mg.masks.exact_random(width=SIZE, acceleration=2, acs_lines=8, seed=0)
     law = {"name": "exact-random", "acceleration": 2, "acs_lines": 8}
-    return mg.TensorStore(kspace * mask, maps, mask, law=law)
+    return mg.TensorStore(kspace * mask, maps, mask, mask_distribution=law)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from gaussians import Given, denoising, objective
 
 from mrigen.diffusion.augment import Augmentation
 from mrigen.losses import LOSSES
-from mrigen.losses.base import NoisySignal
+from mrigen.losses.base import DiffusedBatch
 from mrigen.operators.inpainting import PixelMask
 
 SHAPE = (1, 4, 4)
@@ -17,7 +17,7 @@ FURTHER = torch.tensor([1, 0, 0, 1] * 4, dtype=torch.bool).view(1, *SHAPE)
 class Hiding(Given):
     """A of one mask, Ã of another."""
 
-    def further(self, operator, generator):
+    def corrupt_further(self, operator, generator):
         return PixelMask(FURTHER, 1)
 
 
@@ -38,7 +38,7 @@ def test_the_released_fake_loss_sees_what_the_further_mask_shows():
     def value(by, wrong):
         estimate = torch.where(wrong, x + 1, x)
         draws = torch.Generator().manual_seed(1)
-        return loss.fake_score(lambda *_: estimate, x, corruption, draws, by=by)
+        return loss.fake_score_loss(lambda *_: estimate, x, corruption, draws, by=by)
 
     assert value("further", ~FURTHER).abs().max() < 1e-12
     assert value("measurement", ~SHOWN).abs().max() < 1e-12
@@ -52,7 +52,7 @@ def test_both_fake_losses_show_the_network_the_same():
     seen = []
     for by in ("measurement", "further"):
         draws = torch.Generator().manual_seed(2)
-        loss.fake_score(lambda x, s, *_: seen.append((x, s)) or x, images(0), corruption, draws, by=by)
+        loss.fake_score_loss(lambda x, s, *_: seen.append((x, s)) or x, images(0), corruption, draws, by=by)
     torch.testing.assert_close(seen[0][0], seen[1][0])
     torch.testing.assert_close(seen[0][1], seen[1][1])
 
@@ -67,8 +67,8 @@ def test_the_further_domain_is_blind_to_what_the_further_mask_hides(name):
 
     def value(form, operator, teacher, fake):
         x_g = x.clone().requires_grad_()
-        found = form.at(
-            lambda *_: teacher, lambda *_: fake, NoisySignal(x_g, operator, further, sigma, noise)
+        found = form.generator_loss_at(
+            lambda *_: teacher, lambda *_: fake, DiffusedBatch(x_g, operator, further, sigma, noise)
         )
         (gradient,) = torch.autograd.grad(found.sum(), x_g)
         return found.detach(), gradient
@@ -95,14 +95,14 @@ def test_generated_images_are_transformed_before_they_are_measured():
         seen.append((noisy, augment))
         return noisy
 
-    loss.fake_score(fake, x, corruption, torch.Generator().manual_seed(6), augmentation=augmentation)
+    loss.fake_score_loss(fake, x, corruption, torch.Generator().manual_seed(6), augmentation=augmentation)
     expected, labels = augmentation(x, torch.Generator().manual_seed(6))
     torch.testing.assert_close(seen[0][0], expected, atol=1e-4, rtol=0)
     assert torch.equal(seen[0][1], labels)
     assert (expected - x).abs().flatten(1).amax(1).gt(0.1).sum() > 20
     masked, law = losses()
-    masked.fake_score(fake, x, law, torch.Generator().manual_seed(6), augmentation=augmentation)
+    masked.fake_score_loss(fake, x, law, torch.Generator().manual_seed(6), augmentation=augmentation)
     assert not seen[1][0][:, ~FURTHER[0]].any()
     assert torch.equal(seen[1][1], labels)
-    loss.fake_score(fake, x, corruption, torch.Generator().manual_seed(6))
+    loss.fake_score_loss(fake, x, corruption, torch.Generator().manual_seed(6))
     assert seen[2][1] is None

@@ -7,7 +7,7 @@ from gaussians import Given, covariance, denoising, exact, fixed_mask, objective
 from mrigen.denoiser import to_channels, to_complex
 from mrigen.errors import UsageError
 from mrigen.losses import LOSSES
-from mrigen.losses.base import NoisySignal, follow
+from mrigen.losses.base import DiffusedBatch, stop_gradient_loss
 from mrigen.operators import MultiCoilMRI
 
 N, SHAPE = 4, (1, 2, 2)
@@ -39,11 +39,11 @@ def kl_gradient(loss, mask=None):
     operator = A.draw(1, None)
     noise = noise.unflatten(1, SHAPE)
     teacher, fake = exact(DATA), exact(ROOT @ ROOT.mT)
-    given = NoisySignal(x, operator, operator, sigma, noise)
-    loss.at(teacher, fake, given).sum().backward()
+    batch = DiffusedBatch(x, operator, operator, sigma, noise)
+    loss.generator_loss_at(teacher, fake, batch).sum().backward()
     with torch.no_grad():
         f_phi = loss.objective.predict(teacher, x + SIGMA * noise, sigma, operator)
-        divisor = loss.divisor(given, f_phi)
+        divisor = loss.divisor(batch, f_phi)
     step = x.grad.flatten(1) * divisor[:, None] / SIGMA**2
     return step.mT @ z / len(z)
 
@@ -86,8 +86,8 @@ def test_sds_pulls_every_sample_towards_the_mode():
     x.requires_grad_()
     sigma = torch.full((5,), SIGMA, dtype=torch.float64)
     loss = make("sds")
-    given = NoisySignal(x, None, None, sigma, torch.zeros_like(x))
-    loss.at(exact(DATA), None, given).sum().backward()
+    batch = DiffusedBatch(x, None, None, sigma, torch.zeros_like(x))
+    loss.generator_loss_at(exact(DATA), None, batch).sum().backward()
     away = x.detach().flatten(1) @ torch.linalg.inv(DATA / SIGMA**2 + torch.eye(N, dtype=torch.float64))
     torch.testing.assert_close(x.grad.flatten(1), away / away.abs().mean(1, keepdim=True))
 
@@ -106,7 +106,9 @@ def descend(name, rate, steps, **constants):
         fake = exact((root @ root.mT).detach())
         adam.param_groups[0]["lr"] = rate * (1 - step / steps)
         adam.zero_grad()
-        loss.at(exact(DATA), fake, NoisySignal(x, None, None, sigma, noise)).mean().backward()
+        loss.generator_loss_at(
+            exact(DATA), fake, DiffusedBatch(x, None, None, sigma, noise)
+        ).mean().backward()
         adam.step()
     return (root @ root.mT).detach()
 
@@ -141,13 +143,13 @@ def test_dmd_by_hand_on_undersampled_k_space():
         return call
 
     form = objective("ambient", Given(A))
-    given = NoisySignal(to_complex(channels), A, further, sigma, noise)
-    value = make("dmd", form).at(linear(1, 0.1), linear(2, 0.3), given)
+    batch = DiffusedBatch(to_complex(channels), A, further, sigma, noise)
+    value = make("dmd", form).generator_loss_at(linear(1, 0.1), linear(2, 0.3), batch)
     value.sum().backward()
     seen = further.normal(x + sigma.view(-1, 1, 1, 1) * noise)
     estimates = [linear(a, b)(seen, sigma, further) for a, b in ((1, 0.1), (2, 0.3))]
     for row in range(2):
-        one = A.pick(row)
+        one = A.select(row)
         gap = to_channels(one.normal(estimates[1][row : row + 1] - estimates[0][row : row + 1]))
         error = to_channels(one.normal(x[row : row + 1] - estimates[0][row : row + 1]))
         step = gap / error.abs().mean()
@@ -159,7 +161,7 @@ def test_dmd_by_hand_on_undersampled_k_space():
 def test_follow_has_the_step_for_its_gradient():
     x = torch.randn(3, 2, requires_grad=True)
     step = torch.randn(3, 2)
-    value = follow(x, step)
+    value = stop_gradient_loss(x, step)
     value.sum().backward()
     torch.testing.assert_close(x.grad, step)
     torch.testing.assert_close(value, 0.5 * step.square().sum(1), atol=1e-6, rtol=1e-5)

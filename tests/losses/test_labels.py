@@ -4,7 +4,7 @@ import pytest
 import torch
 from gaussians import denoising, fixed_mask, objective
 
-from mrigen.denoiser import Conventions
+from mrigen.denoiser import ChannelLayout
 from mrigen.losses import LOSSES, Generator
 
 SHAPE = (1, 2, 2)
@@ -31,9 +31,9 @@ def test_both_scores_are_told_the_class(name, form, corruption, generator):
     teacher, fake = Recorder(0.9), Recorder(0.8)
     loss = LOSSES.build({"name": name}, objective=objective(form, corruption))
     x_g = torch.randn(4, *SHAPE, generator=generator, requires_grad=True)
-    loss.generator(teacher, fake, x_g, corruption, generator, LABELS).sum().backward()
+    loss.generator_loss(teacher, fake, x_g, corruption, generator, LABELS).sum().backward()
     assert x_g.grad.abs().max() > 0
-    loss.fake_score(fake, x_g, corruption, generator, LABELS)
+    loss.fake_score_loss(fake, x_g, corruption, generator, LABELS)
     seen = teacher.seen + fake.seen
     assert len(teacher.seen) >= 1
     assert len(fake.seen) >= 1
@@ -42,7 +42,7 @@ def test_both_scores_are_told_the_class(name, form, corruption, generator):
 
 def test_generator_is_told_the_class(generator):
     class Network(torch.nn.Module):
-        conventions = Conventions(image="real", image_channels=1, mask_channels=0, ones_channel=False)
+        conventions = ChannelLayout(image="real", image_channels=1, mask_channels=0, ones_channel=False)
 
         def forward(self, x, sigma, A_tilde=None, labels=None, augment=None):
             return x + labels.argmax(1).view(-1, 1, 1, 1)

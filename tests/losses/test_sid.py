@@ -8,7 +8,7 @@ from mrigen.denoiser import to_channels, to_complex
 from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.diffusion.schedules import KarrasUniform
 from mrigen.losses import LOSSES
-from mrigen.losses.base import NoisySignal
+from mrigen.losses.base import DiffusedBatch
 from mrigen.operators import MultiCoilMRI
 from mrigen.operators.corruption import Corruption
 
@@ -19,7 +19,7 @@ class Unused(Corruption):
     def draw(self, batch, generator):
         raise AssertionError
 
-    def further(self, operator, generator):
+    def corrupt_further(self, operator, generator):
         raise AssertionError
 
 
@@ -50,8 +50,8 @@ def test_golden_real_images(data, alpha):
     x = torch.from_numpy(case["x"]).requires_grad_()
     sigma, noise = torch.from_numpy(case["sigma"]).flatten(), torch.from_numpy(case["noise"])
     teacher = denoiser(lambda c, s, _: 0.9 * c / (1 + s**2) + 0.05 * torch.tanh(c))
-    given = NoisySignal(x, None, None, sigma, noise)
-    value = loss("standard", alpha=alpha).at(teacher, denoiser(f_psi), given).sum()
+    batch = DiffusedBatch(x, None, None, sigma, noise)
+    value = loss("standard", alpha=alpha).generator_loss_at(teacher, denoiser(f_psi), batch).sum()
     value.backward()
     assert value.item() == pytest.approx(float(case[f"loss_sum_alpha{alpha}"]), rel=1e-4)
     gradient = torch.from_numpy(case[f"grad_alpha{alpha}"])
@@ -67,8 +67,8 @@ def test_golden_mri(data, domain, monkeypatch):
     channels = to_channels(get["x"]).requires_grad_()
     teacher = denoiser(lambda c, s, mask: 0.9 * c / (1 + s**2) + 0.05 * torch.tanh(c) + 0.02 * mask)
     form = loss("ambient", alpha=1.2, domain=domain)
-    given = NoisySignal(to_complex(channels), A, further, get["sigma"], get["noise"])
-    value = form.at(teacher, denoiser(f_psi), given)
+    batch = DiffusedBatch(to_complex(channels), A, further, get["sigma"], get["noise"])
+    value = form.generator_loss_at(teacher, denoiser(f_psi), batch)
     value.sum().backward()
     torch.testing.assert_close(value, get[f"{domain}_loss"], rtol=1e-4, atol=0)
     expected = get[f"{domain}_grad"]
@@ -112,7 +112,9 @@ def test_equal_scores_leave_the_generator_alone():
     x = torch.randn(20_000, 1, 1, 1, generator=generator, requires_grad=True)
     sigma = torch.full((20_000,), 0.7)
     noise = torch.randn(x.shape, generator=generator)
-    value = loss("standard", alpha=1.2).at(exact, exact, NoisySignal(x, None, None, sigma, noise))
+    value = loss("standard", alpha=1.2).generator_loss_at(
+        exact, exact, DiffusedBatch(x, None, None, sigma, noise)
+    )
     assert value.abs().max() == 0
     value.sum().backward()
     assert x.grad.abs().max() == 0

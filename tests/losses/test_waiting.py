@@ -13,7 +13,7 @@ from mrigen.operators.corruption import make_corruption
 from mrigen.operators.masks import MASKS
 from mrigen.operators.mri import MRICorruption
 from mrigen.operators.noise import Noise
-from mrigen.tensors import Sender, randn_like
+from mrigen.tensors import DeviceCopy, randn_like
 
 SHAPE = (2, 8, 8)
 SPECS = [
@@ -32,7 +32,7 @@ class Bank:
     def __len__(self):
         return 2
 
-    def bank(self, indices):
+    def maps_and_masks(self, indices):
         mask = torch.ones(len(indices), 1, 1, 8, dtype=torch.bool)
         return self.maps[indices], mask, mask[:, 0, 0]
 
@@ -65,8 +65,8 @@ def losses(name, corruption, x, objective="ambient"):
     )
     generator = torch.Generator().manual_seed(5)
     x = x.requires_grad_()
-    fake = loss.fake_score(halved, x, corruption, generator)
-    student = loss.generator(halved, halved, x, corruption, generator)
+    fake = loss.fake_score_loss(halved, x, corruption, generator)
+    student = loss.generator_loss(halved, halved, x, corruption, generator)
     return [fake, student.detach(), torch.autograd.grad(student.sum(), x)[0]]
 
 
@@ -90,14 +90,14 @@ def test_reading_is_noticed():
     corruption = scanner()
     operator = corruption.draw(4, torch.Generator().manual_seed(6)).to(device="meta")
     with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
-        corruption.further(operator, torch.Generator().manual_seed(7))
+        corruption.corrupt_further(operator, torch.Generator().manual_seed(7))
 
 
 def test_what_two_operators_share_is_sent_once():
     corruption = scanner()
     A = corruption.draw(4, torch.Generator().manual_seed(8))
-    further = corruption.further(A, torch.Generator().manual_seed(9))
-    send = Sender(torch.device("meta"))
+    further = corruption.corrupt_further(A, torch.Generator().manual_seed(9))
+    send = DeviceCopy(torch.device("meta"))
     there, also = send(A), send(further)
     assert there.maps is also.maps
     assert there.maps.is_meta

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from mrigen.data.images import Pool
-from mrigen.metrics.memorisation import CleanTraining, FeatureSimilarity, Nearest, top_pairs
-from mrigen.metrics.pictures import Rendering
+from mrigen.data.images import ImageSet
+from mrigen.metrics.memorisation import CleanTraining, FeatureSimilarity, MeasurementSearch, top_pairs
+from mrigen.metrics.rendering import Rendering
 from mrigen.operators.inpainting import PixelMask
 from mrigen.operators.measurements import Measurements
 from mrigen.operators.mri import MultiCoilMRI
@@ -47,7 +47,7 @@ def test_moved_copies_are_found_through_masks(images, generator, mirror, down, r
     """The move that brings a copy back is reported; brightness and contrast of the copy do not count."""
     training = masked(images, generator)
     copy = 0.3 * moved(images[17:18], mirror=mirror, down=down, right=right) + 0.4
-    best = Nearest(training)(copy)[0][0]
+    best = MeasurementSearch(training)(copy)[0][0]
     assert best.index == 17
     assert best.correlation == pytest.approx(1, abs=1e-5)
     assert best.mirrored == mirror
@@ -62,7 +62,7 @@ def test_correlation_is_the_coefficient_on_measured_pixels(images, generator):
     """A noisy copy in place: NumPy's correlation coefficient of what the mask shows."""
     training = masked(images, generator)
     noisy = images[4:5] + 0.5 * torch.randn(1, 3, 24, 20, generator=generator)
-    best = Nearest(training)(noisy)[0][0]
+    best = MeasurementSearch(training)(noisy)[0][0]
     seen = training.operator[4].expand(3, -1, -1)
     expected = np.corrcoef(noisy[0][seen].numpy(), images[4][seen].numpy())[0, 1]
     assert best.index == 4
@@ -72,7 +72,7 @@ def test_correlation_is_the_coefficient_on_measured_pixels(images, generator):
 
 def test_strangers_are_less_alike(images, generator):
     """The same law, another sample: no correlation near one, and the best first."""
-    found = Nearest(masked(images[:20], generator))(images[20:])
+    found = MeasurementSearch(masked(images[:20], generator))(images[20:])
     for matches in found:
         correlations = [match.correlation for match in matches]
         assert correlations == sorted(correlations, reverse=True)
@@ -80,7 +80,7 @@ def test_strangers_are_less_alike(images, generator):
 
 
 def test_an_inverted_copy_is_no_copy(images, generator):
-    best = Nearest(masked(images[:1], generator))(-images[:1])[0][0]
+    best = MeasurementSearch(masked(images[:1], generator))(-images[:1])[0][0]
     assert best.correlation < 0.9
 
 
@@ -95,19 +95,19 @@ def test_undersampled_scans_are_searched(generator):
     mask[..., 30:42] = True
     training = Held(images, (maps, mask), lambda o, i: MultiCoilMRI(o[0][i], o[1][i]))
     copy = 2j * images[11:12].roll((6, -4), (-2, -1))
-    best = Nearest(training)(copy)[0][0]
+    best = MeasurementSearch(training)(copy)[0][0]
     assert (best.index, best.mirrored, best.shift) == (11, False, (-6, 4))
     assert best.correlation == pytest.approx(1, abs=1e-4)
-    stranger = Nearest(Held(images[:20], (maps, mask), training.indexed))(images[25:26])[0][0]
+    stranger = MeasurementSearch(Held(images[:20], (maps, mask), training.indexed))(images[25:26])[0][0]
     assert stranger.correlation < 0.8
 
 
 def test_clean_images_are_searched_alike(images, r64):
     """Cosines of features decide among candidates: one for a copy, which is listed for its own image."""
-    pool = Pool("images", 30, (3, 24, 20), complex_valued=False, take=lambda a, b: images[a:b])
+    pool = ImageSet("images", 30, (3, 24, 20), complex_valued=False, take=lambda a, b: images[a:b])
     similarity = FeatureSimilarity(r64, Rendering())
     shown = images[[9, 2]].clamp(-1, 1)
-    pairs = list(top_pairs([shown[:1], shown[1:]], Nearest(CleanTraining(pool)), similarity))
+    pairs = list(top_pairs([shown[:1], shown[1:]], MeasurementSearch(CleanTraining(pool)), similarity))
     assert [(pair.image, pair.match.index) for pair in pairs] == [(0, 9), (1, 2)]
     for pair in pairs:
         assert pair.similarity == pytest.approx(1, abs=1e-3)

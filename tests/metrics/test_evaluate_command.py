@@ -17,7 +17,7 @@ from mrigen.engine.params import TeacherParams
 from mrigen.metrics.distance import Reference
 from mrigen.metrics.features import extractor
 from mrigen.metrics.frechet import frechet_distance, statistics
-from mrigen.metrics.proximal import AsMeasured, observations, observed
+from mrigen.metrics.proximal import EmpiricalCorruption, corrupted_images, zero_filled_images
 from mrigen.metrics.reference import open_reference
 from mrigen.model import Model, describe_teacher
 from mrigen.recipe.comparison import Comparison, compare, taken_samples
@@ -109,11 +109,11 @@ def test_proximal_distance_compares_measurements(folder, evaluate):
     """The number is that of samples corrupted by operators and noise of the store."""
     row = evaluate("--proximal", "--data", folder / "store")[0]
     store = open_store(folder / "store")
-    seen = torch.cat(list(observations(store).read()))
+    seen = torch.cat(list(zero_filled_images(store).read()))
     base = Reference.of(seen, extractor("pixels"))
     samples = torch.cat(list(open_images(folder / "samples.h5").read()))
-    corrupted = torch.cat(list(observed([samples], AsMeasured(store), 0)))
-    expected = frechet_distance(statistics(base.look([corrupted])["pixels"]), base.statistics)
+    corrupted = torch.cat(list(corrupted_images([samples], EmpiricalCorruption(store), 0)))
+    expected = frechet_distance(statistics(base.features_of([corrupted])["pixels"]), base.statistics)
     assert row["proximal"] == pytest.approx(expected, rel=1e-5)
     assert row["observations"] == len(store)
     assert "fd" not in row

@@ -6,7 +6,7 @@ import torch
 
 from mrigen.metrics.distance import Reference
 from mrigen.metrics.frechet import Statistics, frechet_distance, statistics
-from mrigen.metrics.pictures import magnitude_window, pictures, quantile
+from mrigen.metrics.rendering import magnitude_window, pictures, quantile
 
 
 def test_closed_form_of_commuting_gaussians():

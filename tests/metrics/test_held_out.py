@@ -6,7 +6,7 @@ import torch
 from mrigen import seeds
 from mrigen.errors import UsageError
 from mrigen.metrics.held_out import held_out_errors
-from mrigen.metrics.proximal import AsMeasured
+from mrigen.metrics.proximal import EmpiricalCorruption
 from mrigen.operators.inpainting import InpaintingParams, RandomInpainting
 from mrigen.operators.measurements import Measurements
 from mrigen.operators.mri import MRICorruption, MultiCoilMRI
@@ -67,7 +67,7 @@ class Scans:
     def __len__(self):
         return 3
 
-    def bank(self, indices):
+    def maps_and_masks(self, indices):
         return self.maps[indices], self.masks[indices], torch.ones(len(indices), 10, dtype=torch.bool)
 
     def measurements(self, indices):
@@ -85,7 +85,7 @@ class Scans:
 def test_scans_are_corrupted_with_maps_mask_and_noise_of_one_slice(generator):
     """The measured noise of every draw is that of the slice whose maps and mask it got, on its lines only."""
     store = Scans(generator)
-    corruption = AsMeasured(store)
+    corruption = EmpiricalCorruption(store)
     x = torch.randn(60, 1, 12, 10, dtype=torch.complex64, generator=generator)
     found = corruption.measure(x, seeds.seeded_rng(0, "test"))
     slices = [next(i for i in range(3) if torch.equal(maps, store.maps[i])) for maps in found.operator.maps]
@@ -97,7 +97,7 @@ def test_scans_are_corrupted_with_maps_mask_and_noise_of_one_slice(generator):
         rows = noise[[i for i, s in enumerate(slices) if s == number]]
         seen = torch.view_as_real(rows[store.masks[number].expand_as(rows)])
         assert float(seen.std()) == pytest.approx(sigma, rel=0.1)
-    assert corruption.reason == "none"
+    assert corruption.ambient_obstacle == "none"
 
 
 def test_nothing_hidden_is_no_error(generator):

@@ -6,7 +6,7 @@ import torch
 from mrigen.metrics.distance import Reference
 from mrigen.metrics.features import extractor
 from mrigen.metrics.frechet import frechet_distance, statistics
-from mrigen.metrics.pictures import pictures
+from mrigen.metrics.rendering import pictures
 
 STEP = 2 / 255
 

@@ -7,13 +7,13 @@ from torch.utils.data import Dataset
 from torch_fidelity import calculate_metrics
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
-from mrigen.data.images import Pool
+from mrigen.data.images import ImageSet
 from mrigen.errors import UsageError
 from mrigen.metrics.distance import Reference, reference_of
 from mrigen.metrics.features import extractor
 from mrigen.metrics.frechet import bootstrap_interval, frechet_distance, statistics
-from mrigen.metrics.pictures import Rendering, magnitude_window, streamed_window
-from mrigen.metrics.scores import METRICS, Compared, chosen
+from mrigen.metrics.rendering import Rendering, magnitude_window, streamed_window
+from mrigen.metrics.scores import METRICS, FeaturePair, select_metrics
 
 THEIRS = {
     "fid": "frechet_inception_distance",
@@ -47,9 +47,9 @@ def blobs(count, seed, spread=1.0):
 
 def ours(generated, real, taken, names):
     reference = Reference.of(real, taken)
-    compared = Compared(reference.look([generated]), reference, resamples=0)
+    compared = FeaturePair(reference.features_of([generated]), reference, resamples=0)
     row = {}
-    for metric in chosen(names, [taken.network]).values():
+    for metric in select_metrics(names, [taken.network]).values():
         row.update(metric.compute(compared))
     return row
 
@@ -129,9 +129,9 @@ def test_raw_magnitudes_are_not_scaled():
 def test_inception_numbers_need_inception(r64):
     for name in ("fid", "is"):
         with pytest.raises(UsageError, match="--features inception"):
-            chosen([name], [r64.network])
+            select_metrics([name], [r64.network])
     with pytest.raises(UsageError, match="choose from fd, fid"):
-        chosen(["fad"], [r64.network])
+        select_metrics(["fad"], [r64.network])
 
 
 def test_streamed_window_is_the_window():
@@ -143,7 +143,7 @@ def test_streamed_reference_is_the_reference(r64):
     """Batch by batch, with the window of all of them."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(20, 1, 32, 32, dtype=torch.complex64, generator=generator)
-    pool = Pool("images", 20, (1, 32, 32), complex_valued=True, take=lambda a, b: images[a:b])
+    pool = ImageSet("images", 20, (1, 32, 32), complex_valued=True, take=lambda a, b: images[a:b])
     found = reference_of(pool, r64, keep_features=True)
     expected = Reference.of(images, r64)
     assert found.rendering.window == expected.rendering.window

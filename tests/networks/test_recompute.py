@@ -5,7 +5,7 @@ import copy
 import torch
 
 from mrigen.networks import NETWORKS
-from mrigen.networks.blocks import recomputed
+from mrigen.networks.blocks import activation_checkpointing
 
 
 def networks():
@@ -16,7 +16,7 @@ def networks():
     plain.requires_grad_(False)
     for weight in plain.parameters():
         torch.nn.init.normal_(weight, std=0.05)
-    return plain, recomputed(copy.deepcopy(plain))
+    return plain, activation_checkpointing(copy.deepcopy(plain))
 
 
 def kept(network, x):

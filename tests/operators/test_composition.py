@@ -81,9 +81,9 @@ def test_noise_comes_in_at_the_end(generator):
 
 def test_the_further_corruption_is_the_last_parts(generator):
     corruption = chain({"name": "identity"}, {"name": "fourier-points", "acceleration": 2, "centre": 2})
-    assert corruption.reason == ""
+    assert corruption.ambient_obstacle == ""
     operator = corruption.draw(3, generator)
-    further = corruption.further(operator, generator)
+    further = corruption.corrupt_further(operator, generator)
     assert isinstance(further.outer, FourierMask)
     assert not (further.outer.mask & ~operator.outer.mask).any()
     assert further.outer.mask.sum() < operator.outer.mask.sum()

@@ -104,7 +104,7 @@ def test_every_sample_has_its_own_operator(corruption):
     x = randn_like(operator.zero_image(), seeded(5))
     whole = operator.forward(x)
     for i in range(3):
-        torch.testing.assert_close(operator.pick(i).forward(x[i : i + 1]), whole[i : i + 1])
+        torch.testing.assert_close(operator.select(i).forward(x[i : i + 1]), whole[i : i + 1])
 
 
 def test_gradients_agree_with_finite_differences(corruption):
@@ -123,12 +123,12 @@ def test_gradients_agree_with_finite_differences(corruption):
 def test_further_corruption_sees_less_or_is_refused(corruption, name):
     """Ã = K A: applied to what A measured, Ã loses nothing of what it keeps."""
     operator = corruption.draw(5, seeded(10))
-    if corruption.reason and name not in {"fourier-poisson", "compose"}:
+    if corruption.ambient_obstacle and name not in {"fourier-poisson", "compose"}:
         with pytest.raises(UsageError, match="has no further corruption") as caught:
-            corruption.further(operator, seeded(11))
-        assert corruption.reason in str(caught.value)
+            corruption.corrupt_further(operator, seeded(11))
+        assert corruption.ambient_obstacle in str(caught.value)
         return
-    further = corruption.further(operator, seeded(11))
+    further = corruption.corrupt_further(operator, seeded(11))
     x = randn_like(operator.zero_image(), seeded(12))
     y, less = operator.forward(x), further.forward(x)
     kept = less != 0
@@ -167,9 +167,9 @@ def test_a_gpu_gives_the_same(corruption):
         for o in (operator, away)
     ]
     torch.testing.assert_close(*noise)
-    if not corruption.reason:
+    if not corruption.ambient_obstacle:
         further = [
-            corruption.further(o, seeded(3)).forward(x.to(o.zero_image().device)).cpu()
+            corruption.corrupt_further(o, seeded(3)).forward(x.to(o.zero_image().device)).cpu()
             for o in (operator, away)
         ]
         torch.testing.assert_close(*further, rtol=1e-4, atol=1e-4)
@@ -219,7 +219,7 @@ def test_a_recipes_words_are_enough_to_draw_the_same(corruption, name):
         json.dumps(CORRUPTIONS.freeze({"name": name, **corruption.params.model_dump(mode="json")}))
     )
     again = make_corruption(spec, corruption.shape)
-    assert again.reason == corruption.reason
+    assert again.ambient_obstacle == corruption.ambient_obstacle
     for a, b in zip(tensors(corruption.draw(2, seeded(1))), tensors(again.draw(2, seeded(1))), strict=True):
         assert torch.equal(a, b)
 

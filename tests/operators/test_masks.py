@@ -1,4 +1,4 @@
-"""Mask laws: budgets, further corruption, admissibility."""
+"""Mask distributions: budgets, further corruption, admissibility."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def test_the_budgets_of_ambient_mri(acceleration, lines, dropped, generator):
     """W = 320 with 20 ACS lines: lines and dropped lines of the released models."""
     law = MASKS.build({"name": "exact-random", "acceleration": acceleration, "acs_lines": 20})
     mask = law.draw(everything(50, 320), generator)[:, None, None]
-    further = law.further(mask, generator)
+    further = law.corrupt_further(mask, generator)
     assert set(mask.sum((1, 2, 3)).tolist()) == {lines}
     assert set((mask & ~further).sum((1, 2, 3)).tolist()) == {dropped}
     assert not (further & ~mask).any()
@@ -44,12 +44,12 @@ def test_theorem_4_1_holds_for_random_lines_and_fails_for_equispaced(generator):
     for name, count in (("exact-random", 40_000), ("equispaced", 2000)):
         law = MASKS.build({"name": name, "acceleration": 4, "acs_lines": 2, "further_drop": 1})
         mask = law.draw(everything(count, 12), generator)[:, None, None]
-        further = law.further(mask, generator)[:, 0, 0]
+        further = law.corrupt_further(mask, generator)[:, 0, 0]
         codes, inverse = torch.unique(further, dim=0, return_inverse=True)
         measured = torch.zeros(len(codes), 12).index_add_(0, inverse, mask[:, 0, 0].float())
         counts = torch.bincount(inverse)
         probability[name] = (measured / counts[:, None])[counts > 200].min().item()
-        assert bool(law.reason) == (name == "equispaced")
+        assert bool(law.ambient_obstacle) == (name == "equispaced")
     assert probability["exact-random"] > 0.05
     assert probability["equispaced"] == 0
 
@@ -106,7 +106,7 @@ def test_points_of_a_two_dimensional_mask_are_dropped_outside_a_square_centre(ge
     mask = torch.rand(3, 1, 40, 30, generator=generator) < 0.2
     square = centred(40, 6)[:, None] & centred(30, 6)
     mask |= square
-    further = law.further(mask, generator)
+    further = law.corrupt_further(mask, generator)
     assert not (further & ~mask).any()
     assert further[..., square].all()
     measured = mask.sum((1, 2, 3))
@@ -117,7 +117,7 @@ def test_points_of_a_two_dimensional_mask_are_dropped_outside_a_square_centre(ge
 def test_further_with_nothing_to_drop_keeps_the_mask(generator):
     law = MASKS.build({"name": "random", "acceleration": 4, "acs_lines": 8})
     mask = centred(32, 8).view(1, 1, 1, 32)
-    assert torch.equal(law.further(mask, generator), mask)
+    assert torch.equal(law.corrupt_further(mask, generator), mask)
 
 
 def test_random_subset_is_uniform(generator):

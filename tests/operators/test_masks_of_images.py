@@ -25,7 +25,7 @@ def test_pixels_are_missing_with_probability_p(per_channel, generator):
     operator = corruption.draw(20, generator)
     share = operator.mask.double().mean()
     assert abs(share - 0.2) < 5 * (0.16 / operator.mask.numel()) ** 0.5
-    further = corruption.further(operator, generator)
+    further = corruption.corrupt_further(operator, generator)
     kept = further.mask[operator.mask].double().mean()
     assert abs(kept - 0.9) < 5 * (0.09 / operator.mask.sum()) ** 0.5
     y = operator.forward(torch.ones(20, 3, 40, 30))
@@ -39,7 +39,7 @@ def test_white_images_of_masked_ones_have_noise_everywhere(generator):
     sigma = torch.tensor([0.3, 0.6])
     zero = torch.zeros(2, 1, 60, 60)
     y = operator.noise(zero, sigma, generator)
-    image, level = operator.white_image(y, sigma, generator)
+    image, level = operator.whitened_image(y, sigma, generator)
     assert torch.equal(level, sigma)
     assert torch.equal(image[operator.mask], y[operator.mask])
     assert ((image.flatten(1).std(1) / sigma - 1).abs() < 0.06).all()
@@ -88,7 +88,7 @@ def test_the_missing_box_and_the_further_one_are_exchangeable(size, image, gener
     draws = 60_000
     corruption = make_corruption({"name": "missing-box", "size": size}, (1, *image))
     operator = corruption.draw(draws, generator)
-    hidden = operator.mask & ~corruption.further(operator, generator).mask
+    hidden = operator.mask & ~corruption.corrupt_further(operator, generator).mask
     pairs = torch.stack([first_pixel(~operator.mask), first_pixel(hidden)], 1)
     expected = places_apart(size, image)
     found, counts = torch.unique(pairs.flatten(1), dim=0, return_counts=True)
@@ -101,9 +101,9 @@ def test_the_missing_box_and_the_further_one_are_exchangeable(size, image, gener
 def test_half_of_what_both_boxes_hide_was_measured(size, image, generator):
     """E[AᵀA | Ã] is ½ in the two boxes and 1 elsewhere, for every Ã."""
     corruption = make_corruption({"name": "missing-box", "size": size}, (1, *image))
-    assert corruption.reason == ""
+    assert corruption.ambient_obstacle == ""
     operator = corruption.draw(60_000, generator)
-    further = corruption.further(operator, generator).mask
+    further = corruption.corrupt_further(operator, generator).mask
     assert (operator.mask[further]).all()
     masks, group, counts = torch.unique(further.flatten(1), dim=0, return_inverse=True, return_counts=True)
     measured = torch.zeros(masks.shape).index_add_(0, group, operator.mask.flatten(1).float())
@@ -123,7 +123,7 @@ def test_a_box_of_an_older_store_without_a_partner_is_refused(generator):
     mask = torch.ones(1, 1, 8, 8, dtype=torch.bool)
     mask[..., 2:6, 2:6] = False
     with pytest.raises(UsageError, match="no room for a second one beside it; prepare the data again"):
-        corruption.further(replace(corruption.draw(1, generator), mask=mask), generator)
+        corruption.corrupt_further(replace(corruption.draw(1, generator), mask=mask), generator)
 
 
 @pytest.mark.parametrize("image", ["real", "complex"])
@@ -151,7 +151,7 @@ def test_lines_follow_the_mask_law(generator):
     operator = corruption.draw(30, generator)
     assert operator.mask.shape == (30, 1, 1, 33)
     assert set(operator.mask.sum(-1).flatten().tolist()) == {8}
-    further = corruption.further(operator, generator)
+    further = corruption.corrupt_further(operator, generator)
     assert further.mask[..., centred(33, 4)].all()
     assert not (further.mask & ~operator.mask).any()
 

@@ -61,7 +61,9 @@ def test_nothing_is_visible_where_no_coil_sees(generator):
     x = randn_like(torch.zeros(2, 1, 4, 4, dtype=torch.complex64), generator)
     expected = x.clone()
     expected[:, 0, 0, 1] = 0
-    assert torch.equal(MultiCoilMRI(maps, torch.ones(1, 1, 1, 4, dtype=torch.bool)).visible(x), expected)
+    assert torch.equal(
+        MultiCoilMRI(maps, torch.ones(1, 1, 1, 4, dtype=torch.bool)).within_support(x), expected
+    )
 
 
 @pytest.mark.parametrize("scale", [1.0, 3.0])

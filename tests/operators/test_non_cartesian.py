@@ -117,7 +117,8 @@ def test_half_of_the_arms_are_as_bright(generator):
     operator = corruption.draw(1, generator)
     x = torch.ones(1, 1, 24, 24, dtype=torch.complex64)
     means = [
-        o.as_image(o.forward(x)).real.mean() for o in (operator, corruption.further(operator, generator))
+        o.as_image(o.forward(x)).real.mean()
+        for o in (operator, corruption.corrupt_further(operator, generator))
     ]
     assert means[1] == pytest.approx(float(means[0]), rel=0.2)
 

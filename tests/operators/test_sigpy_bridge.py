@@ -156,7 +156,7 @@ def test_sigpys_solver_inverts_our_operator(generator):
 def test_linops_act_in_sums_and_products_with_ours(generator):
     mixed = 2 * to_sigpy(wide(MultiCoilMRI.example())) * linop.Multiply((1, 12, 9), np.array(1j))
     x = randn_like(torch.zeros(1, 12, 9, dtype=torch.complex128), generator)
-    expected = wide(MultiCoilMRI.example()).pick(0).forward(2j * x[None])[0]
+    expected = wide(MultiCoilMRI.example()).select(0).forward(2j * x[None])[0]
     np.testing.assert_allclose(mixed(x.numpy()), expected.numpy())
 
 
@@ -167,7 +167,7 @@ def test_one_linop_for_all_and_one_for_each_join(generator):
     x = randn_like(torch.zeros(3, 1, 6, 7, dtype=torch.complex64), generator)
     parts = torch.cat([shared.forward(x[:1]), own.forward(x[1:])])
     torch.testing.assert_close(joined.forward(x), parts)
-    torch.testing.assert_close(joined.pick(2).forward(x[2:]), parts[2:])
+    torch.testing.assert_close(joined.select(2).forward(x[2:]), parts[2:])
 
 
 def test_composes_with_ours(generator):

@@ -77,10 +77,10 @@ def test_tweedie_needs_white_noise(x, generator):
     sigma = torch.tensor([0.1, 0.2])
     operator = downsampling("average", 2)
     with pytest.raises(UsageError, match="restored: true"):
-        operator.white_image(operator.forward(x), sigma, generator)
+        operator.whitened_image(operator.forward(x), sigma, generator)
     restored = downsampling("average", 2, restored=True)
     y = restored.forward(x)
-    image, level = restored.white_image(y, sigma, generator)
+    image, level = restored.whitened_image(y, sigma, generator)
     assert image is y
     assert torch.equal(level, sigma)
 

@@ -69,7 +69,7 @@ def least_eigenvalues(corruption, generator, *, further=None, often=60) -> torch
 
 
 def test_every_claim_has_a_case():
-    claims = {n for n in CORRUPTIONS.names() if not CORRUPTIONS[n].example().reason}
+    claims = {n for n in CORRUPTIONS.names() if not CORRUPTIONS[n].example().ambient_obstacle}
     assert claims == set(DISCRETE) | CONTINUOUS
 
 
@@ -78,7 +78,7 @@ def test_every_claim_has_a_case():
 )
 def test_full_rank_given_every_further_operator(name, values, shape, generator):
     corruption = make_corruption({"name": name, **values}, shape)
-    assert corruption.reason == ""
+    assert corruption.ambient_obstacle == ""
     least = least_eigenvalues(corruption, generator)
     assert least.min() > 0.02
 
@@ -90,7 +90,7 @@ def test_the_probability_of_corollary_a_1(missing, further, generator):
         {"name": "inpainting", "missing": missing, "further_missing": further}, (1, 50, 50)
     )
     operator = corruption.draw(40, generator)
-    hidden = ~corruption.further(operator, generator).mask
+    hidden = ~corruption.corrupt_further(operator, generator).mask
     expected = further * (1 - missing) / (missing + further * (1 - missing))
     share = operator.mask[hidden].double().mean()
     assert abs(share - expected) < 5 * (expected / hidden.sum()) ** 0.5
@@ -103,7 +103,7 @@ def test_the_probability_of_dropped_points(acceleration, generator):
         {"name": "fourier-points", "acceleration": acceleration, "centre": 2, "further_drop": 0.2}, (1, 8, 9)
     )
     operator = corruption.draw(20_000, generator)
-    further = corruption.further(operator, generator)
+    further = corruption.corrupt_further(operator, generator)
     budget = 72 // acceleration
     assert set(operator.mask.sum((1, 2, 3)).tolist()) == {budget}
     dropped = round((budget - 4) * 0.2)
@@ -137,42 +137,42 @@ def test_rank_is_lost_where_the_reason_says_so(name, values, shape, reason, gene
     corruption = make_corruption(
         {"name": name, "image": "complex", **values} if "mask" in values else {"name": name, **values}, shape
     )
-    assert reason in corruption.reason
+    assert reason in corruption.ambient_obstacle
     assert least_eigenvalues(corruption, generator).min() < 1e-4
 
 
 def test_a_box_that_leaves_no_room_for_a_second_one_has_no_further_corruption(generator):
     """2 x 3 of 3 x 4 pixels: all places cover the centre, where nothing is ever measured."""
     corruption = make_corruption({"name": "missing-box", "size": [2, 3]}, (1, 3, 4))
-    assert "no room for a second one" in corruption.reason
+    assert "no room for a second one" in corruption.ambient_obstacle
     operator = corruption.draw(1000, generator)
     assert not operator.mask[..., 1, 1:3].any()
     with pytest.raises(UsageError, match="no room for a second one"):
-        corruption.further(operator, generator)
+        corruption.corrupt_further(operator, generator)
 
 
 def test_a_patch_reveals_what_was_not_measured_with_it(generator):
     """Hiding measured pixels at random does not help: P(measured) = 0 far from a surviving pixel."""
     corruption = make_corruption({"name": "kept-patch", "size": [1, 2]}, (1, 1, 6))
     hide = make_corruption({"name": "inpainting", "further_missing": 0.3}, (1, 1, 6)).further
-    assert "never measured together" in corruption.reason
+    assert "never measured together" in corruption.ambient_obstacle
     assert least_eigenvalues(corruption, generator, further=hide).min() < 1e-4
 
 
 def test_a_box_in_the_centre_has_no_further_corruption(generator):
     corruption = make_corruption({"name": "missing-box", "size": 2, "position": "centre"}, (1, 3, 4))
-    assert "same place" in corruption.reason
+    assert "same place" in corruption.ambient_obstacle
     assert least_eigenvalues(corruption, generator, further=lambda operator, _: operator).max() < 1e-4
     with pytest.raises(UsageError, match="same place"):
-        corruption.further(corruption.draw(1, generator), generator)
+        corruption.corrupt_further(corruption.draw(1, generator), generator)
 
 
 @pytest.mark.parametrize("name", ["gaussian-blur", "blur", "motion-blur", "super-resolution", "kept-patch"])
 def test_what_drops_nothing_has_no_further_corruption(name, generator):
     corruption = CORRUPTIONS[name].example()
-    assert corruption.reason
+    assert corruption.ambient_obstacle
     with pytest.raises(UsageError, match="has no further corruption"):
-        corruption.further(corruption.draw(1, generator), generator)
+        corruption.corrupt_further(corruption.draw(1, generator), generator)
 
 
 def test_poisson_disc_points_reveal_their_pattern(generator):
@@ -180,10 +180,10 @@ def test_poisson_disc_points_reveal_their_pattern(generator):
     corruption = make_corruption(
         {"name": "fourier-poisson", "acceleration": 4, "centre": 4, "patterns": 6}, (1, 32, 32)
     )
-    assert "reveal which pattern" in corruption.reason
+    assert "reveal which pattern" in corruption.ambient_obstacle
     every = torch.unique(corruption.draw(200, generator).mask, dim=0)
     assert len(every) == 6
-    further = corruption.further(corruption.draw(50, generator), generator).mask
+    further = corruption.corrupt_further(corruption.draw(50, generator), generator).mask
     contains = (every[None] | ~further[:, None]).flatten(2).all(2)
     assert (contains.sum(1) == 1).all()
 
@@ -194,9 +194,9 @@ def test_gaussian_rows_that_were_dropped_are_not_told_by_the_others(generator):
     corruption = make_corruption(
         {"name": "compressed-sensing", "measurements": m, "further_drop": r}, (1, 2, 3)
     )
-    assert corruption.reason == ""
+    assert corruption.ambient_obstacle == ""
     operator = corruption.draw(count, generator)
-    further = corruption.further(operator, generator)
+    further = corruption.corrupt_further(operator, generator)
     assert set(further.kept.sum(1).tolist()) == {m - r}
     survivors = operator.matrix[further.kept].view(count, m - r, 6)
     rows = operator.matrix * operator.kept[..., None]
@@ -211,10 +211,10 @@ def test_gaussian_rows_that_were_dropped_are_not_told_by_the_others(generator):
 def test_one_fixed_matrix_is_refused_unless_it_sees_everything(generator):
     spec = {"name": "compressed-sensing", "matrix": "fixed"}
     corruption = make_corruption({**spec, "measurements": 5}, (1, 2, 3))
-    assert "one matrix for all images" in corruption.reason
+    assert "one matrix for all images" in corruption.ambient_obstacle
     moment = matrices(corruption.draw(3, generator), 3, (1, 2, 3)).mean(0)
     assert int(torch.linalg.matrix_rank(moment, atol=1e-4)) == 5
-    assert make_corruption({**spec, "measurements": 6}, (1, 2, 3)).reason == ""
+    assert make_corruption({**spec, "measurements": 6}, (1, 2, 3)).ambient_obstacle == ""
 
 
 def plane_waves(operator) -> torch.Tensor:
@@ -232,9 +232,9 @@ def test_arms_at_random_angles(name, generator):
     """What was dropped has mean T, of full rank, whatever the angles of the survivors."""
     count = 20_000
     corruption = make_corruption({"name": name, "arms": 2, "samples": 8}, (1, 3, 4))
-    assert corruption.reason == ""
+    assert corruption.ambient_obstacle == ""
     operator = corruption.draw(count, generator)
-    further = corruption.further(operator, generator)
+    further = corruption.corrupt_further(operator, generator)
     assert set(further.kept.sum(1).tolist()) == {1}
     rows = plane_waves(operator)
     dropped = rows[operator.kept & ~further.kept]
@@ -252,7 +252,7 @@ def test_arms_at_random_angles(name, generator):
 def test_ordered_arms_reveal_the_missing_one(name, angles, generator):
     """Given the surviving arms there is one place left for the dropped one: AᴴA is known, of low rank."""
     corruption = make_corruption({"name": name, "arms": 3, "samples": 3, "angles": angles}, (1, 4, 5))
-    assert f"the surviving {angles} arms reveal the missing ones" in corruption.reason
+    assert f"the surviving {angles} arms reveal the missing ones" in corruption.ambient_obstacle
     operator = corruption.draw(200, generator)
     direction = operator.trajectory[:, :, -1] if name == "spiral" else operator.trajectory[:, :, 0]
     turns = torch.atan2(direction[..., 0] / 4, direction[..., 1] / 5).double() / corruption.period
@@ -276,7 +276,7 @@ def test_compositions_claim_it_only_where_nothing_is_lost_first(generator):
     }
     for reason, chain in parts.items():
         corruption = make_corruption({"name": "compose", "parts": chain}, (1, 2, 3))
-        assert reason in corruption.reason
-        assert bool(corruption.reason) == bool(reason)
+        assert reason in corruption.ambient_obstacle
+        assert bool(corruption.ambient_obstacle) == bool(reason)
     allowed = make_corruption({"name": "compose", "parts": parts[""]}, (1, 2, 2))
     assert least_eigenvalues(allowed, generator).min() > 0.02

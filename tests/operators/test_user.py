@@ -53,7 +53,7 @@ def test_the_documented_example_works(write, generator):
     y = operator.forward(torch.ones(2, *SHAPE))
     torch.testing.assert_close(y, torch.tensor([1.0, 0.75, 0.5, 0.25]).expand(2, *SHAPE))
     with pytest.raises(UsageError, match="the same for every image"):
-        corruption.further(operator, generator)
+        corruption.corrupt_further(operator, generator)
 
 
 def test_it_can_be_named_on_the_command_line_and_within_a_chain(write, generator):
@@ -102,7 +102,7 @@ def test_a_sigpy_linop_is_a_users_operator(write, generator):
 
         class MyOperator(ImageCorruption):
             Params = Params
-            reason = "nothing is random"
+            ambient_obstacle = "nothing is random"
 
             def draw(self, batch, generator):
                 shift = linop.Circshift(self.shape, (1,), axes=(-1,))

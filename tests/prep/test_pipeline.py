@@ -61,7 +61,7 @@ def test_the_store_reads_back_what_was_written(simulate, prep, tmp_path, width):
             np.testing.assert_array_equal(batch.operator.maps[row].numpy(), arrays["maps"][index])
             np.testing.assert_array_equal(batch.operator.mask[row, 0].numpy(), arrays["mask"][index])
             np.testing.assert_array_equal(batch.further.mask[row, 0].numpy(), arrays["further"][index])
-    norm = store.bank(list(range(6)))[0].abs().square().sum(1)
+    norm = store.maps_and_masks(list(range(6)))[0].abs().square().sum(1)
     torch.testing.assert_close(norm, torch.ones_like(norm), rtol=0, atol=1e-5)
 
 
@@ -91,10 +91,10 @@ def test_the_manifest_says_how(simulate, prep, tmp_path):
 def test_the_corruption_of_a_store_draws_fresh_masks(simulate, prep, tmp_path, generator):
     store = MeasurementStore(prep(simulate(tmp_path / "raw")))
     corruption = store.corruption()
-    assert not corruption.reason
+    assert not corruption.ambient_obstacle
     operator = corruption.draw(20, generator)
     assert (operator.mask.sum((1, 2, 3)) == 7).all()
-    further = corruption.further(operator, generator)
+    further = corruption.corrupt_further(operator, generator)
     assert (further.mask.sum((1, 2, 3)) == 7 - 2).all()
 
 

@@ -31,7 +31,7 @@ def test_budget_is_exact_and_the_centre_full(spec, generator):
     assert not (masks & ~acquired[:, None, None]).any()
     assert (masks | ~law.acs(18, 20)).all()
     assert sampled_centre(masks[0, 0]) >= 4
-    further = law.further(masks, generator)
+    further = law.corrupt_further(masks, generator)
     assert not (further & ~masks).any()
     assert (further | ~law.acs(18, 20)).all()
     assert ((masks & ~further).flatten(1).sum(1) == torch.tensor([30, 26, 30])).all()
@@ -41,14 +41,14 @@ def test_budget_is_exact_and_the_centre_full(spec, generator):
 def test_every_dropped_or_missing_point_may_have_been_measured(spec):
     """Theorem 4.1: over masks with the same pattern every point is measured now and then."""
     law = MASKS.build(spec | ({"patterns": 1, "uniform": 0.3} if "patterns" in spec else {}))
-    assert law.reason == ""
+    assert law.ambient_obstacle == ""
     masks = law.sample(torch.ones(600, 10, dtype=torch.bool), 10, torch.Generator().manual_seed(1))
     assert masks.any(0).all()
 
 
 def test_pure_poisson_discs_keep_their_distance_and_are_refused_by_ambient_training():
     law = MASKS.build(LAWS[0] | {"uniform": 0.0})
-    assert "set uniform above 0" in law.reason
+    assert "set uniform above 0" in law.ambient_obstacle
     mask = mrigen.masks.poisson_disc((40, 40), acceleration=6, centre=6)
     outer = mask.clone()
     outer[8:32, 8:32] = False
@@ -111,12 +111,14 @@ def test_a_store_in_memory_trains_and_reconstructs_with_points(generator):
     masks = MASKS.build(LAWS[0]).sample(torch.ones(4, 12, dtype=torch.bool), 12, generator)
     A = MultiCoilMRI(maps, masks)
     x = torch.randn(4, 1, 12, 12, dtype=torch.complex64, generator=generator)
-    store = mrigen.TensorStore(A(x), maps, masks, law=LAWS[0])
+    store = mrigen.TensorStore(A(x), maps, masks, mask_distribution=LAWS[0])
     corruption = store.corruption()
     fresh = corruption.draw(3, generator)
     assert fresh.mask.shape == (3, 1, 12, 12)
     objective = OBJECTIVES.build({"name": "ambient"}, corruption=corruption)
-    batch = store.packed([0, 1]).hide(lambda operator: corruption.further(operator, generator))
+    batch = store.packed([0, 1]).mask_further(
+        lambda operator: corruption.corrupt_further(operator, generator)
+    )
     assert (batch.further.mask.sum() < batch.operator.mask.sum()).all()
     loss = objective(lambda x, *_: x, batch, generator)
     assert loss.shape == (2,)

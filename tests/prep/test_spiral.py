@@ -10,7 +10,7 @@ from scipy import stats
 
 from mrigen.cli.main import run
 from mrigen.data.stores import open_store
-from mrigen.metrics.memorisation import nearest
+from mrigen.metrics.memorisation import nearest_distance
 from mrigen.metrics.reference import open_reference
 
 SIGMA = 0.05
@@ -70,7 +70,7 @@ def test_noise_follows_its_law(clean, noisy):
 
 def test_distance_of_the_data_is_that_of_noise_across_the_curve(clean, noisy):
     """σ √(2/π) for a straight line; curvature and neighbouring turns change it little."""
-    distance = float(nearest(noisy[::6], clean).mean())
+    distance = float(nearest_distance(noisy[::6], clean).mean())
     assert distance == pytest.approx(SIGMA * math.sqrt(2 / math.pi), rel=0.04)
 
 

@@ -58,9 +58,9 @@ def test_only_the_further_corruption_is_drawn(lines, prep, generator):
     store = MeasurementStore(prep(lines[0], **OWN))
     corruption = store.corruption()
     operator = corruption.draw(12, generator)
-    known = store.bank(list(range(len(store))))[1]
+    known = store.maps_and_masks(list(range(len(store))))[1]
     assert all((known == mask).all((1, 2, 3)).any() for mask in operator.mask)
-    further = corruption.further(operator, generator).mask
+    further = corruption.corrupt_further(operator, generator).mask
     assert (further <= operator.mask).all()
     assert (further.sum((1, 2, 3)) < operator.mask.sum((1, 2, 3))).all()
     assert further[..., 13:21].all()

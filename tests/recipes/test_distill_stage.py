@@ -13,7 +13,7 @@ from mrigen import recipe as recipes
 from mrigen.checkpoints.description import ModelDescription, read_description
 from mrigen.cli.main import run
 from mrigen.data.images import read_images
-from mrigen.denoiser import Conventions
+from mrigen.denoiser import ChannelLayout
 from mrigen.engine.distillation import DistillJob
 from mrigen.errors import UsageError
 from mrigen.losses import Generator
@@ -43,7 +43,7 @@ def description(kind, corruption):
     return ModelDescription(
         network={"name": "mlp"},
         preconditioner={"name": "edm"},
-        conventions=Conventions(
+        conventions=ChannelLayout(
             image=kind, image_channels=2 if kind == "complex" else 1, mask_channels=0, ones_channel=False
         ),
         image_shape=(1, 4, 4),

@@ -75,7 +75,7 @@ def test_prepare_train_reconstruct(name, pictures, tmp_path):
     data = open_store(store)
     batch = data.measurements(list(range(len(data))))
     assert batch.y.isfinite().all()
-    objective = "standard" if data.corruption().reason or name == "identity" else "ambient"
+    objective = "standard" if data.corruption().ambient_obstacle or name == "identity" else "ambient"
     recipe = {**RECIPE, "teacher": {**RECIPE["teacher"], "objective": {"name": objective}}}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(recipe))
     words = ["--data", str(store), "--out", str(tmp_path / "run"), "--device", "cpu"]

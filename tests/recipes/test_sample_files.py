@@ -17,7 +17,7 @@ from mrigen.cli.main import run
 from mrigen.data.images import open_images
 from mrigen.data.sample_files import to_bytes, write_magnitudes, write_nifti, writer_of
 from mrigen.data.spool import Spool
-from mrigen.denoiser import Conventions
+from mrigen.denoiser import ChannelLayout
 from mrigen.engine import parts
 from mrigen.engine.sampling import StudentSampler
 from mrigen.errors import UsageError
@@ -183,7 +183,7 @@ def model(tmp_path):
     description = ModelDescription(
         network={"name": "mlp", "resolution": 4, "in_channels": 3, "out_channels": 3, "hidden": 16},
         preconditioner={"name": "edm"},
-        conventions=Conventions(image="real", image_channels=3, mask_channels=0, ones_channel=False),
+        conventions=ChannelLayout(image="real", image_channels=3, mask_channels=0, ones_channel=False),
         role="generator",
         sigma_init=2.5,
         later_sigmas=(0.4,),

@@ -5,7 +5,7 @@ import torch
 
 from mrigen import fourier
 from mrigen.checkpoints.description import ModelDescription
-from mrigen.denoiser import Conventions
+from mrigen.denoiser import ChannelLayout
 from mrigen.model import Model
 
 SIZE = 24
@@ -39,7 +39,7 @@ def lines(size=SIZE, acs=8):
 
 
 def conventions(complex_valued, masks):
-    return Conventions(
+    return ChannelLayout(
         image="complex" if complex_valued else "real",
         image_channels=2 if complex_valued else 1,
         mask_channels=int(masks),

@@ -37,7 +37,7 @@ def distil(form, corruption, teacher, fake_of, *, steps=300, batch=96, lr=0.04):
         z = torch.randn(batch, 6, dtype=torch.float64, generator=generator)
         x_g = (z @ W.mT).view(batch, *SHAPE).float()
         law = (W @ W.mT).detach()
-        value = loss.generator(teacher, fake_of(law), x_g, corruption, generator).mean()
+        value = loss.generator_loss(teacher, fake_of(law), x_g, corruption, generator).mean()
         adam.zero_grad()
         value.backward()
         adam.step()
@@ -114,7 +114,7 @@ def test_the_fake_score_is_trained_towards_the_exact_one(name, noise):
         scores = []
         for way in (lambda x: x, torch.tanh, lambda x: x.flip(-1), torch.ones_like):
             step = torch.zeros(count, 1, 1, 1, requires_grad=True)
-            loss.fake_score(
+            loss.fake_score_loss(
                 lambda x, *told, way=way, step=step: fake(x, *told) + step * way(x),
                 x_g,
                 corruption,

@@ -6,7 +6,7 @@ from gaussians import covariance, denoising, exact, objective, sample
 from ideal import fisher
 
 from mrigen.losses import LOSSES
-from mrigen.losses.base import NoisySignal
+from mrigen.losses.base import DiffusedBatch
 
 SHAPE = (1, 2, 2)
 
@@ -30,7 +30,9 @@ def test_sid_without_alpha_estimates_the_fisher_divergence(level):
     x = sample(generated, count, SHAPE, generator)
     noise = torch.randn(x.shape, dtype=x.dtype, generator=generator)
     levels = torch.full((count,), level, dtype=torch.float64)
-    values = 1e6 * sid.at(teacher, exact(generated), NoisySignal(x, None, None, levels, noise))
+    values = 1e6 * sid.generator_loss_at(
+        teacher, exact(generated), DiffusedBatch(x, None, None, levels, noise)
+    )
     error = float(values.std() / count**0.5)
     assert error < 0.02 * float(expected)
     assert abs(float(values.mean() - expected)) < 4 * error

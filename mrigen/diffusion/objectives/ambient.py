@@ -15,7 +15,7 @@ from mrigen.errors import UsageError
 from mrigen.operators.base import LinearOperator, Operator, linear
 from mrigen.operators.corruption import Corruption
 from mrigen.operators.measurements import Measurements
-from mrigen.tensors import randn_like, sent
+from mrigen.tensors import randn_like, to_device
 
 
 class MaskedParams(ObjectiveParams):
@@ -48,12 +48,12 @@ class MaskedObjective(Objective):
 
     Params: ClassVar[type[ObjectiveParams]] = MaskedParams
     params: MaskedParams
-    shows_mask = True
+    conditions_on_mask = True
 
     def __init__(self, params: ObjectiveParams, corruption: Corruption) -> None:
         super().__init__(params, corruption)
-        if corruption.reason:
-            raise UsageError(f"ambient training cannot use this corruption: {corruption.reason}")
+        if corruption.ambient_obstacle:
+            raise UsageError(f"ambient training cannot use this corruption: {corruption.ambient_obstacle}")
 
     def operators(self, batch: Measurements, rng: torch.Generator) -> tuple[LinearOperator, LinearOperator]:
         """A and Ã; the further corruption is drawn anew unless the batch has one.
@@ -64,7 +64,7 @@ class MaskedObjective(Objective):
         A = linear(batch.operator)
         if batch.further is not None:
             return A, linear(batch.further)
-        return A, linear(self.further(A, self.corruption, rng))
+        return A, linear(self.corrupt_further(A, self.corruption, rng))
 
     def signal(self, x: Tensor, operator: Operator, sigma: Tensor, rng: torch.Generator) -> Tensor:
         """The clean image itself."""
@@ -79,9 +79,9 @@ class MaskedObjective(Objective):
         """
         return by.mirror(batch, rng)
 
-    def further(self, operator: Operator, corruption: Corruption, rng: torch.Generator) -> Operator:
+    def corrupt_further(self, operator: Operator, corruption: Corruption, rng: torch.Generator) -> Operator:
         """Ã ~ p(Ã | A)."""
-        return corruption.further(operator, rng)
+        return corruption.corrupt_further(operator, rng)
 
     def observe(self, noisy: Tensor, further: Operator) -> Tensor:
         """Ñ of the noisy image."""
@@ -126,7 +126,7 @@ class Ambient(MaskedObjective):
         """Loss per sample on measurements."""
         A, further = self.operators(batch, rng)
         target = A.adjoint(batch.y)
-        sigma = sent(self.params.noise.draw(len(batch), rng), batch.y.device)
+        sigma = to_device(self.params.noise.draw(len(batch), rng), batch.y.device)
         noise = per_sample(sigma) * randn_like(target, rng)
         seen = further.adjoint(batch.y) + further.normal(noise)
         estimate = denoiser(seen, sigma, further, batch.labels, batch.augment)

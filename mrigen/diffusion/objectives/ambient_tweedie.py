@@ -15,7 +15,7 @@ from mrigen.operators.base import Operator, linear
 from mrigen.operators.corruption import Corruption
 from mrigen.operators.measurements import Measurements
 from mrigen.operators.mri import MultiCoilMRI, SeededMRI
-from mrigen.tensors import sent
+from mrigen.tensors import to_device
 
 
 @OBJECTIVES.register("ambient-tweedie")
@@ -65,7 +65,7 @@ class AmbientTweedie(MaskedObjective):
     def __call__(self, denoiser: Denoiser, batch: Measurements, rng: torch.Generator) -> Tensor:
         """Loss per sample on noisy measurements."""
         A, further = self.operators(batch, rng)
-        drawn = sent(self.params.noise.draw(len(batch), rng), batch.y.device)
+        drawn = to_device(self.params.noise.draw(len(batch), rng), batch.y.device)
         sigma = drawn.maximum(batch.sigma)
         added = (sigma**2 - batch.sigma**2).sqrt()
         seen = further.adjoint(batch.y + further.noise(batch.y, added, rng))
@@ -74,9 +74,9 @@ class AmbientTweedie(MaskedObjective):
         predicted = A.normal(estimate) + share * (seen - further.normal(estimate))
         return self.weighted_error(predicted - A.adjoint(batch.y), sigma, further)
 
-    def further(self, operator: Operator, corruption: Corruption, rng: torch.Generator) -> Operator:
+    def corrupt_further(self, operator: Operator, corruption: Corruption, rng: torch.Generator) -> Operator:
         """Ã ~ p(Ã | A); of several coils with a seed for the noise that ``predict`` adds."""
-        further = super().further(operator, corruption, rng)
+        further = super().corrupt_further(operator, corruption, rng)
         if not isinstance(further, MultiCoilMRI):
             return further
         drawn = torch.randint(2**62, (len(further.zero_image()),), generator=rng)

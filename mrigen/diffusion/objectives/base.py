@@ -43,7 +43,7 @@ class Objective(ABC):
     """A denoising loss on measurements.
 
     Attributes:
-        shows_mask: whether the denoiser is given Ã.
+        conditions_on_mask: whether the denoiser is given Ã.
 
     Args:
         params: noise distribution, weighting and the objective's own parameters.
@@ -54,7 +54,7 @@ class Objective(ABC):
     """
 
     Params: ClassVar[type[ObjectiveParams]] = ObjectiveParams
-    shows_mask: ClassVar[bool] = False
+    conditions_on_mask: ClassVar[bool] = False
 
     def __init__(self, params: ObjectiveParams, corruption: Corruption) -> None:
         self.params = params
@@ -81,7 +81,7 @@ class Objective(ABC):
         """Lowest noise level at which the denoiser is trained."""
         return 0.0
 
-    def further(self, operator: Operator, corruption: Corruption, rng: torch.Generator) -> Operator:
+    def corrupt_further(self, operator: Operator, corruption: Corruption, rng: torch.Generator) -> Operator:
         """Ã, through which the network sees; A itself where nothing is hidden from it."""
         del corruption, rng
         return operator
@@ -105,7 +105,7 @@ class Objective(ABC):
         labels: Tensor | None = None,
     ) -> Tensor:
         """The denoiser's estimate of the signal, seen through Ã."""
-        A_tilde = further if self.shows_mask else None
+        A_tilde = further if self.conditions_on_mask else None
         return denoiser(self.observe(noisy, further), sigma, A_tilde, labels)
 
     def weight(self, sigma: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from mrigen.errors import UsageError
 from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
 from mrigen.operators.measurements import Measurements
-from mrigen.tensors import randn_like, sent
+from mrigen.tensors import randn_like, to_device
 
 
 class TweedieParams(ObjectiveParams):
@@ -56,12 +56,12 @@ class Tweedie(ImageObjective):
             )
         rng = seeds.seeded_rng(0, "white")
         A = corruption.draw(1, rng)
-        A.white_image(A.forward(A.zero_image()), torch.zeros(1), rng)
+        A.whitened_image(A.forward(A.zero_image()), torch.zeros(1), rng)
 
     def __call__(self, denoiser: Denoiser, batch: Measurements, rng: torch.Generator) -> Tensor:
         """Loss per sample, on the measurements as images."""
         y, data = self.images(batch, rng)
-        sigma = sent(self.params.noise.draw(len(batch), rng), y.device).maximum(data)
+        sigma = to_device(self.params.noise.draw(len(batch), rng), y.device).maximum(data)
         noisy = y + per_sample((sigma**2 - data**2).sqrt()) * randn_like(y, rng)
         estimate = denoiser(noisy, sigma, None, batch.labels, batch.augment)
         share = per_sample((data / sigma) ** 2)
@@ -96,7 +96,7 @@ class Tweedie(ImageObjective):
 
     def images(self, batch: Measurements, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """The measurements as images with white noise."""
-        return batch.operator.white_image(batch.y, batch.sigma, rng)
+        return batch.operator.whitened_image(batch.y, batch.sigma, rng)
 
     def signal(self, x: Tensor, operator: Operator, sigma: Tensor, rng: torch.Generator) -> Tensor:
         """A x without noise, as an image: the denoiser has already accounted for it (RSD algorithm 6)."""

@@ -175,7 +175,7 @@ class Guided(Sampler):
             x = x.detach().requires_grad_()
             estimate = teacher.predict(x, sigma)
             others = teacher.others(number, self.params.masks)
-            apart = torch.stack([total(estimate - predict(x, sigma)) for predict in others]).mean(0)
+            apart = torch.stack([squared_norm(estimate - predict(x, sigma)) for predict in others]).mean(0)
             (gradient,) = torch.autograd.grad(apart.sum(), x)
         x = x.detach()
         moved = corrected(teacher, x, (x - estimate.detach()) / sigma, sigma, sigma_next)
@@ -186,7 +186,7 @@ class Guided(Sampler):
         return (1 if last else 2) + self.params.masks
 
 
-def total(difference: Tensor) -> Tensor:
+def squared_norm(difference: Tensor) -> Tensor:
     """‖·‖² of each sample, (B,)."""
     real = torch.view_as_real(difference) if difference.is_complex() else difference
     return real.square().flatten(1).sum(1)

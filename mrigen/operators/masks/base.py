@@ -1,4 +1,4 @@
-"""A mask law: which phase-encode lines are measured, and which of those are dropped further."""
+"""A mask distribution: which phase-encode lines are measured, and which of those are dropped further."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from mrigen.errors import UsageError
 from mrigen.operators.corruption import NAIVE
 from mrigen.registry import Params, Registry
 
-MASKS: Registry[MaskLaw] = Registry("mask", "mrigen.operators.masks", "mrigen.operators.masks.MaskLaw")
+MASKS: Registry[MaskDistribution] = Registry(
+    "mask", "mrigen.operators.masks", "mrigen.operators.masks.MaskDistribution"
+)
 
 
 class MaskParams(Params):
-    """Parameters that every mask law shares.
+    """Parameters that every mask distribution shares.
 
     Attributes:
         acceleration: R, the factor by which lines are saved.
@@ -55,17 +57,17 @@ class MaskParams(Params):
         return measured - int(measured * self.acceleration / (self.acceleration + 1))
 
 
-class MaskLaw(ABC):
+class MaskDistribution(ABC):
     """Distribution over masks of phase-encode lines, DC at index W // 2.
 
     Attributes:
-        reason: why ambient training cannot use these masks; empty where every line that is not in
+        ambient_obstacle: why ambient training cannot use these masks; empty where every line that is not in
             the further mask could still have been measured, P(M=1 | M̃) > 0 everywhere (Ambient
             Diffusion, theorem 4.1).
     """
 
     Params: ClassVar[type[MaskParams]] = MaskParams
-    reason: ClassVar[str] = ""
+    ambient_obstacle: ClassVar[str] = ""
 
     def __init__(self, params: MaskParams) -> None:
         self.params = params
@@ -132,7 +134,7 @@ class MaskLaw(ABC):
                 + "; lower the acceleration or the ACS lines"
             )
 
-    def further(self, mask: Tensor, rng: torch.Generator) -> Tensor:
+    def corrupt_further(self, mask: Tensor, rng: torch.Generator) -> Tensor:
         """Drop random points outside the ACS: M̃ ~ p(M̃ | M), M̃ ⊂ M.
 
         Args:
@@ -154,12 +156,12 @@ class MaskLaw(ABC):
         return columns if height == 1 else columns & centred(height, lines)[:, None]
 
     @classmethod
-    def example(cls) -> MaskLaw:
+    def example(cls) -> MaskDistribution:
         """R = 4 with 8 ACS lines."""
         return cls(cls.Params(acceleration=4, acs_lines=8))
 
 
-class PointLaw(MaskLaw):
+class PointDistribution(MaskDistribution):
     """Distribution over masks of single points (H, W), DC at (H // 2, W // 2).
 
     Both axes are phase encodes: slices of a three-dimensional scan. ``acs_lines`` is the side of the
@@ -184,7 +186,7 @@ class PointLaw(MaskLaw):
         raise UsageError(f"{type(self).__name__} draws points (H, W), not lines; choose a mask of lines")
 
     def sample(self, acquired: Tensor, height: int, rng: torch.Generator) -> Tensor:
-        """Masks of points, bool (n, 1, H, W); see ``MaskLaw.sample``."""
+        """Masks of points, bool (n, 1, H, W); see ``MaskDistribution.sample``."""
         planes = acquired[:, None, :].expand(-1, height, -1)
         return self.points(planes, rng)[:, None]
 

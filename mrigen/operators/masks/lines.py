@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from mrigen.errors import UsageError
-from mrigen.operators.masks.base import MASKS, MaskLaw, random_subset
+from mrigen.operators.masks.base import MASKS, MaskDistribution, random_subset
 
 
 @MASKS.register("exact-random")
-class ExactRandom(MaskLaw):
+class ExactRandom(MaskDistribution):
     """Exactly floor(n / R) of n acquired lines: the ACS lines and uniformly random others.
 
     Every non-ACS line is measured with the same probability, whatever the further mask shows, so
@@ -20,14 +20,14 @@ class ExactRandom(MaskLaw):
     """
 
     def draw(self, acquired: Tensor, rng: torch.Generator) -> Tensor:
-        """Draw masks with exactly floor(n / R) lines each; see ``MaskLaw.draw``."""
+        """Draw masks with exactly floor(n / R) lines each; see ``MaskDistribution.draw``."""
         acs = self.acs(1, acquired.shape[1]) & acquired
         budget = torch.tensor([int(n // self.params.acceleration) for n in acquired.sum(1).tolist()])
         return acs | random_subset(acquired & ~acs, budget - acs.sum(1), rng)
 
 
-class FastMRIMask(MaskLaw):
-    """A ``fastmri.data.subsample.MaskFunc`` as a mask law.
+class FastMRIMask(MaskDistribution):
+    """A ``fastmri.data.subsample.MaskFunc`` as a mask distribution.
 
     fastMRI takes the centre as a fraction and rounds it to lines; the fraction that gives exactly
     ``params.centre(W)`` lines is passed on. Lines in an unmeasured edge are dropped, as fastMRI does.
@@ -62,7 +62,7 @@ class Equispaced(FastMRIMask):
     """Every R-th line from a random offset (fastMRI's equispaced fraction)."""
 
     function = "EquispacedMaskFractionFunc"
-    reason = "the surviving lines of an equispaced mask reveal its offset; use exact-random masks"
+    ambient_obstacle = "the surviving lines of an equispaced mask reveal its offset; use exact-random masks"
 
 
 @MASKS.register("magic")
@@ -70,10 +70,10 @@ class Magic(FastMRIMask):
     """Offset equispaced lines that exploit conjugate symmetry (Defazio 2019); R is a whole number."""
 
     function = "MagicMaskFunc"
-    reason = "the surviving lines of a magic mask reveal its offset; use exact-random masks"
+    ambient_obstacle = "the surviving lines of a magic mask reveal its offset; use exact-random masks"
 
     def check(self, acquired: Tensor, height: int = 1, *, further: bool = True) -> None:
-        """See ``MaskLaw.check``; a magic mask also needs a whole acceleration."""
+        """See ``MaskDistribution.check``; a magic mask also needs a whole acceleration."""
         super().check(acquired, height, further=further)
         if not float(self.params.acceleration).is_integer():
             raise UsageError(f"magic masks need a whole acceleration, not {self.params.acceleration:g}")
@@ -86,7 +86,7 @@ class Magic(FastMRIMask):
 
 
 @MASKS.register("measured")
-class Measured(MaskLaw):
+class Measured(MaskDistribution):
     """Each slice's own mask, of lines or of points; only the further corruption is ours.
 
     ``acceleration`` and ``acs_lines`` describe the masks that were found. Whether theorem 4.1 of

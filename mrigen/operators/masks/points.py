@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mrigen import seeds
 from mrigen.errors import UsageError
-from mrigen.operators.masks.base import MASKS, MaskParams, PointLaw, centred, random_subset
+from mrigen.operators.masks.base import MASKS, MaskParams, PointDistribution, centred, random_subset
 
 BISECTIONS = 14
 
@@ -33,7 +33,7 @@ class PoissonDiscParams(MaskParams):
 
 
 @MASKS.register("poisson-disc")
-class PoissonDisc(PointLaw):
+class PoissonDisc(PointDistribution):
     """Exactly floor(n / R) of n points: a full centre, Poisson-disc points around it, and a few uniform ones.
 
     The radius of the discs grows with the distance from the centre (see
@@ -48,14 +48,14 @@ class PoissonDisc(PointLaw):
     params: PoissonDiscParams
 
     @property
-    def reason(self) -> str:  # type: ignore[override]
+    def ambient_obstacle(self) -> str:  # type: ignore[override]
         """Why ambient training cannot use these masks; empty where a share of the points is uniform."""
         if self.params.uniform:
             return ""
         return "Poisson-disc points alone reveal where none can be measured; set uniform above 0"
 
     def check(self, acquired: Tensor, height: int = 1, *, further: bool = True) -> None:
-        """See ``MaskLaw.check``; masks also need two axes, and a pattern that fits without corners."""
+        """See ``MaskDistribution.check``; also two axes, and a pattern that fits without corners."""
         super().check(acquired, height, further=further)
         if height < 2:
             raise UsageError("poisson-disc masks need two phase encodes; choose a mask of lines")
@@ -66,7 +66,7 @@ class PoissonDisc(PointLaw):
             )
 
     def points(self, acquired: Tensor, rng: torch.Generator) -> Tensor:
-        """Draw patterns and complete them to the budget; see ``PointLaw.points``."""
+        """Draw patterns and complete them to the budget; see ``PointDistribution.points``."""
         count, height, width = acquired.shape
         acs = self.acs(height, width) & acquired
         numbers = torch.randint(self.params.patterns, (count,), generator=rng).tolist()
@@ -94,7 +94,7 @@ class PoissonDisc(PointLaw):
 
 
 @MASKS.register("random-points")
-class RandomPoints(PointLaw):
+class RandomPoints(PointDistribution):
     """Exactly floor(n / R) of n points: a full centre, the others uniformly random.
 
     With b measured points outside the centre of which the further corruption drops r, all sets of r
@@ -104,7 +104,7 @@ class RandomPoints(PointLaw):
     """
 
     def points(self, acquired: Tensor, rng: torch.Generator) -> Tensor:
-        """See ``PointLaw.points``."""
+        """See ``PointDistribution.points``."""
         acs = self.acs(*acquired.shape[1:]) & acquired
         around = torch.tensor([self.budget(a) - int(c.sum()) for a, c in zip(acquired, acs, strict=True)])
         thrown = random_subset((acquired & ~acs).flatten(1), around, rng)
