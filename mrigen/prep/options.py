@@ -45,8 +45,8 @@ class Options(Params):
             files of one subject come into one part. None for what the file says of the subject, or else its
             name.
         only_size: take only volumes with k-space of ``HxW`` or ``COILSxHxW``.
-        further_drop: lines that the further corruption drops; None for the distribution's own number, 0 for the
-            naive masked loss, a baseline.
+        further_drop: lines that the further corruption drops; None for the distribution's own number, 0 for
+            the naive masked loss, a baseline.
         fixed_further: also store one further mask per slice.
         seed: where masks and split come from.
         reader: format of the files; empty to see it by each file. Not kept where it is empty.
