@@ -3,12 +3,13 @@
 Names are imported on first use, so that ``import mrigen`` and ``mrigen --help`` cost neither torch nor
 sigpy.
 
->>> import mrigen as mg
->>> A = mg.operators.MultiCoilMRI.example()
->>> x = A.zero_image() + 1
->>> data = mg.Measurements(A(x), A)
->>> mg.reconstruct(data, solver="cg-sense", steps=200).shape
-torch.Size([2, 1, 12, 9])
+Examples:
+    >>> import mrigen as mg
+    >>> A = mg.operators.MultiCoilMRI.example()
+    >>> x = A.zero_image() + 1
+    >>> data = mg.Measurements(A(x), A)
+    >>> mg.reconstruct(data, solver="cg-sense", steps=200).shape
+    torch.Size([2, 1, 12, 9])
 """
 
 from importlib import import_module

@@ -5,6 +5,14 @@ class UsageError(Exception):
     """A mistake in what the user gave: one line naming the file or option, the fault and the remedy.
 
     The command line prints it without a traceback and exits with code 2.
+
+    Examples:
+        >>> import mrigen as mg
+        >>> try:
+        ...     mg.masks.exact_random(12, acceleration=3, acs_lines=9)
+        ... except mg.UsageError as error:
+        ...     print(str(error).split(":")[0])
+        acceleration 3 measures 4 of 12 lines
     """
 
 

@@ -15,8 +15,9 @@ PLANE: Axes = (-2, -1)
 def fft(x: ArrayLike, axes: Axes = PLANE) -> Tensor:
     """Centred orthonormal Fourier transform along ``axes``: image to k-space.
 
-    >>> fft(torch.ones(4, 4)).abs().argmax()  # DC at (2, 2)
-    tensor(10)
+    Examples:
+        >>> fft(torch.ones(4, 4)).abs().argmax()  # DC at (2, 2)
+        tensor(10)
     """
     x = torch.fft.ifftshift(tensor_of(x), dim=axes)
     k: Tensor = torch.fft.fftshift(torch.fft.fftn(x, dim=axes, norm="ortho"), dim=axes)
@@ -26,9 +27,10 @@ def fft(x: ArrayLike, axes: Axes = PLANE) -> Tensor:
 def ifft(k: ArrayLike, axes: Axes = PLANE) -> Tensor:
     """Centred orthonormal inverse Fourier transform along ``axes``: k-space to image.
 
-    >>> x = torch.randn(3, 5, 4, dtype=torch.complex64)
-    >>> torch.allclose(ifft(fft(x)), x, atol=1e-6)
-    True
+    Examples:
+        >>> x = torch.randn(3, 5, 4, dtype=torch.complex64)
+        >>> torch.allclose(ifft(fft(x)), x, atol=1e-6)
+        True
     """
     k = torch.fft.ifftshift(tensor_of(k), dim=axes)
     x: Tensor = torch.fft.fftshift(torch.fft.ifftn(k, dim=axes, norm="ortho"), dim=axes)

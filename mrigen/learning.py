@@ -72,13 +72,14 @@ def train(
         UsageError: a parameter that is unknown or does not fit, an objective that is not for such data, or a
             folder with a training of other settings.
 
-    >>> import mrigen as mg
-    >>> A = mg.operators.MultiCoilMRI.example()
-    >>> mask = mg.masks.exact_random(9, acceleration=2, acs_lines=3)
-    >>> store = mg.TensorStore(A(A.zero_image() + 1), A.maps, mask)
-    >>> teacher = mg.train(store, images=4, batch=2, network={"name": "mlp", "hidden": 8}, device="cpu")
-    >>> teacher.role, teacher.description.provenance["seed"]
-    ('teacher', 0)
+    Examples:
+        >>> import mrigen as mg
+        >>> A = mg.operators.MultiCoilMRI.example()
+        >>> mask = mg.masks.exact_random(9, acceleration=2, acs_lines=3)
+        >>> store = mg.TensorStore(A(A.zero_image() + 1), A.maps, mask)
+        >>> teacher = mg.train(store, images=4, batch=2, network={"name": "mlp", "hidden": 8}, device="cpu")
+        >>> teacher.role, teacher.description.provenance["seed"]
+        ('teacher', 0)
     """
     spec = {"name": objective} if isinstance(objective, str) else dict(objective)
     settings = {"images": images, "objective": spec, **params}
@@ -132,14 +133,15 @@ def distill(
         UsageError: a parameter that is unknown or does not fit, a generator instead of a teacher, a store of
             other data, or a folder with a distillation of other settings.
 
-    >>> import mrigen as mg
-    >>> A = mg.operators.MultiCoilMRI.example()
-    >>> mask = mg.masks.exact_random(9, acceleration=2, acs_lines=3)
-    >>> store = mg.TensorStore(A(A.zero_image() + 1), A.maps, mask)
-    >>> teacher = mg.train(store, images=4, batch=2, network={"name": "mlp", "hidden": 8}, device="cpu")
-    >>> student = mg.distill(teacher, store, images=4, batch=2, device="cpu")
-    >>> student.sample(3, seed=0).shape
-    torch.Size([3, 1, 12, 9])
+    Examples:
+        >>> import mrigen as mg
+        >>> A = mg.operators.MultiCoilMRI.example()
+        >>> mask = mg.masks.exact_random(9, acceleration=2, acs_lines=3)
+        >>> store = mg.TensorStore(A(A.zero_image() + 1), A.maps, mask)
+        >>> teacher = mg.train(store, images=4, batch=2, network={"name": "mlp", "hidden": 8}, device="cpu")
+        >>> student = mg.distill(teacher, store, images=4, batch=2, device="cpu")
+        >>> student.sample(3, seed=0).shape
+        torch.Size([3, 1, 12, 9])
     """
     spec = {"name": loss} if isinstance(loss, str) else dict(loss)
     settings = {"images": images, "loss": spec, **params}

@@ -33,8 +33,9 @@ def draw(name: str, shape: int | tuple[int, int], *, seed: int = 0, **params: An
     Raises:
         UsageError: unknown name or parameter, or more fully sampled points than the acceleration allows.
 
-    >>> draw("exact-random", 12, acceleration=3, acs_lines=2).sum()
-    tensor(4)
+    Examples:
+        >>> draw("exact-random", 12, acceleration=3, acs_lines=2).sum()
+        tensor(4)
     """
     mask_distribution: MaskDistribution = MASKS.build({"name": name, **params})
     height, width = (1, shape) if isinstance(shape, int) else shape
@@ -65,9 +66,10 @@ def exact_random(
     Raises:
         UsageError: more ACS lines than floor(W / R).
 
-    >>> mask = exact_random(width=320, acceleration=4, acs_lines=20, seed=0)
-    >>> mask.shape, int(mask.sum()), bool(mask[150:170].all())
-    (torch.Size([320]), 80, True)
+    Examples:
+        >>> mask = exact_random(width=320, acceleration=4, acs_lines=20, seed=0)
+        >>> mask.shape, int(mask.sum()), bool(mask[150:170].all())
+        (torch.Size([320]), 80, True)
     """
     return draw("exact-random", width, seed=seed, acceleration=acceleration, acs_lines=acs_lines)
 
@@ -75,8 +77,9 @@ def exact_random(
 def random(width: int, acceleration: float = 4, acs_lines: int | None = None, *, seed: int = 0) -> Tensor:
     """FastMRI's random lines, W / R on average; arguments as ``exact_random``.
 
-    >>> random(64, acceleration=4, acs_lines=8)[28:36].all()
-    tensor(True)
+    Examples:
+        >>> random(64, acceleration=4, acs_lines=8)[28:36].all()
+        tensor(True)
     """
     return draw("random", width, seed=seed, acceleration=acceleration, acs_lines=acs_lines)
 
@@ -84,8 +87,9 @@ def random(width: int, acceleration: float = 4, acs_lines: int | None = None, *,
 def equispaced(width: int, acceleration: float = 4, acs_lines: int | None = None, *, seed: int = 0) -> Tensor:
     """FastMRI's equispaced lines from a random offset; arguments as ``exact_random``.
 
-    >>> equispaced(64, acceleration=4, acs_lines=8).shape
-    torch.Size([64])
+    Examples:
+        >>> equispaced(64, acceleration=4, acs_lines=8).shape
+        torch.Size([64])
     """
     return draw("equispaced", width, seed=seed, acceleration=acceleration, acs_lines=acs_lines)
 
@@ -93,8 +97,9 @@ def equispaced(width: int, acceleration: float = 4, acs_lines: int | None = None
 def magic(width: int, acceleration: int = 4, acs_lines: int | None = None, *, seed: int = 0) -> Tensor:
     """Offset equispaced lines for conjugate symmetry (Defazio 2019); arguments as ``exact_random``.
 
-    >>> magic(64, acceleration=4, acs_lines=8).shape
-    torch.Size([64])
+    Examples:
+        >>> magic(64, acceleration=4, acs_lines=8).shape
+        torch.Size([64])
     """
     return draw("magic", width, seed=seed, acceleration=acceleration, acs_lines=acs_lines)
 
@@ -125,9 +130,10 @@ def poisson_disc(
     Raises:
         UsageError: the centre does not fit.
 
-    >>> mask = poisson_disc((24, 32), acceleration=4, centre=6)
-    >>> mask.shape, int(mask.sum())
-    (torch.Size([24, 32]), 192)
+    Examples:
+        >>> mask = poisson_disc((24, 32), acceleration=4, centre=6)
+        >>> mask.shape, int(mask.sum())
+        (torch.Size([24, 32]), 192)
     """
     own = {"uniform": uniform, "crop_corner": crop_corner, "patterns": 4096}
     return draw("poisson-disc", shape, seed=seed, acceleration=acceleration, acs_lines=centre, **own)
@@ -138,7 +144,8 @@ def random_points(
 ) -> Tensor:
     """Exactly floor(HW / R) uniformly random points around a fully sampled square; see ``poisson_disc``.
 
-    >>> int(random_points((24, 32), acceleration=4, centre=6).sum())
-    192
+    Examples:
+        >>> int(random_points((24, 32), acceleration=4, centre=6).sum())
+        192
     """
     return draw("random-points", shape, seed=seed, acceleration=acceleration, acs_lines=centre)

@@ -52,18 +52,19 @@ class Model:
         denoiser: its network as a denoiser of images.
         folder: where it was read from or written to; None for a model that is in memory only.
 
-    >>> from mrigen.operators import MultiCoilMRI
-    >>> import mrigen as mg
-    >>> A = MultiCoilMRI.example()
-    >>> mask = mg.masks.exact_random(9, acceleration=2, acs_lines=3)
-    >>> store = mg.TensorStore(A.H.zero_image(), A.maps, mask)
-    >>> network = {"name": "mlp", "hidden": 8}
-    >>> description = describe_teacher(TeacherParams(images=1, network=network), store)
-    >>> model = Model.random_init(description)
-    >>> model.role, model.image_shape, model.complex_valued
-    ('teacher', (1, 12, 9), True)
-    >>> model.sample(2, seed=5, sampler={"name": "heun", "steps": 2}, store=store).shape
-    torch.Size([2, 1, 12, 9])
+    Examples:
+        >>> from mrigen.operators import MultiCoilMRI
+        >>> import mrigen as mg
+        >>> A = MultiCoilMRI.example()
+        >>> mask = mg.masks.exact_random(9, acceleration=2, acs_lines=3)
+        >>> store = mg.TensorStore(A.H.zero_image(), A.maps, mask)
+        >>> network = {"name": "mlp", "hidden": 8}
+        >>> description = describe_teacher(TeacherParams(images=1, network=network), store)
+        >>> model = Model.random_init(description)
+        >>> model.role, model.image_shape, model.complex_valued
+        ('teacher', (1, 12, 9), True)
+        >>> model.sample(2, seed=5, sampler={"name": "heun", "steps": 2}, store=store).shape
+        torch.Size([2, 1, 12, 9])
     """
 
     def __init__(
@@ -87,6 +88,20 @@ class Model:
 
         Raises:
             UsageError: not a model folder, a damaged one, or one of another role.
+
+        Examples:
+            >>> import tempfile
+            >>> import mrigen as mg
+            >>> A = mg.operators.MultiCoilMRI.example()
+            >>> mask = mg.masks.exact_random(9, acceleration=2, acs_lines=3)
+            >>> store = mg.TensorStore(A(A.zero_image() + 1), A.maps, mask)
+            >>> network = {"name": "mlp", "hidden": 8}
+            >>> teacher = mg.train(store, images=2, batch=2, network=network, device="cpu")
+            >>> folder = tempfile.mkdtemp()
+            >>> teacher.save(folder).role
+            'teacher'
+            >>> mg.load(folder).denoise(A.zero_image(), 0.5).shape
+            torch.Size([2, 1, 12, 9])
         """
         folder = find_model(folder)
         network, description = load_network(folder, device)

@@ -148,6 +148,12 @@ def concatenate(records: Sequence[R]) -> R:
 
     Raises:
         ValueError: the records differ in a constant.
+
+    Examples:
+        >>> import mrigen as mg
+        >>> A = mg.operators.MultiCoilMRI.example()
+        >>> mg.operators.concatenate([A, A[0]]).maps.shape
+        torch.Size([3, 3, 12, 9])
     """
     return type(records[0]).cat(records, [batch_size(record) for record in records])
 

@@ -57,10 +57,11 @@ def compress_coils(kspace: ArrayLike, virtual_coils: int, calib_width: int = 24)
     Raises:
         UsageError: see ``compression_matrix``; or ``calib_width`` is below 1.
 
-    >>> import torch, mrigen
-    >>> kspace = torch.randn(2, 8, 16, 16, dtype=torch.complex64)
-    >>> mrigen.compress_coils(kspace, 3).shape
-    torch.Size([2, 3, 16, 16])
+    Examples:
+        >>> import torch, mrigen
+        >>> kspace = torch.randn(2, 8, 16, 16, dtype=torch.complex64)
+        >>> mrigen.compress_coils(kspace, 3).shape
+        torch.Size([2, 3, 16, 16])
     """
     points = tensor_of(kspace)
     if points.ndim < 3:

@@ -51,11 +51,12 @@ def espirit(
         UsageError: a parameter is out of range, k-space is not finite, or the calibration region is
             smaller than the kernel or not fully sampled.
 
-    >>> import mrigen
-    >>> kspace = torch.randn(2, 16, 16, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
-    >>> maps = mrigen.espirit(kspace, calib_width=12, kernel_width=3, crop=0)
-    >>> maps.shape, torch.allclose(maps.abs().square().sum(0), torch.ones(16, 16), atol=1e-5)
-    (torch.Size([2, 16, 16]), True)
+    Examples:
+        >>> import mrigen
+        >>> kspace = torch.randn(2, 16, 16, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+        >>> maps = mrigen.espirit(kspace, calib_width=12, kernel_width=3, crop=0)
+        >>> maps.shape, torch.allclose(maps.abs().square().sum(0), torch.ones(16, 16), atol=1e-5)
+        (torch.Size([2, 16, 16]), True)
     """
     if not 0 <= crop < 1:
         raise UsageError(f"crop {crop} must be at least 0 and below 1")

@@ -94,12 +94,13 @@ def whiten(kspace: ArrayLike, matrix: Tensor | None = None) -> Tensor:
     Raises:
         UsageError: see ``corner_noise`` and ``whitening_matrix``.
 
-    >>> import torch, mrigen
-    >>> noise = torch.randn(4, 64, 64, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
-    >>> noise[1] += noise[0]
-    >>> white = mrigen.whiten(5 * noise)
-    >>> (white[0].conj() * white[1]).mean().abs() < 0.2
-    tensor(True)
+    Examples:
+        >>> import torch, mrigen
+        >>> noise = torch.randn(4, 64, 64, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+        >>> noise[1] += noise[0]
+        >>> white = mrigen.whiten(5 * noise)
+        >>> (white[0].conj() * white[1]).mean().abs() < 0.2
+        tensor(True)
     """
     points = tensor_of(kspace)
     return mix_coils(whitening_matrix(corner_noise(points)) if matrix is None else matrix, points)

@@ -185,6 +185,20 @@ class MeasurementStore:
     Raises:
         UsageError: no store, a reference folder (training must not see clean images), a missing or
             damaged volume file, or an empty split.
+
+    Examples:
+        >>> import contextlib, io, tempfile
+        >>> import numpy as np
+        >>> import mrigen as mg
+        >>> from mrigen.cli.main import run
+        >>> folder = tempfile.mkdtemp()
+        >>> np.save(f"{folder}/scan.npy", np.random.default_rng(0).standard_normal((1, 2, 24, 24)) + 0j)
+        >>> command = f"prep-fastmri {folder}/scan.npy --out {folder}/store --acceleration 2 --acs-lines 8"
+        >>> with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        ...     code = run([*command.split(), "--kernel-width", "4", "--calib-readout", "12", "--jobs", "1"])
+        >>> store = mg.MeasurementStore(f"{folder}/store")
+        >>> len(store), store.image_shape, store.measurements([0]).y.shape
+        (1, (1, 24, 24), torch.Size([1, 2, 24, 24]))
     """
 
     complex_valued = True

@@ -92,6 +92,19 @@ def open_store(folder: str | Path, split: str | None = "train") -> Store:
 
     Raises:
         UsageError: no store, references, a missing file, or an empty split.
+
+    Examples:
+        >>> import contextlib, io, tempfile
+        >>> import numpy as np
+        >>> import mrigen as mg
+        >>> from mrigen.cli.main import run
+        >>> folder = tempfile.mkdtemp()
+        >>> np.save(f"{folder}/scan.npy", np.random.default_rng(0).standard_normal((1, 2, 24, 24)) + 0j)
+        >>> command = f"prep-fastmri {folder}/scan.npy --out {folder}/store --acceleration 2 --acs-lines 8"
+        >>> with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        ...     code = run([*command.split(), "--kernel-width", "4", "--calib-readout", "12", "--jobs", "1"])
+        >>> type(mg.open_store(f"{folder}/store")).__name__
+        'MeasurementStore'
     """
     kinds: dict[str, type[ImageStore | MeasurementStore]] = {"mri": MeasurementStore, "images": ImageStore}
     kind = data_kind(Path(folder))

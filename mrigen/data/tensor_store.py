@@ -42,12 +42,13 @@ class TensorStore:
         UsageError: shapes that do not fit together, no slice, values that are not finite, a mask without
             a fully sampled centre, or masks that the distribution cannot have drawn.
 
-    >>> import mrigen as mg
-    >>> A = mg.operators.MultiCoilMRI.example()
-    >>> mask = mg.masks.exact_random(9, acceleration=2, acs_lines=3)
-    >>> store = mg.TensorStore(A.H.zero_image(), A.maps, mask)
-    >>> len(store), store.image_shape, store.measurements([1]).y.shape
-    (2, (1, 12, 9), torch.Size([1, 3, 12, 9]))
+    Examples:
+        >>> import mrigen as mg
+        >>> A = mg.operators.MultiCoilMRI.example()
+        >>> mask = mg.masks.exact_random(9, acceleration=2, acs_lines=3)
+        >>> store = mg.TensorStore(A.H.zero_image(), A.maps, mask)
+        >>> len(store), store.image_shape, store.measurements([1]).y.shape
+        (2, (1, 12, 9), torch.Size([1, 3, 12, 9]))
     """
 
     complex_valued = True

@@ -24,7 +24,13 @@ Predict = Callable[[Tensor, float, int], Tensor]
 
 
 class SolverParams(Params):
-    """What every solver takes; solvers in one step need nothing."""
+    """What every solver takes; solvers in one step need nothing.
+
+    Examples:
+        >>> import mrigen as mg
+        >>> mg.solvers.SolverParams().model_dump()
+        {}
+    """
 
 
 class IterativeParams(SolverParams):
@@ -46,6 +52,13 @@ class State:
 
     Attributes:
         x: the estimate so far, (B, C, H, W).
+
+    Examples:
+        >>> import mrigen as mg
+        >>> A = mg.operators.MultiCoilMRI.example()
+        >>> task = mg.solvers.Task(mg.Measurements(A(A.zero_image() + 1), A), [0, 1])
+        >>> mg.solvers.SOLVERS.build({"name": "cg-sense"}).start(task).x.shape
+        torch.Size([2, 1, 12, 9])
     """
 
     x: Tensor
@@ -59,6 +72,14 @@ class Solution:
         image: estimates, (B, C, H, W).
         steps: steps that each image took, (B,).
         misfit: ‖A x − y‖ / ‖y‖ of each, (B,).
+
+    Examples:
+        >>> import mrigen as mg
+        >>> A = mg.operators.MultiCoilMRI.example()
+        >>> data = mg.Measurements(A(A.zero_image() + 1), A)
+        >>> solution = mg.solvers.SOLVERS.build({"name": "cg-sense"}).solve(mg.solvers.Task(data, [0, 1]))
+        >>> solution.image.shape, bool((solution.misfit < 0.1).all())
+        (torch.Size([2, 1, 12, 9]), True)
     """
 
     image: Tensor
@@ -75,6 +96,13 @@ class Solver(ABC, Generic[S]):
     Attributes:
         needs: kinds of models of which it needs one: ``teacher``, ``generator``; empty for none.
         differentiates: whether it needs gradients of the network, which take far more memory.
+
+    Examples:
+        >>> import mrigen as mg
+        >>> mg.solvers.SOLVERS["dds"].needs
+        frozenset({'teacher'})
+        >>> mg.solvers.SOLVERS.build({"name": "cg-sense", "steps": 5}).steps
+        5
     """
 
     Params: ClassVar[type[SolverParams]] = SolverParams

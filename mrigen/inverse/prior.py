@@ -64,6 +64,16 @@ class TeacherPrior(FurtherMasks):
         denoiser: its network.
         objective: what it was trained with.
         corruption_of: p(A) of the training for the operator of one image.
+
+    Examples:
+        >>> import mrigen as mg
+        >>> A = mg.operators.MultiCoilMRI.example()
+        >>> mask = mg.masks.exact_random(9, acceleration=2, acs_lines=3)
+        >>> store = mg.TensorStore(A(A.zero_image() + 1), A.maps, mask)
+        >>> teacher = mg.train(store, images=2, batch=2, network={"name": "mlp", "hidden": 8}, device="cpu")
+        >>> prior = teacher.prior((1, 12, 9))
+        >>> type(prior).__name__, prior.denoise(A.zero_image(), A.zero_image().real.new_ones(2)).shape
+        ('TeacherPrior', torch.Size([2, 1, 12, 9]))
     """
 
     def __init__(self, denoiser: Denoiser, objective: Objective, corruption_of: CorruptionOf) -> None:
@@ -91,6 +101,16 @@ class GeneratorPrior:
         network: called with a latent for every step, and ``objective`` and ``further`` by name.
         masks: for generators that see their latents through Ã; None for those that see all of them.
         steps: number of latents that an image is made from.
+
+    Examples:
+        >>> import mrigen as mg
+        >>> A = mg.operators.MultiCoilMRI.example()
+        >>> mask = mg.masks.exact_random(9, acceleration=2, acs_lines=3)
+        >>> store = mg.TensorStore(A(A.zero_image() + 1), A.maps, mask)
+        >>> teacher = mg.train(store, images=2, batch=2, network={"name": "mlp", "hidden": 8}, device="cpu")
+        >>> student = mg.distill(teacher, store, images=2, batch=2, device="cpu")
+        >>> type(student.prior((1, 12, 9))).__name__
+        'GeneratorPrior'
     """
 
     def __init__(self, network: nn.Module, masks: FurtherMasks | None = None, steps: int = 1) -> None:

@@ -24,6 +24,14 @@ class Task:
         data: measurements with their operators; σ = 0 where the noise level is unknown.
         seeds: an integer per image; posterior samples of one measurement differ in it.
         prior: what images look like, None for solvers that need none.
+
+    Examples:
+        >>> import torch
+        >>> import mrigen as mg
+        >>> A = mg.operators.MultiCoilMRI.example()
+        >>> task = mg.solvers.Task(mg.Measurements(A(A.zero_image() + 1), A), seeds=[0, 1])
+        >>> task.misfit(A.zero_image() + 1)
+        tensor([0., 0.])
     """
 
     data: Measurements

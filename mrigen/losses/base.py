@@ -53,6 +53,13 @@ class DistillLoss(ABC):
     Args:
         params: the loss's constants.
         objective: the objective that the teacher was trained with.
+
+    Examples:
+        >>> import mrigen as mg
+        >>> mg.losses.LOSSES.names()
+        ['dmd', 'sds', 'sid']
+        >>> mg.losses.LOSSES.params({"name": "sid", "alpha": 1.2}).alpha
+        1.2
     """
 
     Params: ClassVar[type[LossParams]] = LossParams

@@ -30,6 +30,16 @@ class Generator(nn.Module):
         denoiser: network in the form of its teacher.
         sigma_init: σ₁, the noise level at which the network is called first.
         later_sigmas: σ₂, σ₃, ... of further steps.
+
+    Examples:
+        >>> import mrigen as mg
+        >>> A = mg.operators.MultiCoilMRI.example()
+        >>> mask = mg.masks.exact_random(9, acceleration=2, acs_lines=3)
+        >>> store = mg.TensorStore(A(A.zero_image() + 1), A.maps, mask)
+        >>> teacher = mg.train(store, images=2, batch=2, network={"name": "mlp", "hidden": 8}, device="cpu")
+        >>> student = mg.distill(teacher, store, images=2, batch=2, device="cpu")
+        >>> student.generator(A.zero_image()).shape
+        torch.Size([2, 1, 12, 9])
     """
 
     def __init__(

@@ -21,10 +21,11 @@ def frechet(images: ArrayLike, reference: ArrayLike, *, features: str = "r64") -
     Raises:
         UsageError: sets of different kinds, fewer than two samples, or values that are not finite.
 
-    >>> import torch
-    >>> x = torch.randn(100, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    >>> round(frechet(x, x + 2), 6)  # a shift by 2 in three directions
-    12.0
+    Examples:
+        >>> import torch
+        >>> x = torch.randn(100, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        >>> round(frechet(x, x + 2), 6)  # a shift by 2 in three directions
+        12.0
     """
     from mrigen.errors import UsageError
 

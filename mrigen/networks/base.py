@@ -44,6 +44,14 @@ class Network(nn.Module):
 
     Args:
         params: its architecture, complete: what a checkpoint stores to rebuild it.
+
+    Examples:
+        >>> import torch
+        >>> import mrigen as mg
+        >>> spec = {"name": "mlp", "hidden": 8, "resolution": 4, "in_channels": 2, "out_channels": 2}
+        >>> network = mg.networks.NETWORKS.build(spec)
+        >>> network(torch.zeros(3, 2, 4, 4), torch.zeros(3)).shape
+        torch.Size([3, 2, 4, 4])
     """
 
     Params: ClassVar[type[NetworkParams]] = NetworkParams

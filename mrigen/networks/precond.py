@@ -36,6 +36,15 @@ class Preconditioner(nn.Module):
         sigma_min: lowest noise level that the model supports.
         sigma_max: highest noise level, infinite where there is no bound.
         hidden: c_out of components of which nothing is seen; None where the form has none.
+
+    Examples:
+        >>> import torch
+        >>> import mrigen as mg
+        >>> spec = {"name": "mlp", "hidden": 8, "resolution": 4, "in_channels": 2, "out_channels": 2}
+        >>> network = mg.networks.NETWORKS.build(spec)
+        >>> D = mg.networks.PRECONDITIONERS.build({"name": "edm"}, network=network)
+        >>> D(torch.zeros(3, 2, 4, 4), torch.tensor(0.5)).shape
+        torch.Size([3, 2, 4, 4])
     """
 
     Params: ClassVar[type[Params]]

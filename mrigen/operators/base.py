@@ -31,12 +31,13 @@ class Operator(TensorRecord, ABC):
     ``A(x)`` checks the shape of x and takes numpy arrays; ``forward``, which subclasses define and
     loops call, does neither.
 
-    >>> import numpy as np, mrigen
-    >>> A = mrigen.operators.MultiCoilMRI(np.ones((2, 4, 6), complex), mrigen.masks.exact_random(6, 2, 2))
-    >>> A
-    MultiCoilMRI(maps=complex128 (1, 2, 4, 6), mask=bool (1, 1, 1, 6))
-    >>> A(np.ones((1, 1, 4, 6))).shape
-    torch.Size([1, 2, 4, 6])
+    Examples:
+        >>> import numpy as np, mrigen
+        >>> A = mrigen.operators.MultiCoilMRI(np.ones((2, 4, 6), complex), mrigen.masks.exact_random(6, 2, 2))
+        >>> A
+        MultiCoilMRI(maps=complex128 (1, 2, 4, 6), mask=bool (1, 1, 1, 6))
+        >>> A(np.ones((1, 1, 4, 6))).shape
+        torch.Size([1, 2, 4, 6])
     """
 
     def __call__(self, x: ArrayLike) -> Tensor:
@@ -144,13 +145,14 @@ class LinearOperator(Operator):
     Inner products are Re Σ conj(a)·b, so that real and complex images share the contract
     ⟨A x, y⟩ = ⟨x, Aᴴ y⟩.
 
-    >>> import torch, mrigen
-    >>> A = mrigen.operators.MultiCoilMRI.example()
-    >>> x = torch.randn(2, 1, 12, 9, dtype=torch.complex64)
-    >>> torch.allclose(A.H(A(x)), A.normal(x), atol=1e-5)
-    True
-    >>> A.solve(A(x), iterations=5).shape
-    torch.Size([2, 1, 12, 9])
+    Examples:
+        >>> import torch, mrigen
+        >>> A = mrigen.operators.MultiCoilMRI.example()
+        >>> x = torch.randn(2, 1, 12, 9, dtype=torch.complex64)
+        >>> torch.allclose(A.H(A(x)), A.normal(x), atol=1e-5)
+        True
+        >>> A.solve(A(x), iterations=5).shape
+        torch.Size([2, 1, 12, 9])
     """
 
     @property

@@ -41,6 +41,13 @@ class Blur(LinearOperator):
 
     Raises:
         ValueError: a kernel of even size, or one that reaches further than the image.
+
+    Examples:
+        >>> import torch
+        >>> import mrigen as mg
+        >>> A = mg.operators.Blur(torch.full((1, 1, 3, 3), 1 / 9), torch.zeros(1, 1, 8, 8))
+        >>> torch.allclose(A(torch.ones(2, 1, 8, 8)), torch.ones(2, 1, 8, 8))
+        True
     """
 
     kernel: Tensor

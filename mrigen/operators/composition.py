@@ -33,6 +33,12 @@ class Composition(Operator):
     Attributes:
         outer: A₂.
         inner: A₁.
+
+    Examples:
+        >>> import mrigen as mg
+        >>> A = mg.operators.Clip.example() @ mg.operators.Identity(mg.operators.Clip.example().zero_image())
+        >>> type(A).__name__, A(A.zero_image()).shape
+        ('Composition', torch.Size([2, 3, 7, 5]))
     """
 
     outer: Operator
@@ -75,7 +81,16 @@ class Composition(Operator):
 
 @dataclass(frozen=True, eq=False)
 class LinearComposition(Composition, LinearOperator):
-    """A = A₂ A₁ of linear operators; Aᴴ = A₁ᴴ A₂ᴴ."""
+    """A = A₂ A₁ of linear operators; Aᴴ = A₁ᴴ A₂ᴴ.
+
+    Examples:
+        >>> import torch
+        >>> import mrigen as mg
+        >>> A = mg.operators.PixelMask.example()
+        >>> B = A @ A
+        >>> torch.equal(B(A.zero_image() + 1), A(A.zero_image() + 1))
+        True
+    """
 
     def adjoint(self, y: Tensor) -> Tensor:
         """A₁ᴴ A₂ᴴ y."""
@@ -100,7 +115,14 @@ class LinearComposition(Composition, LinearOperator):
 
 
 def compose(*operators: Operator) -> Operator:
-    """The operators one after another, the first given acting first; linear if all of them are."""
+    """The operators one after another, the first given acting first; linear if all of them are.
+
+    Examples:
+        >>> import mrigen as mg
+        >>> A = mg.operators.PixelMask.example()
+        >>> type(mg.operators.compose(A, A)).__name__
+        'LinearComposition'
+    """
 
     def after(inner: Operator, outer: Operator) -> Operator:
         both = isinstance(inner, LinearOperator) and isinstance(outer, LinearOperator)

@@ -27,6 +27,12 @@ class Rows(LinearOperator):
         like: a zero image (B or 1, C, H, W) that says shape, kind and device.
 
     The measurement is (B, m).
+
+    Examples:
+        >>> import mrigen as mg
+        >>> A = mg.operators.Rows.example()
+        >>> A(A.zero_image()).ndim
+        2
     """
 
     matrix: Tensor

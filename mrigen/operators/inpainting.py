@@ -30,6 +30,13 @@ class PixelMask(LinearOperator):
     Attributes:
         mask: measured pixels, bool (B or 1, 1 or C, H, W).
         channels: C.
+
+    Examples:
+        >>> import torch
+        >>> import mrigen as mg
+        >>> A = mg.operators.PixelMask(torch.tensor([[[[True, False]]]]), 1)
+        >>> A(torch.ones(1, 1, 1, 2))
+        tensor([[[[1., 0.]]]])
     """
 
     mask: Tensor

@@ -40,11 +40,12 @@ class Measurements(TensorRecord):
     Raises:
         UsageError: σ has another shape, or y has no sample.
 
-    >>> import mrigen
-    >>> A = mrigen.operators.MultiCoilMRI.example()
-    >>> data = mrigen.Measurements(A(A.zero_image()), A, sigma=0.1)
-    >>> len(data), data[1].y.shape, data[[1, 0]].sigma
-    (2, torch.Size([1, 3, 12, 9]), tensor([0.1000, 0.1000]))
+    Examples:
+        >>> import mrigen
+        >>> A = mrigen.operators.MultiCoilMRI.example()
+        >>> data = mrigen.Measurements(A(A.zero_image()), A, sigma=0.1)
+        >>> len(data), data[1].y.shape, data[[1, 0]].sigma
+        (2, torch.Size([1, 3, 12, 9]), tensor([0.1000, 0.1000]))
     """
 
     y: Tensor

@@ -47,10 +47,11 @@ class MultiCoilMRI(LinearOperator):
         UsageError: shapes of maps and mask do not fit together, maps are not complex, or the mask
             holds other values than 0 and 1.
 
-    >>> import numpy as np
-    >>> maps = np.ones((2, 4, 6), np.complex64) / np.sqrt(2)
-    >>> MultiCoilMRI(maps, np.array([1, 0, 1, 1, 0, 1]))(torch.ones(1, 1, 4, 6)).shape
-    torch.Size([1, 2, 4, 6])
+    Examples:
+        >>> import numpy as np
+        >>> maps = np.ones((2, 4, 6), np.complex64) / np.sqrt(2)
+        >>> MultiCoilMRI(maps, np.array([1, 0, 1, 1, 0, 1]))(torch.ones(1, 1, 4, 6)).shape
+        torch.Size([1, 2, 4, 6])
     """
 
     maps: Tensor
@@ -207,6 +208,16 @@ class MRICorruption(Corruption):
         noise: measurement noise.
         scanner: the noise that the data have, where it is known; only ``noisy`` makes something of it, for
             measurements of generated images have none unless an objective accounts for it.
+
+    Examples:
+        >>> import torch
+        >>> import mrigen as mg
+        >>> A = mg.operators.MultiCoilMRI.example()
+        >>> mask = mg.masks.exact_random(9, acceleration=2, acs_lines=1)
+        >>> law = {"name": "exact-random", "acceleration": 2, "acs_lines": 1}
+        >>> store = mg.TensorStore(A(A.zero_image() + 1), A.maps, mask, law=law)
+        >>> store.corruption().draw(5, torch.Generator().manual_seed(0)).mask.shape  # maps of random slices
+        torch.Size([5, 1, 1, 9])
     """
 
     def __init__(

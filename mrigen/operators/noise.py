@@ -21,6 +21,13 @@ class Noise(Params):
     Attributes:
         low: smallest standard deviation per real component, in image units.
         high: largest; None for ``low`` always.
+
+    Examples:
+        >>> import torch
+        >>> import mrigen as mg
+        >>> sigma = mg.operators.Noise(low=0.1, high=0.2).draw(100, torch.Generator().manual_seed(0))
+        >>> bool((sigma >= 0.1).all() and (sigma <= 0.2).all())
+        True
     """
 
     low: float = 0.0

@@ -53,6 +53,14 @@ class NonCartesianMRI(LinearOperator):
 
     Raises:
         ValueError: images of several channels.
+
+    Examples:
+        >>> import torch
+        >>> import mrigen as mg
+        >>> A = mg.operators.NonCartesianMRI.example()
+        >>> x = torch.randn_like(A.zero_image())
+        >>> torch.allclose(A.H(A(x)), A.normal(x), atol=1e-3)
+        True
     """
 
     trajectory: Tensor

@@ -24,6 +24,13 @@ class Clip(Operator):
     Attributes:
         like: a zero image (B or 1, C, H, W) that says shape, kind and device.
         scale: s.
+
+    Examples:
+        >>> import torch
+        >>> import mrigen as mg
+        >>> A = mg.operators.Clip(torch.zeros(1, 1, 1, 2), scale=2.0)
+        >>> A(torch.tensor([[[[0.25, 0.75]]]]))
+        tensor([[[[0.5000, 1.0000]]]])
     """
 
     like: Tensor
@@ -89,6 +96,14 @@ class FourierMagnitude(Operator):
     Attributes:
         like: a zero image (B or 1, C, H, W) that says shape, kind and device.
         margin: a rows and b columns of zeros on each side.
+
+    Examples:
+        >>> import torch
+        >>> import mrigen as mg
+        >>> A = mg.operators.FourierMagnitude.example()
+        >>> x = A.zero_image() + 1
+        >>> torch.allclose(A(x), A(-x))  # the sign is lost
+        True
     """
 
     like: Tensor

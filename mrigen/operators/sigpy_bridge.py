@@ -32,6 +32,12 @@ class SigpyOperator(LinearOperator):
 
     Raises:
         ValueError: the linops do not fit the image or one another.
+
+    Examples:
+        >>> import mrigen as mg
+        >>> A = mg.operators.SigpyOperator.example()
+        >>> A(A.zero_image()).shape
+        torch.Size([2, 3, 9, 8])
     """
 
     like: Tensor
@@ -103,6 +109,13 @@ def from_sigpy(
     Raises:
         ValueError: the linops do not fit ``shape`` or one another, or have more than three axes and
             no shape is given.
+
+    Examples:
+        >>> import sigpy, torch
+        >>> import mrigen as mg
+        >>> A = mg.operators.from_sigpy(sigpy.linop.FFT((8, 8)))
+        >>> A(torch.ones(3, 1, 8, 8)).shape
+        torch.Size([3, 8, 8])
     """
     each = tuple(linops) if isinstance(linops, Sequence) else (linops,)
     axes = tuple(each[0].ishape)
@@ -125,6 +138,12 @@ def to_sigpy(operator: Operator, sample: int = 0) -> Any:
 
     Raises:
         UsageError: the operator is not linear.
+
+    Examples:
+        >>> import mrigen as mg
+        >>> A = mg.operators.to_sigpy(mg.operators.MultiCoilMRI.example()[0])
+        >>> A.ishape, A.oshape
+        ([1, 12, 9], [3, 12, 9])
     """
     from sigpy.linop import Linop
 

@@ -81,10 +81,11 @@ def conjugate_gradient(matrix: Matrix, rhs: Tensor, steps: int, tolerance: float
         steps: at most so many.
         tolerance: relative size of the residual at which a sample is solved.
 
-    >>> import torch
-    >>> diagonal = torch.tensor([[1.0, 2.0, 4.0]])
-    >>> conjugate_gradient(lambda d: diagonal * d, torch.ones(1, 3), 3)
-    tensor([[1.0000, 0.5000, 0.2500]])
+    Examples:
+        >>> import torch
+        >>> diagonal = torch.tensor([[1.0, 2.0, 4.0]])
+        >>> conjugate_gradient(lambda d: diagonal * d, torch.ones(1, 3), 3)
+        tensor([[1.0000, 0.5000, 0.2500]])
     """
     state = ConjugateGradient.start(rhs, tolerance)
     for _ in range(steps):

@@ -25,6 +25,15 @@ class Separable(LinearOperator):
         rows: R, float (B or 1, h, H).
         columns: C, float (B or 1, w, W).
         like: a zero image (B or 1, C, H, W) that says shape, kind and device.
+
+    Examples:
+        >>> import torch
+        >>> import mrigen as mg
+        >>> halve = torch.eye(4).view(1, 2, 2, 4).mean(2)
+        >>> A = mg.operators.Separable(halve, halve, torch.zeros(1, 1, 4, 4))
+        >>> A(torch.ones(1, 1, 4, 4))
+        tensor([[[[1., 1.],
+                  [1., 1.]]]])
     """
 
     rows: Tensor

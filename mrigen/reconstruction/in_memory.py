@@ -44,11 +44,12 @@ def reconstruct(
         UsageError: unknown solver or parameter, a solver that needs another model, measurements that do not
             fit their operators, or a number below 1.
 
-    >>> import mrigen as mg
-    >>> A = mg.operators.MultiCoilMRI.example()
-    >>> x = torch.randn(2, 1, 12, 9, dtype=torch.complex64)
-    >>> mg.reconstruct(mg.Measurements(A(x), A), solver="zero-filled").shape
-    torch.Size([2, 1, 12, 9])
+    Examples:
+        >>> import mrigen as mg
+        >>> A = mg.operators.MultiCoilMRI.example()
+        >>> x = torch.randn(2, 1, 12, 9, dtype=torch.complex64)
+        >>> mg.reconstruct(mg.Measurements(A(x), A), solver="zero-filled").shape
+        torch.Size([2, 1, 12, 9])
     """
     if samples < 1 or (batch is not None and batch < 1):
         raise UsageError(f"reconstruct: samples {samples} and batch {batch} must be at least 1")

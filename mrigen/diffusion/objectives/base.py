@@ -33,6 +33,11 @@ class ObjectiveParams(Params):
     Attributes:
         noise: distribution of training noise levels.
         sigma_data: σ_data of the loss weight; equals the one of the network's preconditioning.
+
+    Examples:
+        >>> import mrigen as mg
+        >>> mg.objectives.OBJECTIVES.params({"name": "standard"}).sigma_data
+        0.5
     """
 
     noise: LogNormal = LogNormal()
@@ -51,6 +56,18 @@ class Objective(ABC):
 
     Raises:
         UsageError: the objective makes no sense for this corruption; says why and what does.
+
+    Examples:
+        >>> import torch
+        >>> import mrigen as mg
+        >>> A = mg.operators.MultiCoilMRI.example()
+        >>> mask = mg.masks.exact_random(9, acceleration=2, acs_lines=1)
+        >>> law = {"name": "exact-random", "acceleration": 2, "acs_lines": 1}
+        >>> store = mg.TensorStore(A(A.zero_image() + 1), A.maps, mask, law=law)
+        >>> ambient = mg.objectives.OBJECTIVES.build({"name": "ambient"}, corruption=store.corruption())
+        >>> rng = torch.Generator().manual_seed(0)
+        >>> ambient(lambda x, sigma, *shown: x, store.measurements([0, 1]), rng).shape  # a loss per slice
+        torch.Size([2])
     """
 
     Params: ClassVar[type[ObjectiveParams]] = ObjectiveParams

@@ -32,6 +32,21 @@ class Teacher(Protocol):
 
     Attributes:
         floor: lowest noise level at which the teacher was trained.
+
+    Examples:
+        >>> import torch
+        >>> import mrigen as mg
+        >>> class Gaussian:  # images of independent standard normal pixels: E[x₀ | x] = x / (1 + σ²)
+        ...     floor = 0.0
+        ...
+        ...     def predict(self, x, sigma):
+        ...         return x / (1 + sigma**2)
+        ...     def level(self, sigma):
+        ...         return sigma
+        >>> heun = mg.samplers.SAMPLERS.build({"name": "heun", "steps": 40})
+        >>> z = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+        >>> bool((heun(Gaussian(), z).std() - 1).abs() < 0.05)
+        True
     """
 
     floor: float
@@ -76,6 +91,12 @@ class Sampler(ABC):
 
     A step to level 0 is the denoiser's estimate, so that a trajectory which stops early is one on a grid
     without its lowest levels.
+
+    Examples:
+        >>> import mrigen as mg
+        >>> heun = mg.samplers.SAMPLERS.build({"name": "heun", "steps": 4})
+        >>> heun.evaluations(floor=0.0)  # two for each level but the last
+        7
     """
 
     Params: ClassVar[type[SamplerParams]] = SamplerParams
