@@ -44,8 +44,8 @@ class ImageStore:
         self.manifest.require("measurements", self.folder)
         shards = in_split(self.folder, self.manifest.shards, split)
         self._index = ShardIndex(shard.images for shard in shards)
-        self._law = make_corruption(self.manifest.operator, self.image_shape, self.manifest.known_noise)
-        self._template = self._law.draw(PROBE, seeded_rng(0, "template"))
+        self._corruption = make_corruption(self.manifest.operator, self.image_shape, self.manifest.known_noise)
+        self._template = self._corruption.draw(PROBE, seeded_rng(0, "template"))
         self._stored = varying(self._template, PROBE)
         self._expected = self._layout()
         self._shards = [self._mapped(shard) for shard in shards]
@@ -115,7 +115,7 @@ class ImageStore:
         """
         if described is not None and dict(described) != self.described():
             return described_corruption(described, self.image_shape)
-        return self._law
+        return self._corruption
 
     def _take(self, dataset: str, indices: list[int]) -> Any:
         """Rows of a dataset, gathered from the shards that hold them."""

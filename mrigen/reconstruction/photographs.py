@@ -69,7 +69,7 @@ class PictureSource(Source):
             self._operator: Operator | None = PixelMask(self._read_mask(mask), self.shape[0])
             return
         assert spec is not None
-        self._law = make_corruption(spec, self.shape, Noise(low=sigma))
+        self._corruption = make_corruption(spec, self.shape, Noise(low=sigma))
         self._operator = None if degrade else self._certain(str(operator))
 
     def batches(self, size: int) -> Iterator[Batch]:
@@ -108,7 +108,7 @@ class PictureSource(Source):
             data = Measurements(operator.forward(images) + drawn, operator, sigma)
         else:
             rng = seeds.seeded_rng(self._seed, "degrade", positions[0])
-            data = self._law.measure(images, rng)
+            data = self._corruption.measure(images, rng)
         return Batch(positions, data, torch.ones(len(images)), reference=images)
 
     def _read(self, path: Path) -> Tensor:
@@ -130,7 +130,7 @@ class PictureSource(Source):
         Raises:
             UsageError: two draws differ.
         """
-        corruption: ImageCorruption = self._law
+        corruption: ImageCorruption = self._corruption
         one, other = (corruption.draw(1, seeds.seeded_rng(seed, "certain")) for seed in range(2))
         pairs = zip(tensors_of(one).values(), tensors_of(other).values(), strict=True)
         if not all(torch.equal(a, b) for a, b in pairs):

@@ -1,16 +1,16 @@
 """Killed at random moments of training and distillation: the continued run is bit-identical."""
 
 import os
-import random
 import select
 import signal
 import time
 import traceback
-from itertools import cycle
+from itertools import cycle, islice
 
 import pytest
 import torch
 from tiny_jobs import distill_job, fabric, newest, teacher_job, weights
+from waiting import moments
 
 from mrigen.engine.loop import drive
 from mrigen.engine.states import save_state
@@ -87,15 +87,17 @@ def test_killed_at_random_moments(tmp_path, make):
     length = time.monotonic() - start
     expected = newest(tmp_path / "whole")
     struck = completed = 0
-    for number in cycle([signal.SIGKILL, signal.SIGTERM]):
+    rng = moments()
+    for number in islice(cycle([signal.SIGKILL, signal.SIGTERM]), 20 * KILLS):
         name = f"parts-{completed}"
         if struck == KILLS:
             break
-        if kill(in_child(lambda name=name: run(name)), random.uniform(0, length), number):
+        if kill(in_child(lambda name=name: run(name)), rng.uniform(0, length), number):
             struck += 1
         else:
             assert same(newest(tmp_path / name), expected)
             completed += 1
+    assert struck == KILLS
     continued = run(name)
     assert torch.equal(weights(whole), weights(continued))
     assert same(newest(tmp_path / name), expected)

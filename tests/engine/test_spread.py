@@ -107,8 +107,8 @@ def test_two_nodes_give_the_files_of_one(spread, tmp_path):
     assert (folder / "ddp.json").is_file(), run.stderr
     nodes = torchrun_nodes(HERE / "spread_worker.py", "whole", tmp_path)
     assert [node.returncode for node in nodes] == [0, 0], "\n".join(node.stderr for node in nodes)
-    # A thread that outlives Python may abort the process.
-    assert [json.loads(path.read_text()) for path in tmp_path.glob("threads-*.json")] == [[], []]
+    # A process group that outlives Python may abort the process.
+    assert [json.loads(path.read_text()) for path in tmp_path.glob("group-*.json")] == [False, False]
     found, expected = (
         json.loads(path.read_text()) for path in (tmp_path / "whole.json", folder / "ddp.json")
     )

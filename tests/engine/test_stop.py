@@ -7,6 +7,7 @@ import pytest
 import torch
 from test_killed import in_child, kill, same
 from tiny_jobs import StopAfter, distill_job, fabric, newest, teacher_job, weights
+from waiting import wait_until
 
 from mrigen.engine.loop import drive
 from mrigen.engine.stops import REQUEST, RUNNING, end_requests, request_end, running
@@ -86,10 +87,7 @@ def test_a_request_ends_the_run_as_finished(tmp_path, make):
         os.write(write, str(job.images).encode())
 
     child = in_child(action)
-    end = time.monotonic() + 60
-    while (record := running(tmp_path / "parts")) is None:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    record = wait_until(lambda: running(tmp_path / "parts"))
     assert record["process"] == child
     try:
         assert request_end(tmp_path / "parts", record, 60) == "ending"
@@ -111,8 +109,7 @@ def test_a_request_ends_the_run_as_finished(tmp_path, make):
 def test_a_request_for_another_run_is_forgotten(tmp_path):
     """A run that died left its record and a request: the next one goes on to its end."""
     child = in_child(lambda: drive(slowly(teacher_job(images=100_000)), tmp_path, fabric(), "run"))
-    while (record := running(tmp_path)) is None:
-        time.sleep(0.01)
+    record = wait_until(lambda: running(tmp_path))
     kill(child, 0)
     assert (tmp_path / RUNNING).is_file()
     assert running(tmp_path) is None
@@ -128,7 +125,6 @@ def test_a_request_that_is_not_answered_stays(tmp_path):
         record = running(tmp_path)
         assert not asked()
         assert request_end(tmp_path, record, 0) == "silent"
-        time.sleep(1)
-        assert asked()
+        wait_until(asked, 60)
         assert not (tmp_path / REQUEST).exists()
     assert list(tmp_path.iterdir()) == []

@@ -58,7 +58,7 @@ def fabric(strategy="ddp", precision="32-true", device="cpu"):
 
 def teacher_job(*, strategy="ddp", precision="32-true", compiled=False, **params):
     store = tiny_store()
-    objective = OBJECTIVES.build({"name": "ambient"}, corruption=MRICorruption(store, store.law))
+    objective = OBJECTIVES.build({"name": "ambient"}, corruption=MRICorruption(store, store.mask_distribution))
     settings = TeacherParams(
         **{"images": 48, "batch": 4, "snapshot_images": 16, "ema_halflife": 20, **params}
     )
@@ -68,7 +68,7 @@ def teacher_job(*, strategy="ddp", precision="32-true", compiled=False, **params
 
 def distill_job(score=None, *, strategy="ddp", precision="32-true", device="cpu", augment_dim=0, **params):
     store = tiny_store()
-    corruption = MRICorruption(store, store.law)
+    corruption = MRICorruption(store, store.mask_distribution)
     objective = OBJECTIVES.build({"name": "ambient"}, corruption=corruption)
     fast = {"lr": 1e-3, "betas": [0.0, 0.999]}
     settings = DistillParams(

@@ -93,7 +93,7 @@ def test_no_command_tries(watched, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("all done\n")
     missing = [line for line in done.stderr.splitlines() if line.startswith("mrigen: ")]
-    assert len(missing) == 6
+    assert len(missing) == SESSION.count(", 2)")  # a line for every refusal
     assert not any("not allowed here" in line for line in missing)
 
 

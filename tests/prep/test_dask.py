@@ -5,12 +5,12 @@ import shutil
 import signal
 import subprocess
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from distributed import Client
+from waiting import wait_until
 
 from mrigen.cli.main import run
 from mrigen.errors import UsageError
@@ -41,8 +41,7 @@ def work(function, tasks, *folders):
 
 def kill_one_worker(client, store):
     """Kill a worker that has a volume in work, as soon as the first volume is there."""
-    while not list(store.glob("*.h5")):
-        time.sleep(0.01)
+    wait_until(lambda: list(store.glob("*.h5")))
     address = next(address for address, tasks in client.processing().items() if tasks)
     before = client.run(os.getpid)
     os.kill(before[address], signal.SIGKILL)
@@ -59,7 +58,7 @@ def test_a_killed_worker_changes_no_byte(two_workers, client, simulate, tmp_path
     watch.start()
     address = ["--dask-scheduler", two_workers.scheduler_address]
     assert run([*arguments, "--out", str(store), *address]) == 0
-    watch.join()
+    watch.join(timeout=120)
     assert 0 < finished_before[0] < 10
     assert digests(tmp_path / "dask") == digests(tmp_path / "local")
     assert not list(tmp_path.rglob(".*.tmp"))

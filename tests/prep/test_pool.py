@@ -5,6 +5,7 @@ import time
 
 import pytest
 import torch
+from waiting import wait_until
 
 from mrigen.errors import UsageError
 from mrigen.prep import pool
@@ -21,18 +22,17 @@ def test_one_job_runs_here_with_one_thread():
         torch.set_num_threads(before)
 
 
-def threads_and_process(task):
-    time.sleep(0.2)  # so that no process gets all tasks
+def meet(folder):
+    """Wait for the other process, so that none gets all tasks."""
+    (folder / str(os.getpid())).touch()
+    wait_until(lambda: len(list(folder.iterdir())) == 2)
     return torch.get_num_threads(), os.getpid()
 
 
-def test_two_jobs_are_this_process_and_another_one_with_one_thread_each():
-    processes = set()
-    for _, (threads, process) in pool.run(threads_and_process, range(1000), 2):
-        assert threads == 1
-        processes.add(process)
-        if len(processes) == 2:
-            break
+def test_two_jobs_are_this_process_and_another_one_with_one_thread_each(tmp_path):
+    results = [result for _, result in pool.run(meet, [tmp_path] * 4, 2)]
+    assert {threads for threads, _ in results} == {1}
+    processes = {process for _, process in results}
     assert len(processes) == 2
     assert os.getpid() in processes
 

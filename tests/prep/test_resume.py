@@ -1,7 +1,6 @@
 """Killed at any moment, with any number of processes: the same bytes in the end."""
 
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import h5py
 import pytest
+from waiting import moments, wait_until
 
 from mrigen.cli.main import run
 from mrigen.data import manifest
@@ -47,14 +47,12 @@ def test_a_killed_run_continues_to_the_same_bytes(raw, expected, tmp_path):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    while not list(store.glob("*.h5")):
-        assert process.poll() is None
-        time.sleep(0.002)
-    time.sleep(random.uniform(0, 0.3))
+    wait_until(lambda: process.poll() is not None or list(store.glob("*.h5")), pause=0.002)
+    assert process.poll() is None
+    time.sleep(moments().uniform(0, 0.3))
     process.send_signal(signal.SIGKILL)
-    process.wait()
-    while _running(marker):  # workers end with the run that started them
-        time.sleep(0.01)
+    process.wait(timeout=60)
+    wait_until(lambda: not _running(marker), 60)  # workers end with the run that started them
     left = store / ".simulated_0001.h5.0a1b2c3d-0a1b2c3d.tmp"
     left.mkdir()
     (left / "part").write_bytes(b"half written")

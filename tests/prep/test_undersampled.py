@@ -65,7 +65,7 @@ def test_only_the_further_corruption_is_drawn(lines, prep, generator):
     assert (further.sum((1, 2, 3)) < operator.mask.sum((1, 2, 3))).all()
     assert further[..., 13:21].all()
     with pytest.raises(UsageError, match="undersampled at the scanner"):
-        MRICorruption(store, corruption.law).draw(1, generator)
+        MRICorruption(store, corruption.mask_distribution).draw(1, generator)
 
 
 def test_an_unmeasured_line_of_the_mask_is_not_called_measured(prep, tmp_path, lines):

@@ -4,12 +4,12 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from importlib.resources import files
 
 import pytest
 import typer
 from torch.distributed.run import get_args_parser
+from waiting import wait_until
 
 from mrigen import recipe
 from mrigen.cli.main import app
@@ -54,7 +54,7 @@ def test_bash_accepts_the_script():
 
 @pytest.mark.parametrize("code", [0, 3])
 def test_the_command_works_and_its_code_is_the_job_s(tmp_path, code):
-    assert start(tmp_path, f"exit {code}").wait() == code
+    assert start(tmp_path, f"exit {code}").wait(timeout=60) == code
     assert not (tmp_path / "requeued").exists()
     command = words(tmp_path)
     torchrun = get_args_parser().parse_args(command[command.index("torch.distributed.run") + 1 :])
@@ -75,10 +75,8 @@ class Sixteen:
 
 def test_a_signal_before_the_time_limit_queues_the_job_again(tmp_path):
     job = start(tmp_path, "while true; do sleep 0.1; done")
-    while not (tmp_path / "srun").exists():
-        time.sleep(0.05)
-    time.sleep(0.3)
+    wait_until((tmp_path / "srun").exists, 60)  # written after the step's own trap was set
     job.send_signal(signal.SIGTERM)
-    assert job.wait() == 0
+    assert job.wait(timeout=60) == 0
     assert (tmp_path / "saved").read_text() == "saved\n"
     assert (tmp_path / "requeued").read_text() == "requeue 42\n"
