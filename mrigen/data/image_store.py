@@ -44,7 +44,9 @@ class ImageStore:
         self.manifest.require("measurements", self.folder)
         shards = in_split(self.folder, self.manifest.shards, split)
         self._index = ShardIndex(shard.images for shard in shards)
-        self._corruption = make_corruption(self.manifest.operator, self.image_shape, self.manifest.known_noise)
+        self._corruption = make_corruption(
+            self.manifest.operator, self.image_shape, self.manifest.known_noise
+        )
         self._template = self._corruption.draw(PROBE, seeded_rng(0, "template"))
         self._stored = varying(self._template, PROBE)
         self._expected = self._layout()

@@ -58,7 +58,9 @@ def fabric(strategy="ddp", precision="32-true", device="cpu"):
 
 def teacher_job(*, strategy="ddp", precision="32-true", compiled=False, **params):
     store = tiny_store()
-    objective = OBJECTIVES.build({"name": "ambient"}, corruption=MRICorruption(store, store.mask_distribution))
+    objective = OBJECTIVES.build(
+        {"name": "ambient"}, corruption=MRICorruption(store, store.mask_distribution)
+    )
     settings = TeacherParams(
         **{"images": 48, "batch": 4, "snapshot_images": 16, "ema_halflife": 20, **params}
     )
