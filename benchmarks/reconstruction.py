@@ -22,6 +22,7 @@ import json
 import math
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from benchmarks.perception import Distance, perception
 from torch import Tensor
 
 from mrigen.cli.main import run
+from mrigen.errors import UsageError
 from mrigen.inverse import SOLVERS
 from mrigen.metrics.reconstruction import volume_errors
 from mrigen.model import Model
@@ -89,13 +91,26 @@ def simulate(folder: Path, options: argparse.Namespace) -> list[Path]:
     return sorted(folder.glob("*.h5"))
 
 
-def batches(paths: list[Path], acceleration: float, acs: int, options: argparse.Namespace) -> list[Batch]:
+def phase_of(models: Iterable[Model]) -> str:
+    """What the phase of the models' images is relative to; the scans are prepared alike."""
+    phases = {str((model.description.corruption or {}).get("phase", "coil")) for model in models}
+    if len(phases) > 1:
+        raise UsageError(
+            "--teacher and --generator: their images have different phases; give models of one run"
+        )
+    return phases.pop() if phases else "coil"
+
+
+def batches(
+    paths: list[Path], acceleration: float, acs: int, phase: str, options: argparse.Namespace
+) -> list[Batch]:
+    """Prepared slices, with the σ that explains how far each is from its maps."""
     prep = Options(
         acceleration=acceleration,
         acs_lines=acs,
         virtual_coils=0,
-        noise_whitening=False,
         kernel_width=options.kernel_width,
+        phase=phase,
     )
     return [next(ScanSource(path, prep).batches(1)).with_sigma(None) for path in paths]
 
@@ -233,19 +248,17 @@ def main() -> None:
     torch.set_num_threads(1)
     folders = {"teacher": options.teacher, "generator": options.generator}
     shape = (1, options.matrix, options.matrix)
-    priors = {
-        role: Model.load(folder).prior(shape, complex_valued=True)
-        for role, folder in folders.items()
-        if folder is not None
-    }
+    models = {role: Model.load(folder) for role, folder in folders.items() if folder is not None}
+    priors = {role: model.prior(shape, complex_valued=True) for role, model in models.items()}
+    phase = phase_of(models.values())
     distance = perception(shape[1:], download=options.download)
     result: dict[str, Any] = {}
     curves: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         paths = simulate(Path(folder) / "raw", options)
         for acceleration, acs in zip(options.accelerations, options.acs_lines, strict=True):
-            test = batches(paths[options.tuning :], acceleration, acs, options)
-            tuning = batches(paths[: options.tuning], acceleration, acs, options)
+            test = batches(paths[options.tuning :], acceleration, acs, phase, options)
+            tuning = batches(paths[: options.tuning], acceleration, acs, phase, options)
             rows = {
                 name: measure(tuned(words, tuning), test, None, distance) for name, words in BASELINES.items()
             }

@@ -22,8 +22,8 @@ class ScanSource(Source):
     """A volume of raw k-space.
 
     Undersampled data keep their own mask. Fully sampled data are undersampled here, and their image is the
-    reference. Coil maps and scale come from the ACS lines, as in ``mrigen prep-fastmri``; the coils are
-    neither whitened nor, by default, compressed.
+    reference. Coil maps and scale come from the ACS lines, as in ``mrigen prep-fastmri``. Where
+    the options whiten the coils' noise, σ is that of the whitened data.
 
     Args:
         path: a file of one of the formats of ``mrigen.prep.readers``.
@@ -48,7 +48,9 @@ class ScanSource(Source):
                 raise UsageError(_named(path, str(error))) from error
             level = noise_level(self._scan, read, self._pipeline.slices)
         # the ends of the readout show only noise where there is air, so that they are not relied on
-        self._sigma = 0.0 if level is None or level.source == "ends of the readout" else level.sigma
+        known = 0.0 if level is None or level.source == "ends of the readout" else level.sigma
+        whitened = self._pipeline.noise
+        self._sigma = known if whitened is None else whitened
         self.notes = [*self._scan.notes, *([level.note] if level is not None and level.note else [])]
         if maps is not None:
             self._pipeline = replace(self._pipeline, own_maps=self._chosen(maps))

@@ -13,7 +13,10 @@ from PIL import Image
 from sigpy.mri import birdcage_maps
 
 from mrigen import fourier
+from mrigen.cli.main import run
 from mrigen.prep import ismrmrd
+from mrigen.prep.options import Options
+from mrigen.reconstruction.scans import ScanSource
 
 ACS = ("--kernel-width", 4)
 
@@ -192,3 +195,15 @@ def test_images_have_the_scans_phase_whatever_the_models(reconstruct, fastmri, t
     inside = np.abs(plain["image"]) > 0.3 * np.abs(plain["image"]).max()
     apart = np.angle(turned["image"] * plain["image"].conj())[inside]
     assert np.abs(apart).mean() < 0.3
+
+
+@pytest.mark.parametrize("whitened", [False, True])
+def test_the_noise_level_is_in_the_units_of_the_measurement(tmp_path, whitened):
+    """σ explains how far a scan is from its image and maps, whitened or not."""
+    command = ["simulate", "--out", tmp_path, "--volumes", 1, "--slices", 2, "--matrix", 64, 64, "--snr", 10]
+    assert run([*map(str, command), "--jobs", "1"]) == 0
+    options = Options(acceleration=3, acs_lines=12, noise_whitening=whitened)
+    (batch,) = ScanSource(tmp_path / "simulated_0000.h5", options).batches(2)
+    data = batch.data
+    rest = torch.view_as_real((data.y - data.operator.forward(batch.reference))[data.y != 0])
+    assert data.sigma.mean() == pytest.approx(float(rest.std()), rel=0.3)
