@@ -22,15 +22,15 @@ def available(cgroup: Path = CGROUP, meminfo: Path = MEMINFO) -> int:
         cgroup: folder of the control group, version 2, that a container or a Slurm job has.
         meminfo: the kernel's account of the machine.
     """
-    found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     with suppress(OSError, ValueError, StopIteration):
         lines = meminfo.read_text(encoding="ascii").splitlines()
-        found.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]))
+        limits.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]))
     with suppress(OSError, ValueError):
         limit = int((cgroup / "memory.max").read_text(encoding="ascii"))
         used = int((cgroup / "memory.current").read_text(encoding="ascii"))
-        found.append(max(0, limit - used))
-    return min(found)
+        limits.append(max(0, limit - used))
+    return min(limits)
 
 
 def malloc_keep_freed(*, one_arena: bool = False) -> bool:

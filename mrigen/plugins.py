@@ -79,21 +79,21 @@ def load_class(name: str, base: type) -> type:
     """
     path, wanted = split(name)
     module = _load(path)
-    found = getattr(module, wanted, None)
-    if not inspect.isclass(found):
+    member = getattr(module, wanted, None)
+    if not inspect.isclass(member):
         own = [n for n, c in vars(module).items() if inspect.isclass(c) and c.__module__ == module.__name__]
         raise UsageError(f"{path}: has no class {wanted!r}; there are: {', '.join(own) or 'none'}")
-    if not issubclass(found, base):
+    if not issubclass(member, base):
         raise UsageError(
             f"{path}: {wanted} is no {base.__name__}; derive it from {base.__module__}.{base.__qualname__}"
         )
-    missing = sorted(getattr(found, "__abstractmethods__", ()))
+    missing = sorted(getattr(member, "__abstractmethods__", ()))
     parametrised = any("Params" in {*vars(c), *vars(c).get("__annotations__", {})} for c in base.__mro__)
-    if parametrised and not inspect.isclass(getattr(found, "Params", None)):
+    if parametrised and not inspect.isclass(getattr(member, "Params", None)):
         missing.append("Params")
     if missing:
         raise UsageError(f"{path}: {wanted} lacks {', '.join(missing)}; define what {base.__name__} asks for")
-    return found
+    return member
 
 
 def _load(path: Path) -> ModuleType:

@@ -245,11 +245,13 @@ def parameters(member: type[Registrable]) -> list[Parameter]:
     texts: dict[str, str] = {}
     for base in reversed(member.Params.__mro__):
         texts |= _attributes(base.__doc__ or "")
-    found = []
+    described = []
     for name, field in member.Params.model_fields.items():
         default = "required" if field.is_required() else _yaml(field.get_default(call_default_factory=True))
-        found.append(Parameter(name, _kind(field.annotation, field.metadata), default, texts.get(name, "")))
-    return found
+        described.append(
+            Parameter(name, _kind(field.annotation, field.metadata), default, texts.get(name, ""))
+        )
+    return described
 
 
 def _yaml(value: Any) -> str:
@@ -276,28 +278,28 @@ def _kind(annotation: Any, rules: Sequence[Any] = ()) -> str:
 
 def _bounds(rules: Sequence[Any]) -> list[str]:
     """Bounds among the metadata of an annotation."""
-    found = []
+    bounds = []
     for rule in rules:
         if isinstance(rule, FieldInfo):
-            found += _bounds(rule.metadata)
+            bounds += _bounds(rule.metadata)
         for key, sign in SIGNS.items():
             if not isinstance(rule, FieldInfo) and getattr(rule, key, None) is not None:
-                found.append(f"{sign} {getattr(rule, key)}")
-    return found
+                bounds.append(f"{sign} {getattr(rule, key)}")
+    return bounds
 
 
 def _attributes(docstring: str) -> dict[str, str]:
     """The section ``Attributes:`` of a docstring, a line each."""
     _, _, section = inspect.cleandoc(docstring).partition("Attributes:\n")
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     name = ""
     for line in section.split("\n\n")[0].splitlines():
         if match := re.match(r"    (\w+): (.*)", line):
             name = match[1]
-            found[name] = match[2]
+            texts[name] = match[2]
         elif name:
-            found[name] += f" {line.strip()}"
-    return found
+            texts[name] += f" {line.strip()}"
+    return texts
 
 
 def describe(error: ValidationError) -> str:

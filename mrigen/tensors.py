@@ -229,13 +229,13 @@ def mirrored(x: Tensor, which: Tensor, axis: int) -> Tensor:
 
 def tensors_of(record: TensorRecord, prefix: str = "") -> dict[str, Tensor]:
     """Tensors of a record and of the records in it, by field names joined with dots."""
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for name, value in _fields(record).items():
         if isinstance(value, Tensor):
-            found[f"{prefix}{name}"] = value
+            tensors[f"{prefix}{name}"] = value
         elif isinstance(value, TensorRecord):
-            found.update(tensors_of(value, f"{prefix}{name}."))
-    return found
+            tensors.update(tensors_of(value, f"{prefix}{name}."))
+    return tensors
 
 
 def with_tensors(record: R, tensors: Mapping[str, Tensor], prefix: str = "") -> R:

@@ -87,18 +87,18 @@ def import_checkpoint(
     beside = source.parent / OPTIONS
     path = options if options is not None else beside if beside.is_file() else None
     try:
-        found = find(content, None if path is None else read_options(path))
-        description, reason = _describe(found, source, path, role, sigma_init)
+        released = find(content, None if path is None else read_options(path))
+        description, reason = _describe(released, source, path, role, sigma_init)
         pairs, taps = _names(build_model(description))
-        _match(found.tensors, pairs, taps)
+        _match(released.tensors, pairs, taps)
     except (UsageError, MalformedError) as error:
         raise UsageError(f"{source}: {error}") from error
     except ValidationError as error:
         raise UsageError(f"{source}: {describe(error)}") from error
-    weights = {pair.ours: _weight(source, pair, found.tensors) for pair in pairs}
+    weights = {pair.ours: _weight(source, pair, released.tensors) for pair in pairs}
     final = write_model(out, weights, description)
     parameters = sum(tensor.numel() for tensor in weights.values())
-    return Imported(final, parameters, reason, recipe_of(description.corruption, found.facts))
+    return Imported(final, parameters, reason, recipe_of(description.corruption, released.facts))
 
 
 def _own_description(content: Any) -> str | None:
@@ -172,7 +172,7 @@ def read_options(path: Path) -> dict[str, Any]:
 
 
 def _describe(
-    found: ReleasedCheckpoint,
+    released: ReleasedCheckpoint,
     source: Path,
     options: Path | None,
     role: Literal["teacher", "generator"] | None,
@@ -180,14 +180,14 @@ def _describe(
 ) -> tuple[ModelDescription, str]:
     from mrigen.networks import NETWORKS, PRECONDITIONERS
 
-    network = {"name": classes.NETWORKS[found.network].name, **_layout(found)}
-    bounded = {key: value for key, value in found.constants.items() if value != math.inf}
-    preconditioner = {"name": classes.PRECONDITIONINGS[found.preconditioning].name, **bounded}
+    network = {"name": classes.NETWORKS[released.network].name, **_layout(released)}
+    bounded = {key: value for key, value in released.constants.items() if value != math.inf}
+    preconditioner = {"name": classes.PRECONDITIONINGS[released.preconditioning].name, **bounded}
     network |= NETWORKS.params(network).model_dump(mode="json")
     preconditioner |= PRECONDITIONERS.params(preconditioner).model_dump(mode="json")
-    conventions = conventions_of(network["in_channels"], found.facts)
+    conventions = conventions_of(network["in_channels"], released.facts)
     shape = shape_of(network["resolution"], conventions)
-    guess, reason = role_of(found, source.name)
+    guess, reason = role_of(released, source.name)
     generator = (role or guess) == "generator"
     description = ModelDescription(
         network=network,
@@ -197,29 +197,31 @@ def _describe(
         sigma_init=sigma_init if generator else None,
         generator_input=("sampled" if conventions.mask_channels else "full") if generator else None,
         image_shape=shape,
-        objective=objective_of(found, conventions, preconditioner.get("sigma_data", 0.5)),
-        corruption=corruption_of(conventions, shape, found.facts),
+        objective=objective_of(released, conventions, preconditioner.get("sigma_data", 0.5)),
+        corruption=corruption_of(conventions, shape, released.facts),
         provenance={
-            "format": "module pickle" if found.module else "state dict",
+            "format": "module pickle" if released.module else "state dict",
             "source": source.name,
             "source_sha256": sha256(source),
-            "key": found.key,
-            "classes": [found.preconditioning, found.network],
-            "half_precision": found.half_precision,
+            "key": released.key,
+            "classes": [released.preconditioning, released.network],
+            "half_precision": released.half_precision,
             "options": None if options is None else options.name,
-            "found": found.facts,
+            "found": released.facts,
         },
     )
     return description, "given with --role" if role else reason
 
 
-def _layout(found: ReleasedCheckpoint) -> dict[str, Any]:
+def _layout(released: ReleasedCheckpoint) -> dict[str, Any]:
     """The network's parameters under mrigen's names; whether it is gated, the weights say."""
-    layout = {"resolution" if key == "img_resolution" else key: value for key, value in found.layout.items()}
-    layout["gated"] = any(name.endswith(f".{GATE}") for name in found.tensors)
+    layout = {
+        "resolution" if key == "img_resolution" else key: value for key, value in released.layout.items()
+    }
+    layout["gated"] = any(name.endswith(f".{GATE}") for name in released.tensors)
     for key in ("resolution", "in_channels", "out_channels"):
         if key not in layout:
-            raise UsageError(f"{found.network} was saved without its {key}")
+            raise UsageError(f"{released.network} was saved without its {key}")
     return layout
 
 

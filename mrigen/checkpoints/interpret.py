@@ -93,32 +93,32 @@ def corruption_of(
 
 
 def objective_of(
-    found: ReleasedCheckpoint, conventions: ChannelLayout, sigma_data: float
+    released: ReleasedCheckpoint, conventions: ChannelLayout, sigma_data: float
 ) -> dict[str, Any] | None:
     """Training objective as a recipe writes it, or None where the loss is none that mrigen has."""
-    loss = str(found.facts.get("loss", ""))
+    loss = str(released.facts.get("loss", ""))
     known = {"": "ambient" if conventions.mask_channels else "standard"}
     known |= dict.fromkeys(("AmbientLoss", "AmbientVPLoss"), "ambient")
     known |= dict.fromkeys(("EDMLoss", "VPLoss", "VELoss"), "standard")
     if loss not in known:
         return None
     objective: dict[str, Any] = {"name": known[loss], "sigma_data": sigma_data}
-    if {"P_mean", "P_std"} <= found.facts.keys():
-        objective["noise"] = {"p_mean": found.facts["P_mean"], "p_std": found.facts["P_std"]}
+    if {"P_mean", "P_std"} <= released.facts.keys():
+        objective["noise"] = {"p_mean": released.facts["P_mean"], "p_std": released.facts["P_std"]}
     return objective
 
 
-def role_of(found: ReleasedCheckpoint, file_name: str) -> tuple[Literal["teacher", "generator"], str]:
+def role_of(released: ReleasedCheckpoint, file_name: str) -> tuple[Literal["teacher", "generator"], str]:
     """Role, and why.
 
     SiD stores its generator as a pickled ``ema`` and nothing beside it, where EDM's training script
     also stores loss and data set.
     """
-    if found.key in GENERATOR_KEYS:
-        return "generator", f"the weights are stored as {found.key}"
-    if str(found.facts.get("loss", "")).upper().startswith("SID"):
+    if released.key in GENERATOR_KEYS:
+        return "generator", f"the weights are stored as {released.key}"
+    if str(released.facts.get("loss", "")).upper().startswith("SID"):
         return "generator", "trained with a SiD loss"
-    alone = found.module and found.keys == ("ema",)
+    alone = released.module and released.keys == ("ema",)
     if alone and not file_name.startswith(PUBLISHED_TEACHERS):
         return "generator", "a module alone, as SiD stores it; --role teacher if it is not"
     return "teacher", "a denoiser; --role generator if it makes images in one step"

@@ -62,12 +62,12 @@ def correspondences(model: Preconditioner) -> list[Correspondence]:
             f"network {type(model.network).__name__} has no counterpart among the released models"
         )
     gated = {f"{name}.weight" for name, conv in _convolutions(model) if conv.gated}
-    found = []
+    pairs = []
     for ours, tensor in model.state_dict().items():
         theirs = released_name(ours, model.network)
         names = (theirs, theirs.removesuffix("weight") + GATE) if ours in gated else (theirs,)
-        found.append(Correspondence(ours, names, tensor.shape))
-    return found
+        pairs.append(Correspondence(ours, names, tensor.shape))
+    return pairs
 
 
 def constants(model: Preconditioner) -> dict[str, Tensor]:

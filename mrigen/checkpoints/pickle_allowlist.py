@@ -101,12 +101,12 @@ def _defaults(factory: object = None, items: object = ()) -> dict[object, object
 def _dictionary(items: object = ()) -> dict[object, object]:
     if isinstance(items, dict):
         return dict(items)
-    found = {}
+    mapping = {}
     for pair in _sequence(items, tuple):
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise MalformedError("makes a dictionary of something else than pairs")
-        found[checked_key(pair[0])] = pair[1]
-    return found
+        mapping[checked_key(pair[0])] = pair[1]
+    return mapping
 
 
 def _encode(text: object, encoding: object = "latin1") -> bytes:

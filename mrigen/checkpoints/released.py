@@ -62,21 +62,21 @@ def find(content: Any, options: Mapping[str, Any] | None) -> ReleasedCheckpoint:
         UsageError: no known weights, an unknown class or argument; names it.
     """
     key, weights = _weights(content)
-    found = ReleasedCheckpoint(key, {}, facts=_facts(content, options or {}))
+    released = ReleasedCheckpoint(key, {}, facts=_facts(content, options or {}))
     if isinstance(content, Mapping):
-        found.keys = tuple(str(name) for name in content if isinstance(name, str))
+        released.keys = tuple(str(name) for name in content if isinstance(name, str))
     if isinstance(weights, Persistent):
-        found.module = True
-        _from_module(found, weights)
+        released.module = True
+        _from_module(released, weights)
     else:
-        found.tensors = _without_prefix({unwrap(name): tensor for name, tensor in weights.items()})
+        released.tensors = _without_prefix({unwrap(name): tensor for name, tensor in weights.items()})
         if options is None:
             raise UsageError(
                 "the checkpoint holds bare weights: give the training_options.json that its authors "
                 "published with it (--options FILE)"
             )
-        _from_options(found, options)
-    return found
+        _from_options(released, options)
+    return released
 
 
 def _weights(content: Any) -> tuple[str, Any]:
@@ -114,19 +114,19 @@ def _without_prefix(tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]
     return tensors
 
 
-def _from_options(found: ReleasedCheckpoint, options: Mapping[str, Any]) -> None:
+def _from_options(released: ReleasedCheckpoint, options: Mapping[str, Any]) -> None:
     """Architecture from ``network_kwargs``; sizes and channels from the weights."""
     arguments = options.get("network_kwargs")
     if not isinstance(arguments, Mapping):
         raise UsageError("the training options have no network_kwargs: are they of this checkpoint?")
     arguments = dict(arguments)
-    found.preconditioning = str(arguments.pop("class_name", "EDMPrecond")).rpartition(".")[2]
-    known = _known(PRECONDITIONINGS, found.preconditioning, "preconditioning")
-    found.network = str(arguments.pop("model_type", known.network))
-    found.half_precision = bool(arguments.pop("use_fp16", False))
+    released.preconditioning = str(arguments.pop("class_name", "EDMPrecond")).rpartition(".")[2]
+    known = _known(PRECONDITIONINGS, released.preconditioning, "preconditioning")
+    released.network = str(arguments.pop("model_type", known.network))
+    released.half_precision = bool(arguments.pop("use_fp16", False))
     arguments.pop("img_channels", None)
-    found.constants = {k: arguments.pop(k) for k in list(arguments) if k in known.taken}
-    found.layout = {**_taken(NETWORKS, found.network, arguments), **_sizes(found.tensors)}
+    released.constants = {k: arguments.pop(k) for k in list(arguments) if k in known.taken}
+    released.layout = {**_taken(NETWORKS, released.network, arguments), **_sizes(released.tensors)}
 
 
 def _sizes(tensors: Mapping[str, StoredTensor]) -> dict[str, int]:
@@ -155,21 +155,21 @@ def _sizes(tensors: Mapping[str, StoredTensor]) -> dict[str, int]:
     return sizes
 
 
-def _from_module(found: ReleasedCheckpoint, module: Persistent) -> None:
+def _from_module(released: ReleasedCheckpoint, module: Persistent) -> None:
     """Architecture from the recorded constructor arguments; weights from the nested states."""
-    found.preconditioning = module.name
+    released.preconditioning = module.name
     known = _known(PRECONDITIONINGS, module.name, "network")
     arguments = _arguments(module, known)
-    found.half_precision = bool(arguments.get("use_fp16", False))
-    found.constants = {k: v for k, v in arguments.items() if k in known.taken}
+    released.half_precision = bool(arguments.get("use_fp16", False))
+    released.constants = {k: v for k, v in arguments.items() if k in known.taken}
     children = module.state.get("_modules")
     network = children.get("model") if isinstance(children, dict) else None
     if not isinstance(network, Persistent):
         raise UsageError(f"{module.name} has no network called 'model'")
-    found.network = network.name
+    released.network = network.name
     inner = _arguments(network, _known(NETWORKS, network.name, "network"))
-    found.layout = _taken(NETWORKS, network.name, inner)
-    found.tensors = _collect(module)
+    released.layout = _taken(NETWORKS, network.name, inner)
+    released.tensors = _collect(module)
 
 
 def _known(classes: Mapping[str, Class], name: str, kind: str) -> Class:
@@ -243,16 +243,16 @@ def _facts(content: Any, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def to_plain(values: object) -> dict[str, Any]:
     """Public entries of a dictionary that are text, finite numbers, booleans or None."""
-    found: dict[str, Any] = {}
+    plain: dict[str, Any] = {}
     for key, value in values.items() if isinstance(values, Mapping) else ():
-        if not isinstance(key, str) or key.startswith("_") or len(found) == MAX_FACTS:
+        if not isinstance(key, str) or key.startswith("_") or len(plain) == MAX_FACTS:
             continue
         if isinstance(value, str):
-            found[printable(key)] = printable(value)
+            plain[printable(key)] = printable(value)
         elif (
             value is None
             or isinstance(value, bool | int)
             or (isinstance(value, float) and math.isfinite(value))
         ):
-            found[printable(key)] = value
-    return found
+            plain[printable(key)] = value
+    return plain

@@ -90,13 +90,13 @@ def espirit_eigen(
 
     tile = CACHE if kspace.device.type == "cpu" else MEMORY
     at_once = max(1, tile // (maps * coils * height * width * (2 * kernel_width - 1)))
-    found = kspace.new_empty((len(calib), maps, coils, height, width), dtype=torch.complex64)
+    all_maps = kspace.new_empty((len(calib), maps, coils, height, width), dtype=torch.complex64)
     values = kspace.new_empty((len(calib), maps, height, width), dtype=torch.float32)
     for first in range(0, len(calib), at_once):
         part = slice(first, first + at_once)
         matrices = PixelMatrices(pixel_samples(calib[part], kernel_width, thresh), height, width)
-        eigenmaps(matrices, found[part], values[part], tile)
-    return found.view(*leading, *found.shape[1:]), values.view(*leading, *values.shape[1:])
+        eigenmaps(matrices, all_maps[part], values[part], tile)
+    return all_maps.view(*leading, *all_maps.shape[1:]), values.view(*leading, *values.shape[1:])
 
 
 def _check_kspace(kspace: Tensor) -> None:

@@ -171,8 +171,8 @@ def described_corruption(described: Mapping[str, Any] | None, shape: tuple[int, 
     Raises:
         UsageError: it speaks of another kind of data, or the operator does not fit the images.
     """
-    found = {"operator": {"name": "identity"}} if described is None else described
-    operator = found.get("operator")
+    description = {"operator": {"name": "identity"}} if described is None else described
+    operator = description.get("operator")
     if not isinstance(operator, Mapping):
         raise UsageError("the model's corruption is none of images; give data of its own kind")
-    return make_corruption(operator, shape, parse_noise(found.get("sigma", 0.0)) or Noise())
+    return make_corruption(operator, shape, parse_noise(description.get("sigma", 0.0)) or Noise())

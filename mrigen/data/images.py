@@ -104,8 +104,8 @@ def _open_hdf5(path: Path) -> ImageSet:
 
     def take(first: int, last: int) -> NDArray[np.generic]:
         with hdf5.reader(path) as file:
-            found: NDArray[np.generic] = file["images"][first:last]
-        return found
+            images: NDArray[np.generic] = file["images"][first:last]
+        return images
 
     return image_set_of(path, shape, dtype, take)
 
@@ -169,10 +169,10 @@ def _array(path: Path) -> NDArray[np.generic]:
                 return np.asanyarray(file.get_tensor(_key(list(file.keys()))))
         except (SafetensorError, TypeError) as error:
             raise ValueError(error) from error
-    found = np.load(path, allow_pickle=False)
-    if isinstance(found, np.ndarray):
-        return found
-    with found as arrays:
+    array = np.load(path, allow_pickle=False)
+    if isinstance(array, np.ndarray):
+        return array
+    with array as arrays:
         return np.asanyarray(arrays[_key(arrays.files)])
 
 
@@ -208,18 +208,18 @@ def image_set_of(
     scale = _scale(path, take(0, min(shape[0], LOOKED_AT))) if dtype.kind == "f" else None
 
     def tensors(first: int, last: int) -> Tensor:
-        found = np.ascontiguousarray(take(first, last))
-        if found.dtype == np.uint8:
-            return from_bytes(found)
-        images = torch.from_numpy(found.astype(np.complex64 if complex_valued else np.float32, copy=False))
+        array = np.ascontiguousarray(take(first, last))
+        if array.dtype == np.uint8:
+            return from_bytes(array)
+        images = torch.from_numpy(array.astype(np.complex64 if complex_valued else np.float32, copy=False))
         return images if scale is None else images / (scale / 2) - 1
 
     return ImageSet(str(path), shape[0], (shape[1], shape[2], shape[3]), complex_valued, tensors)
 
 
-def _scale(path: Path, some: NDArray[np.generic]) -> float | None:
+def _scale(path: Path, sample: NDArray[np.generic]) -> float | None:
     """The value of white where black is 0; None for images in [-1, 1]."""
-    values = np.asarray(some, np.float64)
+    values = np.asarray(sample, np.float64)
     if not values.size or not np.isfinite(values).all() or values.min() < 0 or values.max() == 0:
         return None
     scale = 255.0 if values.max() > 2 else 1.0
@@ -242,13 +242,13 @@ def _pool(path: Path, names: list[str], raw: Callable[[str], bytes]) -> ImageSet
     shape = _decoded(path, names[0], raw).shape
 
     def take(first: int, last: int) -> Tensor:
-        found = [_decoded(path, name, raw) for name in names[first:last]]
-        for name, picture in zip(names[first:last], found, strict=True):
+        images = [_decoded(path, name, raw) for name in names[first:last]]
+        for name, picture in zip(names[first:last], images, strict=True):
             if picture.shape != shape:
                 raise UsageError(
                     f"{path}/{name}: is {tuple(picture.shape)} (C, H, W), the first image is {tuple(shape)}"
                 )
-        return torch.stack(found)
+        return torch.stack(images)
 
     return ImageSet(str(path), len(names), (shape[0], shape[1], shape[2]), complex_valued=False, take=take)
 

@@ -64,8 +64,8 @@ class Manifest(Params):
         """
         known = self._unchanged(folder)
         others = [name for name in self.files if name not in known]
-        found = known | dict(zip(others, _digests(folder, others), strict=True))
-        whole = self.model_copy(update={"checksums": {name: found[name] for name in self.files}})
+        digests = known | dict(zip(others, _digests(folder, others), strict=True))
+        whole = self.model_copy(update={"checksums": {name: digests[name] for name in self.files}})
         write_json(folder / NAME, whole.model_dump(mode="json"))
 
     def _unchanged(self, folder: Path) -> dict[str, str]:
@@ -88,14 +88,14 @@ class Manifest(Params):
     def faults(self, folder: Path) -> list[str]:
         """What is wrong with the data files in ``folder``, one line each; empty where all are as written."""
         there = [name for name in self.files if (folder / name).is_file()]
-        found = dict(zip(there, _digests(folder, there), strict=True))
+        digests = dict(zip(there, _digests(folder, there), strict=True))
         faults = []
         for name in self.files:
-            if name not in found:
+            if name not in digests:
                 faults.append(f"{folder / name}: missing although the manifest lists it")
             elif name not in self.checksums:
                 faults.append(f"{folder / name}: prepared without a checksum")
-            elif found[name] != self.checksums[name]:
+            elif digests[name] != self.checksums[name]:
                 faults.append(f"{folder / name}: not what was written (checksum)")
         return faults
 
@@ -117,9 +117,9 @@ class Manifest(Params):
                 is damaged.
         """
         tree = _tree(folder)
-        wanted = cls.model_fields["data"].default
-        if tree.get("data", "mri") != wanted:
-            raise UsageError(f"{folder}: holds no {wanted} data; give a folder written by {cls.written_by}")
+        expected = cls.model_fields["data"].default
+        if tree.get("data", "mri") != expected:
+            raise UsageError(f"{folder}: holds no {expected} data; give a folder written by {cls.written_by}")
         try:
             return cls(**tree)
         except (ValidationError, TypeError) as error:
@@ -145,11 +145,11 @@ def in_split(folder: Path, files: Sequence[P], split: str | None) -> list[P]:
     Raises:
         UsageError: there are none.
     """
-    found = [file for file in files if split is None or file.split == split]
-    if not found:
+    chosen = [file for file in files if split is None or file.split == split]
+    if not chosen:
         have = ", ".join(sorted({file.split for file in files})) or "none"
         raise UsageError(f"{folder}: nothing in split {split!r} (there are: {have})")
-    return found
+    return chosen
 
 
 def data_kind(folder: Path) -> str:

@@ -75,6 +75,6 @@ def _one(image: NDArray[np.float64]) -> float:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
         warnings.filterwarnings("ignore", "invalid value", RuntimeWarning)
-        found = np.array([wavelet_estimate(plane) for plane in planes])
-    told = found[found > ROUNDING * np.abs(image).max(initial=0)]
-    return float(told.mean()) if len(told) else 0.0
+        estimates = np.array([wavelet_estimate(plane) for plane in planes])
+    positive = estimates[estimates > ROUNDING * np.abs(image).max(initial=0)]
+    return float(positive.mean()) if len(positive) else 0.0

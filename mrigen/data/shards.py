@@ -73,9 +73,9 @@ def map_shard(path: Path) -> dict[str, Array]:
     """
     try:
         with hdf5.reader(path) as file:
-            found: dict[str, h5py.Dataset] = {}
-            file.visititems(lambda name, item: _note(found, name, item))
-            where = {name: (d.dtype, d.shape, _offset(path, d)) for name, d in found.items()}
+            datasets: dict[str, h5py.Dataset] = {}
+            file.visititems(lambda name, item: _note(datasets, name, item))
+            where = {name: (d.dtype, d.shape, _offset(path, d)) for name, d in datasets.items()}
         whole = np.memmap(path, np.uint8, "r")
         return {name: np.ndarray(shape, dtype, whole, at) for name, (dtype, shape, at) in where.items()}
     except (OSError, ValueError, TypeError, RuntimeError) as error:
@@ -94,9 +94,9 @@ def _constant(name: str, array: Array) -> bool:
     return name.startswith(f"{OPERATOR}/") and bool((array[1:] == array[:1]).all())
 
 
-def _note(found: dict[str, h5py.Dataset], name: str, item: h5py.Dataset | h5py.Group) -> None:
+def _note(datasets: dict[str, h5py.Dataset], name: str, item: h5py.Dataset | h5py.Group) -> None:
     if isinstance(item, h5py.Dataset) and name != DATASET:
-        found[name] = item
+        datasets[name] = item
 
 
 def _offset(path: Path, dataset: h5py.Dataset) -> int:

@@ -45,10 +45,10 @@ class Spool:
             raise UsageError(f"{self.folder}: is a link; remove it or choose another --out")
         self.shape, self._dtype = shape, DTYPES[complex_valued]
         self._bytes = int(np.prod(shape)) * self._dtype.itemsize
-        wanted = json.loads(json.dumps({**settings, "shape": shape, "dtype": str(self._dtype)}))
-        if self._record() != wanted:
+        header = json.loads(json.dumps({**settings, "shape": shape, "dtype": str(self._dtype)}))
+        if self._record() != header:
             self.remove()
-            write_json(self.folder / RECORD, wanted)
+            write_json(self.folder / RECORD, header)
 
     def __len__(self) -> int:
         rows = self.folder / ROWS

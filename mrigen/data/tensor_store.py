@@ -73,8 +73,8 @@ class TensorStore:
                 f"{tuple(kspace.shape)}"
             )
         operator = MultiCoilMRI(maps, mask)
-        wanted = (operator.maps.shape[1:], {len(operator.maps), len(operator.mask)} - {1, len(kspace)})
-        if wanted != (kspace.shape[1:], set()):
+        expected = (operator.maps.shape[1:], {len(operator.maps), len(operator.mask)} - {1, len(kspace)})
+        if expected != (kspace.shape[1:], set()):
             raise UsageError(
                 f"TensorStore: y {tuple(kspace.shape)}, maps {tuple(operator.maps.shape)} and masks "
                 f"{tuple(operator.mask.shape)} do not fit together"

@@ -90,11 +90,13 @@ def _check(file: h5py.File, volume: Volume) -> None:
     for name, (kind, shapes) in expected.items():
         if name == "further" and name not in file:
             continue
-        found = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
-        if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
+        dataset = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
+        if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
             raise ValueError(f"{name} is not stored in this file")
-        if found.dtype.kind != kind or (shapes is not None and found.shape not in shapes):
-            raise ValueError(f"{name} is {found.dtype} of shape {found.shape}, not what the manifest says")
+        if dataset.dtype.kind != kind or (shapes is not None and dataset.shape not in shapes):
+            raise ValueError(
+                f"{name} is {dataset.dtype} of shape {dataset.shape}, not what the manifest says"
+            )
     masks_there = np.broadcast_to(file["mask"][()], (slices, height, width))
     needed = int(masks_there.sum((1, 2)).max())
     shape = file["samples"].shape

@@ -72,14 +72,14 @@ def inconsistency(
     def copied(value: Tensor) -> Tensor:
         return value.repeat_interleave(paths, 0)
 
-    told = [None if value is None else copied(value) for value in (labels, augment)]
+    conditions = [None if value is None else copied(value) for value in (labels, augment)]
     levels = [copied(level) for level in Karras().between(sigma, lower, params.steps)]
     with torch.no_grad():
         walker = copied(x)
         for high, low in pairwise(levels):
-            clean = denoiser(walker, high, None, *told)
+            clean = denoiser(walker, high, None, *conditions)
             walker = reverse_step(walker, clean, high, low, randn_like(walker, rng))
-    ahead = denoiser(walker, levels[-1], None, *told).unflatten(0, (len(x), paths))
+    ahead = denoiser(walker, levels[-1], None, *conditions).unflatten(0, (len(x), paths))
     d = ahead - estimate[:, None]
     real = (torch.view_as_real(d) if d.is_complex() else d).flatten(2)
     products = real.sum(1).square() - real.square().sum(1)

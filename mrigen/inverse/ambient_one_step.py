@@ -82,8 +82,8 @@ class AmbientOneStep(Solver[State]):
         sigma = task.data.sigma.clamp(min=self.params.sigma or _lowest(teacher))
         missing = (sigma**2 - task.data.sigma**2).sqrt()
         added = per_sample(missing) * task.noise("look")
-        seen = further.adjoint(task.data.y) + further.normal(added)
-        return teacher.denoiser(seen, sigma, further)
+        network_input = further.adjoint(task.data.y) + further.normal(added)
+        return teacher.denoiser(network_input, sigma, further)
 
 
 def _lowest(teacher: TeacherPrior) -> float:

@@ -128,7 +128,7 @@ class Latent(Solver[LatentState]):
 
 def _chosen(batches: list[Tensor], best: Tensor) -> Tensor:
     """From several batches (B, ...), the image of each that ``best`` (B,) names."""
-    found = batches[0]
+    best_latents = batches[0]
     for number, batch in enumerate(batches[1:], 1):
-        found = torch.where(column(best == number, batch), batch, found)
-    return found
+        best_latents = torch.where(column(best == number, batch), batch, best_latents)
+    return best_latents

@@ -31,26 +31,26 @@ class FurtherMasks:
         self.objective = objective
         self._corruption_of = corruption_of
 
-    def draw(self, operator: Operator, wanted: list[int], *purpose: int | str) -> Operator:
+    def draw(self, operator: Operator, image_seeds: list[int], *purpose: int | str) -> Operator:
         """Ã ~ p(Ã | A), A ~ p(A) for each image of a batch, by its seed.
 
         Args:
             operator: of the measurements; a training operator takes coils and sizes from it.
-            wanted: a seed per image.
+            image_seeds: a seed per image.
             purpose: what it is for.
         """
         drawn = []
-        for index, seed in enumerate(wanted):
+        for index, seed in enumerate(image_seeds):
             corruption = self._corruption_of(operator.select(index).to(device="cpu"))
             rng = seeds.seeded_rng(seed, "further", *purpose)
             A = corruption.draw(1, rng)
             drawn.append(self.objective.corrupt_further(A, corruption, rng))
         return concatenate(drawn).to(device=operator.zero_image().device)
 
-    def mask_further(self, operator: Operator, wanted: list[int], *purpose: int | str) -> Operator:
+    def mask_further(self, operator: Operator, image_seeds: list[int], *purpose: int | str) -> Operator:
         """Ã ~ p(Ã | A) of the measurements' own A."""
         drawn = []
-        for index, seed in enumerate(wanted):
+        for index, seed in enumerate(image_seeds):
             one = operator.select(index).to(device="cpu")
             rng = seeds.seeded_rng(seed, "hide", *purpose)
             drawn.append(self.objective.corrupt_further(one, self._corruption_of(one), rng))
@@ -118,9 +118,9 @@ class GeneratorPrior:
         self.steps = steps
         self._masks = masks
 
-    def draw_further(self, operator: Operator, wanted: list[int]) -> Operator | None:
+    def draw_further(self, operator: Operator, image_seeds: list[int]) -> Operator | None:
         """Ã that the generator sees its latents through; None where it sees all of them."""
-        return None if self._masks is None else self._masks.draw(operator, wanted)
+        return None if self._masks is None else self._masks.draw(operator, image_seeds)
 
     def generate(self, z: Tensor, further: Operator | None = None) -> Tensor:
         """Images (B, C, H, W) of standard normal latents (B, steps, C, H, W)."""
@@ -148,5 +148,5 @@ def frozen(network: nn.Module) -> nn.Module:
 
 def gradient(value: Tensor, x: Tensor) -> Tensor:
     """∇ of the sum of ``value`` with respect to x; ∂/∂Re + i ∂/∂Im where x is complex."""
-    (found,) = torch.autograd.grad(value.sum(), x)
-    return found
+    (slope,) = torch.autograd.grad(value.sum(), x)
+    return slope

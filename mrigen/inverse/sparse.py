@@ -83,8 +83,8 @@ class SparseSolver(Solver[State]):
         return State(torch.stack(images))
 
     def _weight(self, sigma: float) -> float:
-        given = self.params.regularization
-        return max(self.relative * sigma, LEAST) if given is None else given
+        regularization = self.params.regularization
+        return max(self.relative * sigma, LEAST) if regularization is None else regularization
 
 
 def like(x: Array, shape: Any, prox: Prox) -> Any:
@@ -97,8 +97,8 @@ def like(x: Array, shape: Any, prox: Prox) -> Any:
 
     class Like(sigpy.prox.Prox):  # type: ignore[misc]
         def _prox(self, alpha: float, image: Array) -> Array:
-            found: Array = prox(alpha, image)
-            return (found if np.iscomplexobj(x) else found.real).astype(x.dtype)
+            shrunk: Array = prox(alpha, image)
+            return (shrunk if np.iscomplexobj(x) else shrunk.real).astype(x.dtype)
 
     return Like(shape)
 

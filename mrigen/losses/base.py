@@ -163,9 +163,9 @@ class DistillLoss(ABC):
         return error.abs().flatten(1).mean(1).clamp(min=self.params.divisor_floor)
 
 
-def stop_gradient_loss(seen: Tensor, step: Tensor) -> Tensor:
-    """½ ‖seen − sg(seen − step)‖² per sample (B,): its gradient with respect to ``seen`` is ``step``."""
-    return 0.5 * (seen - (seen - step).detach()).square().flatten(1).sum(1)
+def stop_gradient_loss(signal: Tensor, step: Tensor) -> Tensor:
+    """½ ‖seen − sg(seen − step)‖² per sample (B,): its gradient with respect to ``signal`` is ``step``."""
+    return 0.5 * (signal - (signal - step).detach()).square().flatten(1).sum(1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -87,8 +87,8 @@ class VisionTransformer(nn.Module):
         x = x + self._positions(patches.shape[-2], patches.shape[-1])
         for block in self.blocks:
             x = block(x)
-        found: Tensor = self.norm(x)[:, 0]
-        return found
+        features: Tensor = self.norm(x)[:, 0]
+        return features
 
     def _positions(self, rows: int, columns: int) -> Tensor:
         """Position embeddings resampled to a grid, with the offset of 0.1 that the weights were made with."""

@@ -55,8 +55,8 @@ class Reference:
 
     def distance(self, images: Iterable[Tensor]) -> float:
         """Fréchet distance of batches of images (B, C, H, W) from the reference."""
-        found = self.features_of(images)[self.extractor.layer("fid")]
-        return frechet_distance(statistics(found), self.statistics)
+        features = self.features_of(images)[self.extractor.layer("fid")]
+        return frechet_distance(statistics(features), self.statistics)
 
 
 def reference_of(
@@ -138,8 +138,8 @@ def _computed(
             if advance is not None:
                 advance(len(batch))
 
-    found = extractor(shown())
-    fitted = statistics(found[extractor.layer("fid")])
+    features = extractor(shown())
+    fitted = statistics(features[extractor.layer("fid")])
     numbers = {
         "mean": fitted.mean,
         "covariance": fitted.covariance,
@@ -147,4 +147,4 @@ def _computed(
         "window": np.array(np.nan if window is None else window),
     }
     layers = {extractor.layer(kind) for kind in COMPARED}
-    return numbers, {name: tensor.numpy() for name, tensor in found.items() if name in layers}
+    return numbers, {name: tensor.numpy() for name, tensor in features.items() if name in layers}

@@ -88,11 +88,11 @@ class Extractor:
             ValueError: there are none.
         """
         device = next(self.model.parameters()).device
-        found = [self.model(batch.to(device)) for batch in pictures]
-        if not found:
+        parts = [self.model(batch.to(device)) for batch in pictures]
+        if not parts:
             raise ValueError("there are no pictures to take features of")
         layers = self.model.get_requested_features_list()
-        return {layer: torch.cat([part[i].cpu() for part in found]) for i, layer in enumerate(layers)}
+        return {layer: torch.cat([part[i].cpu() for part in parts]) for i, layer in enumerate(layers)}
 
 
 @dataclass(frozen=True)
@@ -132,10 +132,10 @@ class PrincipalExtractor:
         """
         if self.components is None:
             raise ValueError("principal components need references")
-        found = [self.components.features(batch).float() for batch in images]
-        if not found:
+        parts = [self.components.features(batch).float() for batch in images]
+        if not parts:
             raise ValueError("there are no images to take features of")
-        return {"pca": torch.cat(found)}
+        return {"pca": torch.cat(parts)}
 
 
 AnyExtractor = Extractor | PrincipalExtractor

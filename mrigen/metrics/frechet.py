@@ -89,10 +89,10 @@ def bootstrap_interval(
         return float(((mean - reference.mean) ** 2).sum() + spread)
 
     draws = [torch.randint(count, (count,), generator=rng).numpy() for _ in range(resamples)]
-    found = [distance(index) for index in draws]
+    distances = [distance(index) for index in draws]
     estimate = distance(np.arange(count))
     tail = (1 - level) / 2
-    low, middle, high = np.quantile(found, [tail, 0.5, 1 - tail])
+    low, middle, high = np.quantile(distances, [tail, 0.5, 1 - tail])
     return max(0.0, float(estimate + low - middle)), float(estimate + high - middle)
 
 

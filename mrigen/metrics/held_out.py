@@ -52,9 +52,9 @@ def held_out_errors(
         power += _power(hidden)
         for level in squared:
             noise = level * randn_like(hidden, seeds.seeded_rng(seed, "held-out noise", number, str(level)))
-            seen = further.adjoint(batch.y) + further.normal(noise)
-            sigma = torch.full((len(batch),), level, device=seen.device)
-            estimate = denoise(seen, sigma, further, batch.labels)
+            network_input = further.adjoint(batch.y) + further.normal(noise)
+            sigma = torch.full((len(batch),), level, device=network_input.device)
+            estimate = denoise(network_input, sigma, further, batch.labels)
             squared[level] += _power(A.normal(estimate) - further.normal(estimate) - hidden)
     if not power:
         raise UsageError(

@@ -98,11 +98,11 @@ class MeasurementSearch:
     def _scores(self, spectrum: Tensor) -> Tensor:
         """Largest coarse correlation of an image (2, C, h, w) with each measurement."""
         step = max(1, ELEMENTS // spectrum.numel())
-        found = []
+        scores = []
         for part in self._spectra.split(step):
             product = (part.conj()[:, None] * spectrum).sum(2)
-            found.append(self._likeness(fourier.ifft(product)).flatten(1).amax(1))
-        return torch.cat(found)
+            scores.append(self._likeness(fourier.ifft(product)).flatten(1).amax(1))
+        return torch.cat(scores)
 
     def _match(self, both: Tensor, index: list[int]) -> list[Match]:
         """Full comparison of an image and its mirror image (2, C, H, W) with some measurements."""
@@ -121,11 +121,13 @@ class MeasurementSearch:
         moved = torch.stack([both[m].roll((-down, -right), (-2, -1)) for m, down, right in moves])
         y = operator.forward(moved)
         seen = _without_constant(y, operator)
-        found = self._likeness(_inner(seen, target)) / (_norm(seen) * _norm(target)).clamp(min=1e-12)
+        likeness = self._likeness(_inner(seen, target)) / (_norm(seen) * _norm(target)).clamp(min=1e-12)
         masked, measured = operator.as_image(y), operator.as_image(part.y)
         return [
             Match(i, float(c), bool(m), (-down, -right), one, other)
-            for i, c, (m, down, right), one, other in zip(index, found, moves, masked, measured, strict=True)
+            for i, c, (m, down, right), one, other in zip(
+                index, likeness, moves, masked, measured, strict=True
+            )
         ]
 
 
@@ -238,9 +240,9 @@ def top_pairs(
     image = 0
     for batch in batches:
         for matches in nearest(batch):
-            found = similarity(matches)
-            best = max(range(len(matches)), key=found.__getitem__)
-            yield Pair(image, found[best], matches[best])
+            similarities = similarity(matches)
+            best = max(range(len(matches)), key=similarities.__getitem__)
+            yield Pair(image, similarities[best], matches[best])
             image += 1
 
 
@@ -273,7 +275,7 @@ def nearest_distance(images: Tensor, others: Tensor) -> Tensor:
     flat = others.flatten(1).double()
     chunks = images.flatten(1).double().split(CHUNK)
     exact = "donot_use_mm_for_euclid_dist"
-    return torch.cat([torch.cdist(some, flat, compute_mode=exact).amin(1) for some in chunks])
+    return torch.cat([torch.cdist(chunk, flat, compute_mode=exact).amin(1) for chunk in chunks])
 
 
 def distance_and_coverage(samples: Tensor, references: Tensor, radius: float) -> dict[str, float]:

@@ -62,8 +62,8 @@ def zero_filled_images(store: Store) -> ImageSet:
     """Aᴴ y of every sample of a store."""
 
     def take(first: int, last: int) -> Tensor:
-        found = store.measurements(list(range(first, last)))
-        return found.operator.as_image(found.y)
+        data = store.measurements(list(range(first, last)))
+        return data.operator.as_image(data.y)
 
     channels, height, width = take(0, 1).shape[1:]
     return ImageSet(str(store.folder), len(store), (channels, height, width), store.complex_valued, take)

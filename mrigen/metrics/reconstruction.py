@@ -106,13 +106,13 @@ def _errors(estimate: NDArray[np.float64], target: NDArray[np.float64], largest:
 
 
 def _magnitudes(images: Tensor) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = images.abs().double().cpu().numpy()
-    return found.reshape(len(found), *found.shape[-2:])
+    magnitudes: NDArray[np.float64] = images.abs().double().cpu().numpy()
+    return magnitudes.reshape(len(magnitudes), *magnitudes.shape[-2:])
 
 
 def _intensities(images: Tensor) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = ((images.double() + 1) / 2).clamp(0, 1).cpu().numpy()
-    return found
+    intensities: NDArray[np.float64] = ((images.double() + 1) / 2).clamp(0, 1).cpu().numpy()
+    return intensities
 
 
 class LPIPS:

@@ -94,8 +94,8 @@ class ImageReferences:
         """Images float32 (n, C, H, W) in [-1, 1]."""
         images = np.empty((len(indices), *self.image_shape), np.float32)
         for number, at, inside in self._index.located(indices):
-            found: NDArray[Any] = rows(self._images[number], inside)
-            images[at] = found / np.float32(127.5) - 1 if found.dtype == np.uint8 else found
+            array: NDArray[Any] = rows(self._images[number], inside)
+            images[at] = array / np.float32(127.5) - 1 if array.dtype == np.uint8 else array
         return torch.from_numpy(images)
 
     def _mapped(self, shard: Shard) -> Array:

@@ -21,8 +21,8 @@ def streamed_window(batches: Iterable[Tensor], count: int) -> float:
     keep = count - _rank(count, QUANTILE)
     largest = torch.empty(0)
     for batch in batches:
-        seen = torch.cat([largest, batch.abs().flatten()])
-        largest = seen.topk(min(keep, len(seen)), sorted=False).values
+        values = torch.cat([largest, batch.abs().flatten()])
+        largest = values.topk(min(keep, len(values)), sorted=False).values
     return float(largest.min())
 
 

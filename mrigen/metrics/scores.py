@@ -54,10 +54,10 @@ class FeaturePair:
         """Improved precision and recall (Kynkäänniemi et al. 2019) with balls to the third neighbour."""
         generated, real = self.pair("prc")
         neighbours = min(NEIGHBOURS, len(generated) - 1, len(real) - 1)
-        found: dict[str, float] = prc_features_to_metric(
+        scores: dict[str, float] = prc_features_to_metric(
             generated, real, prc_neighborhood=neighbours, save_cpu_ram=True, verbose=False
         )
-        return found
+        return scores
 
 
 class Metric(ABC):

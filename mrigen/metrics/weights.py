@@ -83,13 +83,13 @@ def tensors(path: Path) -> dict[str, Tensor]:
         UsageError: something else is in it.
     """
     try:
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+        weights: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, LookupError, RuntimeError, EOFError, ValueError, OSError) as error:
         reason = str(error).split("\n", 1)[0]
         raise UsageError(f"{path}: no file of weights ({reason})") from error
-    if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
+    if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
         raise UsageError(f"{path}: no file of weights (no mapping of tensors)")
-    return found
+    return weights
 
 
 def digest(path: Path) -> str:

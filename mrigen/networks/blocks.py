@@ -160,5 +160,5 @@ def activation_checkpointing(network: nn.Module) -> nn.Module:
 def _again(forward: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
     if not torch.is_grad_enabled():
         return forward(*arguments)
-    found: Tensor = checkpoint(forward, *arguments, use_reentrant=False, preserve_rng_state=False)
-    return found
+    output: Tensor = checkpoint(forward, *arguments, use_reentrant=False, preserve_rng_state=False)
+    return output

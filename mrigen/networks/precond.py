@@ -107,8 +107,8 @@ class Preconditioner(nn.Module):
         if self.hidden is None:
             raise ValueError(f"{type(self).__name__} has no factor for hidden components: use EDM")
         with torch.autocast(x.device.type, enabled=False):
-            seen = project(raw)
-        return image(skip) * x[:, :channels] + image(out) * seen + self.hidden * (raw - seen)
+            projected = project(raw)
+        return image(skip) * x[:, :channels] + image(out) * projected + self.hidden * (raw - projected)
 
     @classmethod
     def example(cls, network: Network) -> Self:

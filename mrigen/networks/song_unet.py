@@ -77,8 +77,8 @@ class SongUNet(UNet):
         cosines, sines = self.map_noise(noise).chunk(2, 1)
         embedding = torch.cat([sines, cosines], 1)
         if self.map_label is not None:
-            seen = self.seen_labels(labels, noise.shape[0], noise.device)
-            embedding = embedding + self.map_label(seen * math.sqrt(self.song.label_dim))
+            one_hot = self.seen_labels(labels, noise.shape[0], noise.device)
+            embedding = embedding + self.map_label(one_hot * math.sqrt(self.song.label_dim))
         if self.map_augment is not None and augment is not None:
             embedding = embedding + self.map_augment(augment)
         embedding = functional.silu(self.map_layer0(embedding))

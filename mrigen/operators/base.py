@@ -301,12 +301,12 @@ def _fitted(array: ArrayLike, shape: tuple[int, ...], like: Tensor, what: str) -
     x = tensor_of(array)
     batch = (shape[0], len(x)) if x.ndim else (shape[0], 0)
     if x.ndim != len(shape) or tuple(x.shape[1:]) != tuple(shape[1:]) or (batch[0] not in (1, batch[1])):
-        wanted = f"({'B' if shape[0] == 1 else shape[0]}, {', '.join(map(str, shape[1:]))})"
+        expected = f"({'B' if shape[0] == 1 else shape[0]}, {', '.join(map(str, shape[1:]))})"
         missing = len(shape) - x.ndim
         hint = ""
         if missing > 0 and tuple(x.shape) == tuple(shape[missing:]):
             hint = f"; add the leading axes, x[{', '.join(['None'] * missing)}]"
-        raise UsageError(f"{what} must be {wanted}, not {tuple(x.shape)}{hint}")
+        raise UsageError(f"{what} must be {expected}, not {tuple(x.shape)}{hint}")
     if x.is_complex() and not like.is_complex():
         raise UsageError(
             f"{what} are real here, not {str(x.dtype).removeprefix('torch.')}; give x.real or x.abs()"

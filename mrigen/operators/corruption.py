@@ -196,28 +196,28 @@ def check(operator: Operator, shape: tuple[int, ...], name: str) -> None:
             f"{name}: zero_image has shape {tuple(zero.shape)}; return {shape} for {shape[0]} images"
         )
     a, b = randn_like(zero, rng), randn_like(zero, rng)
-    seen = operator.forward(a)
-    if len(seen) != len(a) or not seen.isfinite().all():
+    measurement = operator.forward(a)
+    if len(measurement) != len(a) or not measurement.isfinite().all():
         raise UsageError(
-            f"{name}: forward of {len(a)} images gives shape {tuple(seen.shape)}, or values that are not "
-            "finite; return one finite measurement per image"
+            f"{name}: forward of {len(a)} images gives shape {tuple(measurement.shape)}, or values that are "
+            "not finite; return one finite measurement per image"
         )
     if isinstance(operator, LinearOperator):
-        _check_linear(operator, a, b, randn_like(seen, rng), name)
+        _check_linear(operator, a, b, randn_like(measurement, rng), name)
 
 
 def _check_linear(operator: LinearOperator, a: Tensor, b: Tensor, y: Tensor, name: str) -> None:
-    seen = operator.forward(a)
-    error = operator.forward(2 * a - 3 * b) - (2 * seen - 3 * operator.forward(b))
-    if error.norm() > TOLERANCE * seen.norm():
+    measurement = operator.forward(a)
+    error = operator.forward(2 * a - 3 * b) - (2 * measurement - 3 * operator.forward(b))
+    if error.norm() > TOLERANCE * measurement.norm():
         raise UsageError(f"{name}: forward is not linear; derive it from Operator, not LinearOperator")
     back = operator.adjoint(y)
     if back.shape != a.shape:
         raise UsageError(
             f"{name}: adjoint gives shape {tuple(back.shape)}; return the image's {tuple(a.shape)}"
         )
-    left, right = _inner(seen, y), _inner(a, back)
-    if abs(left - right) > TOLERANCE * float(seen.norm() * y.norm() + a.norm() * back.norm()):
+    left, right = _inner(measurement, y), _inner(a, back)
+    if abs(left - right) > TOLERANCE * float(measurement.norm() * y.norm() + a.norm() * back.norm()):
         raise UsageError(
             f"{name}: adjoint is not that of forward, <A x, y> = {left:.6g} but <x, Aᴴ y> = {right:.6g}; "
             "mend it"

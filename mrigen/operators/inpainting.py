@@ -121,8 +121,8 @@ class RandomInpainting(ImageCorruption):
         """Independent pixels."""
         channels, height, width = self.shape
         planes = channels if self.params.per_channel else 1
-        seen = torch.rand(batch, planes, height, width, generator=rng) >= self.params.missing
-        return PixelMask(seen, channels)
+        mask = torch.rand(batch, planes, height, width, generator=rng) >= self.params.missing
+        return PixelMask(mask, channels)
 
     def corrupt_further(self, operator: Operator, rng: torch.Generator) -> PixelMask:
         """Hide each measured pixel with probability δ."""

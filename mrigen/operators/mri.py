@@ -297,9 +297,9 @@ class _Gram(torch.autograd.Function):
         batch = max(len(x), len(maps), len(mask))
         x, maps, mask = (t.expand(batch, *t.shape[1:]) for t in (x, maps, mask))
         product = torch.zeros_like(x)
-        for some, coils, rows in _tiles(maps, by_rows=mask.shape[-2] == 1):
-            part = _product(maps[some, coils, rows], mask[some], x[some, :, rows])
-            product[some, :, rows] += part
+        for samples, coils, rows in _tiles(maps, by_rows=mask.shape[-2] == 1):
+            part = _product(maps[samples, coils, rows], mask[samples], x[samples, :, rows])
+            product[samples, :, rows] += part
         return product
 
     @staticmethod
@@ -341,7 +341,7 @@ def _tiles(maps: Tensor, *, by_rows: bool) -> Iterator[Tile]:
     samples, part = max(1, at_once // units), min(units, at_once)
     whole = slice(None)
     for first in range(0, batch, samples):
-        some = slice(first, first + samples)
+        samples_slice = slice(first, first + samples)
         for start in range(0, units, part):
             piece = slice(start, start + part)
-            yield (some, whole, piece) if by_rows else (some, piece, whole)
+            yield (samples_slice, whole, piece) if by_rows else (samples_slice, piece, whole)

@@ -162,8 +162,8 @@ def to_sigpy(operator: Operator, sample: int = 0) -> Any:
         def _apply(self, array: Array) -> Array:
             if np.iscomplexobj(array) and not self._like.is_complex():
                 raise TypeError(f"{type(operator).__name__} takes real arrays here, not {array.dtype}")
-            given = torch.from_numpy(np.ascontiguousarray(array)).to(self._like)[None]
-            result = one.adjoint(given) if self._adjoint else one.forward(given)
+            tensor = torch.from_numpy(np.ascontiguousarray(array)).to(self._like)[None]
+            result = one.adjoint(tensor) if self._adjoint else one.forward(tensor)
             done: Array = result[0].resolve_conj().cpu().numpy()
             return done
 

@@ -97,14 +97,14 @@ def scatter(rows: Mapping[str, Tensor], window: float | None, path: Path, title:
 
     points = {name: images.flatten(1).cpu().numpy() for name, images in rows.items()}
     first = next(iter(points))
-    reach = max(float(abs(some).max()) for some in list(points.values())[:2])
+    reach = max(float(abs(cloud).max()) for cloud in list(points.values())[:2])
     figure = Figure(figsize=(SIDE * len(points), SIDE + 0.5), layout="constrained")
-    for axes, (name, some) in zip(
+    for axes, (name, cloud) in zip(
         figure.subplots(1, len(points), squeeze=False)[0], points.items(), strict=True
     ):
         panel(axes, points[first], reach, s=0.5, color="0.75")
         if name != first:
-            panel(axes, some, reach)
+            panel(axes, cloud, reach)
         axes.set_title(name, fontsize=10)
     figure.suptitle(title, fontsize=12)
     save(figure, path)

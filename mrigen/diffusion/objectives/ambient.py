@@ -128,6 +128,6 @@ class Ambient(MaskedObjective):
         target = A.adjoint(batch.y)
         sigma = to_device(self.params.noise.draw(len(batch), rng), batch.y.device)
         noise = per_sample(sigma) * randn_like(target, rng)
-        seen = further.adjoint(batch.y) + further.normal(noise)
-        estimate = denoiser(seen, sigma, further, batch.labels, batch.augment)
+        network_input = further.adjoint(batch.y) + further.normal(noise)
+        estimate = denoiser(network_input, sigma, further, batch.labels, batch.augment)
         return self.weighted_error(A.normal(estimate) - target, sigma, further)

@@ -68,10 +68,10 @@ class AmbientTweedie(MaskedObjective):
         drawn = to_device(self.params.noise.draw(len(batch), rng), batch.y.device)
         sigma = drawn.maximum(batch.sigma)
         added = (sigma**2 - batch.sigma**2).sqrt()
-        seen = further.adjoint(batch.y + further.noise(batch.y, added, rng))
-        estimate = denoiser(seen, sigma, further, batch.labels, batch.augment)
+        network_input = further.adjoint(batch.y + further.noise(batch.y, added, rng))
+        estimate = denoiser(network_input, sigma, further, batch.labels, batch.augment)
         share = per_sample((batch.sigma / sigma) ** 2)
-        predicted = A.normal(estimate) + share * (seen - further.normal(estimate))
+        predicted = A.normal(estimate) + share * (network_input - further.normal(estimate))
         return self.weighted_error(predicted - A.adjoint(batch.y), sigma, further)
 
     def corrupt_further(self, operator: Operator, corruption: Corruption, rng: torch.Generator) -> Operator:
@@ -91,10 +91,10 @@ class AmbientTweedie(MaskedObjective):
         labels: Tensor | None = None,
     ) -> Tensor:
         """E[x | x̃, Ã] of x̃ = Ñ(x + σ ε) + σ w, whose noise is that of measurements."""
-        seen = self.observe(noisy, further)
+        network_input = self.observe(noisy, further)
         if isinstance(further, SeededMRI):
-            seen = seen + per_sample(sigma) * further.completion()
-        return denoiser(seen, sigma, further, labels)
+            network_input = network_input + per_sample(sigma) * further.completion()
+        return denoiser(network_input, sigma, further, labels)
 
     @property
     def floor(self) -> float:

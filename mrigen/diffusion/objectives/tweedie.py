@@ -84,8 +84,10 @@ class Tweedie(ImageObjective):
         assert params is not None
         few = slice(params.images)
         lower = self.params.noise.draw_below(sigma[few], rng)
-        told = [None if told is None else told[few] for told in (batch.labels, batch.augment)]
-        term = inconsistency(params, denoiser, noisy[few], sigma[few], estimate[few], lower, rng, *told)
+        conditions = [
+            None if conditions is None else conditions[few] for conditions in (batch.labels, batch.augment)
+        ]
+        term = inconsistency(params, denoiser, noisy[few], sigma[few], estimate[few], lower, rng, *conditions)
         term = params.weight * self.weight(sigma[few]) * term * (len(batch) / len(lower))
         return torch.cat([term, term.new_zeros(len(batch) - len(lower))])
 

@@ -131,8 +131,8 @@ def poisson(size: tuple[int, int], budget: int, centre: int, seed: int, *, crop_
     rows, columns = ((np.arange(n) - n // 2) / (n / 2) for n in size)
     rho = np.hypot(rows[:, None], columns)
     free = ~middle.numpy() & ((rho < 1) | (not crop_corner))
-    wanted = budget - int(middle.sum())
-    if int(free.sum()) < wanted:
+    count = budget - int(middle.sum())
+    if int(free.sum()) < count:
         raise UsageError(
             f"fourier-poisson: {budget} points do not fit into {height} x {width} without corners; raise the "
             "acceleration or set crop_corner: false"
@@ -143,12 +143,12 @@ def poisson(size: tuple[int, int], budget: int, centre: int, seed: int, *, crop_
     for _ in range(BISECTIONS):
         slope = (low + high) / 2
         points = throw(1 + slope * rho, free, order)
-        if len(points) >= wanted:
+        if len(points) >= count:
             low, best = slope, points
         else:
             high = slope
     mask = middle.clone()
-    mask.view(-1)[torch.tensor(best[:wanted], dtype=torch.long)] = True
+    mask.view(-1)[torch.tensor(best[:count], dtype=torch.long)] = True
     return mask[None]
 
 
