@@ -22,14 +22,31 @@ HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # locks hold on
 def atomic(path: Path) -> Iterator[Path]:
     """Give a temporary path and move it to ``path`` when the block ends without error.
 
-    The data are on disk before the rename, and nothing is left when the block fails.
+    The data are on disk before the rename, and nothing is left when the block fails. Errors of the system
+    name ``path``.
+
+    Raises:
+        UsageError: torch could not write all of it, which is all that it says of a full disk.
     """
     with scratch(path) as folder:
         temporary = folder / path.name
-        yield temporary
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
+        try:
+            yield temporary
+            _sync(temporary)
+            temporary.replace(path)
+            _sync(path.parent)
+        except OSError as error:
+            if error.filename is None or Path(os.fsdecode(error.filename)) == temporary:
+                error.filename = str(path)
+            raise
+        except RuntimeError as error:
+            if "inline_container" not in str(error):
+                raise
+            left = shutil.disk_usage(path.parent).free
+            raise UsageError(
+                f"{path}: could not be written, with {left / 1e6:.1f} MB left on the disk; make room and run "
+                "the same command again"
+            ) from error
 
 
 @contextmanager

@@ -39,7 +39,9 @@ def prep_fastmri(
     acs_lines: Annotated[
         int | None,
         typer.Option(
-            help="Fully sampled lines around DC; side of the square of points.", rich_help_panel=MASK
+            help="Fully sampled lines around DC; side of the square of points. Of files with a `mask`, how "
+            "many of them count.",
+            rich_help_panel=MASK,
         ),
     ] = None,
     center_fraction: Annotated[

@@ -71,7 +71,10 @@ def reconstruct(
     ] = "",
     acceleration: Annotated[
         float | None,
-        typer.Option(help="Undersample fully sampled k-space by R, and compare.", rich_help_panel=KSPACE),
+        typer.Option(
+            help="Undersample fully sampled k-space by R, and compare; by default use all.",
+            rich_help_panel=KSPACE,
+        ),
     ] = None,
     mask_law: Annotated[
         str | None,
@@ -82,7 +85,11 @@ def reconstruct(
         ),
     ] = None,
     acs_lines: Annotated[
-        int | None, typer.Option(help="Fully sampled lines around DC.", rich_help_panel=KSPACE)
+        int | None,
+        typer.Option(
+            help="Fully sampled lines around DC; of an undersampled scan, how many give the coil maps.",
+            rich_help_panel=KSPACE,
+        ),
     ] = None,
     virtual_coils: Annotated[
         int, typer.Option(help="Compress to so many coils; 0 keeps all.", rich_help_panel=KSPACE)

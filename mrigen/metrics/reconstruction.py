@@ -30,7 +30,7 @@ class Errors:
     """Errors of one volume of an MR scan, or of one natural image.
 
     Attributes:
-        psnr: 10 log₁₀(L² / mean (x − x̂)²) in dB, L the largest value of x.
+        psnr: 10 log₁₀(L² / mean (x − x̂)²) in dB, L the largest value of x; infinite where x̂ = x.
         ssim: structural similarity (Wang et al. 2004) of every slice, averaged; windows of 7 × 7, range L.
         nmse: ‖x − x̂‖² / ‖x‖².
         nrmse: ‖x − x̂‖ / ‖x‖.
@@ -87,7 +87,7 @@ def mean(errors: Sequence[Errors]) -> dict[str, float]:
     for field in fields(Errors):
         values = [getattr(e, field.name) for e in errors]
         row[field.name] = float(np.mean(values))
-        row[f"{field.name}_std"] = float(np.std(values))
+        row[f"{field.name}_std"] = float(np.std(values)) if np.isfinite(values).all() else 0.0
     return row
 
 

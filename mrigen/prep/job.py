@@ -90,8 +90,8 @@ def run(
     """
     workers = choose(jobs, dask_scheduler)
     beside = out.with_name(f"{out.resolve().name}-reference") if references == "beside" else references
-    files = discover(sources, [out] if beside is None else [out, beside])
-    report = Report()
+    files, doubles = discover(sources, [out] if beside is None else [out, beside])
+    report = Report(notes=doubles)
     scans = _inspect(files, options, report, strict=strict)
     own_masks = undersampled(scans, options, references=isinstance(references, Path))
     if not (own_masks and references == "beside") or all(scan.full for scan in scans):
@@ -147,8 +147,8 @@ def _require_mask(scan: Scan, options: Options) -> None:
     if scan.inferred and options.undersamples:
         raise UsageError(
             f"{scan.path}: points of kspace are zero in every coil, as if undersampled, but the file has no "
-            "mask: add a dataset `mask`, or leave out --acceleration, --mask, --acs-lines and "
-            "--center-fraction to take the zeros for the mask"
+            "mask: add a dataset `mask`, or leave out --acceleration, --mask and --further-drop to take the "
+            "zeros for the mask"
         )
 
 

@@ -24,8 +24,9 @@ class Options(Params):
         acceleration: R of the retrospective mask; None for data that carry their own mask.
         mask: name of the mask distribution, with its own parameters as ``poisson-disc:uniform=0.2``; None
             means exact-random.
-        acs_lines: fully sampled lines around DC.
-        center_fraction: the same as a fraction of W; by default fastMRI's 0.32 / R.
+        acs_lines: fully sampled lines around DC; of data that carry their own mask, how many of its fully
+            sampled lines count as such.
+        center_fraction: the same as a fraction of W; by default fastMRI's 0.32 / R, or all of the own mask.
         virtual_coils: coils are compressed to so many; 0 keeps them all.
         crop: H and W of the image; 0 keeps an axis.
         remove_oversampling: crop the readout to the reconstructed field of view of the header.
@@ -140,16 +141,13 @@ class Options(Params):
     @property
     def undersamples(self) -> bool:
         """Whether any option speaks of retrospective masks."""
-        return any(
-            v is not None
-            for v in (
-                self.acceleration,
-                self.mask,
-                self.acs_lines,
-                self.center_fraction,
-                self.further_drop,
-            )
-        )
+        return any(v is not None for v in (self.acceleration, self.mask, self.further_drop))
+
+    def calibration_lines(self, width: int) -> int | None:
+        """How many lines around DC are to count as fully sampled; None for all that are."""
+        if self.center_fraction is not None:
+            return max(1, round(self.center_fraction * width))
+        return self.acs_lines
 
     def wants(self, coils: int, height: int, width: int) -> bool:
         """Whether k-space of this size is to be prepared."""

@@ -101,9 +101,13 @@ class Pipeline:
         if scan.mask is None:
             acquired = sampling.acquired_lines(sampling.lines_with_data(probe).any(0), padding)
             cropped, required = sampling.after_crop(acquired, shape[2]), acquired.expand(len(slices), -1)
-            law = MASKS.build(options.law)
             further = options.fixed_further
-            masks = sampling.retrospective(law, cropped, shape[1], slices, random, further=further)
+            if options.undersamples:
+                law = MASKS.build(options.law)
+                masks = sampling.retrospective(law, cropped, shape[1], slices, random, further=further)
+            else:
+                lines = options.calibration_lines(shape[2]) or options.calib_readout
+                masks = sampling.complete(cropped, len(slices), min(lines, shape[2]))
         else:
             acquired = sampling.between(scan.width, *(padding or (0, scan.width)))
             holds_data = (probe != 0).any(1).any(0)
@@ -115,7 +119,8 @@ class Pipeline:
                 found = found & holds_data.any(0)
             elif scan.mask.ndim == 2:
                 found = found & holds_data
-            masks = sampling.measured(found, acquired, slices, random, further=options.fixed_further)
+            lines, further = options.calibration_lines(scan.width), options.fixed_further
+            masks = sampling.measured(found, acquired, slices, random, lines, further=further)
             required = masks.masks.any(1)
         whitening, noise = None, None
         wanted = options.noise_whitening

@@ -136,8 +136,30 @@ def retrospective(
     return _with_further(law, Sampling(acquired, torch.stack(draws), acs), slices, random, further=further)
 
 
+def complete(acquired: Tensor, slices: int, lines: int) -> Sampling:
+    """Fully sampled data, as they are.
+
+    Args:
+        acquired: lines that the scanner acquired, bool (W,).
+        slices: number of slices.
+        lines: how many around DC serve for calibration, at most.
+    """
+    width = len(acquired)
+    centre = between(width, (width - lines + 1) // 2, (width - lines + 1) // 2 + lines) & acquired
+    columns = centre.nonzero().flatten().tolist()
+    return Sampling(
+        acquired, acquired.expand(slices, 1, -1), (slice(None), slice(columns[0], columns[-1] + 1))
+    )
+
+
 def measured(
-    mask: Tensor, acquired: Tensor, slices: list[int], random: Randomness, *, further: bool
+    mask: Tensor,
+    acquired: Tensor,
+    slices: list[int],
+    random: Randomness,
+    lines: int | None = None,
+    *,
+    further: bool,
 ) -> Sampling:
     """The scanner's own masks.
 
@@ -146,16 +168,22 @@ def measured(
         acquired: lines that the scanner acquired, bool (W,).
         slices: indices in the source volume.
         random: generator for a purpose and a slice.
+        lines: how many lines around DC count as fully sampled; None for all that are.
         further: also draw a further mask per slice.
 
     Raises:
-        UsageError: the centre is not fully sampled, or the mask leaves nothing out.
+        UsageError: the centre is not fully sampled, or in fewer lines, or the mask leaves nothing out.
     """
     planes = mask & acquired
     height, width = planes.shape[1:]
     block = sampled_centre(planes.all(0))
     if block == 0:
         raise UsageError("the mask has no fully sampled centre to compute maps from")
+    if lines is not None and lines > block:
+        raise UsageError(
+            f"--acs-lines {lines}: the mask has {block} fully sampled lines around DC; give fewer"
+        )
+    block = lines or block
     first = (width - block + 1) // 2
     rows = slice(None) if height == 1 else slice((height - block + 1) // 2, (height - block + 1) // 2 + block)
     acceleration = height * int(acquired.sum()) / float(planes.sum((1, 2)).float().mean())

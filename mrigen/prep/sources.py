@@ -15,20 +15,36 @@ from mrigen.prep.pipeline import prepared_shape
 from mrigen.prep.readers import READERS
 from mrigen.prep.sampling import after_crop, between
 
+HDF5 = {".h5", ".hdf5"}
 
-def discover(sources: Iterable[Path], outputs: Iterable[Path]) -> list[Path]:
+
+def discover(sources: Iterable[Path], outputs: Iterable[Path]) -> tuple[list[Path], list[str]]:
     """Absolute paths of files and of the files of folders, by name, none of them in an output folder.
+
+    Of files of a folder that differ in their endings only, one volume in several formats, the HDF5 file or
+    else the first is taken.
+
+    Returns:
+        Paths, and a note on each file that was left out.
 
     Raises:
         UsageError: nothing there, two files of one name, or a source among the outputs.
     """
     found: list[Path] = []
+    notes: list[str] = []
     for source in map(Path.absolute, sources):
         if source.is_dir():
-            inside = sorted(p for p in source.iterdir() if p.is_file() and _is_raw(p))
+            inside = raw_files(source)
             if not inside:
                 raise UsageError(f"{source}: holds no files of raw k-space; give a folder of fastMRI volumes")
-            found += inside
+            first: dict[str, Path] = {}
+            for path in sorted(inside, key=lambda p: (p.suffix.lower() not in HDF5, p)):
+                kept = first.setdefault(path.stem, path)
+                if kept is not path:
+                    notes.append(
+                        f"{path.name} is left out: {kept.name} beside it has the same name; give it by itself"
+                    )
+            found += first.values()
         elif source.exists():
             found.append(source)
         else:
@@ -45,14 +61,19 @@ def discover(sources: Iterable[Path], outputs: Iterable[Path]) -> list[Path]:
             )
         if path.resolve().parent in taken:
             raise UsageError(f"{path.parent}: is both a source and an output folder; choose another --out")
-    return [names[name] for name in sorted(names)]
+    return [names[name] for name in sorted(names)], notes
+
+
+def raw_files(folder: Path) -> list[Path]:
+    """Files of raw k-space in a folder, by name."""
+    return sorted(p for p in folder.iterdir() if p.is_file() and _is_raw(p))
 
 
 def _is_raw(path: Path) -> bool:
     """Whether a file of a folder is taken: HDF5 by its name, other formats by their content."""
     if path.name.startswith(".") or path.suffix.lower() == ".hdr":
         return False
-    return path.suffix.lower() in {".h5", ".hdf5"} or any(READERS[n].matches(path) for n in READERS.names())
+    return path.suffix.lower() in HDF5 or any(READERS[n].matches(path) for n in READERS.names())
 
 
 def undersampled(scans: Iterable[Scan], options: Options, *, references: bool) -> bool:
@@ -78,7 +99,7 @@ def undersampled(scans: Iterable[Scan], options: Options, *, references: bool) -
     if masked and options.undersamples:
         raise UsageError(
             "the volumes carry their own masks and are not undersampled again: leave out --acceleration, "
-            "--mask, --acs-lines and --center-fraction"
+            "--mask and --further-drop"
         )
     if masked and options.maps_from == "full":
         raise UsageError("the volumes are not fully sampled: compute their maps with --maps-from acs")

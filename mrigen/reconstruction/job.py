@@ -19,6 +19,7 @@ from mrigen.model import Model
 from mrigen.operators.measurements import Measurements
 from mrigen.prep.options import Options
 from mrigen.prep.readers import find_reader, reader_of
+from mrigen.prep.sources import raw_files
 from mrigen.progress import Advance, bar
 from mrigen.reconstruction.coil_maps import open_maps
 from mrigen.reconstruction.outputs import DEFAULT, Volume, dataset_shape, parse_formats, write_formats
@@ -196,11 +197,14 @@ def open_source(given: Path, request: Request, shape: tuple[int, int, int] | Non
         _require_maps_of_use(given, request, kspace=kspace or store)
         maps = open_maps(request.maps, request.split if store else None)
     if store:
-        if request.prep.undersamples:
-            raise UsageError(f"{given}: is undersampled already; leave out --acceleration and the masks")
+        if request.prep.undersamples or request.prep.acs_lines is not None:
+            raise UsageError(
+                f"{given}: is undersampled already; leave out --acceleration, --mask-law and --acs-lines"
+            )
         return StoreSource(given, request.split, request.prep.slices, maps)
     if kspace:
         return ScanSource(given, request.prep, maps)
+    _require_pictures(given)
     return PictureSource(
         given,
         shape,
@@ -210,6 +214,18 @@ def open_source(given: Path, request: Request, shape: tuple[int, int, int] | Non
         degrade=request.degrade,
         seed=request.seed,
     )
+
+
+def _require_pictures(given: Path) -> None:
+    """Refuse a folder of scans, which are reconstructed one by one.
+
+    Raises:
+        UsageError: names the scans.
+    """
+    if given.is_dir() and not any(is_image(path.name) for path in given.iterdir()):
+        scans = ", ".join(path.name for path in raw_files(given))
+        if scans:
+            raise UsageError(f"{given}: holds scans ({scans:.80}); give one of these files")
 
 
 def _require_maps_of_use(given: Path, request: Request, *, kspace: bool) -> None:

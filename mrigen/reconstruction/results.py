@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -154,7 +155,7 @@ class Results:
             report["calibration"] = calibration
             report["notes"] = [*report.get("notes", []), calibration["note"]]
         if self._source.has_reference:
-            write_json(self._out / "metrics.json", report)
+            write_json(self._out / "metrics.json", _finite(report))
         return report
 
     def _calibration(self) -> dict[str, Any] | None:
@@ -180,6 +181,15 @@ def open_results(out: Path, source: Source, samples: int) -> Iterator[Results]:
     """Results in a folder; ``reconstruction.h5`` appears, complete, when the block ends."""
     with hdf5.writer(out / "reconstruction.h5") as file:
         yield Results(out, source, samples, file)
+
+
+def _finite(value: Any) -> Any:
+    """A report with null for the infinite PSNR of an exact image, which JSON cannot say."""
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and math.isinf(value) else value
 
 
 def _deviation(images: Tensor) -> Tensor:

@@ -22,8 +22,9 @@ class ScanSource(Source):
     """A volume of raw k-space.
 
     Undersampled data keep their own mask. Fully sampled data are undersampled here, and their image is the
-    reference. Coil maps and scale come from the ACS lines, as in ``mrigen prep-fastmri``. Where
-    the options whiten the coils' noise, σ is that of the whitened data.
+    reference; without ``acceleration`` they are taken as they are. Coil maps and scale come from the ACS
+    lines, as in ``mrigen prep-fastmri``. Where the options whiten the coils' noise, σ is that of the whitened
+    data.
 
     Args:
         path: a file of one of the formats of ``mrigen.prep.readers``.
@@ -43,7 +44,9 @@ class ScanSource(Source):
         with open_slices(self._scan, self._options.reader, self._options.choose) as read:
             self._check_mask(options)
             try:
-                self._pipeline = Pipeline.plan(self._scan, options, read, references=self._scan.full)
+                undersampled = self._scan.mask is not None or options.undersamples
+                references = self._scan.full and undersampled
+                self._pipeline = Pipeline.plan(self._scan, options, read, references=references)
             except UsageError as error:
                 raise UsageError(_named(path, str(error))) from error
             level = noise_level(self._scan, read, self._pipeline.slices)
@@ -52,6 +55,8 @@ class ScanSource(Source):
         whitened = self._pipeline.noise
         self._sigma = known if whitened is None else whitened
         self.notes = [*self._scan.notes, *([level.note] if level is not None and level.note else [])]
+        if not undersampled:
+            self.notes.append("fully sampled: give --acceleration 4 to undersample it and see the errors")
         if maps is not None:
             self._pipeline = replace(self._pipeline, own_maps=self._chosen(maps))
         self.labels = [f"slice {s}" for s in self._pipeline.slices]
@@ -94,17 +99,13 @@ class ScanSource(Source):
         return lambda positions: maps.read(rows[positions], size)
 
     def _check_mask(self, options: Options) -> None:
-        if self._scan.mask is not None:
-            if options.undersamples:
-                raise UsageError(
-                    f"{self._path}: is undersampled and keeps its own mask; leave out --acceleration, "
-                    "--mask-law and --acs-lines"
-                )
-        elif options.acceleration is None:
+        if self._scan.mask is not None and options.undersamples:
             raise UsageError(
-                f"{self._path}: is fully sampled, there is nothing to reconstruct; give --acceleration 4 to "
-                "undersample it and compare with the fully sampled image"
+                f"{self._path}: is undersampled and keeps its own mask; leave out --acceleration and "
+                "--mask-law"
             )
+        if self._scan.mask is None and options.mask is not None and options.acceleration is None:
+            raise UsageError(f"{self._path}: --mask-law {options.mask} needs --acceleration; give both")
 
 
 def _named(path: Path, message: str) -> str:

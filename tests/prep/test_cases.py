@@ -208,7 +208,7 @@ def test_one_coil_explains_its_data_exactly(tmp_path, virtual):
     """However many steps conjugate gradients may take."""
     data = kspace(2, 1) * lines()
     write_scan(tmp_path / "scan.h5", data, mask=lines())
-    assert prep(tmp_path / "scan.h5", tmp_path / "store", "--virtual-coils", virtual) == 0
+    assert prep(tmp_path, tmp_path / "store", "--virtual-coils", virtual, "--acs-lines", 8) == 0
     (volume,) = MRIManifest.load(tmp_path / "store").volumes
     assert max(s.mismatch for s in volume.slices) < 1e-5
 
@@ -220,6 +220,16 @@ def test_three_axes_mean_the_same_in_every_format(tmp_path):
         scan = inspect(path)
         assert (scan.slices, scan.coils) == (1, 4)
         assert any("one slice of 4 coils" in note for note in scan.notes)
+
+
+def test_one_volume_in_two_formats_is_taken_once(tmp_path, capsys):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    write_scan(folder / "scan.h5", kspace()[0])
+    np.save(folder / "scan.npy", kspace()[0])
+    assert prep(folder, tmp_path / "store", "--acceleration", 2, "--acs-lines", 8) == 0
+    assert [v.file for v in MRIManifest.load(tmp_path / "store").volumes] == ["scan.h5"]
+    assert "scan.npy is left out: scan.h5 beside it has the same name" in capsys.readouterr().out
 
 
 def test_fastmris_single_coil_layout_has_slices(tmp_path):

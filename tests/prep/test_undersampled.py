@@ -54,6 +54,16 @@ def test_the_scanners_lines_are_taken(lines, prep, tmp_path):
     assert not (tmp_path / "store-reference").exists()
 
 
+def test_fewer_lines_may_count_as_fully_sampled(lines, prep, tmp_path, capsys):
+    """The maps come from them alone, and the further corruption keeps no others."""
+    manifests = {n: MRIManifest.load(prep(lines[0], **{**OWN, "acs_lines": n}, out=f"s{n}")) for n in (6, 8)}
+    assert [m.mask["acs_lines"] for m in manifests.values()] == [6, 8]
+    first, second = (dense(tmp_path / f"s{n}", "simulated_0000.h5")[0]["maps"] for n in (6, 8))
+    assert abs(first - second).max() > 1e-3
+    prep(lines[0], **{**OWN, "acs_lines": 20}, out="more", code=1)
+    assert "--acs-lines 20: the mask has 8 fully sampled lines" in capsys.readouterr().out.replace("\n", " ")
+
+
 def test_only_the_further_corruption_is_drawn(lines, prep, generator):
     store = MeasurementStore(prep(lines[0], **OWN))
     corruption = store.corruption()
@@ -105,7 +115,7 @@ def test_the_readout_may_be_cropped_and_the_phase_encode_not(lines, prep, tmp_pa
     [
         ({"acceleration": 4}, "leave out --acceleration"),
         ({"mask": "random"}, "leave out --acceleration"),
-        ({"acs_lines": 8}, "leave out --acceleration"),
+        ({"further_drop": 3}, "leave out --acceleration"),
         ({"maps_from": "full"}, "--maps-from acs"),
         ({"references": "r"}, "leave out --references"),
     ],

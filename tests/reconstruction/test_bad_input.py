@@ -39,7 +39,6 @@ FAULTS = {
     "real": (lambda: np.abs(GOOD), "not complex k-space"),
     "one axis": (lambda: GOOD[0, 0], r"must be \(coils, H, W\)"),
     "zero": (lambda: np.zeros_like(GOOD), "k-space is zero"),
-    "full": (lambda: GOOD, "fully sampled, there is nothing to reconstruct; give --acceleration"),
 }
 
 
@@ -90,6 +89,14 @@ def test_undersampled_data_keep_their_mask(reconstruct, tmp_path):
     path = tmp_path / "scan.npy"
     np.save(path, GOOD * LINES)
     assert "keeps its own mask" in reconstruct(path, "rss", "--acceleration", 4, *ACS, fails=True)
+
+
+def test_a_folder_of_scans_is_named(reconstruct, tmp_path):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for name in "ab":
+        np.save(folder / f"{name}.npy", GOOD)
+    assert "holds scans (a.npy, b.npy); give one of these files" in reconstruct(folder, "rss", fails=True)
 
 
 def test_models_that_do_not_fit(reconstruct, tmp_path, teacher, generator):

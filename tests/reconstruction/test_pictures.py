@@ -60,6 +60,24 @@ def test_clean_pictures_are_degraded_and_compared(reconstruct, tmp_path, model):
     assert report["mean"] == report["zero_filled"]
 
 
+def test_an_exact_image_has_an_infinite_psnr(reconstruct, tmp_path, capsys):
+    """JSON has null for it."""
+    picture(tmp_path / "clean.png")
+    more = ("--operator", "identity", "--degrade", "--sigma", 0)
+    _, report = reconstruct(tmp_path / "clean.png", "zero-filled", *more)
+    assert report["mean"] | {"ssim": 1.0} == {
+        "psnr": None,
+        "psnr_std": 0,
+        "ssim": 1.0,
+        "ssim_std": 0,
+        "nmse": 0,
+        "nmse_std": 0,
+        "nrmse": 0,
+        "nrmse_std": 0,
+    }
+    assert report["slices"][0]["errors"]["psnr"] is None
+
+
 def test_random_operators_are_not_guessed(reconstruct, tmp_path, model):
     path = tmp_path / "picture.png"
     picture(path)
