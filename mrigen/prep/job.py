@@ -121,7 +121,9 @@ def run(
             if manifest.volumes:
                 manifest.save(folder)
                 report.manifest = report.manifest or manifest
-        report.notes += _notes(options, law) + _of_scans(scans) + _of_split(scans, options)
+        report.notes += (
+            (_notes(options, law) if report.manifest else []) + _of_scans(scans) + _of_split(scans, options)
+        )
     return report
 
 

@@ -119,8 +119,8 @@ class Pipeline:
                 found = found & holds_data.any(0)
             elif scan.mask.ndim == 2:
                 found = found & holds_data
-            lines, further = options.calibration_lines(scan.width), options.fixed_further
-            masks = sampling.measured(found, acquired, slices, random, lines, further=further)
+            most, further = options.calibration_lines(scan.width), options.fixed_further
+            masks = sampling.measured(found, acquired, slices, random, most, further=further)
             required = masks.masks.any(1)
         whitening, noise = None, None
         wanted = options.noise_whitening
