@@ -30,9 +30,9 @@ from mrigen import recipe as recipes
 from mrigen.coils.espirit import espirit as maps_of
 from mrigen.data.stores import open_store
 from mrigen.engine.launch import open_device
-from mrigen.engine.teacher import TeacherJob, sample_indices
+from mrigen.engine.teacher import TeacherJob, describe_teacher, sample_indices
 from mrigen.files import write_json
-from mrigen.model import Model, describe_teacher
+from mrigen.model import Model
 from mrigen.operators.mri import MultiCoilMRI
 from mrigen.prep import job
 from mrigen.prep.options import Options

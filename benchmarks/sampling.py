@@ -31,8 +31,9 @@ from rich.console import Console
 
 from mrigen import recipe as recipes
 from mrigen.engine.launch import open_device
+from mrigen.engine.teacher import describe_teacher
 from mrigen.files import write_json
-from mrigen.model import Model, describe_teacher
+from mrigen.model import Model
 from mrigen.recipe.sampling import sample_model
 from mrigen.recipe.study import Study
 
@@ -97,7 +98,8 @@ def peak(folder: Path, count: int, given: argparse.Namespace, out: Path) -> floa
 def many(folder: Path, given: argparse.Namespace, out: Path) -> dict[str, float]:
     """Seconds that many images take in this process, writing included."""
     start = time.perf_counter()
-    sample_model(folder, out, f"0-{given.images - 1}", None, given.batch, given.device, given.precision)
+    model = Model.load(folder)
+    sample_model(model, out, f"0-{given.images - 1}", None, given.batch, given.device, given.precision)
     seconds = time.perf_counter() - start
     return {"images": given.images, "seconds": seconds, "mib": out.stat().st_size / 2**20}
 

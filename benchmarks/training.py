@@ -43,12 +43,12 @@ from mrigen.engine.distillation import DistillJob
 from mrigen.engine.ema import RAMP
 from mrigen.engine.launch import open_device
 from mrigen.engine.loop import Job
-from mrigen.engine.teacher import TeacherJob, sample_indices
+from mrigen.engine.teacher import TeacherJob, describe_teacher, sample_indices
 from mrigen.files import write_json
 from mrigen.losses import LOSSES, Generator
 from mrigen.losses.generator import latent
 from mrigen.memory import MMAP_THRESHOLD, TRIM_THRESHOLD, malloc_keep_freed
-from mrigen.model import Model, describe_teacher
+from mrigen.model import Model
 from mrigen.networks.layers import Conv2d
 from mrigen.recipe.schema import Recipe
 from mrigen.recipe.study import Study

@@ -5,29 +5,26 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
-from mrigen import __version__
 from mrigen.checkpoints.description import ModelDescription
 from mrigen.checkpoints.folder import load_network, save_model
 from mrigen.checkpoints.snapshots import find_model
 from mrigen.data.image_store import described_corruption
 from mrigen.data.stores import Store, open_store
-from mrigen.denoiser import ChannelLayout, Denoiser, NetworkDenoiser
-from mrigen.diffusion.augment import LABELS
+from mrigen.denoiser import Denoiser, NetworkDenoiser
 from mrigen.diffusion.objectives import OBJECTIVES, Objective
 from mrigen.diffusion.samplers import SAMPLERS
-from mrigen.engine.params import SamplerSpec, TeacherParams
+from mrigen.engine.params import SamplerSpec
 from mrigen.engine.sampling import StudentSampler, TeacherSampler
 from mrigen.errors import UsageError
 from mrigen.inverse import GeneratorPrior, Prior, TeacherPrior
 from mrigen.inverse.prior import FurtherMasks, frozen
-from mrigen.inverse.tiling import TiledDenoiser
+from mrigen.inverse.tiling import size_text, tiled
 from mrigen.losses import Generator
 from mrigen.networks import NETWORKS, PRECONDITIONERS, Preconditioner
 from mrigen.networks.blocks import activation_checkpointing
@@ -35,9 +32,8 @@ from mrigen.operators import MultiCoilMRI
 from mrigen.operators.base import LinearOperator, Operator
 from mrigen.operators.corruption import Corruption
 from mrigen.operators.masks import MASKS
-from mrigen.operators.mri import MRICorruption
+from mrigen.operators.mri import MRICorruption, OperatorBank
 from mrigen.operators.noise import parse_noise
-from mrigen.seeds import seeded_rng
 
 Shape = tuple[int, int, int]
 Role = Literal["teacher", "generator"]
@@ -53,14 +49,11 @@ class Model:
         folder: where it was read from or written to; None for a model that is in memory only.
 
     Examples:
-        >>> from mrigen.operators import MultiCoilMRI
         >>> import mrigen as mg
-        >>> A = MultiCoilMRI.example()
+        >>> A = mg.MultiCoilMRI.example()
         >>> mask = mg.masks.exact_random(9, acceleration=2, acs_lines=3)
-        >>> store = mg.TensorStore(A.H.zero_image(), A.maps, mask)
-        >>> network = {"name": "mlp", "hidden": 8}
-        >>> description = describe_teacher(TeacherParams(images=1, network=network), store)
-        >>> model = Model.random_init(description)
+        >>> store = mg.TensorStore(A(A.zero_image() + 1), A.maps, mask)
+        >>> model = mg.train(store, images=2, batch=2, network={"name": "mlp", "hidden": 8}, device="cpu")
         >>> model.role, model.image_shape, model.complex_valued
         ('teacher', (1, 12, 9), True)
         >>> model.sample(2, seed=5, sampler={"name": "heun", "steps": 2}, store=store).shape
@@ -133,7 +126,7 @@ class Model:
             changes = {**changes, "weights_sha256": ""}
         description = self.description.model_copy(update=changes)
         denoiser = self.denoiser if module is None else NetworkDenoiser(module, description.conventions)
-        return type(self)(description, denoiser, self.folder)
+        return type(self)(description, denoiser, self.folder if module is None else None)
 
     def copy(self) -> Self:
         """The same model with weights of its own."""
@@ -148,7 +141,7 @@ class Model:
         kind = self.description.conventions.image
         count = sum(weight.numel() for weight in self.denoiser.parameters())
         return (
-            f"Model({self.role} of {kind} images of {size(self.image_shape)}, "
+            f"Model({self.role} of {kind} images of {size_text(self.image_shape)}, "
             f"{self.description.network['name']} with {count:,} parameters, {self.name})"
         )
 
@@ -156,6 +149,14 @@ class Model:
     def name(self) -> str:
         """Its folder, for messages."""
         return "model in memory" if self.folder is None else str(self.folder)
+
+    @property
+    def title(self) -> str:
+        """Its folder and, of a snapshot, how far its run was."""
+        reached = self.description.provenance.get("snapshot")
+        if not isinstance(reached, dict):
+            return self.name
+        return f"{self.name} (snapshot after {reached.get('images')} of {reached.get('of')} images)"
 
     @property
     def fingerprint(self) -> str:
@@ -264,7 +265,7 @@ class Model:
         if store is None:
             if self.complex_valued and not whole:
                 raise UsageError(
-                    f"{self.name}: this model sees its noise through coil maps; give --maps STORE"
+                    f"{self.name}: sees its noise through coil maps: give --maps STORE (in Python, store=)"
                 )
             return described_corruption(described, self.image_shape)
         if self.complex_valued != store.complex_valued:
@@ -315,12 +316,10 @@ class Model:
         Raises:
             UsageError: no such sampler or class, one for a generator, or a model that needs a store.
         """
-        description = self.description
-        if self.role == "generator":
-            if sampler is not None:
-                raise UsageError(f"{self.name}: is a generator, which needs no sampler; leave it out")
-            if description.generator_input == "full":
-                return StudentSampler(self.generator, self.image_shape, batch, label=label)
+        if self.role == "generator" and sampler is not None:
+            raise UsageError(f"{self.name}: is a generator, which needs no sampler; leave it out")
+        if self.description.generator_input == "full":
+            return StudentSampler(self.generator, self.image_shape, batch, label=label)
         data = open_store(store) if isinstance(store, str | Path) else store
         shape = self.image_shape if data is None else data.image_shape
         corruption = self.corruption(data)
@@ -373,19 +372,28 @@ class Model:
                 f"{self.name}: a model of {self.description.conventions.image} images cannot be the prior of "
                 f"{'complex' if complex_valued else 'real'} ones; give a model of such data"
             )
-        objective = self.objective(self._corruption_of(_uniform_coil(self.image_shape)))
+        _, height, width = self.image_shape
+        uniform = MultiCoilMRI(torch.ones(1, height, width) + 0j, torch.ones(width))
+        objective = self.objective(self._corruption_of(uniform))
         frozen(self.denoiser)
-        if differentiated or self.role == "generator":
-            _, height, width = self.image_shape
-            if height * width >= LARGE:
-                activation_checkpointing(self.denoiser)
+        if height * width >= LARGE and (differentiated or self.role == "generator"):
+            activation_checkpointing(self.denoiser)
         if self.role == "generator":
-            self._require_size(shape)
+            if shape != self.image_shape:
+                raise UsageError(
+                    f"{self.name}: makes images of {size_text(self.image_shape)}, but the scan's are "
+                    f"{size_text(shape)}, and a generator has one size: train on this size, crop the scan "
+                    "with --crop, or tile a teacher"
+                )
             masks = FurtherMasks(objective, self._corruption_of)
             generator = self.generator
             sampled = masks if self.description.generator_input == "sampled" else None
             return GeneratorPrior(generator, sampled, len(generator.sigmas))
-        denoiser = self.denoiser if shape == self.image_shape else self._tiled(shape)
+        denoiser: Denoiser = self.denoiser
+        if shape != self.image_shape:
+            denoiser = tiled(
+                denoiser, self.image_shape, shape, self.name, behind_masks=self.conditions_on_mask
+            )
         return TeacherPrior(denoiser, objective, self._corruption_of)
 
     def notes(self, shape: Shape) -> list[str]:
@@ -402,8 +410,8 @@ class Model:
             )
         if shape != self.image_shape:
             notes.append(
-                f"the model's images of {size(self.image_shape)} tile the scan's {size(shape)}: it was "
-                "trained on whole images of its own size, so that tiles show it another scale"
+                f"the model's images of {size_text(self.image_shape)} tile the scan's {size_text(shape)}: it "
+                "was trained on whole images of its own size, so that tiles show it another scale"
             )
         return notes
 
@@ -414,111 +422,8 @@ class Model:
             mask_distribution = MASKS.build(described["mask"])
             scanner = parse_noise(described["sigma"]) if "sigma" in described else None
             fresh = bool(described.get("fresh_masks", True))
-            return MRICorruption(_OneSlice(operator), mask_distribution, fresh=fresh, scanner=scanner)
+            return MRICorruption(OperatorBank(operator), mask_distribution, fresh=fresh, scanner=scanner)
         return described_corruption(described, self.image_shape)
-
-    def _require_size(self, shape: Shape) -> None:
-        if shape != self.image_shape:
-            raise UsageError(
-                f"{self.name}: makes images of {size(self.image_shape)}, but the scan's are {size(shape)}, "
-                "and a generator has one size: train on this size, crop the scan with --crop, or tile a "
-                "teacher"
-            )
-
-    def _tiled(self, shape: Shape) -> Denoiser:
-        if self.conditions_on_mask:
-            raise UsageError(
-                f"{self.name}: was trained behind masks on whole images of {size(self.image_shape)}, "
-                f"and the scan's are {size(shape)}: a tile has no mask and another scale, and what came of "
-                "it would be stripes; train on this size, or tile a teacher with objective standard"
-            )
-        (channels, *sides), (own_channels, height, width) = shape, self.image_shape
-        if channels != own_channels or sides[0] < height or sides[1] < width:
-            raise UsageError(
-                f"{self.name}: was trained on images of {size(self.image_shape)}, and the scan's are "
-                f"{size(shape)}: they cannot be tiled with larger ones; train on this size"
-            )
-        return TiledDenoiser(self.denoiser, (height, width))
 
 
 load = Model.load
-
-
-def describe_teacher(
-    params: TeacherParams, store: Store, provenance: Mapping[str, Any] | None = None
-) -> ModelDescription:
-    """Description of the teacher that a recipe and a store make together."""
-    conventions = conventions_of(store, params.objective)
-    _, height, width = store.image_shape
-    sides = {"resolution": height}
-    if width != height and "width" in NETWORKS[params.network["name"]].Params.model_fields:
-        sides["width"] = width
-    network = {
-        **sides,
-        "in_channels": conventions.network_channels,
-        "out_channels": conventions.image_channels,
-        "label_dim": store.classes,
-        "augment_dim": LABELS if params.augment else 0,
-        **params.network,
-    }
-    return ModelDescription(
-        network=NETWORKS.freeze(network),
-        preconditioner=PRECONDITIONERS.freeze(params.preconditioning),
-        conventions=conventions,
-        image_shape=store.image_shape,
-        objective=OBJECTIVES.pinned(params.objective),
-        corruption=store.described(),
-        provenance={"created_by": f"mrigen {__version__}", **(provenance or {})},
-    )
-
-
-def conventions_of(store: Store, objective: Mapping[str, Any]) -> ChannelLayout:
-    """What a network sees of the images of a store.
-
-    Args:
-        store: complex images become two channels and, with the mask, a channel of ones as in the
-            released Ambient-MRI models; real images keep their channels.
-        objective: as a recipe writes it; says whether the denoiser is given Ã, and by which form.
-    """
-    conditions_on_mask, planes = OBJECTIVES[objective["name"]].conditions_on_mask, 0
-    if conditions_on_mask:
-        shown = store.corruption().draw(1, seeded_rng(0, "conventions")).conditioning()
-        planes = 0 if shown is None else shown.shape[1]
-    return ChannelLayout(
-        image="complex" if store.complex_valued else "real",
-        image_channels=store.image_shape[0] * (2 if store.complex_valued else 1),
-        mask_channels=planes,
-        ones_channel=store.complex_valued and conditions_on_mask,
-        pseudo_inverse=getattr(OBJECTIVES.params(objective), "pseudo_inverse", None),
-    )
-
-
-def size(shape: Shape) -> str:
-    """A shape (C, H, W) for messages."""
-    channels, height, width = shape
-    return f"{height}x{width}" if channels == 1 else f"{channels}x{height}x{width}"
-
-
-@dataclass(frozen=True, eq=False)
-class _OneSlice:
-    """A bank (``MapBank``) with the coils of a single measurement, all of whose lines can be measured."""
-
-    operator: MultiCoilMRI
-
-    def __len__(self) -> int:
-        return 1
-
-    def maps_and_masks(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Maps, masks and acquired lines, repeated."""
-        count, width = len(indices), self.operator.maps.shape[-1]
-        acquired = torch.ones(count, width, dtype=torch.bool)
-        maps, mask = self.operator.maps, self.operator.mask
-        return maps.expand(count, -1, -1, -1), mask.expand(count, -1, -1, -1), acquired
-
-
-def _uniform_coil(shape: Shape) -> MultiCoilMRI:
-    """A single coil of sensitivity one, which measures everything."""
-    _, height, width = shape
-    return MultiCoilMRI(
-        torch.ones(1, 1, height, width, dtype=torch.complex64), torch.ones(1, 1, 1, width, dtype=torch.bool)
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from mrigen.checkpoints.description import DESCRIPTION, read_description
+from mrigen.checkpoints.description import DESCRIPTION
 from mrigen.errors import UsageError
 from mrigen.files import scratch
 
@@ -74,11 +74,3 @@ def find_model(path: str | Path) -> Path:
             "the run is interrupted"
         )
     return path
-
-
-def describe_choice(folder: Path) -> str:
-    """Path of a model folder and, of a snapshot, how far its run was: what a command says that it uses."""
-    snapshot = read_description(folder).provenance.get("snapshot")
-    if not isinstance(snapshot, dict):
-        return str(folder)
-    return f"{folder} (snapshot after {snapshot.get('images')} of {snapshot.get('of')} images)"

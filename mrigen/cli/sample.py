@@ -78,15 +78,15 @@ def sample(
     - a teacher, stopped at σ = 0.2: `mrigen sample TEACHER --steps 40 --set stop=0.2 --out teacher.zip`
     """
     from mrigen import ranks
-    from mrigen.checkpoints.snapshots import describe_choice, find_model
+    from mrigen.model import Model
     from mrigen.recipe.sampling import sample_model
 
-    folder = find_model(checkpoint)
-    if folder != checkpoint and ranks.rank() == 0:
-        typer.echo(f"model: {describe_choice(folder)}")
+    model = Model.load(checkpoint)
+    if model.folder != checkpoint and ranks.rank() == 0:
+        typer.echo(f"model: {model.title}")
     given = {"name": sampler, "steps": steps}
     spec = {key: value for key, value in given.items() if value is not None}
-    written = sample_model(folder, out, seeds, maps, batch, device, precision.value, spec, set_ or [])
+    written = sample_model(model, out, seeds, maps, batch, device, precision.value, spec, set_ or [])
     if ranks.rank() == 0:
         for kind, path in written.items():
             typer.echo(f"{kind}: {path}")

@@ -1,20 +1,21 @@
-"""Training of a corruption-aware teacher on measurements."""
+"""A corruption-aware teacher: its description, and its training on measurements."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from itertools import dropwhile, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from mrigen import seeds
+from mrigen import __version__, seeds
+from mrigen.checkpoints.description import ModelDescription
 from mrigen.data.stores import Packed, Store
-from mrigen.denoiser import NetworkDenoiser
-from mrigen.diffusion.augment import Augmentation
-from mrigen.diffusion.objectives import Objective
+from mrigen.denoiser import ChannelLayout, NetworkDenoiser
+from mrigen.diffusion.augment import LABELS, Augmentation
+from mrigen.diffusion.objectives import OBJECTIVES, Objective
 from mrigen.engine.ahead import Ahead
 from mrigen.engine.compiling import compile_network
 from mrigen.engine.ema import EMA
@@ -26,6 +27,7 @@ from mrigen.engine.params import TeacherParams
 from mrigen.engine.shares import Share, Shares
 from mrigen.engine.states import State
 from mrigen.errors import UsageError
+from mrigen.networks import NETWORKS, PRECONDITIONERS
 from mrigen.operators.measurements import Measurements
 
 if TYPE_CHECKING:
@@ -35,6 +37,55 @@ Place = tuple[int, int]
 """A micro-batch: number of the step, index in it."""
 
 AHEAD = 2  # micro-batches that are read while one is computed
+
+
+def describe_teacher(
+    params: TeacherParams, store: Store, provenance: Mapping[str, Any] | None = None
+) -> ModelDescription:
+    """Description of the teacher that a recipe and a store make together."""
+    conventions = conventions_of(store, params.objective)
+    _, height, width = store.image_shape
+    sides = {"resolution": height}
+    if width != height and "width" in NETWORKS[params.network["name"]].Params.model_fields:
+        sides["width"] = width
+    network = {
+        **sides,
+        "in_channels": conventions.network_channels,
+        "out_channels": conventions.image_channels,
+        "label_dim": store.classes,
+        "augment_dim": LABELS if params.augment else 0,
+        **params.network,
+    }
+    return ModelDescription(
+        network=NETWORKS.freeze(network),
+        preconditioner=PRECONDITIONERS.freeze(params.preconditioning),
+        conventions=conventions,
+        image_shape=store.image_shape,
+        objective=OBJECTIVES.pinned(params.objective),
+        corruption=store.described(),
+        provenance={"created_by": f"mrigen {__version__}", **(provenance or {})},
+    )
+
+
+def conventions_of(store: Store, objective: Mapping[str, Any]) -> ChannelLayout:
+    """What a network sees of the images of a store.
+
+    Args:
+        store: complex images become two channels and, with the mask, a channel of ones as in the
+            released Ambient-MRI models; real images keep their channels.
+        objective: as a recipe writes it; says whether the denoiser is given Ã, and by which form.
+    """
+    conditions_on_mask, planes = OBJECTIVES[objective["name"]].conditions_on_mask, 0
+    if conditions_on_mask:
+        shown = store.corruption().draw(1, seeds.seeded_rng(0, "conventions")).conditioning()
+        planes = 0 if shown is None else shown.shape[1]
+    return ChannelLayout(
+        image="complex" if store.complex_valued else "real",
+        image_channels=store.image_shape[0] * (2 if store.complex_valued else 1),
+        mask_channels=planes,
+        ones_channel=store.complex_valued and conditions_on_mask,
+        pseudo_inverse=getattr(OBJECTIVES.params(objective), "pseudo_inverse", None),
+    )
 
 
 def sample_indices(count: int, seed: int, first: int, batch: int) -> list[int]:

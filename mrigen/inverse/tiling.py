@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from mrigen.denoiser import Denoiser
 from mrigen.errors import UsageError
 
+Shape = tuple[int, int, int]
+
 
 class TiledDenoiser(nn.Module):
     """Denoises overlapping windows and blends them, so that a large image needs no large network.
@@ -71,3 +73,31 @@ def ramp(size: int) -> Tensor:
     index = torch.arange(size)
     distance = torch.minimum(index, size - 1 - index) + 1
     return (distance / (edge + 1)).clamp(max=1.0)
+
+
+def tiled(denoiser: Denoiser, own: Shape, shape: Shape, name: str, *, behind_masks: bool) -> TiledDenoiser:
+    """A denoiser of images (C, H, W) of a shape ``own`` on those of a larger one.
+
+    Raises:
+        UsageError: they are not larger, have other channels, or the denoiser, called ``name``, was trained
+            behind masks.
+    """
+    if behind_masks:
+        raise UsageError(
+            f"{name}: was trained behind masks on whole images of {size_text(own)}, and the scan's are "
+            f"{size_text(shape)}: a tile has no mask and another scale, and what comes of it is stripes; "
+            "train on this size, or tile a teacher with objective standard"
+        )
+    (channels, *sides), (own_channels, height, width) = shape, own
+    if channels != own_channels or sides[0] < height or sides[1] < width:
+        raise UsageError(
+            f"{name}: was trained on images of {size_text(own)}, and the scan's are {size_text(shape)}: they "
+            "cannot be tiled with larger ones; train on this size"
+        )
+    return TiledDenoiser(denoiser, (height, width))
+
+
+def size_text(shape: Shape) -> str:
+    """A shape (C, H, W) for messages."""
+    channels, height, width = shape
+    return f"{height}x{width}" if channels == 1 else f"{channels}x{height}x{width}"

@@ -197,6 +197,24 @@ class MapSource(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class OperatorBank:
+    """The coils and masks of operators as a bank; all of their lines can be measured."""
+
+    operator: MultiCoilMRI
+
+    def __len__(self) -> int:
+        return max(len(self.operator.maps), len(self.operator.mask))
+
+    def maps_and_masks(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Maps, masks and acquired lines, see ``MapBank``."""
+        maps, mask = (
+            tensor.expand(len(self), -1, -1, -1)[indices]
+            for tensor in (self.operator.maps, self.operator.mask)
+        )
+        return maps, mask, torch.ones(len(indices), maps.shape[-1], dtype=torch.bool)
+
+
 class MRICorruption(Corruption):
     """Coil maps drawn from a data set, masks from a distribution, or both together from the data set.
 

@@ -39,7 +39,7 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def sample_model(
-    folder: Path,
+    model: Model,
     out: Path,
     seeds: str,
     maps: Path | None,
@@ -49,13 +49,13 @@ def sample_model(
     sampler: Mapping[str, Any] | None = None,
     settings: Sequence[str] = (),
 ) -> dict[str, Path]:
-    """Images of a model folder into a file or folder, with a picture of the first ones.
+    """Images of a model into a file or folder, with a picture of the first ones.
 
     Images are collected beside the result, so that the same command continues after an interruption; the
     result is complete or absent. Several processes share the seeds, and the first one writes the result.
 
     Args:
-        folder: generator or teacher.
+        model: generator or teacher.
         out: ``.h5`` with floats, ``.npz``, ``.zip`` of PNG, or a folder: of PNG for natural images, of
             complex HDF5 and NIfTI magnitudes for MRI. Other MRI files get their NIfTI magnitudes beside them.
         seeds: one image each.
@@ -76,7 +76,6 @@ def sample_model(
     wanted = parse_seeds(seeds)
     if len(set(wanted)) < len(wanted):
         raise UsageError(f"--seeds {seeds}: says a seed twice; give each once")
-    model = Model.load(folder)
     spec = None
     if model.role == "teacher":
         spec = {**SamplerSpec().sampler, **(sampler or {})}
@@ -85,7 +84,7 @@ def sample_model(
         spec = SAMPLERS.pinned(spec)
     elif sampler or settings:
         raise UsageError(
-            f"{folder}: is a generator, which needs no sampler; leave out --sampler, --steps and --set"
+            f"{model.name}: is a generator, which needs no sampler; leave out --sampler, --steps and --set"
         )
     run = model.sampler(maps, spec, batch)
     complex_valued = run.complex_valued

@@ -11,8 +11,8 @@ from mrigen.engine.loop import drive
 from mrigen.engine.params import TeacherParams
 from mrigen.engine.processes import alone
 from mrigen.engine.sampling import StudentSampler, TeacherSampler
-from mrigen.engine.teacher import TeacherJob
-from mrigen.model import Model, describe_teacher
+from mrigen.engine.teacher import TeacherJob, describe_teacher
+from mrigen.model import Model
 from mrigen.recipe.context import StudyContext
 from mrigen.recipe.stages import Stage
 

@@ -1,6 +1,7 @@
 """Packaging, start-up and the rules of the house."""
 
 import ast
+import graphlib
 import shutil
 import subprocess
 import sys
@@ -223,3 +224,37 @@ def test_what_needs_no_training_starts_without_fabric(module):
     code = f"import sys, mrigen.{module}; print({heavy})"
     done = python("-c", code)
     assert done.stdout.strip() == "[False, False]", done.stderr
+
+
+def test_packages_do_not_import_each_other_in_circles():
+    """Nor inside functions, where import-linter does not look; modules at the top count as packages."""
+    names = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "mrigen").rglob("*.py")
+    }
+    arrows = {}
+    for name in names:
+        tree = ast.parse((ROOT / f"{name.replace('.', '/')}.py").read_text())
+        typing = [
+            n for n in ast.walk(tree) if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test)
+        ]
+        skipped = {id(inner) for block in typing for inner in ast.walk(block)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and id(node) not in skipped and node.module:
+                for alias in node.names:
+                    whole = f"{node.module}.{alias.name}"
+                    parts = (whole if whole in names else node.module).split(".")
+                    if parts[0] == "mrigen" and len(parts) > 1:
+                        arrows.setdefault(name.split(".")[1], set()).add(parts[1])
+    order = graphlib.TopologicalSorter({package: to - {package} for package, to in arrows.items()})
+    assert len(tuple(order.static_order())) > 15
+
+
+def test_a_model_folder_is_described_in_few_places():
+    """Everything else takes a ``Model``."""
+    files = [path.read_text() for path in (ROOT / "mrigen").rglob("*.py")]
+    calls = sum(
+        isinstance(node, ast.Call) and ast.unparse(node.func) == "read_description"
+        for text in files
+        for node in ast.walk(ast.parse(text))
+    )
+    assert 1 <= calls <= 3

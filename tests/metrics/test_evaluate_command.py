@@ -14,12 +14,13 @@ from mrigen.cli.main import run
 from mrigen.data.images import open_images, write_images
 from mrigen.data.stores import open_store
 from mrigen.engine.params import TeacherParams
+from mrigen.engine.teacher import describe_teacher
 from mrigen.metrics.distance import Reference
 from mrigen.metrics.features import extractor
 from mrigen.metrics.frechet import frechet_distance, statistics
 from mrigen.metrics.proximal import EmpiricalCorruption, corrupted_images, zero_filled_images
 from mrigen.metrics.reference import open_reference
-from mrigen.model import Model, describe_teacher
+from mrigen.model import Model
 from mrigen.recipe.comparison import Comparison, compare, taken_samples
 
 
