@@ -43,7 +43,7 @@ from torch import Tensor
 from mrigen import fourier
 from mrigen.coils.espirit import espirit
 from mrigen.engine.launch import open_device
-from mrigen.prep.anatomy import bundled
+from mrigen.prep.simulate.anatomy import bundled
 
 CPU = torch.device("cpu")
 SIGPY = {"thresh": 0.02, "crop": 0.95}

@@ -34,9 +34,9 @@ from mrigen.engine.teacher import TeacherJob, describe_teacher, sample_indices
 from mrigen.files import write_json
 from mrigen.model import Model
 from mrigen.operators.mri import MultiCoilMRI
-from mrigen.prep import job
-from mrigen.prep.options import Options
-from mrigen.prep.simulate import Simulation
+from mrigen.prep.kspace import job
+from mrigen.prep.kspace.options import Options
+from mrigen.prep.simulate.acquisition import Simulation
 from mrigen.recipe.study import Study
 
 COILS = (4, 8, 16, 32)

@@ -47,9 +47,9 @@ from mrigen.metrics.distance import Reference
 from mrigen.metrics.features import R64, extractor
 from mrigen.metrics.reference import open_reference
 from mrigen.metrics.spectra import ImageStatistics
-from mrigen.prep import job
-from mrigen.prep.options import Options
-from mrigen.prep.simulate_job import simulate
+from mrigen.prep.kspace import job
+from mrigen.prep.kspace.options import Options
+from mrigen.prep.simulate.job import simulate
 from mrigen.progress import bar, counted
 from mrigen.recipe.prepare import simulation
 from mrigen.recipe.schema import Recipe, SimulateParams

@@ -31,8 +31,7 @@ from mrigen.metrics.distance import Reference
 from mrigen.metrics.features import DEFAULT, extractors
 from mrigen.metrics.memorisation import copied_share
 from mrigen.metrics.spectra import ImageStatistics
-from mrigen.prep import anatomy
-from mrigen.prep.simulate import Scanner, Simulation
+from mrigen.prep.simulate.acquisition import Scanner, Simulation, anatomy
 from mrigen.progress import track
 
 SLICES = 24

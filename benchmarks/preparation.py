@@ -31,10 +31,10 @@ from benchmarks.arguments import new_file, whole, whole_or_zero
 from benchmarks.espirit import machine
 from benchmarks.process_tree import Cost, measure
 
-from mrigen.prep import job
-from mrigen.prep.options import Options
-from mrigen.prep.simulate import Simulation
-from mrigen.prep.simulate_job import simulate
+from mrigen.prep.kspace import job
+from mrigen.prep.kspace.options import Options
+from mrigen.prep.simulate.acquisition import Simulation
+from mrigen.prep.simulate.job import simulate
 
 ACCELERATION = 4
 ACS_LINES = 24

@@ -32,7 +32,7 @@ from mrigen import recipe as recipes
 from mrigen.errors import UsageError
 from mrigen.files import write_json
 from mrigen.metrics.rendering import magnitude_window
-from mrigen.prep.options import Options
+from mrigen.prep.kspace.options import Options
 from mrigen.prep.readers.arrays import read_arrays
 from mrigen.recipe.study import Study
 from mrigen.reconstruction.job import Request, reconstruct

@@ -38,7 +38,7 @@ from mrigen.errors import UsageError
 from mrigen.inverse import SOLVERS
 from mrigen.metrics.reconstruction import volume_errors
 from mrigen.model import Model
-from mrigen.prep.options import Options
+from mrigen.prep.kspace.options import Options
 from mrigen.reconstruction.job import Request, solve_batch
 from mrigen.reconstruction.scans import ScanSource
 from mrigen.reconstruction.sources import Batch

@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 
 # what the commands import lazily: a forked process has it already
-import mrigen.prep.image_job
-import mrigen.prep.job
+import mrigen.prep.images.job
+import mrigen.prep.kspace.job
 import mrigen.recipe.comparison
 import mrigen.recipe.distillation
 import mrigen.recipe.evaluation

@@ -179,8 +179,9 @@ def prep_fastmri(
     from rich.console import Console
 
     from mrigen.errors import UsageError
-    from mrigen.prep import job, preview, summary
-    from mrigen.prep.options import Options
+    from mrigen.prep import preview, summary
+    from mrigen.prep.kspace import job
+    from mrigen.prep.kspace.options import Options
     from mrigen.registry import describe
 
     try:

@@ -10,7 +10,7 @@ import typer
 from mrigen.cli.preparing import DATA, DaskScheduler, Jobs, NoReferences, chosen_references
 
 if TYPE_CHECKING:
-    from mrigen.prep.image_options import ImageOptions
+    from mrigen.prep.images.options import ImageOptions
 
 IMAGE, CORRUPTION = "Image", "Corruption"
 
@@ -137,8 +137,9 @@ def prep_images(
     from rich.console import Console
 
     from mrigen.data.image_store import ImageStore
-    from mrigen.prep import edm_zip as archive
-    from mrigen.prep import image_job, image_summary
+    from mrigen.prep import image_summary
+    from mrigen.prep.images import edm_zip as archive
+    from mrigen.prep.images import job as image_job
 
     given: dict[str, Any] = {
         "size": size,
@@ -171,7 +172,7 @@ def _options(given: dict[str, Any], operator: str | None, noise: str | None) -> 
     from mrigen import recipe
     from mrigen.errors import UsageError
     from mrigen.operators.corruption import CORRUPTIONS
-    from mrigen.prep.image_options import ImageOptions
+    from mrigen.prep.images.options import ImageOptions
     from mrigen.registry import describe
 
     if operator in recipe.names():

@@ -163,7 +163,7 @@ def reconstruct(
 
     from mrigen.engine.launch import open_device
     from mrigen.errors import UsageError
-    from mrigen.prep.options import Options
+    from mrigen.prep.kspace.options import Options
     from mrigen.reconstruction import job
     from mrigen.registry import describe
 

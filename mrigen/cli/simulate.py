@@ -88,9 +88,9 @@ def simulate(
     from pydantic import ValidationError
 
     from mrigen.errors import UsageError
-    from mrigen.prep.simulate import Simulation
-    from mrigen.prep.simulate_heads import Heads
-    from mrigen.prep.simulate_job import simulate as run
+    from mrigen.prep.simulate.acquisition import Simulation
+    from mrigen.prep.simulate.heads import Heads
+    from mrigen.prep.simulate.job import simulate as run
     from mrigen.registry import describe
 
     try:

@@ -12,8 +12,8 @@ from rich.console import Console
 from mrigen.data.image_manifest import ImageManifest
 from mrigen.data.image_store import ImageStore
 from mrigen.files import atomic
-from mrigen.prep.edm_zip import to_bytes
-from mrigen.prep.image_job import ImageReport
+from mrigen.prep.images.edm_zip import to_bytes
+from mrigen.prep.images.job import ImageReport
 from mrigen.prep.tables import show_failures, show_notes, show_store
 from mrigen.registry import CHECKSUMS
 

@@ -9,7 +9,7 @@ from statistics import median
 from rich.console import Console
 
 from mrigen.data.mri_manifest import MRIManifest
-from mrigen.prep.job import Report
+from mrigen.prep.kspace.job import Report
 from mrigen.prep.tables import show_failures, show_notes, show_store
 
 

@@ -7,9 +7,12 @@ from pathlib import Path
 from rich.console import Console
 
 from mrigen.errors import UsageError
-from mrigen.prep import image_job, image_summary, job, simulate_job, summary
-from mrigen.prep.options import Options
-from mrigen.prep.simulate import Simulation
+from mrigen.prep import image_summary, summary
+from mrigen.prep.images import job as image_job
+from mrigen.prep.kspace import job
+from mrigen.prep.kspace.options import Options
+from mrigen.prep.simulate import job as simulate_job
+from mrigen.prep.simulate.acquisition import Simulation
 from mrigen.recipe.schema import DataParams, ImagesParams, SimulateParams
 
 NONE = "the recipe has no data: give --data (a store, or what to prepare one from)"

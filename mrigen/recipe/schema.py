@@ -18,8 +18,8 @@ from mrigen.engine.params import (
     TeacherParams,
 )
 from mrigen.metrics.features import DEFAULT, key_of
-from mrigen.prep.image_options import ImageOptions
-from mrigen.prep.simulate_heads import Heads
+from mrigen.prep.images.options import ImageOptions
+from mrigen.prep.simulate.heads import Heads
 from mrigen.registry import Params
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ Contrast = Literal["t1", "t2", "pd", "random"]
 
 
 def _preparation(value: dict[str, Any]) -> dict[str, Any]:
-    from mrigen.prep.options import Options
+    from mrigen.prep.kspace.options import Options
 
     Options(**value)
     return value

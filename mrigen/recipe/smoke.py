@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mrigen.networks import NETWORKS
-from mrigen.prep.image_builtin import BUILT_IN
+from mrigen.prep.images.builtin import BUILT_IN
 from mrigen.recipe.schema import Recipe
 
 BATCH, STEPS, SAMPLES = 4, 2, 8

@@ -15,7 +15,7 @@ from mrigen.data.manifest import NAME as MANIFEST
 from mrigen.data.pixels import is_image
 from mrigen.errors import UsageError
 from mrigen.prep.fastmri_read import Mask, Scan
-from mrigen.prep.noise_level import NoiseLevel, noise_level
+from mrigen.prep.kspace.noise_level import NoiseLevel, noise_level
 from mrigen.prep.readers import READERS, find_reader, inspect, open_slices, signatures
 
 Array = NDArray[Any]
@@ -60,7 +60,7 @@ def info(path: Path, reader: str = "", choose: str = "") -> Info:
 
     if path.suffix.lower() in CHECKPOINTS or "pickle" in signatures.kind(path):
         return _checkpoint(path)
-    from mrigen.prep import image_volumes
+    from mrigen.prep.images import volumes as image_volumes
 
     if image_volumes.looks_like(path):
         return _image_volume(path)
@@ -229,7 +229,7 @@ def _checked(path: Path) -> list[str]:
 
 def _folder(path: Path) -> Info:
     from mrigen.checkpoints.description import DESCRIPTION, read_description
-    from mrigen.prep import image_volumes
+    from mrigen.prep.images import volumes as image_volumes
 
     if (path / MANIFEST).is_file():
         return _store(path)
@@ -327,7 +327,7 @@ def _picture(path: Path) -> Info:
 
 
 def _image_volume(path: Path) -> Info:
-    from mrigen.prep import image_volumes
+    from mrigen.prep.images import volumes as image_volumes
 
     volumes = image_volumes.open_volumes(path)
     one = volumes[0]

@@ -17,9 +17,9 @@ from mrigen.errors import UsageError
 from mrigen.inverse import SOLVERS, Prior, Solver, Task
 from mrigen.model import Model
 from mrigen.operators.measurements import Measurements
-from mrigen.prep.options import Options
+from mrigen.prep.kspace.options import Options
+from mrigen.prep.kspace.sources import raw_files
 from mrigen.prep.readers import find_reader, reader_of
-from mrigen.prep.sources import raw_files
 from mrigen.progress import Advance, bar
 from mrigen.reconstruction.coil_maps import open_maps
 from mrigen.reconstruction.outputs import DEFAULT, Volume, dataset_shape, parse_formats, write_formats

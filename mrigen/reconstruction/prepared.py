@@ -15,8 +15,8 @@ from mrigen.data.stores import open_store
 from mrigen.errors import UsageError
 from mrigen.metrics.reference import open_reference
 from mrigen.operators import MultiCoilMRI
-from mrigen.prep.options import choose_slices
-from mrigen.prep.steps import mismatch
+from mrigen.prep.kspace.options import choose_slices
+from mrigen.prep.kspace.steps import mismatch
 from mrigen.reconstruction.coil_maps import CoilMaps
 from mrigen.reconstruction.sources import Batch, Source, voxel_of
 

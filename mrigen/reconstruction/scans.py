@@ -10,9 +10,9 @@ from torch import Tensor
 
 from mrigen.errors import UsageError
 from mrigen.operators import Measurements, MultiCoilMRI
-from mrigen.prep.noise_level import noise_level
-from mrigen.prep.options import Options
-from mrigen.prep.pipeline import Pipeline
+from mrigen.prep.kspace.noise_level import noise_level
+from mrigen.prep.kspace.options import Options
+from mrigen.prep.kspace.pipeline import Pipeline
 from mrigen.prep.readers import inspect, open_slices
 from mrigen.reconstruction.coil_maps import CoilMaps
 from mrigen.reconstruction.sources import Batch, Source, voxel_of

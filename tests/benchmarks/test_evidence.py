@@ -15,7 +15,7 @@ from mrigen import recipe as recipes
 from mrigen.data.images import read_images
 from mrigen.data.stores import open_store
 from mrigen.losses import LOSSES
-from mrigen.prep.image_options import ImageOptions
+from mrigen.prep.images.options import ImageOptions
 from mrigen.recipe.study import Study
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mrigen.cli.main import run
 from mrigen.data.stores import open_store
-from mrigen.prep.image_sources import open_set
+from mrigen.prep.images.sources import open_set
 
 MASK = lines()
 K = kspace(0.01)

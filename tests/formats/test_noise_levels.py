@@ -7,10 +7,9 @@ from format_files import COILS, HEIGHT, ROTATIONS, header, kspace, lines, mrd
 
 from mrigen.cli.main import run
 from mrigen.coils.noise_level import corner_levels, edge_levels, scan_levels
-from mrigen.prep import anatomy
-from mrigen.prep.noise_level import noise_level
+from mrigen.prep.kspace.noise_level import noise_level
 from mrigen.prep.readers import inspect, open_slices
-from mrigen.prep.simulate import Scanner, Simulation
+from mrigen.prep.simulate.acquisition import Scanner, Simulation, anatomy
 
 del HEIGHT, ROTATIONS, header
 

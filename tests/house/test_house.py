@@ -161,7 +161,11 @@ def test_packages_are_all_listed():
 @pytest.mark.parametrize(
     ("module", "line", "contract"),
     [
-        ("operators/mri.py", "from mrigen.prep.options import Options", "Layers from the command down"),
+        (
+            "operators/mri.py",
+            "from mrigen.prep.kspace.options import Options",
+            "Layers from the command down",
+        ),
         (
             "engine/loop.py",
             "from mrigen.prep.fastmri_read import open_slices",

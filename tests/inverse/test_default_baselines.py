@@ -14,8 +14,8 @@ from mrigen.cli.main import run
 from mrigen.inverse import SOLVERS, Task
 from mrigen.operators import Measurements, MultiCoilMRI
 from mrigen.operators.solve import conjugate_gradient
-from mrigen.prep.options import Options
-from mrigen.prep.steps import mismatch
+from mrigen.prep.kspace.options import Options
+from mrigen.prep.kspace.steps import mismatch
 from mrigen.reconstruction.scans import ScanSource
 
 SIZE, COILS = 48, 6

@@ -7,8 +7,8 @@ import pytest
 from mrigen.cli.main import run
 from mrigen.data.mri_manifest import MRIManifest
 from mrigen.errors import UsageError
+from mrigen.prep.kspace.options import Options
 from mrigen.prep.measured import measured
-from mrigen.prep.options import Options
 from mrigen.prep.readers import inspect
 
 from .scans import centred_fft, dense, noise, write_scan

@@ -12,10 +12,10 @@ from label_maps import NUMBERS, labels, write_heads
 
 from mrigen.cli.main import run
 from mrigen.data.mri_manifest import MRIManifest
-from mrigen.prep import label_map
-from mrigen.prep.grids import Grid
-from mrigen.prep.label_map import LabelMap
-from mrigen.prep.tissues import CONTRASTS, PRIORS, TISSUES, LabelTable, Sequence, Tissue, sequence_of
+from mrigen.prep.simulate import label_map
+from mrigen.prep.simulate.grids import Grid
+from mrigen.prep.simulate.label_map import LabelMap
+from mrigen.prep.simulate.tissues import CONTRASTS, PRIORS, TISSUES, LabelTable, Sequence, Tissue, sequence_of
 
 SMALL = ["--slices", "3", "--matrix", "16", "16", "--coils", "2", "--jobs", "1"]
 

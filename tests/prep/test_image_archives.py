@@ -12,8 +12,8 @@ import pytest
 
 from mrigen.data.pixels import ImageError
 from mrigen.errors import UsageError
-from mrigen.prep.image_files import ZipSet
-from mrigen.prep.image_sources import open_set
+from mrigen.prep.images.files import ZipSet
+from mrigen.prep.images.sources import open_set
 
 from .pictures import png, python2_batch, python3_batch, random_pictures, write_tar, write_zip
 
@@ -101,7 +101,7 @@ def test_zip_members_outside_of_it_are_names_and_nothing_else(tmp_path):
 
 
 def test_zip_bombs_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
-    from mrigen.prep import image_files
+    from mrigen.prep.images import files as image_files
 
     source = write_zip(tmp_path / "a.zip", {"a.png": bytes(1 << 20)})
     monkeypatch.setattr(image_files, "MAX_FILE_BYTES", 1 << 19)

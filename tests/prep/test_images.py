@@ -84,7 +84,7 @@ def test_an_images_corruption_does_not_depend_on_the_others(prep, folder):
 
 
 def test_several_processes_write_the_same(prep, tmp_path, folder, monkeypatch):
-    from mrigen.prep import image_job
+    from mrigen.prep.images import job as image_job
 
     monkeypatch.setattr(image_job, "SHARD_BYTES", 3 * 4 * 3 * 256)
     one = prep(folder, "one", noise="0.2")
@@ -95,7 +95,7 @@ def test_several_processes_write_the_same(prep, tmp_path, folder, monkeypatch):
 
 
 def test_second_run_prepares_what_is_new_only(prep, folder, monkeypatch, capsys):
-    from mrigen.prep import image_job
+    from mrigen.prep.images import job as image_job
 
     monkeypatch.setattr(image_job, "SHARD_BYTES", 3 * 4 * 3 * 256)
     store = prep(folder, noise="0.2")

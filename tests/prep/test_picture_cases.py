@@ -17,7 +17,7 @@ from mrigen.data.image_manifest import ImageManifest
 from mrigen.data.images import open_images
 from mrigen.errors import UsageError
 from mrigen.metrics.reference import open_reference
-from mrigen.prep.image_sources import open_set
+from mrigen.prep.images.sources import open_set
 
 
 def picture(seed, side=16):

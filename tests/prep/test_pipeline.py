@@ -12,7 +12,7 @@ from mrigen.errors import UsageError
 from mrigen.metrics.reference import ReferenceStore
 from mrigen.operators import MultiCoilMRI
 from mrigen.operators.masks.base import centred
-from mrigen.prep import steps
+from mrigen.prep.kspace import steps
 
 from .scans import centred_fft, centred_ifft, dense, header, noise, write_scan
 

@@ -7,7 +7,7 @@ import torch
 
 from mrigen.errors import UsageError
 from mrigen.operators.masks import MASKS
-from mrigen.prep.sampling import acquired_lines, after_crop, measured, retrospective
+from mrigen.prep.kspace.sampling import acquired_lines, after_crop, measured, retrospective
 from mrigen.seeds import seeded_rng
 
 RANDOM = partial(seeded_rng, 0, "volume")

@@ -15,7 +15,7 @@ from sigpy.mri import birdcage_maps
 from mrigen import fourier
 from mrigen.cli.main import run
 from mrigen.prep import ismrmrd
-from mrigen.prep.options import Options
+from mrigen.prep.kspace.options import Options
 from mrigen.reconstruction.scans import ScanSource
 
 ACS = ("--kernel-width", 4)

@@ -18,9 +18,9 @@ from mrigen.data.shards import OPERATOR, Array, write_shard
 from mrigen.operators.base import Operator
 from mrigen.operators.corruption import ImageCorruption, make_corruption
 from mrigen.operators.noise import Noise
-from mrigen.prep.geometry import byte_values
-from mrigen.prep.image_options import ImageOptions
-from mrigen.prep.image_set import ImageSet
+from mrigen.prep.images.base import ImageSet
+from mrigen.prep.images.geometry import byte_values
+from mrigen.prep.images.options import ImageOptions
 from mrigen.seeds import seeded_rng
 from mrigen.tensors import tensors_of, varying
 

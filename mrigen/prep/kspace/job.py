@@ -16,18 +16,18 @@ from mrigen.errors import UsageError
 from mrigen.operators.masks import MASKS
 from mrigen.prep.fastmri_read import Scan
 from mrigen.prep.folder import exclusive, explain_full_disk, refuse_other_parameters
-from mrigen.prep.options import Options, choose_slices
-from mrigen.prep.pipeline import prepared_shape
-from mrigen.prep.pool import Work, Workers
-from mrigen.prep.readers import inspect
-from mrigen.prep.sources import (
+from mrigen.prep.kspace.options import Options, choose_slices
+from mrigen.prep.kspace.pipeline import prepared_shape
+from mrigen.prep.kspace.sources import (
     discover,
     require_lines,
     require_one_size,
     undersampled,
 )
+from mrigen.prep.kspace.volume import Task, prepare
+from mrigen.prep.pool import Work, Workers
+from mrigen.prep.readers import inspect
 from mrigen.prep.split import require_parts
-from mrigen.prep.volume import Task, prepare
 from mrigen.prep.workers import choose
 from mrigen.progress import bar
 

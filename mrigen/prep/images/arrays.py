@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrigen.errors import UsageError
-from mrigen.prep.image_set import ArraySet, Item
+from mrigen.prep.images.base import ArraySet, Item
 
 NAMES = ("images", "arr_0", "samples", "data", "x")
 COLOURS = {1, 3}

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from mrigen.errors import UsageError
 
 if TYPE_CHECKING:
-    from mrigen.prep.anatomy import Anatomy
-    from mrigen.prep.label_map import LabelMap
+    from mrigen.prep.simulate.anatomy import Anatomy
+    from mrigen.prep.simulate.label_map import LabelMap
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Heads:
         Raises:
             UsageError: no heads, or options that none of them uses.
         """
-        from mrigen.prep import anatomy
-        from mrigen.prep.label_map import LabelMap
-        from mrigen.prep.tissues import CONTRASTS
+        from mrigen.prep.simulate import anatomy
+        from mrigen.prep.simulate.label_map import LabelMap
+        from mrigen.prep.simulate.tissues import CONTRASTS
 
         if self.selection is not None and not self.anatomies:
             raise UsageError("--heads: chooses among several; give them with --anatomy")

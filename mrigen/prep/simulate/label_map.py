@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mrigen.prep.grids import MONOMIALS, Grid
-from mrigen.prep.tissues import TISSUES, LabelTable, Tissue, intensity, sequence_of
+from mrigen.prep.simulate.grids import MONOMIALS, Grid
+from mrigen.prep.simulate.tissues import TISSUES, LabelTable, Tissue, intensity, sequence_of
 from mrigen.seeds import seeded_rng
 
 FILLED = 0.4

@@ -20,10 +20,10 @@ from mrigen.errors import UsageError
 from mrigen.operators.corruption import make_corruption
 from mrigen.operators.noise import Noise
 from mrigen.prep.folder import exclusive, explain_full_disk, refuse_other_parameters
-from mrigen.prep.image_options import ImageOptions
-from mrigen.prep.image_set import ImageSet, Item
-from mrigen.prep.image_shard import Shape, Task, fixed_image, prepare
-from mrigen.prep.image_sources import open_set
+from mrigen.prep.images.base import ImageSet, Item
+from mrigen.prep.images.options import ImageOptions
+from mrigen.prep.images.shard import Shape, Task, fixed_image, prepare
+from mrigen.prep.images.sources import open_set
 from mrigen.prep.pool import Work, Workers
 from mrigen.prep.split import require_parts
 from mrigen.prep.workers import choose

@@ -22,11 +22,11 @@ from mrigen.coils.whiten import corner_noise, mix_coils, whiten, whitening_matri
 from mrigen.errors import UsageError
 from mrigen.operators import MultiCoilMRI
 from mrigen.operators.masks import MASKS
-from mrigen.prep import sampling, steps
 from mrigen.prep.fastmri_read import ReadSlices, Scan
-from mrigen.prep.options import Options, choose_slices
+from mrigen.prep.kspace import sampling, steps
+from mrigen.prep.kspace.options import Options, choose_slices
+from mrigen.prep.kspace.sampling import Sampling
 from mrigen.prep.overlap import ahead
-from mrigen.prep.sampling import Sampling
 from mrigen.seeds import seeded_rng
 
 CHUNK_BYTES = 32 << 20

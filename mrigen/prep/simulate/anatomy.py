@@ -18,10 +18,10 @@ from scipy import ndimage
 
 from mrigen.errors import UsageError
 from mrigen.files import sha256
-from mrigen.prep.grids import Grid, uniform
 from mrigen.prep.ismrmrd import HEAD
-from mrigen.prep.label_map import LabelMap
-from mrigen.prep.tissues import read_table
+from mrigen.prep.simulate.grids import Grid, uniform
+from mrigen.prep.simulate.label_map import LabelMap
+from mrigen.prep.simulate.tissues import read_table
 
 BUNDLED = "colin27_t1_1mm.npz"
 PRESENT = 0.05

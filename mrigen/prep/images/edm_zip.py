@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mrigen.data.image_store import ImageStore
 from mrigen.files import atomic
-from mrigen.prep.image_files import LABELS
+from mrigen.prep.images.files import LABELS
 
 BATCH = 256
 FOLDER = 1000

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mrigen.data.pixels import ImageError, Picture
 from mrigen.errors import UsageError
-from mrigen.prep.image_set import ImageSet, Item
+from mrigen.prep.images.base import ImageSet, Item
 from mrigen.prep.readers import signatures
 
 WARNING = (

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from mrigen.data.pixels import MAX_FILE_BYTES, ImageError, is_image, posix
 from mrigen.errors import UsageError
 from mrigen.pickles.plain import printable
-from mrigen.prep.image_set import PARTS, ImageSet, Item, Label, read_limited, with_labels, with_parts
+from mrigen.prep.images.base import PARTS, ImageSet, Item, Label, read_limited, with_labels, with_parts
 
 LABELS = "dataset.json"
 FULL_LABELS = 1 << 28

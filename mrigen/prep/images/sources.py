@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mrigen.errors import UsageError
-from mrigen.prep import image_array, image_cifar, image_idx, image_volumes
-from mrigen.prep.image_builtin import BUILT_IN
-from mrigen.prep.image_files import FolderSet, ZipSet
-from mrigen.prep.image_set import ImageSet
+from mrigen.prep.images import arrays as image_array
+from mrigen.prep.images import cifar as image_cifar
+from mrigen.prep.images import idx as image_idx
+from mrigen.prep.images import volumes as image_volumes
+from mrigen.prep.images.base import ImageSet
+from mrigen.prep.images.builtin import BUILT_IN
+from mrigen.prep.images.files import FolderSet, ZipSet
 
 
 def open_set(source: str, *, labels: bool = False) -> ImageSet:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mrigen.data.pixels import MAX_PIXELS
 from mrigen.errors import UsageError
-from mrigen.prep.image_set import ArraySet, Item
+from mrigen.prep.images.base import ArraySet, Item
 
 BYTES = 0x08
 PARTS = {"train": "train", "t10k": "test"}

@@ -19,7 +19,7 @@ from mrigen.data.pixels import ImageError
 from mrigen.errors import UsageError
 from mrigen.pickles.machine import Machine
 from mrigen.pickles.plain import Budget, Builder, MalformedError, Record
-from mrigen.prep.image_set import ArraySet, Item, read_limited
+from mrigen.prep.images.base import ArraySet, Item, read_limited
 
 BATCHES = {**{f"data_batch_{i}": "train" for i in range(1, 6)}, "test_batch": "test"}
 SIDE, COLOURS, CLASSES = 32, 3, 10

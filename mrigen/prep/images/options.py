@@ -9,8 +9,8 @@ from pydantic import AfterValidator, Field, model_validator
 from mrigen.errors import UsageError
 from mrigen.operators.corruption import CORRUPTIONS
 from mrigen.operators.noise import UNKNOWN, Noise, parse_noise
-from mrigen.prep.geometry import Geometry
-from mrigen.prep.image_set import Item
+from mrigen.prep.images.base import Item
+from mrigen.prep.images.geometry import Geometry
 from mrigen.prep.split import Split, part_of
 
 

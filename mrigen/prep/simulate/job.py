@@ -11,12 +11,13 @@ from typing import Any
 
 from mrigen import hdf5
 from mrigen.errors import UsageError
-from mrigen.prep import anatomy, fastmri_write, ismrmrd, pool
+from mrigen.prep import ismrmrd, pool
 from mrigen.prep.folder import exclusive, explain_full_disk, refuse_other_parameters
-from mrigen.prep.label_map import LabelMap
-from mrigen.prep.simulate import Scanner, Simulation
-from mrigen.prep.simulate_heads import Heads
-from mrigen.prep.tissues import CONTRASTS, sequence_of
+from mrigen.prep.simulate import anatomy, fastmri_file
+from mrigen.prep.simulate.acquisition import Scanner, Simulation
+from mrigen.prep.simulate.heads import Heads
+from mrigen.prep.simulate.label_map import LabelMap
+from mrigen.prep.simulate.tissues import CONTRASTS, sequence_of
 from mrigen.progress import bar
 
 FIELD_STRENGTH, TR_MS, TE_MS, TI_MS, FLIP_DEGREES = 3.0, 250.0, 2.64, 300.0, 70.0
@@ -140,7 +141,7 @@ def _write(task: Task) -> None:
         ti_ms=TI_MS,
         flip_angle_deg=flip,
     )
-    fastmri_write.write_volume(
+    fastmri_file.write_volume(
         task.path,
         scanner.acquire(task.number),
         (s.slices, s.coils, s.oversampling * height, width),

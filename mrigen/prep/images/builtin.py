@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrigen.errors import UsageError
-from mrigen.prep.image_set import ArraySet, Item
+from mrigen.prep.images.base import ArraySet, Item
 
 DIGITS_PEAK = 16.0
 SHAPES, SIDE = 256, 64

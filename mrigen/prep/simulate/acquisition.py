@@ -14,11 +14,11 @@ from torch import Tensor
 
 from mrigen import fourier
 from mrigen.errors import UsageError
-from mrigen.prep import coil_array
-from mrigen.prep.anatomy import BUNDLED, Anatomy, Splines
-from mrigen.prep.grids import Grid, uniform
-from mrigen.prep.label_map import LabelMap
-from mrigen.prep.tissues import CONTRASTS
+from mrigen.prep.simulate import coil_array
+from mrigen.prep.simulate.anatomy import BUNDLED, Anatomy, Splines
+from mrigen.prep.simulate.grids import Grid, uniform
+from mrigen.prep.simulate.label_map import LabelMap
+from mrigen.prep.simulate.tissues import CONTRASTS
 from mrigen.registry import Params
 from mrigen.seeds import seeded_rng
 

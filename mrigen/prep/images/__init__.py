@@ -1,0 +1,1 @@
+"""From sets of images to a measurement store: what ``mrigen prep-images`` does."""

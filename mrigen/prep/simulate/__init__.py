@@ -1,0 +1,1 @@
+"""Simulated acquisitions of heads in fastMRI's format: what ``mrigen simulate`` does."""
