@@ -179,8 +179,8 @@ def prep_fastmri(
     from rich.console import Console
 
     from mrigen.errors import UsageError
-    from mrigen.prep import preview, summary
     from mrigen.prep.kspace import job
+    from mrigen.prep.kspace import report as shown
     from mrigen.prep.kspace.options import Options
     from mrigen.registry import describe
 
@@ -218,8 +218,8 @@ def prep_fastmri(
     report = job.run(
         sources, out, options, references=beside, jobs=jobs, dask_scheduler=dask_scheduler, strict=strict
     )
-    summary.show(report, out, Console(markup=False))
+    shown.show(report, out, Console(markup=False))
     if report.manifest is not None:
-        typer.echo(f"look at {preview.draw(out)}")
+        typer.echo(f"look at {shown.draw(out)}")
     if report.failed:
         raise typer.Exit(1)

@@ -137,9 +137,9 @@ def prep_images(
     from rich.console import Console
 
     from mrigen.data.image_store import ImageStore
-    from mrigen.prep import image_summary
     from mrigen.prep.images import edm_zip as archive
     from mrigen.prep.images import job as image_job
+    from mrigen.prep.images import report as shown
 
     given: dict[str, Any] = {
         "size": size,
@@ -156,8 +156,8 @@ def prep_images(
     options = _options(given, operator, noise)
     beside = chosen_references(references, none=no_references)
     report = image_job.run(source, out, options, references=beside, jobs=jobs, dask_scheduler=dask_scheduler)
-    image_summary.show(report, out, Console(markup=False))
-    typer.echo(f"look at {image_summary.draw(out)}")
+    shown.show(report, out, Console(markup=False))
+    typer.echo(f"look at {shown.draw(out)}")
     if edm_zip is not None:
         clipped = archive.write(ImageStore(out), edm_zip)
         typer.echo(f"EDM zip: {edm_zip}" + (f" ({clipped:.1%} of the pixels clipped)" if clipped else ""))

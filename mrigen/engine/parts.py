@@ -15,8 +15,8 @@ from torch import Tensor
 
 from mrigen import ranks
 from mrigen.data.spool import Spool
-from mrigen.engine.ahead import begun
 from mrigen.engine.sampling import Shape, chunks
+from mrigen.prefetch import prefetched
 from mrigen.progress import bar, counted
 
 Sample = Callable[[list[int]], Iterable[Tensor]]
@@ -71,7 +71,7 @@ class Parts:
             there -= there % self._batch
         with bar(title, len(self._mine), "img", there) as advance:
             images = (batch.cpu() for batch in sample(self._mine[there:]))
-            self._own.extend(counted(begun(images), advance), there)
+            self._own.extend(counted(prefetched(images, depth=2), advance), there)
 
     def read(self, batch: int = 64) -> Iterator[Tensor]:
         """Batches of all images, in order; for the first process, when all are done."""

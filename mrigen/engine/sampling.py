@@ -12,7 +12,6 @@ from mrigen import seeds
 from mrigen.denoiser import NetworkDenoiser
 from mrigen.diffusion.objectives import Objective
 from mrigen.diffusion.samplers import Predict, Sampler
-from mrigen.engine.ahead import Ahead
 from mrigen.engine.labels import classes, seeded_labels
 from mrigen.engine.precision import Frozen
 from mrigen.errors import UsageError
@@ -20,6 +19,7 @@ from mrigen.losses import Generator
 from mrigen.networks import Preconditioner
 from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
+from mrigen.prefetch import Ahead
 from mrigen.tensors import concatenate, to_device
 
 if TYPE_CHECKING:

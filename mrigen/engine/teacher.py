@@ -16,7 +16,6 @@ from mrigen.data.stores import Packed, Store
 from mrigen.denoiser import ChannelLayout, NetworkDenoiser
 from mrigen.diffusion.augment import LABELS, Augmentation
 from mrigen.diffusion.objectives import OBJECTIVES, Objective
-from mrigen.engine.ahead import Ahead
 from mrigen.engine.compiling import compile_network
 from mrigen.engine.ema import EMA
 from mrigen.engine.guard import Guard
@@ -29,6 +28,7 @@ from mrigen.engine.states import State
 from mrigen.errors import UsageError
 from mrigen.networks import NETWORKS, PRECONDITIONERS
 from mrigen.operators.measurements import Measurements
+from mrigen.prefetch import Ahead
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -7,9 +7,10 @@ from pathlib import Path
 from rich.console import Console
 
 from mrigen.errors import UsageError
-from mrigen.prep import image_summary, summary
 from mrigen.prep.images import job as image_job
+from mrigen.prep.images import report as image_report
 from mrigen.prep.kspace import job
+from mrigen.prep.kspace import report as kspace_report
 from mrigen.prep.kspace.options import Options
 from mrigen.prep.simulate import job as simulate_job
 from mrigen.prep.simulate.acquisition import Simulation
@@ -38,7 +39,7 @@ def prepare(data: DataParams, out: Path, store: Path, console: Console) -> None:
     if not sources:
         raise UsageError(f"{NONE}, or set data.source or data.simulate")
     report = job.run(sources, store, Options(**data.prep), strict=True)
-    summary.show(report, store, console)
+    kspace_report.show(report, store, console)
 
 
 def prepare_images(images: ImagesParams, store: Path, console: Console) -> None:
@@ -49,7 +50,7 @@ def prepare_images(images: ImagesParams, store: Path, console: Console) -> None:
     """
     if images.source is None:
         raise UsageError(f"{NONE}, or set data.images.source")
-    image_summary.show(image_job.run(images.source, store, images.options), store, console)
+    image_report.show(image_job.run(images.source, store, images.options), store, console)
 
 
 def simulation(params: SimulateParams) -> Simulation:

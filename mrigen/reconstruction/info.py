@@ -14,9 +14,9 @@ from mrigen import fourier
 from mrigen.data.manifest import NAME as MANIFEST
 from mrigen.data.pixels import is_image
 from mrigen.errors import UsageError
-from mrigen.prep.fastmri_read import Mask, Scan
 from mrigen.prep.kspace.noise_level import NoiseLevel, noise_level
 from mrigen.prep.readers import READERS, find_reader, inspect, open_slices, signatures
+from mrigen.prep.scan import Mask, Scan
 
 Array = NDArray[Any]
 

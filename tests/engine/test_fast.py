@@ -12,7 +12,6 @@ from tiny_jobs import StopAfter, distill_job, fabric, newest, teacher_job, tiny_
 from torch import nn
 
 from mrigen.engine import compiling
-from mrigen.engine.ahead import Ahead, begun
 from mrigen.engine.ema import EMA
 from mrigen.engine.guard import Guard
 from mrigen.engine.launch import open_device
@@ -24,6 +23,7 @@ from mrigen.engine.teacher import sample_indices
 from mrigen.errors import NonFiniteLossError, UsageError
 from mrigen.memory import malloc_keep_freed
 from mrigen.networks.layers import Conv2d, GroupNorm
+from mrigen.prefetch import Ahead, prefetched
 
 CPU = torch.device("cpu")
 ALL = Share(0, 1.0, last=True)
@@ -197,12 +197,12 @@ def test_items_begun_in_a_thread_come_in_order_with_their_error():
             yield number
         raise UsageError("the disk is full")
 
-    taken = begun(items())
+    taken = prefetched(items(), depth=2)
     assert [next(taken) for _ in range(5)] == list(range(5))
     with pytest.raises(UsageError, match="disk"):
         next(taken)
     assert not any(made)
-    assert list(begun([])) == []
+    assert list(prefetched([])) == []
 
 
 @pytest.mark.parametrize("micro_batch", [None, 2])

@@ -168,7 +168,7 @@ def test_packages_are_all_listed():
         ),
         (
             "engine/loop.py",
-            "from mrigen.prep.fastmri_read import open_slices",
+            "from mrigen.prep.readers.fastmri import read_slices",
             "cannot open reference images",
         ),
     ],

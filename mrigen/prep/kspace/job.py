@@ -14,7 +14,6 @@ from mrigen.data.manifest import NAME, read_record
 from mrigen.data.mri_manifest import MRIManifest, Volume, VolumeRecord
 from mrigen.errors import UsageError
 from mrigen.operators.masks import MASKS
-from mrigen.prep.fastmri_read import Scan
 from mrigen.prep.folder import exclusive, explain_full_disk, refuse_other_parameters
 from mrigen.prep.kspace.options import Options, choose_slices
 from mrigen.prep.kspace.pipeline import prepared_shape
@@ -27,6 +26,7 @@ from mrigen.prep.kspace.sources import (
 from mrigen.prep.kspace.volume import Task, prepare
 from mrigen.prep.pool import Work, Workers
 from mrigen.prep.readers import inspect
+from mrigen.prep.scan import Scan
 from mrigen.prep.split import require_parts
 from mrigen.prep.workers import choose
 from mrigen.progress import bar

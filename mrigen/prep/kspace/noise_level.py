@@ -9,8 +9,8 @@ from torch import Tensor
 
 from mrigen.coils.noise_level import corner_levels, edge_levels, scan_levels
 from mrigen.errors import UsageError
-from mrigen.prep.fastmri_read import ReadSlices, Scan
 from mrigen.prep.kspace import sampling
+from mrigen.prep.scan import ReadSlices, Scan
 
 PROBED_SLICES, PROBED_BYTES = 16, 64 << 20
 DISAGREE = 1.1

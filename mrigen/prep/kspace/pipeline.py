@@ -22,11 +22,11 @@ from mrigen.coils.whiten import corner_noise, mix_coils, whiten, whitening_matri
 from mrigen.errors import UsageError
 from mrigen.operators import MultiCoilMRI
 from mrigen.operators.masks import MASKS
-from mrigen.prep.fastmri_read import ReadSlices, Scan
+from mrigen.prefetch import prefetched
 from mrigen.prep.kspace import sampling, steps
 from mrigen.prep.kspace.options import Options, choose_slices
 from mrigen.prep.kspace.sampling import Sampling
-from mrigen.prep.overlap import ahead
+from mrigen.prep.scan import ReadSlices, Scan
 from mrigen.seeds import seeded_rng
 
 CHUNK_BYTES = 32 << 20
@@ -138,7 +138,9 @@ class Pipeline:
         at_once = max(1, CHUNK_BYTES // self.scan.slice_bytes)
         firsts = range(0, len(self.slices), at_once)
         parts = [slice(first, min(first + at_once, len(self.slices))) for first in firsts]
-        for positions, kspace in zip(parts, ahead(read(self.slices[part]) for part in parts), strict=True):
+        for positions, kspace in zip(
+            parts, prefetched(read(self.slices[part]) for part in parts), strict=True
+        ):
             yield self._prepare(kspace, positions)
 
     def _prepare(self, kspace: Tensor, positions: slice) -> PreparedSlices:

@@ -9,11 +9,11 @@ from pathlib import Path
 from mrigen.data.mri_manifest import Volume
 from mrigen.errors import UsageError
 from mrigen.operators.masks import MASKS
-from mrigen.prep.fastmri_read import Scan
 from mrigen.prep.kspace.options import Options
 from mrigen.prep.kspace.pipeline import prepared_shape
 from mrigen.prep.kspace.sampling import after_crop, between
 from mrigen.prep.readers import READERS
+from mrigen.prep.scan import Scan
 
 HDF5 = {".h5", ".hdf5"}
 

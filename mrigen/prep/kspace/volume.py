@@ -13,10 +13,10 @@ from mrigen.data.mri_manifest import REFERENCE, SliceStatistics, Volume, VolumeR
 from mrigen.data.mri_store import new_volume, pack
 from mrigen.errors import UsageError
 from mrigen.files import sha256
+from mrigen.prefetch import behind
 from mrigen.prep.folder import FULL
 from mrigen.prep.kspace.options import Options
 from mrigen.prep.kspace.pipeline import Pipeline, PreparedSlices
-from mrigen.prep.overlap import behind
 from mrigen.prep.readers import inspect, open_slices
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrigen.errors import UsageError
-from mrigen.prep.fastmri_read import MASKS, one_slice
 from mrigen.prep.readers import signatures
 from mrigen.prep.readers.base import READERS, Choice, Loaded, LoadedReader
+from mrigen.prep.scan import MASKS, one_slice
 
 
 @READERS.register("numpy")
@@ -32,7 +32,7 @@ class NumpyArray(LoadedReader):
         """The array that is called ``kspace``, or the only complex one, and its mask."""
         choice.of(path, {})
         kspace, mask, notes = read_arrays(path)
-        return Loaded.of(kspace, mask=mask, notes=notes)
+        return Loaded.of(path, kspace, mask=mask, notes=notes)
 
 
 def read_arrays(path: Path) -> tuple[NDArray[np.complex64], NDArray[Any] | None, tuple[str, ...]]:

@@ -68,9 +68,11 @@ class Bart(LoadedReader):
             volume = as_slices(kspace, (kspace != 0).any(0))
             notes = (*notes, f"a volume: slices along the {volume.axis}")
             mask = as_mask(volume.measured)
-            return Loaded.of(volume.kspace, mask=mask, complete=mask is None, choices=choices, notes=notes)
+            return Loaded.of(
+                path, volume.kspace, mask=mask, complete=mask is None, choices=choices, notes=notes
+            )
         plane = array[..., 0, :, :] if partitions == 1 else array[..., 0, :].swapaxes(-1, -2)
-        return Loaded.of(combine_averages(plane, 1, 2), choices=choices, notes=notes)
+        return Loaded.of(path, combine_averages(plane, 1, 2), choices=choices, notes=notes)
 
 
 def read_cfl(path: Path) -> NDArray[np.complex64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,12 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mrigen.data.slice_geometry import SliceGeometry
 from mrigen.errors import UsageError
-from mrigen.prep import ismrmrd
-from mrigen.prep.fastmri_read import MAX_SLICE_BYTES, Mask, ReadSlices, Scan
 from mrigen.prep.measured import measured
 from mrigen.prep.readers import signatures
+from mrigen.prep.scan import MAX_SLICE_BYTES, ReadSlices, Scan
 from mrigen.registry import Registry
 
 READERS: Registry[Reader] = Registry("format", "mrigen.prep.readers", "mrigen.prep.readers.Reader")
@@ -121,33 +119,23 @@ class Loaded:
 
     Attributes:
         rows: k-space of some slices, (n, coils, H, W), DC in the centre.
-        shape: slices, coils, H and W.
-        mask: what was measured, see ``mrigen.prep.measured``; None to see it by the zeros.
-        complete: every line was measured, whatever values it has.
-        header: acquisition parameters.
-        acquisition: contrast, or None.
-        geometry: of every slice, or None where the format does not say.
-        noise: noise samples (coils, n) of the same bandwidth and gain as the data, or None.
-        choices: length of every further axis of the file.
-        notes: what a user should know, one line each.
+        scan: what the file declares.
     """
 
     rows: Rows
-    shape: tuple[int, int, int, int]
-    mask: Mask | None = None
-    complete: bool = False
-    header: ismrmrd.Header = field(default_factory=ismrmrd.Header)
-    acquisition: str | None = None
-    geometry: SliceGeometry | None = None
-    noise: NDArray[np.complex64] | None = None
-    choices: dict[str, int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    scan: Scan
 
     @classmethod
-    def of(cls, kspace: NDArray[Any], **more: Any) -> Loaded:
-        """From an array (slices, coils, H, W)."""
+    def of(cls, path: Path, kspace: NDArray[Any], **more: Any) -> Loaded:
+        """From an array (slices, coils, H, W).
+
+        Args:
+            path: the file.
+            kspace: the array.
+            more: attributes of ``Scan``.
+        """
         slices, coils, height, width = kspace.shape
-        return cls(lambda some: kspace[some], (slices, coils, height, width), **more)
+        return cls(lambda some: kspace[some], Scan(path, slices, coils, height, width, **more))
 
 
 class LoadedReader(Reader):
@@ -163,26 +151,13 @@ class LoadedReader(Reader):
 
     def inspect(self, path: Path, choice: Choice) -> Scan:
         """What the file declares."""
-        loaded = _loaded(self, path, choice)
-        slices, coils, height, width = loaded.shape
-        require_coils((coils, height, width), str(path))
-        if 8 * coils * height * width > MAX_SLICE_BYTES:
-            raise UsageError(f"{path}: one slice of k-space {loaded.shape} needs more than 1 GiB")
-        return Scan(
-            path,
-            slices,
-            coils,
-            height,
-            width,
-            loaded.header,
-            loaded.mask,
-            loaded.complete,
-            acquisition=loaded.acquisition,
-            geometry=loaded.geometry,
-            noise=loaded.noise,
-            choices=loaded.choices,
-            notes=loaded.notes,
-        )
+        scan = _loaded(self, path, choice).scan
+        require_coils((scan.coils, scan.height, scan.width), str(path))
+        if scan.slice_bytes > MAX_SLICE_BYTES:
+            raise UsageError(
+                f"{path}: one slice of k-space, {scan.coils}x{scan.height}x{scan.width}, needs more than 1 GiB"
+            )
+        return scan
 
     @contextmanager
     def open(self, scan: Scan, choice: Choice) -> Iterator[ReadSlices]:

@@ -1,15 +1,33 @@
-"""fastMRI's HDF5 layout: ``kspace`` (slices, coils, H, W), ISMRMRD header, attributes."""
+"""fastMRI's HDF5 layout: ``kspace`` (slices, coils, H, W), ISMRMRD header, attributes.
+
+Files come from strangers: what they declare is checked before anything is allocated.
+"""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from mrigen.prep import fastmri_read
-from mrigen.prep.fastmri_read import ReadSlices, Scan
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mrigen import hdf5
+from mrigen.errors import UsageError
+from mrigen.prep import ismrmrd
 from mrigen.prep.readers import signatures
 from mrigen.prep.readers.base import READERS, Choice, Reader
+from mrigen.prep.scan import MASKS, MAX_SLICE_BYTES, ReadSlices, Scan, one_slice
+
+MAX_COMPRESSION = 4096
+MAX_MASK = 1 << 28
+ACQUISITION = re.compile(r"[A-Za-z0-9_]{1,32}")
 
 
 @READERS.register("fastmri")
@@ -37,10 +55,168 @@ class FastMRI(Reader):
     def inspect(self, path: Path, choice: Choice) -> Scan:
         """Its declarations; where the slices lie in the patient is not among them."""
         choice.of(path, {})
-        scan = fastmri_read.inspect(path)
+        scan = read_declarations(path)
         return replace(scan, notes=(*scan.notes, "fastMRI files do not say where the patient lay"))
 
     def open(self, scan: Scan, choice: Choice) -> AbstractContextManager[ReadSlices]:
         """Its k-space."""
         del choice
-        return fastmri_read.open_slices(scan)
+        return read_slices(scan)
+
+
+def read_declarations(path: Path) -> Scan:
+    """Read a file's declarations, not its k-space.
+
+    Raises:
+        UsageError: not HDF5, no usable k-space, a malformed header or mask.
+    """
+    with _open(path) as file, _damage(path):
+        kspace = _dataset(path, file, "kspace")
+        slices, coils, height, width = _shape(path, kspace)
+        header, head = ismrmrd.Header(), None
+        if "ismrmrd_header" in file:
+            try:
+                xml = _xml(path, file)
+                header, head = ismrmrd.parse(xml), ismrmrd.simulated_head(xml)
+            except ismrmrd.HeaderError as error:
+                raise UsageError(
+                    f"{path}: ismrmrd_header: {error}; write it again or leave it out"
+                ) from error
+        contrast, subject = file.attrs.get("acquisition"), file.attrs.get("patient_id")
+        known = isinstance(contrast, str) and ACQUISITION.fullmatch(contrast)
+        return Scan(
+            path,
+            slices,
+            coils,
+            height,
+            width,
+            header,
+            _mask(path, file),
+            acquisition=contrast if known else None,
+            head=head,
+            subject=head or (subject if isinstance(subject, str) and subject else None),
+            notes=(one_slice(coils),) if kspace.ndim == 3 and coils > 1 else (),
+        )
+
+
+@contextmanager
+def read_slices(scan: Scan) -> Iterator[ReadSlices]:
+    """Give a function that reads slices: increasing indices to k-space, complex64 (n, coils, H, W).
+
+    Raises:
+        UsageError: the data cannot be read or are not finite.
+    """
+    with _open(scan.path) as file:
+        with _damage(scan.path):
+            kspace = _dataset(scan.path, file, "kspace")
+
+        def read(slices: list[int]) -> Tensor:
+            with _damage(scan.path):
+                raw = kspace[()] if kspace.ndim == 3 and scan.coils > 1 else kspace[_as_slice(slices)]
+            with np.errstate(over="ignore"):
+                raw = raw.astype(np.complex64, copy=False)
+            found = torch.from_numpy(raw.reshape(len(slices), scan.coils, scan.height, scan.width))
+            extremes = torch.stack([torch.stack(torch.view_as_real(one).aminmax()) for one in found])
+            finite = extremes.isfinite().all(1).tolist()
+            if not all(finite):
+                bad = ", ".join(str(s) for s, good in zip(slices, finite, strict=True) if not good)
+                raise UsageError(
+                    f"{scan.path}: kspace is not finite in slice {bad}; leave it out with --slices"
+                )
+            return found
+
+        yield read
+
+
+def _as_slice(indices: list[int]) -> slice | list[int]:
+    """Consecutive indices as a slice, which HDF5 reads at once."""
+    first, last = indices[0], indices[-1]
+    return slice(first, last + 1) if last - first + 1 == len(indices) else indices
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[h5py.File]:
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file; give fastMRI HDF5 files or folders of them")
+    try:
+        file = hdf5.reader(path)
+    except OSError as error:
+        raise UsageError(f"{path}: not a readable HDF5 file ({error}); copy the file again") from error
+    with file:
+        yield file
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """HDF5's many words for a damaged file."""
+    try:
+        yield
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{path}: damaged, cannot be read ({reason}); copy the file again") from error
+
+
+def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
+    """A dataset whose data lie in this very file."""
+    link = file.get(name, getlink=True)
+    if link is None:
+        raise UsageError(f"{path}: has no dataset `{name}`; give fastMRI files with raw k-space")
+    if not isinstance(link, h5py.HardLink):
+        raise UsageError(f"{path}: `{name}` is a link; copy the data into the file")
+    found = file[name]
+    if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
+        raise UsageError(f"{path}: `{name}` is not stored in this file; copy the data into it")
+    hdf5.require_filters(found, path)
+    return found
+
+
+def _single_coil(file: h5py.File) -> bool:
+    """Whether three axes are (slices, H, W), as in fastMRI's single-coil files, which have a header or
+    attributes.
+
+    Without those they are (coils, H, W), as in ``.npy``.
+    """
+    return "ismrmrd_header" in file or "reconstruction_esc" in file or "acquisition" in file.attrs
+
+
+def _shape(path: Path, kspace: h5py.Dataset) -> tuple[int, int, int, int]:
+    shape: tuple[int, ...] = tuple(kspace.shape or ())
+    if len(shape) not in (3, 4):
+        raise UsageError(
+            f"{path}: kspace has shape {shape}; it must be (slices, coils, H, W), or (coils, H, W), "
+            "or (slices, H, W) beside fastMRI's header"
+        )
+    if kspace.dtype.kind != "c":
+        raise UsageError(f"{path}: kspace is {kspace.dtype}, not complex; store complex64")
+    if 0 in shape:
+        raise UsageError(f"{path}: kspace is empty, shape {shape}; leave this file out")
+    one = (shape[0], 1) if _single_coil(kspace.file) else (1, shape[0])
+    slices, coils, height, width = shape if len(shape) == 4 else (*one, *shape[1:])
+    if 8 * coils * height * width > MAX_SLICE_BYTES:
+        raise UsageError(f"{path}: one slice of kspace {shape} needs more than 1 GiB; leave this file out")
+    if kspace.nbytes > MAX_COMPRESSION * kspace.id.get_storage_size():
+        raise UsageError(
+            f"{path}: kspace declares {shape} but the file holds no such data; copy the file again"
+        )
+    return slices, coils, height, width
+
+
+def _xml(path: Path, file: h5py.File) -> bytes:
+    found = _dataset(path, file, "ismrmrd_header")
+    text = found[()] if found.shape == () and found.nbytes <= ismrmrd.MAX_BYTES else None
+    if isinstance(text, str):
+        return text.encode()
+    if not isinstance(text, bytes):
+        raise UsageError(f"{path}: ismrmrd_header is not a string; write it again or leave it out")
+    return text
+
+
+def _mask(path: Path, file: h5py.File) -> NDArray[Any] | None:
+    """The mask beside the data, as it is stored."""
+    name = next((n for n in MASKS if n in file), None)
+    if name is None:
+        return None
+    found = _dataset(path, file, name)
+    if found.size > MAX_MASK:
+        raise UsageError(f"{path}: mask is of shape {found.shape}; it must be (W,) or (H, W)")
+    return np.asarray(found[()])

@@ -16,6 +16,7 @@ from mrigen.prep import ismrmrd
 from mrigen.prep.readers import signatures
 from mrigen.prep.readers.base import READERS, Choice, Loaded, LoadedReader
 from mrigen.prep.readers.volumes import combine_averages
+from mrigen.prep.scan import Scan
 
 NAME = "kspace"
 
@@ -117,7 +118,7 @@ class CalgaryCampinas(HDF5Layout):
         lines = np.flatnonzero(held.any(0))
         whole = bool(held[:, lines[0] : lines[-1] + 1].all()) if len(lines) else False
         notes = ("slices along the readout, (ky, kz)", "the file does not say where the patient lay")
-        return Loaded(rows, (slices, channels // 2, height, width), complete=whole, notes=notes)
+        return Loaded(rows, Scan(path, slices, channels // 2, height, width, complete=whole, notes=notes))
 
 
 @READERS.register("skm-tea")
@@ -149,7 +150,7 @@ class SKMTEA(HDF5Layout):
 
         notes = ("slices along the readout, (ky, kz)", "the file does not say where the patient lay")
         size = (slices * len(chosen), coils, height, width)
-        return Loaded(rows, size, choices={"echo": echoes} if echoes > 1 else {}, notes=notes)
+        return Loaded(rows, Scan(path, *size, choices={"echo": echoes} if echoes > 1 else {}, notes=notes))
 
 
 @READERS.register("fastmri-prostate")
@@ -177,7 +178,9 @@ class Prostate(HDF5Layout):
             return combine_averages(read_rows(path, (slice(None), some)), 0, 2)
 
         notes = (f"{averages} averages were averaged",) if averages > 1 else ()
-        return Loaded(rows, (slices, coils, height, width), complete=True, header=_header(path), notes=notes)
+        return Loaded(
+            rows, Scan(path, slices, coils, height, width, complete=True, header=_header(path), notes=notes)
+        )
 
 
 @READERS.register("fastmri-breast")

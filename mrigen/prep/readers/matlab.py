@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from mrigen import hdf5
 from mrigen.errors import UsageError
-from mrigen.prep.fastmri_read import MASKS
 from mrigen.prep.readers import signatures
 from mrigen.prep.readers.base import READERS, Choice, Loaded, LoadedReader, pick_axes
+from mrigen.prep.scan import MASKS
 
 AXES = "(H, W), (H, W, coils), (H, W, coils, slices) or (H, W, coils, slices, frames)"
 MOST_BYTES = 1 << 36
@@ -53,7 +53,7 @@ class Matlab(LoadedReader):
         mask = next((arrays[name].squeeze() for name in MASKS if name in arrays), None)
         if mask is not None and mask.ndim > 2:
             mask = mask.transpose(*range(mask.ndim - 1, 1, -1), 0, 1)
-        return Loaded.of(kspace, mask=mask, choices=choices, notes=(f"array {name}",))
+        return Loaded.of(path, kspace, mask=mask, choices=choices, notes=(f"array {name}",))
 
 
 def _name(path: Path, complex_ones: dict[str, Array], arrays: dict[str, Array]) -> str:

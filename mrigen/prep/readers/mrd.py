@@ -207,45 +207,46 @@ class _Measurement:
         if geometry is not None and total > 1:
             geometry = geometry.model_copy(update={"centres": geometry.centres * total})
         several = {name: count for name, count in counts.items() if count > 1}
-        loaded = Loaded(
-            lambda some: kspace[some, :, 0],
-            (len(kspace), coils, height, width),
-            header=self.header,
-            geometry=geometry,
-            noise=self._noise(coils),
-            choices=several,
-            notes=tuple(notes),
-        )
+        common: dict[str, Any] = {"noise": self._noise(coils), "choices": several}
         if partitions > 1:
-            return self._volume(loaded, kspace, measured)
-        return replace(loaded, **sampled(kspace[:, :, 0], measured[:, 0], self.header, notes))
+            return self._volume(kspace, measured, geometry, notes, common)
+        more = sampled(kspace[:, :, 0], measured[:, 0], self.header, notes)
+        return Loaded.of(self.path, kspace[:, :, 0], header=self.header, geometry=geometry, **common, **more)
 
-    def _volume(self, loaded: Loaded, kspace: NDArray[np.complex64], measured: NDArray[np.bool_]) -> Loaded:
+    def _volume(
+        self,
+        kspace: NDArray[np.complex64],
+        measured: NDArray[np.bool_],
+        geometry: SliceGeometry | None,
+        notes: list[str],
+        common: dict[str, Any],
+    ) -> Loaded:
         """Slices of a volume that was encoded along all axes."""
         if len(kspace) > 1:
             raise UsageError(
                 f"{self.path}: holds {len(kspace)} volumes of 3-D k-space; take one with --choose"
             )
         found = as_slices(kspace[0], measured[0])
-        notes = [*loaded.notes, f"a volume: slices along the {found.axis}"]
+        notes = [*notes, f"a volume: slices along the {found.axis}"]
         header = self.header
-        geometry = loaded.geometry
-        if found.axis == "readout":
-            header = replace(header, encoded_matrix=None, recon_matrix=None, encoded_fov=None, recon_fov=None,
-                             centre=None, maximum=None)  # fmt: skip
-            if geometry is not None:
-                geometry = self._along_readout(kspace.shape[3], kspace.shape[2:])
-        more = replace(
-            Loaded.of(found.kspace),
+        if found.axis == "partition":
+            more = sampled(found.kspace, found.measured[None], header, notes)
+            return Loaded.of(self.path, found.kspace, header=header, geometry=geometry, **common, **more)
+        header = replace(header, encoded_matrix=None, recon_matrix=None, encoded_fov=None, recon_fov=None,
+                         centre=None, maximum=None)  # fmt: skip
+        if geometry is not None:
+            geometry = self._along_readout(kspace.shape[3], kspace.shape[2:])
+        mask = as_mask(found.measured)
+        return Loaded.of(
+            self.path,
+            found.kspace,
             header=header,
             geometry=geometry,
-            noise=loaded.noise,
-            choices=loaded.choices,
+            mask=mask,
+            complete=mask is None,
+            notes=tuple(notes),
+            **common,
         )
-        if found.axis == "partition":
-            return replace(more, **sampled(found.kspace, found.measured[None], header, notes))
-        mask = as_mask(found.measured)
-        return replace(more, mask=mask, complete=mask is None, notes=tuple(notes))
 
     def _matrix(self, image: NDArray[np.bool_]) -> tuple[int, int, int]:
         """H, W and partitions of the encoded space, by the header or else by the lines."""

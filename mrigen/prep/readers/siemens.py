@@ -115,7 +115,7 @@ def _load(path: Path, scans: list[dict[str, Any]], choice: Choice) -> Loaded:
     if geometry is not None:
         geometry = geometry.model_copy(update={"centres": geometry.centres * (len(kspace) // slices)})
     more = sampled(kspace[:, :, 0], measured[:, 0], header, notes)
-    return Loaded.of(kspace[:, :, 0], geometry=geometry, **common, **more)
+    return Loaded.of(path, kspace[:, :, 0], geometry=geometry, **common, **more)
 
 
 def _sort(
@@ -170,6 +170,7 @@ def _volume(
     geometry = _geometry(header, lines, count, partitions, (height, width), readout=along_readout)
     if not along_readout:
         return Loaded.of(
+            path,
             found.kspace,
             geometry=geometry,
             **common,
@@ -177,7 +178,7 @@ def _volume(
         )
     mask = as_mask(found.measured)
     common = {**common, "header": ismrmrd.Header(), "geometry": geometry}
-    return Loaded.of(found.kspace, mask=mask, complete=mask is None, notes=tuple(notes), **common)
+    return Loaded.of(path, found.kspace, mask=mask, complete=mask is None, notes=tuple(notes), **common)
 
 
 def _image_lines(blocks: list[Any], protocol: dict[str, Any], notes: list[str]) -> list[Any]:

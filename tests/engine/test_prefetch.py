@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from mrigen.prep.overlap import ahead, behind
+from mrigen.prefetch import behind, prefetched
 
 
 def test_the_next_item_is_made_while_one_is_worked_on():
@@ -18,7 +18,7 @@ def test_the_next_item_is_made_while_one_is_worked_on():
                 assert held.wait(60)
             yield number
 
-    found = ahead(items())
+    found = prefetched(items())
     assert next(found) == 0
     assert 2 not in begun
     held.set()
@@ -31,7 +31,7 @@ def test_an_error_comes_after_the_items_before_it():
         yield 1
         raise OSError("gone")
 
-    found = ahead(items())
+    found = prefetched(items())
     assert next(found) == 1
     with pytest.raises(OSError, match="gone"):
         next(found)
