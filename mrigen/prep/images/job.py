@@ -71,7 +71,7 @@ def run(
     """Prepare a set of images.
 
     Args:
-        source: see ``image_sources.open_set``.
+        source: see ``sources.open_set``.
         out: folder of the store.
         options: what to do.
         references: folder for the clean images, which only evaluation may open; ``beside`` is

@@ -154,9 +154,8 @@ class LoadedReader(Reader):
         scan = _loaded(self, path, choice).scan
         require_coils((scan.coils, scan.height, scan.width), str(path))
         if scan.slice_bytes > MAX_SLICE_BYTES:
-            raise UsageError(
-                f"{path}: one slice of k-space, {scan.coils}x{scan.height}x{scan.width}, needs more than 1 GiB"
-            )
+            size = f"{scan.coils}x{scan.height}x{scan.width}"
+            raise UsageError(f"{path}: one slice of k-space, {size}, needs more than 1 GiB; leave it out")
         return scan
 
     @contextmanager
