@@ -31,7 +31,8 @@ from mrigen.metrics.distance import Reference
 from mrigen.metrics.features import DEFAULT, extractors
 from mrigen.metrics.memorisation import copied_share
 from mrigen.metrics.spectra import ImageStatistics
-from mrigen.prep.simulate.acquisition import Scanner, Simulation, anatomy
+from mrigen.prep.simulate import anatomy
+from mrigen.prep.simulate.acquisition import Scanner, Simulation
 from mrigen.progress import track
 
 SLICES = 24

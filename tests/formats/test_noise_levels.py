@@ -9,7 +9,8 @@ from mrigen.cli.main import run
 from mrigen.coils.noise_level import corner_levels, edge_levels, scan_levels
 from mrigen.prep.kspace.noise_level import noise_level
 from mrigen.prep.readers import inspect, open_slices
-from mrigen.prep.simulate.acquisition import Scanner, Simulation, anatomy
+from mrigen.prep.simulate import anatomy
+from mrigen.prep.simulate.acquisition import Scanner, Simulation
 
 del HEIGHT, ROTATIONS, header
 
