@@ -74,6 +74,7 @@ SMOKE = [
     "teacher.network={name: song-unet, model_channels: 8, channel_mult: [1], num_blocks: 1}",
     "teacher.images=32",
     "teacher.batch=8",
+    "laps={count: 1, images: 16, ema_halflife: 8, samples: 8}",
     "distill.images=16",
     "distill.batch=8",
     "distill.selection={every_images: 8, samples: 8}",
@@ -109,7 +110,7 @@ class ReconstructedStudy(Study):
         whole = {"objective": {"name": "standard"}, "preconditioning": {"name": "edm"}, "images": images}
         teacher = base.recipe.teacher.model_copy(update=whole)
         data = base.recipe.data.given(base.store_folder)
-        recipe = base.recipe.model_copy(update={"data": data, "teacher": teacher})
+        recipe = base.recipe.model_copy(update={"data": data, "teacher": teacher, "laps": None})
         super().__init__(recipe, out, base.console, device, reference=base.reference_folder)
         self.solver, self.folder = solver, folder
 

@@ -85,12 +85,13 @@ def _lap(study: StudyContext, laps: LapsParams, before: Model, number: int) -> N
     origin = {"solver": SOLVERS.pinned(spec), "teacher": before.fingerprint}
     store = RestoredStore(restored, study.store, origin)
     own = study.recipe.teacher
-    noise = OBJECTIVES.params(own.objective).model_dump(mode="json", include={"noise", "sigma_data"})
-    objective = {"name": "standard", **noise}
+    sigma_data = OBJECTIVES.params(own.objective).sigma_data
+    objective = {"name": "standard", "noise": laps.noise.model_dump(mode="json"), "sigma_data": sigma_data}
     params = TeacherParams(
-        **own.model_dump(exclude={"objective", "images", "optimizer", "ema_halflife", "fixed_further"}),
+        **own.model_dump(include={"network", "preconditioning", "snapshot_images", "keep"}),
         objective=objective,
         images=laps.images,
+        batch=laps.batch or own.batch,
         optimizer=laps.optimizer or own.optimizer,
         ema_halflife=laps.ema_halflife,
     )

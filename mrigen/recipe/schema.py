@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from mrigen.data.manifest import NAME as MANIFEST
+from mrigen.diffusion.schedules import LogNormal
 from mrigen.engine.params import (
     Count,
     DistillParams,
@@ -143,6 +144,8 @@ class LapsParams(Params):
     Attributes:
         count: number of laps at most.
         images: training images of each.
+        batch: images per optimiser step; None for the teacher's.
+        noise: distribution of training noise levels.
         optimizer: of each; None for the teacher's.
         ema_halflife: half-life of the weight average, in images.
         first: solver of the first lap, in a recipe's words; None for ``ambient-one-step`` where the teacher
@@ -153,6 +156,8 @@ class LapsParams(Params):
 
     count: Count = 1
     images: Count
+    batch: Count | None = None
+    noise: LogNormal = LogNormal()
     optimizer: OptimizerParams | None = None
     ema_halflife: Annotated[float, Field(gt=0)]
     first: SolverSpec | None = None
