@@ -60,6 +60,7 @@ BASELINES = {
 }
 LEARNED = {
     "ambient one-step": ("teacher", "ambient-one-step"),
+    "ambient one-step, data-consistent": ("teacher", "ambient-one-step:spread=0.05"),
     "plug-and-play, teacher": ("teacher", "pnp"),
     "DDS": ("teacher", "dds:steps=30"),
     "moment matching": ("teacher", "mmps:steps=30"),
