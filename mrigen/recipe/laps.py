@@ -85,7 +85,7 @@ def _lap(study: StudyContext, laps: LapsParams, before: Model, number: int) -> N
     origin = {"solver": SOLVERS.pinned(spec), "teacher": before.fingerprint}
     store = RestoredStore(restored, study.store, origin)
     own = study.recipe.teacher
-    sigma_data = OBJECTIVES.params(own.objective).sigma_data
+    sigma_data = OBJECTIVES.params(own.objective).model_dump()["sigma_data"]
     objective = {"name": "standard", "noise": laps.noise.model_dump(mode="json"), "sigma_data": sigma_data}
     params = TeacherParams(
         **own.model_dump(include={"network", "preconditioning", "snapshot_images", "keep"}),
