@@ -15,6 +15,7 @@ from format_files import (
     THICKNESS,
     WIDTH,
     fastmri,
+    header,
     kspace,
     lines,
     mrd,
@@ -24,6 +25,7 @@ from format_files import siemens as siemens_file
 
 from mrigen.cli.main import run
 from mrigen.data.slice_geometry import SliceGeometry
+from mrigen.prep import ismrmrd as header_xml
 from mrigen.prep.readers import inspect
 from mrigen.prep.readers.bart import read_cfl
 
@@ -90,15 +92,31 @@ def test_dicom_and_nifti_agree(name, tmp_path):
         assert np.abs(one - other).max() < 0.1
 
 
-def test_siemens_geometry_is_the_headers(tmp_path):
+def test_images_of_siemens_run_against_the_headers_directions(tmp_path):
+    """Their k-space has the sign of e^{+2πikx}."""
     directions = ROTATIONS["oblique"]
     geometry = inspect(siemens_file(tmp_path, K, directions=directions)).geometry
-    np.testing.assert_allclose(geometry.rows, directions[0], atol=1e-5)
-    np.testing.assert_allclose(geometry.columns, directions[1], atol=1e-5)
+    np.testing.assert_allclose(geometry.rows, -directions[0], atol=1e-5)
+    np.testing.assert_allclose(geometry.columns, -directions[1], atol=1e-5)
     affine = geometry.affine(HEIGHT, WIDTH)
     step = THICKNESS * np.sign(np.linalg.det(directions[[1, 0, 2]]))
-    expected = position(directions, 4, 7, 2, step)
+    against = directions * np.array([-1, -1, 1])[:, None]
+    expected = position(against, 4, 7, 2, step)
     assert np.abs((affine @ [7, 4, 2, 1])[:3] - expected).max() < 0.1
+
+
+def test_ismrmrd_files_of_siemens_have_siemens_directions(tmp_path):
+    """The converter copies k-space and directions as they are."""
+    directions = ROTATIONS["coronal"]
+    plain = inspect(mrd(tmp_path, K, directions=directions)).geometry
+    text = header_xml.write(header(), {}).replace(b"<systemVendor>mrigen", b"<systemVendor>SIEMENS")
+    assert b"SIEMENS" in text
+    (tmp_path / "siemens").mkdir()
+    found = inspect(mrd(tmp_path / "siemens", K, directions=directions, xml=text)).geometry
+    np.testing.assert_allclose(found.rows, -np.array(plain.rows))
+    np.testing.assert_allclose(found.columns, -np.array(plain.columns))
+    np.testing.assert_allclose(found.normal, plain.normal)
+    np.testing.assert_allclose(found.centres, plain.centres)
 
 
 def test_chosen_slices_keep_their_place(tmp_path):

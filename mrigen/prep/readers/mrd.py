@@ -301,18 +301,27 @@ class _Measurement:
         if not all(len(f) for f in first):
             return None
         heads = self.head[[int(f[0]) for f in first]]
-        rows, columns, normal = (
-            np.asarray(heads[n][0], float) for n in ("read_dir", "phase_dir", "slice_dir")
-        )
+        rows, columns, across = self._directions(heads[0])
+        normal = across if partitions > 1 else self._sign * across
         if min(np.linalg.norm(rows), np.linalg.norm(columns)) < 0.5:
             return None
         centres, thickness = np.asarray(heads["position"], float), fov[2]
         if partitions > 1:
             thickness = fov[2] / partitions
-            normal = normal if np.linalg.norm(normal) > 0 else np.cross(rows, columns)
+            normal = normal if np.linalg.norm(normal) > 0 else self._sign * np.cross(rows, columns)
             centres = centres[:1] + (np.arange(partitions) - partitions // 2)[:, None] * thickness * normal
         spacing = (fov[0] / matrix[0], fov[1] / matrix[1])
         return along_lines(centres, rows, columns, normal, spacing, thickness)
+
+    @property
+    def _sign(self) -> int:
+        """-1 for k-space of Siemens, whose images run against the directions of the lines."""
+        vendor = self.xml.get("acquisitionSystemInformation/systemVendor", "")
+        return -1 if vendor.strip().lower().startswith("siemens") else 1
+
+    def _directions(self, head: Any) -> list[NDArray[np.float64]]:
+        """Where images run along the readout, the phase encode and the partitions."""
+        return [self._sign * np.asarray(head[n], float) for n in ("read_dir", "phase_dir", "slice_dir")]
 
     def _along_readout(self, count: int, shape: tuple[int, ...]) -> SliceGeometry | None:
         """Geometry of slices (phase encode, partition) along the readout."""
@@ -320,7 +329,7 @@ class _Measurement:
         assert fov is not None
         partitions, _, lines = shape
         one = self.head[int(np.flatnonzero(~self.flagged(NOISE))[0])]
-        read, phase, across = (np.asarray(one[n], float) for n in ("read_dir", "phase_dir", "slice_dir"))
+        read, phase, across = self._directions(one)
         step = fov[0] / count
         centres = np.asarray(one["position"], float) + (np.arange(count) - count // 2)[:, None] * step * read
         return along_lines(centres, phase, across, read, (fov[1] / lines, fov[2] / partitions), step)

@@ -7,7 +7,10 @@ repetitions and sets are choices.
 
 Positions and directions come from each line's header as the ISMRMRD converter takes them: the quaternion's
 rotation matrix has the phase encode, the readout and the normal of the slice as its columns, in the patient's
-coordinates (sagittal to the left, coronal to the back, transversal to the head).
+coordinates (sagittal to the left, coronal to the back, transversal to the head). Siemens' k-space is that of
+a Fourier transform with the other sign than mrigen's: images run against these directions along every
+encoded axis, as in mrpro (pull request 833), twixtools (``geometry.prs2sct_mdb``) and Siemens' own Python
+server, which flips readout and phase encode.
 """
 
 from __future__ import annotations
@@ -255,15 +258,16 @@ def _geometry(
         return None
     some = first[min(first)]
     phase, read, normal = _rotation(np.asarray(list(some.mdh.SliceData.Quaternion), float)).T
+    phase, read, across = -phase, -read, -normal
     spacing = (fov[0] / matrix[0], fov[1] / matrix[1])
     centres = np.array([_position(first[s]) for s in sorted(first)])
     if readout:
         places = centres[:1] + (np.arange(slices) - slices // 2)[:, None] * spacing[0] * read
-        return along_lines(places, phase, normal, read, (spacing[1], fov[2] / partitions), spacing[0])
+        return along_lines(places, phase, across, read, (spacing[1], fov[2] / partitions), spacing[0])
     if partitions > 1:
         step = fov[2] / partitions
-        centres = centres[:1] + (np.arange(partitions) - partitions // 2)[:, None] * step * normal
-        return along_lines(centres, read, phase, normal, spacing, step)
+        centres = centres[:1] + (np.arange(partitions) - partitions // 2)[:, None] * step * across
+        return along_lines(centres, read, phase, across, spacing, step)
     return along_lines(centres, read, phase, normal, spacing, fov[2])
 
 
