@@ -38,9 +38,14 @@ def draw(name: str, shape: int | tuple[int, int], *, seed: int = 0, **params: An
         tensor(4)
     """
     mask_distribution: MaskDistribution = MASKS.build({"name": name, **params})
-    height, width = (1, shape) if isinstance(shape, int) else shape
-    if min(height, width) < 1:
+    sizes = (1, shape) if isinstance(shape, int) else shape
+    if (
+        not isinstance(sizes, tuple)
+        or len(sizes) != 2
+        or not all(isinstance(n, int) and n > 0 for n in sizes)
+    ):
         raise UsageError(f"masks: {shape} is no size of a k-space; give W, or (H, W) for points")
+    height, width = sizes
     acquired = torch.ones(width, dtype=torch.bool)
     if mask_distribution.rows(2) == 2 and isinstance(shape, int):
         raise UsageError(f"masks: {name} draws points; give (H, W), not {shape}")

@@ -34,6 +34,7 @@ from mrigen.operators.corruption import Corruption
 from mrigen.operators.masks import MASKS
 from mrigen.operators.mri import MRICorruption, OperatorBank
 from mrigen.operators.noise import parse_noise
+from mrigen.tensors import ArrayLike, tensor_of
 
 Shape = tuple[int, int, int]
 Role = Literal["teacher", "generator"]
@@ -216,8 +217,8 @@ class Model:
 
     def denoise(
         self,
-        x: Tensor,
-        sigma: Tensor | float,
+        x: ArrayLike,
+        sigma: ArrayLike | float,
         A_tilde: LinearOperator | None = None,
         labels: Tensor | None = None,
     ) -> Tensor:
@@ -237,6 +238,7 @@ class Model:
             UsageError: a generator, images of another kind, or Ã for a teacher that is not shown masks.
         """
         self.require("teacher")
+        x = tensor_of(x)
         if x.ndim != 4 or x.is_complex() != self.complex_valued:
             kind = "complex" if self.complex_valued else "real"
             raise UsageError(
@@ -246,7 +248,12 @@ class Model:
             if not self.conditions_on_mask:
                 raise UsageError(f"{self.name}: sees its whole input: leave A_tilde out")
             x = A_tilde.normal(x)
-        level = torch.as_tensor(sigma, dtype=torch.float32, device=x.device).reshape(-1).expand(len(x))
+        level = torch.as_tensor(sigma, dtype=torch.float32, device=x.device).reshape(-1)
+        if len(level) not in (1, len(x)):
+            raise UsageError(
+                f"{self.name}: {len(x)} images take one noise level or as many, not {len(level)}"
+            )
+        level = level.expand(len(x))
         estimate: Tensor = self.denoiser(x, level, A_tilde, labels)
         return estimate
 

@@ -42,7 +42,9 @@ class TensorRecord:
         count = batch_size(self)
         if isinstance(index, slice):
             chosen = list(range(count)[index])
-        elif isinstance(index, int):
+        elif isinstance(index, int | np.integer):
+            if not -count <= index < count:
+                raise IndexError(f"there is no sample {index}, there are {count}")
             chosen = [range(count)[index]]
         else:
             numbers = torch.as_tensor(index)
@@ -177,7 +179,7 @@ def tensor_of(array: ArrayLike) -> Tensor:
         UsageError: it is neither.
     """
     if isinstance(array, np.ndarray):
-        return torch.from_numpy(np.ascontiguousarray(array))
+        return torch.from_numpy(np.array(array, order="C", copy=None if array.flags.writeable else True))
     if not isinstance(array, Tensor):
         raise UsageError(f"expected a tensor or a numpy array, not {type(array).__name__}")
     return array

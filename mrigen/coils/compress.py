@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mrigen.coils.whiten import covariance, mix_coils
+from mrigen.coils.whiten import complex_kspace, covariance, mix_coils
 from mrigen.errors import UsageError
-from mrigen.tensors import ArrayLike, tensor_of
+from mrigen.tensors import ArrayLike
 
 
 def compression_matrix(calibration: Tensor, virtual_coils: int) -> Tensor:
@@ -55,7 +55,7 @@ def compress_coils(kspace: ArrayLike, virtual_coils: int, calib_width: int = 24)
         (..., virtual_coils, H, W).
 
     Raises:
-        UsageError: see ``compression_matrix``; or ``calib_width`` is below 1.
+        UsageError: see ``compression_matrix``; k-space is real or has fewer axes; ``calib_width`` is below 1.
 
     Examples:
         >>> import torch, mrigen
@@ -63,9 +63,7 @@ def compress_coils(kspace: ArrayLike, virtual_coils: int, calib_width: int = 24)
         >>> mrigen.compress_coils(kspace, 3).shape
         torch.Size([2, 3, 16, 16])
     """
-    points = tensor_of(kspace)
-    if points.ndim < 3:
-        raise UsageError(f"k-space must be (..., coils, H, W), not {tuple(points.shape)}")
+    points = complex_kspace(kspace)
     if calib_width < 1:
         raise UsageError(f"calib_width must be at least 1, not {calib_width}")
     rows, columns = (

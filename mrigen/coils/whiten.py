@@ -80,11 +80,11 @@ def whitening_matrix(noise: Tensor, *, loading: float = 0.0) -> Tensor:
     return inverse.to(torch.complex64)
 
 
-def whiten(kspace: ArrayLike, matrix: Tensor | None = None) -> Tensor:
+def whiten(kspace: ArrayLike, matrix: ArrayLike | None = None) -> Tensor:
     """Coils whose noise is independent and of standard deviation 1 per real component.
 
     Args:
-        kspace: k-space or coil images (..., coils, H, W), tensor or numpy array.
+        kspace: complex k-space or coil images (..., coils, H, W), tensor or numpy array.
         matrix: of ``whitening_matrix``, (..., coils, coils); by default that of the noise in a corner of
             the images, which must be fully sampled for it.
 
@@ -92,7 +92,7 @@ def whiten(kspace: ArrayLike, matrix: Tensor | None = None) -> Tensor:
         Of the shape of ``kspace``.
 
     Raises:
-        UsageError: see ``corner_noise`` and ``whitening_matrix``.
+        UsageError: see ``corner_noise`` and ``whitening_matrix``; shapes that do not fit together.
 
     Examples:
         >>> import torch, mrigen
@@ -102,8 +102,27 @@ def whiten(kspace: ArrayLike, matrix: Tensor | None = None) -> Tensor:
         >>> (white[0].conj() * white[1]).mean().abs() < 0.2
         tensor(True)
     """
+    points = complex_kspace(kspace)
+    mixing = whitening_matrix(corner_noise(points)) if matrix is None else tensor_of(matrix)
+    coils = points.shape[-3]
+    if tuple(mixing.shape[-2:]) != (coils, coils):
+        raise UsageError(
+            f"a whitening matrix of {coils} coils is ({coils}, {coils}), not {tuple(mixing.shape)}"
+        )
+    return mix_coils(mixing, points)
+
+
+def complex_kspace(kspace: ArrayLike) -> Tensor:
+    """k-space as a tensor, complex (..., coils, H, W).
+
+    Raises:
+        UsageError: it is real, or has fewer axes.
+    """
     points = tensor_of(kspace)
-    return mix_coils(whitening_matrix(corner_noise(points)) if matrix is None else matrix, points)
+    if points.ndim < 3 or not points.is_complex():
+        kind = str(points.dtype).removeprefix("torch.")
+        raise UsageError(f"k-space must be complex (..., coils, H, W), not {kind} {tuple(points.shape)}")
+    return points
 
 
 def covariance(samples: Tensor) -> Tensor:

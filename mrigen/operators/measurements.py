@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mrigen.errors import UsageError
 from mrigen.operators.base import Operator
-from mrigen.tensors import ArrayLike, TensorRecord, tensor_of
+from mrigen.tensors import ArrayLike, TensorRecord, batch_size, tensor_of
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -67,16 +69,19 @@ class Measurements(TensorRecord):
         values = tensor_of(y)
         if values.ndim < 2:
             raise UsageError(f"measurements need a leading axis of samples, not shape {tuple(values.shape)}")
-        level = (
-            torch.full((len(values),), float(sigma)) if isinstance(sigma, int | float) else tensor_of(sigma)
-        )
+        single = isinstance(sigma, int | float | np.number)
+        level = torch.full((len(values),), float(sigma)) if single else tensor_of(sigma)
         if tuple(level.shape) != (len(values),):
             raise UsageError(
                 f"sigma must be one number or ({len(values)},), one for each measurement, not "
                 f"{tuple(level.shape)}"
             )
-        if isinstance(sigma, int | float):
+        if single:
             level = level.to(values.device)
+            if not 0 <= float(sigma) < math.inf:
+                raise UsageError(f"sigma must be finite and not negative, not {sigma}")
+        if (count := batch_size(operator)) not in (1, len(values)):
+            raise UsageError(f"{len(values)} measurements do not fit operators of {count} samples")
         fields = {
             "y": values,
             "operator": operator,

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mrigen.errors import UsageError
 from mrigen.operators.base import LinearOperator, Operator, linear
 from mrigen.tensors import COMPLEX_OF
 
@@ -109,6 +110,7 @@ def from_sigpy(
     Raises:
         ValueError: the linops do not fit ``shape`` or one another, or have more than three axes and
             no shape is given.
+        UsageError: they are no linops.
 
     Examples:
         >>> import sigpy, torch
@@ -118,6 +120,8 @@ def from_sigpy(
         torch.Size([3, 8, 8])
     """
     each = tuple(linops) if isinstance(linops, Sequence) else (linops,)
+    if not each or not all(hasattr(linop, "ishape") and hasattr(linop, "H") for linop in each):
+        raise UsageError(f"from_sigpy: give a sigpy.linop.Linop, or one for each image, not {linops!r}")
     axes = tuple(each[0].ishape)
     if shape is None and len(axes) > 3:
         raise ValueError(f"{each[0]} has {len(axes)} axes: say what shape (C, H, W) its images have")

@@ -53,6 +53,8 @@ def reconstruct(
     """
     if samples < 1 or (batch is not None and batch < 1):
         raise UsageError(f"reconstruct: samples {samples} and batch {batch} must be at least 1")
+    if not isinstance(data, Measurements):
+        raise UsageError(f"reconstruct: give mrigen.Measurements(y, A, sigma), not {type(data).__name__}")
     method = _solver(solver, params)
     shape, like = data.operator.measured
     if tuple(data.y.shape[1:]) != shape[1:] or shape[0] not in (1, len(data)):
