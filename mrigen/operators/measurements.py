@@ -69,17 +69,17 @@ class Measurements(TensorRecord):
         values = tensor_of(y)
         if values.ndim < 2:
             raise UsageError(f"measurements need a leading axis of samples, not shape {tuple(values.shape)}")
-        single = isinstance(sigma, int | float | np.number)
-        level = torch.full((len(values),), float(sigma)) if single else tensor_of(sigma)
+        if isinstance(sigma, int | float | np.number):
+            if not 0 <= float(sigma) < math.inf:
+                raise UsageError(f"sigma must be finite and not negative, not {sigma}")
+            level = torch.full((len(values),), float(sigma), device=values.device)
+        else:
+            level = tensor_of(sigma)
         if tuple(level.shape) != (len(values),):
             raise UsageError(
                 f"sigma must be one number or ({len(values)},), one for each measurement, not "
                 f"{tuple(level.shape)}"
             )
-        if single:
-            level = level.to(values.device)
-            if not 0 <= float(sigma) < math.inf:
-                raise UsageError(f"sigma must be finite and not negative, not {sigma}")
         if (count := batch_size(operator)) not in (1, len(values)):
             raise UsageError(f"{len(values)} measurements do not fit operators of {count} samples")
         fields = {
