@@ -51,7 +51,7 @@ def train(
 
     Args:
         store: measurements with their operators: a ``TensorStore``, an open store, or the folder of one.
-        images: length of the training in images, a multiple of ``batch`` or a little more.
+        images: length of the training in images; the last batch is a whole one.
         objective: name (``mrigen list objectives``), ``"mine.py:Objective"``, or a recipe's mapping.
         out: run folder; its ``teacher`` holds states, ``log.jsonl`` and the model. The same call continues an
             interrupted training, and returns the model of a finished one. None keeps nothing.
@@ -88,7 +88,7 @@ def train(
     with _run_folder(out, loggers) as folder:
         context = _Context(recipe, folder, device, data, None, loggers, on_step)
         training.train(context)
-        return _kept(context.teacher, out)
+        return _detached(context.teacher, out)
 
 
 def distill(
@@ -151,7 +151,7 @@ def distill(
     with _run_folder(out, loggers) as folder:
         context = _Context(recipe, folder, device, data, model.require("teacher"), loggers, on_step)
         distillation.distill(context)
-        return _kept(context.student, out)
+        return _detached(context.student, out)
 
 
 class _Context(StudyContext):
@@ -200,12 +200,12 @@ class _Context(StudyContext):
         @contextmanager
         def opened(folder: Path, images: int) -> Iterator[Log]:
             with nullcontext(Log()) if chosen is None else chosen(folder, images) as log:
-                yield _Told(log, on_step)
+                yield _CallbackLog(log, on_step)
 
         return opened
 
 
-class _Told(Log):
+class _CallbackLog(Log):
     """A log that calls a function with the numbers of every step."""
 
     def __init__(self, log: Log, on_step: OnStep) -> None:
@@ -243,6 +243,6 @@ def _run_folder(out: str | Path | None, loggers: Sequence[str]) -> Iterator[Path
         yield Path(folder)
 
 
-def _kept(model: Model, out: str | Path | None) -> Model:
+def _detached(model: Model, out: str | Path | None) -> Model:
     """The model of a run folder, or one that does not need it."""
     return model if out is not None else Model(model.description, model.copy().denoiser)

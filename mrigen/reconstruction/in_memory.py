@@ -90,7 +90,7 @@ def _prior(model: str | Path | Model | Prior | None, data: Measurements, solver:
     if model is None or isinstance(model, TeacherPrior | GeneratorPrior):
         found: Prior | None = model
     else:
-        opened = model if isinstance(model, Model) else Model.load(model, data.y.device)
+        opened = model.to(data.y.device) if isinstance(model, Model) else Model.load(model, data.y.device)
         zero = data.operator.zero_image()
         found = opened.prior(
             (zero.shape[1], zero.shape[2], zero.shape[3]),
