@@ -39,8 +39,8 @@ from mrigen import seeds
 from mrigen.data.stores import Store
 from mrigen.denoiser import NetworkDenoiser
 from mrigen.diffusion.augment import Augmentation
+from mrigen.engine.averages import RAMP
 from mrigen.engine.distillation import DistillJob
-from mrigen.engine.ema import RAMP
 from mrigen.engine.launch import open_device
 from mrigen.engine.loop import Job
 from mrigen.engine.teacher import TeacherJob, describe_teacher, sample_indices

@@ -13,7 +13,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class Ahead(Generic[K, V]):
+class Prefetcher(Generic[K, V]):
     """Values of a function, computed one after another before they are asked for.
 
     The caller names what it will ask for next; what it does not ask for is forgotten. Results do not
@@ -61,7 +61,7 @@ def prefetched(items: Iterable[V], depth: int = 1) -> Iterator[V]:
 
 
 @contextmanager
-def behind() -> Iterator[Callable[..., None]]:
+def write_behind() -> Iterator[Callable[..., None]]:
     """A function that calls another one in another thread, after the calls before it.
 
     It waits until the last call but one has ended. At the end of the block all have ended; what a call

@@ -28,5 +28,5 @@ def local_world_size() -> int:
     return _number("LOCAL_WORLD_SIZE", 1)
 
 
-def _number(name: str, alone: int) -> int:
-    return int(os.environ[name]) if launched() else alone
+def _number(name: str, default: int) -> int:
+    return int(os.environ[name]) if launched() else default

@@ -131,11 +131,8 @@ def _fail(message: str, code: int) -> int:
 
 
 from mrigen.cli import (  # noqa: E402
-    audit,
-    doctor,
+    checkpoints,
     evaluate,
-    export,
-    import_checkpoint,
     info,
     members,
     prep_fastmri,
@@ -156,11 +153,11 @@ app.command("sample")(sample.sample)
 app.command("reconstruct")(reconstruct.reconstruct)
 app.command("evaluate")(evaluate.evaluate)
 app.command("info")(info.info)
-app.command("audit")(audit.audit)
+app.command("audit")(evaluate.audit)
 app.command("run")(study.run)
 app.command("stop")(study.stop)
 app.add_typer(recipes.app, name="recipes")
 app.command("list")(members.list_members)
-app.command("import-checkpoint")(import_checkpoint.import_checkpoint)
-app.command("export")(export.export)
-app.command("doctor")(doctor.doctor)
+app.command("import-checkpoint")(checkpoints.import_checkpoint)
+app.command("export")(checkpoints.export)
+app.command("doctor")(info.doctor)

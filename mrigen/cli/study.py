@@ -248,7 +248,7 @@ def _study(
     settings = [*(overrides or []), *([] if seed is None else [f"seed={seed}"])]
     loaded = recipes.load(recipe, settings)
     if data is not None:
-        loaded = loaded.model_copy(update={"data": loaded.data.given(data)})
+        loaded = loaded.model_copy(update={"data": loaded.data.of_source(data)})
     name = loaded.name
     if smoke:
         loaded, name = small.smoke(loaded), f"{name}-smoke"

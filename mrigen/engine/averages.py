@@ -1,4 +1,4 @@
-"""Weight averages of several half-lives, and the best of them by the selection metric."""
+"""Exponential moving average of weights with a half-life in images."""
 
 from __future__ import annotations
 
@@ -7,24 +7,68 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from mrigen.engine.ema import EMA
-from mrigen.engine.guard import Guard
+from mrigen.engine.guard import NonFiniteGuard
 from mrigen.engine.params import SelectionParams
-from mrigen.engine.processes import alone, first
+from mrigen.engine.processes import is_rank_zero, on_rank_zero
 from mrigen.engine.sharding import whole_parameters
 from mrigen.engine.states import State
-from mrigen.engine.stops import Interrupted, left_at_once
+from mrigen.engine.stops import Interrupted, interruptible
 
-Score = Callable[[nn.Module], float]
+RAMP = 0.05
+SelectionMetric = Callable[[nn.Module], float]
 """Distance of a generator's corrupted samples from the corrupted training data, less is better."""
-
-Keep = Callable[[int, float, nn.Module], None]
+OnMeasured = Callable[[int, float, nn.Module], None]
 """Puts away the average of a half-life after so many images."""
 
 
-class Averages:
+class EMA:
+    """A running average of a module's parameters, whole in every process; its buffers are copied.
+
+    The half-life is at most 5 % of the images seen so far, so that the start is forgotten (EDM).
+
+    Args:
+        module: module to average, not yet set up for training.
+        halflife: in images.
+    """
+
+    def __init__(self, module: nn.Module, halflife: float) -> None:
+        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+        self.halflife = halflife
+
+    @torch.no_grad()
+    def update(
+        self,
+        module: nn.Module,
+        images: int,
+        batch: int,
+        guard: NonFiniteGuard | None = None,
+        weights: list[Tensor] | None = None,
+    ) -> None:
+        """Average in the weights after a step that brought the count to ``images``.
+
+        Args:
+            module: the weights.
+            images: count.
+            batch: images of the step.
+            guard: nothing is averaged any more once its flag is up.
+            weights: ``whole_parameters`` of the module, for several averages of it.
+        """
+        weight = 1 - 0.5 ** (batch / max(min(self.halflife, RAMP * images), 1e-8))
+        mine: list[Tensor] = list(self.module.parameters())
+        theirs = whole_parameters(module) if weights is None else weights
+        if guard is None or guard.immediate:
+            torch._foreach_lerp_(mine, theirs, weight)
+        else:
+            shown = weight * (1 - guard.failed)
+            torch._foreach_lerp_(mine, theirs, [shown.expand_as(p) for p in mine])
+        for old, new in zip(self.module.buffers(), module.buffers(), strict=True):
+            old.copy_(new)
+
+
+class EMASelection:
     """Averages one run with several half-lives, measures each, keeps the best, says when to stop.
 
     The network is also measured before its first step, so that a run whose every measurement is bad is
@@ -47,8 +91,8 @@ class Averages:
         module: nn.Module,
         halflives: tuple[float, ...],
         params: SelectionParams,
-        score: Score | None,
-        keep: Keep | None = None,
+        score: SelectionMetric | None,
+        keep: OnMeasured | None = None,
     ) -> None:
         self.averages = [EMA(module, halflife) for halflife in halflives]
         self.params = params
@@ -58,7 +102,7 @@ class Averages:
         self.history: list[list[float]] = []
         self.start: float | None = None
 
-    def update(self, module: nn.Module, images: int, batch: int, guard: Guard | None = None) -> None:
+    def update(self, module: nn.Module, images: int, batch: int, guard: NonFiniteGuard | None = None) -> None:
         """Average the weights in."""
         weights = whole_parameters(module)
         for average in self.averages:
@@ -83,14 +127,14 @@ class Averages:
         Raises:
             Interrupted: in every process, when a signal has come to the first one; nothing has changed.
         """
-        values = alone(self._values)
+        values = on_rank_zero(self._values)
         if values is None:
             raise Interrupted
         best = min(values)
         if images == 0:
             self.start = best
             return best
-        if self._keep is not None and first():
+        if self._keep is not None and is_rank_zero():
             for average, value in zip(self.averages, values, strict=True):
                 if math.isfinite(value):
                     self._keep(images, average.halflife, average.module)
@@ -103,7 +147,7 @@ class Averages:
         """The metric of every average; None if the run is to stop."""
         assert self.score is not None
         try:
-            with left_at_once():
+            with interruptible():
                 return [_finite(self.score, average.module) for average in self.averages]
         except Interrupted:
             return None
@@ -186,7 +230,7 @@ class Averages:
         self.history, self.start = state["history"], state.get("start")
 
 
-def _finite(score: Score, module: nn.Module) -> float:
+def _finite(score: SelectionMetric, module: nn.Module) -> float:
     """The metric; infinite for weights or a value that are no numbers."""
     if not all(bool(parameter.isfinite().all()) for parameter in module.parameters()):
         return math.inf

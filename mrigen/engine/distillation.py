@@ -12,16 +12,15 @@ from torch import Tensor, nn
 from mrigen import seeds
 from mrigen.denoiser import NetworkDenoiser
 from mrigen.diffusion.augment import LABELS, Augmentation
-from mrigen.engine.averages import Averages, Keep
-from mrigen.engine.compiling import compile_network
-from mrigen.engine.guard import Guard
-from mrigen.engine.labels import classes, random_labels
+from mrigen.engine.averages import EMASelection, OnMeasured
+from mrigen.engine.guard import NonFiniteGuard
 from mrigen.engine.loop import Job
+from mrigen.engine.micro_batches import MicroBatch, MicroBatchPlan
 from mrigen.engine.optimizers import Optimizer, fix_augmentation, real_components, set_dropout
 from mrigen.engine.pairs import Pairs
 from mrigen.engine.params import DistillParams, Start
-from mrigen.engine.precision import Frozen
-from mrigen.engine.shares import Share, Shares
+from mrigen.engine.precision import AutocastModule, compile_network
+from mrigen.engine.sampling import classes, random_labels
 from mrigen.engine.states import State
 from mrigen.errors import UsageError
 from mrigen.losses import DistillLoss, Generator
@@ -36,10 +35,10 @@ if TYPE_CHECKING:
 if TYPE_CHECKING:
     from mrigen.networks import Preconditioner
 
-Score = Callable[[Generator], float]
+SelectionMetric = Callable[[Generator], float]
 """Distance of a generator's corrupted samples from the corrupted training data, less is better."""
 
-Fresh = Callable[[int], NetworkDenoiser]
+NewNetwork = Callable[[int], NetworkDenoiser]
 """A denoiser of the teacher's architecture with weights that depend on a seed alone."""
 
 
@@ -83,15 +82,15 @@ class DistillJob(Job):
         image_shape: tuple[int, int, int],
         fabric: Fabric,
         seed: int,
-        score: Score | None = None,
-        fresh: Fresh | None = None,
-        keep: Keep | None = None,
+        score: SelectionMetric | None = None,
+        fresh: NewNetwork | None = None,
+        keep: OnMeasured | None = None,
         *,
         compiled: bool = False,
     ) -> None:
         self.params = params
-        self.guard = Guard(fabric.device)
-        self.shares = Shares("distill", params, fabric)
+        self.guard = NonFiniteGuard(fabric.device)
+        self.shares = MicroBatchPlan("distill", params, fabric)
         self.distill = params
         self.loss, self.corruption, self.image_shape = loss, corruption, image_shape
         self.fabric, self.seed = fabric, seed
@@ -100,7 +99,7 @@ class DistillJob(Job):
         self.augmentation = self._augmentation(teacher)
         network = teacher.network.to(fabric.device).eval().requires_grad_(True)
         start = self._start("generator", network, fresh)
-        self.averages = Averages(
+        self.averages = EMASelection(
             start,
             params.halflives,
             params.selection,
@@ -117,7 +116,7 @@ class DistillJob(Job):
             components = real_components(image_shape, self.conventions)
             self.fake = Optimizer(fake, params.fake, params.images, fabric, self.guard, components=components)
         self.student = Optimizer(start, params.generator, params.images, fabric, self.guard)
-        frozen = Frozen(network.requires_grad_(False), fabric)
+        frozen = AutocastModule(network.requires_grad_(False), fabric)
         self.teacher = NetworkDenoiser(frozen, self.conventions).eval()
         for optimizer in (self.fake, self.student):
             if optimizer is not None:
@@ -130,7 +129,7 @@ class DistillJob(Job):
                 loss.regression.params, self.teacher, loss.objective, corruption, image_shape, seed, size
             )
 
-    def _start(self, name: str, teacher: nn.Module, fresh: Fresh | None) -> nn.Module:
+    def _start(self, name: str, teacher: nn.Module, fresh: NewNetwork | None) -> nn.Module:
         start: Start = self.distill.fake_init if name == "fake" else self.distill.init
         network = copy.deepcopy(teacher)
         if start == "random":
@@ -209,11 +208,11 @@ class DistillJob(Job):
         fake.module.requires_grad_(False).eval()
         return mean
 
-    def _fake(self, fake: Optimizer, number: int, repeat: int, share: Share) -> Tensor:
+    def _fake(self, fake: Optimizer, number: int, repeat: int, share: MicroBatch) -> Tensor:
         place = (number, repeat, share.index)
         rng = seeds.seeded_rng(self.seed, "fake", *place)
         with (
-            self.shares.collect(share, fake.module),
+            self.shares.accumulate_grad(share, fake.module),
             seeds.dropout_seed(self.seed, "fake-dropout", *place),
         ):
             with torch.no_grad():
@@ -231,12 +230,12 @@ class DistillJob(Job):
             self.fabric.backward(self.distill.fake_loss_scale * share.weight * loss)
         return loss.detach()
 
-    def _student(self, number: int, share: Share) -> Tensor:
+    def _student(self, number: int, share: MicroBatch) -> Tensor:
         place = (number, share.index)
         rng = seeds.seeded_rng(self.seed, "generator", *place)
         through = () if self.fake is None else (self.fake.module,)
         with (
-            self.shares.collect(share, self.student.module, *through),
+            self.shares.accumulate_grad(share, self.student.module, *through),
             seeds.dropout_seed(self.seed, "generator-dropout", *place),
         ):
             x_g, labels = self._generate(rng)

@@ -10,7 +10,7 @@ from torch import Tensor
 from mrigen.errors import NonFiniteLossError
 
 
-class Guard:
+class NonFiniteGuard:
     """Stops a run at the first loss that is NaN or infinite; shared by all that a run updates.
 
     Reading a number of a GPU makes the processor wait until all work before it is done. So the flag
@@ -33,7 +33,7 @@ class Guard:
         self._steps = torch.zeros((), dtype=torch.int64, device=device)
 
     @torch.no_grad()
-    def watch(self, loss: Tensor) -> None:
+    def update(self, loss: Tensor) -> None:
         """Raise the flag if ``loss`` (or a gradient's norm) is no number.
 
         Raises:
@@ -50,13 +50,13 @@ class Guard:
         """Count a step, unless the flag is up."""
         self._steps += (1 - self.failed).long()
 
-    def look(self) -> int:
+    def poll(self) -> int:
         """Wait for the device; steps since the last look that were done before the flag went up."""
         steps = int(self._steps)
         self._steps.zero_()
         return steps
 
-    def check(self) -> None:
+    def raise_if_set(self) -> None:
         """Wait for the device.
 
         Raises:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from mrigen.engine.guard import Guard
+from mrigen.engine.guard import NonFiniteGuard
 from mrigen.engine.logs import Log, OpenLog, open_logs
 from mrigen.engine.params import RunParams
-from mrigen.engine.processes import alone, any_of_each, watched
+from mrigen.engine.processes import any_rank_each, lost_peer_as_error, on_rank_zero
 from mrigen.engine.states import State, newest_state, read_state, remove_remains, save_state
-from mrigen.engine.stops import Interrupted, end_requests, left_at_once, stop_requested
+from mrigen.engine.stops import Interrupted, end_requests, graceful_stop, interruptible
 from mrigen.errors import NonFiniteLossError
 from mrigen.files import locked
 from mrigen.progress import bar
@@ -44,7 +44,7 @@ class Job(ABC):
     """
 
     params: RunParams
-    guard: Guard
+    guard: NonFiniteGuard
     images: int = 0
     done: bool = False
 
@@ -85,7 +85,7 @@ class Job(ABC):
         """Continue from ``state``."""
 
 
-def drive(
+def fit(
     job: Job,
     folder: Path,
     fabric: Fabric,
@@ -119,15 +119,15 @@ def drive(
     with (
         locked(folder) if fabric.is_global_zero else nullcontext(),
         end_requests(folder) if fabric.is_global_zero else nullcontext(lambda: False) as end,
-        watched(),
+        lost_peer_as_error(),
     ):
         continued = _resume(job, folder)
         with (
-            stop_requested() as stopped,
+            graceful_stop() as stopped,
             open_logs(folder, job.images, log) if fabric.is_global_zero else nullcontext(Log()) as logs,
             bar(title, job.params.images, "img", job.images) as advance,
         ):
-            course = _Course(job, folder, logs, stopped, end, snapshot)
+            course = _Run(job, folder, logs, stopped, end, snapshot)
             course.begin()
             while not course.over:
                 advance(job.params.batch, course.step())
@@ -136,7 +136,7 @@ def drive(
             course.end()
 
 
-class _Course:
+class _Run:
     """A run from where it is to its end, and what is saved and logged of it.
 
     Attributes:
@@ -154,7 +154,7 @@ class _Course:
     ) -> None:
         self._job, self._folder, self._logs, self._stopped = job, folder, logs, stopped
         self._end, self._snapshot = end, snapshot
-        self._looks = _Looks(job)
+        self._looks = _LossPoller(job)
         self._note = ""
         self._ended = False
         self.unsaved = False
@@ -169,7 +169,7 @@ class _Course:
             self._logs.step(self._job.images, self._job.measure())
             self.unsaved = True
         if not self.over:
-            with left_at_once():
+            with interruptible():
                 self._job.prepare()
 
     def step(self) -> str:
@@ -180,7 +180,7 @@ class _Course:
             job.images += job.params.batch
             self.unsaved = True
             full = self._full()
-            stop, due, self._ended = any_of_each([self._stopped(), full or self._looks.due(), self._end()])
+            stop, due, self._ended = any_rank_each([self._stopped(), full or self._looks.due(), self._end()])
             due = due or self._ended
             told = self._looks.take(numbers) if stop or due else {}
             if job.measuring and not stop:
@@ -207,7 +207,7 @@ class _Course:
         """Write a state and its model, after a look at the images unless there is no time for it."""
         job = self._job
         if not stopping:
-            with suppress(Interrupted), left_at_once():
+            with suppress(Interrupted), interruptible():
                 self._logs.snapshot(job.images)
         state = {"images": job.images, "job": job.state()}
 
@@ -216,7 +216,7 @@ class _Course:
             if self._snapshot is not None:
                 self._snapshot(job.images)
 
-        alone(write)
+        on_rank_zero(write)
         self.unsaved = False
 
     def _full(self) -> bool:
@@ -225,7 +225,7 @@ class _Course:
         return images // params.snapshot_images > (images - params.batch) // params.snapshot_images
 
 
-class _Looks:
+class _LossPoller:
     """Reads what steps leave on the device: always where that costs nothing, otherwise every second.
 
     Nothing is measured of a network before its losses were looked at.
@@ -243,14 +243,14 @@ class _Looks:
         """The numbers of the last step; raises if a loss since the last look was none."""
         job = self._job
         self._latest = time.monotonic()
-        self._images = job.images = self._images + job.params.batch * job.guard.look()
-        job.guard.check()
+        self._images = job.images = self._images + job.params.batch * job.guard.poll()
+        job.guard.raise_if_set()
         return {name: float(value) for name, value in numbers.items()}
 
 
 def _resume(job: Job, folder: Path) -> bool:
     """Continue from the newest state, if there is one."""
-    newest = alone(lambda: _newest(folder))
+    newest = on_rank_zero(lambda: _newest(folder))
     if newest is None:
         return False
     saved = read_state(newest)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Share:
+class MicroBatch:
     """A micro-batch that a process works on.
 
     Attributes:
@@ -32,7 +32,7 @@ class Share:
     last: bool
 
 
-class Shares:
+class MicroBatchPlan:
     """The micro-batches of this process: r, r + W, r + 2W, ... for process r of W.
 
     Every process has as many, since those with sharded networks meet in every forward pass; where the number
@@ -56,24 +56,26 @@ class Shares:
             )
         self._count, self._rank, self._processes, self._fabric = count, fabric.global_rank, processes, fabric
 
-    def __iter__(self) -> Iterator[Share]:
+    def __iter__(self) -> Iterator[MicroBatch]:
         rounds = -(-self._count // self._processes)
         for number in range(rounds):
             index = self._rank + number * self._processes
             real = index < self._count
             weight = self._processes / self._count if real else 0.0
-            yield Share(index if real else self._rank, weight, last=number == rounds - 1)
+            yield MicroBatch(index if real else self._rank, weight, last=number == rounds - 1)
 
-    def collect(self, share: Share, trained: nn.Module, *frozen: nn.Module) -> AbstractContextManager[object]:
+    def accumulate_grad(
+        self, micro_batch: MicroBatch, trained: nn.Module, *frozen: nn.Module
+    ) -> AbstractContextManager[object]:
         """Context of a forward and backward pass: gradients stay here until the last micro-batch.
 
         Args:
-            share: which one.
+            micro_batch: which one.
             trained: module, set up by Fabric, whose gradients are collected.
             frozen: further such modules that gradients only flow through.
         """
         stack = ExitStack()
-        quiet = frozen if share.last else (trained, *frozen)
+        quiet = frozen if micro_batch.last else (trained, *frozen)
         for module in quiet:
             stack.enter_context(self._fabric.no_backward_sync(module))
         return stack

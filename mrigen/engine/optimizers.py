@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from mrigen.denoiser import ChannelLayout
-from mrigen.engine.guard import Guard
+from mrigen.engine.guard import NonFiniteGuard
+from mrigen.engine.micro_batches import MicroBatch
 from mrigen.engine.params import OptimizerParams
-from mrigen.engine.processes import mean_of
+from mrigen.engine.processes import all_reduce_mean
 from mrigen.engine.sharding import is_sharded, spread_like, whole, whole_state
-from mrigen.engine.shares import Share
 from mrigen.errors import NonFiniteLossError
 
 if TYPE_CHECKING:
@@ -61,11 +61,11 @@ class Optimizer:
         params: OptimizerParams,
         total: int,
         fabric: Fabric,
-        guard: Guard | None = None,
+        guard: NonFiniteGuard | None = None,
         components: int = 1,
     ) -> None:
         self.module = fabric.setup_module(module)
-        self.guard = Guard(fabric.device) if guard is None else guard
+        self.guard = NonFiniteGuard(fabric.device) if guard is None else guard
         self._scaled = fabric.strategy.precision.precision == "16-mixed"  # its own check of every step
         fused = fabric.device.type in {"cpu", "cuda"} and not self._scaled and not is_sharded(module)
         adam = torch.optim.Adam(
@@ -79,7 +79,7 @@ class Optimizer:
         self._params, self._total, self._fabric = params, total, fabric
         self._components = components if params.grad_norm_of == "sum" else 1
 
-    def step(self, losses: list[tuple[Share, Tensor]], images: int) -> Tensor:
+    def step(self, losses: list[tuple[MicroBatch, Tensor]], images: int) -> Tensor:
         """Update after the losses of this process's micro-batches were back-propagated.
 
         Returns:
@@ -89,11 +89,11 @@ class Optimizer:
             NonFiniteLossError: a loss of any process is NaN or infinite (see ``Guard`` for when); the weights
                 are left as they were.
         """
-        mean = mean_of(torch.stack([share.weight * loss for share, loss in losses]).sum())
+        mean = all_reduce_mean(torch.stack([share.weight * loss for share, loss in losses]).sum())
         for group in self.adam.param_groups:
             group["lr"] = self._params.rate(images, self._total)
         try:
-            self.guard.watch(mean)
+            self.guard.update(mean)
             self._clip()
         except NonFiniteLossError:
             self.adam.zero_grad()
@@ -112,7 +112,7 @@ class Optimizer:
             error_if_nonfinite=False,
         )
         if norm is not None and not self._scaled:
-            self.guard.watch(whole(norm))
+            self.guard.update(whole(norm))
 
     def state(self) -> dict[str, object]:
         """Weights and moments, whole on the first process; every process has to ask."""

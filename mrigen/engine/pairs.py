@@ -11,8 +11,7 @@ from mrigen import seeds
 from mrigen.denoiser import NetworkDenoiser
 from mrigen.diffusion.objectives import Objective
 from mrigen.diffusion.samplers import SAMPLERS
-from mrigen.engine.labels import classes, seeded_labels
-from mrigen.engine.sampling import TeacherSampler, further_operators
+from mrigen.engine.sampling import TeacherSampler, classes, further_operators, seeded_labels
 from mrigen.losses.base import RegressionParams
 from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
@@ -72,13 +71,13 @@ class Pairs:
         """Random pairs, with replacement."""
         targets = self.prepare()
         index = torch.randint(len(self._seeds), (count,), generator=rng)
-        some = [self._seeds[i] for i in index.tolist()]
-        labels = seeded_labels(classes(self._teacher), some, None)
-        z = seeds.seeded_noise(some, self._shape, complex_valued=targets.is_complex())
+        part = [self._seeds[i] for i in index.tolist()]
+        labels = seeded_labels(classes(self._teacher), part, None)
+        z = seeds.seeded_noise(part, self._shape, complex_valued=targets.is_complex())
         return Pair(
             to_device(z, device),
             to_device(targets[index], device),
-            further_operators(self._objective, self._corruption, some).to_device(device),
+            further_operators(self._objective, self._corruption, part).to_device(device),
             None if labels is None else to_device(labels, device),
         )
 

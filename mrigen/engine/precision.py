@@ -1,11 +1,16 @@
-"""Lower precision inside networks, and only there."""
+"""Networks in lower precision, and networks compiled by torch.compile."""
 
 from __future__ import annotations
 
+import os
+import shutil
 from typing import TYPE_CHECKING, Any, cast
 
+import torch
 from torch import nn
+from torch.utils._triton import has_triton
 
+from mrigen.errors import UsageError
 from mrigen.networks import Preconditioner
 
 if TYPE_CHECKING:
@@ -32,7 +37,7 @@ def use_network_precision(fabric: Fabric) -> None:
         fabric.strategy.precision = NetworkPrecision(precision.precision, precision.device, precision.scaler)
 
 
-class Frozen(nn.Module):
+class AutocastModule(nn.Module):
     """A preconditioned network that is not trained, in the precision of those that are.
 
     Args:
@@ -57,3 +62,21 @@ class Frozen(nn.Module):
         """The module's output."""
         with self._fabric.strategy.precision.forward_context():
             return self.module(*inputs)
+
+
+def compile_network(network: nn.Module, device: torch.device) -> None:
+    """Compile a preconditioned network in place at its first use; names of its weights stay the same.
+
+    A copy of it is not compiled.
+
+    Raises:
+        UsageError: nothing here could compile it.
+    """
+    compiler = os.environ.get("CXX", "g++")
+    if device.type == "cpu" and shutil.which(compiler) is None:
+        raise UsageError(
+            f"compile: there is no C++ compiler {compiler} here; install it or leave compile out"
+        )
+    if device.type == "cuda" and not has_triton():
+        raise UsageError("compile: Triton does not run on this GPU; leave compile out")
+    cast("Preconditioner", network).network.compile()

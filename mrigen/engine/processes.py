@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, distributed
 
 from mrigen import ranks
-from mrigen.engine.stops import end_undisturbed
+from mrigen.engine.stops import ignore_sigterm
 from mrigen.errors import LostProcessError
 
 T = TypeVar("T")
@@ -27,69 +27,69 @@ PATIENCE = timedelta(days=30)
 LOST = ("closed by peer", "reset by peer", "broken pipe", "socket closed", "connection refused", "nccl")
 
 
-def first() -> bool:
+def is_rank_zero() -> bool:
     """Whether this process is the one that writes files and talks to the user."""
     return ranks.rank() == 0
 
 
-def total(values: list[float]) -> list[float]:
+def all_reduce_sum(values: list[float]) -> list[float]:
     """Sums over all processes."""
-    if not _together():
+    if not is_distributed():
         return values
     sums = torch.tensor(values, dtype=torch.float64)
-    with watched():
+    with lost_peer_as_error():
         distributed.all_reduce(sums, group=_group())
     return cast("list[float]", sums.tolist())
 
 
-def mean_of(value: Tensor) -> Tensor:
+def all_reduce_mean(value: Tensor) -> Tensor:
     """Mean over all processes, on the device, which nobody waits for."""
-    if not _together():
+    if not is_distributed():
         return value
-    with watched():
+    with lost_peer_as_error():
         distributed.all_reduce(value)
     return value / ranks.world_size()
 
 
-def any_of(flag: bool) -> bool:
+def any_rank(flag: bool) -> bool:
     """Whether the flag is set in one process at least."""
-    return any_of_each([flag])[0]
+    return any_rank_each([flag])[0]
 
 
-def any_of_each(flags: list[bool]) -> list[bool]:
+def any_rank_each(flags: list[bool]) -> list[bool]:
     """Which of the flags are set in one process at least."""
-    return [count > 0 for count in total([float(flag) for flag in flags])]
+    return [count > 0 for count in all_reduce_sum([float(flag) for flag in flags])]
 
 
-def told(value: T) -> T:
+def broadcast(value: T) -> T:
     """The first process's value."""
     box = [value]
-    if _together():
-        with watched():
+    if is_distributed():
+        with lost_peer_as_error():
             distributed.broadcast_object_list(box, group=_group())
     return box[0]
 
 
-def gathered(value: T) -> list[T]:
+def all_gather(value: T) -> list[T]:
     """Every process's value, in order."""
-    if not _together():
+    if not is_distributed():
         return [value]
     values: list[Any] = [None] * ranks.world_size()
-    with watched():
+    with lost_peer_as_error():
         distributed.all_gather_object(values, value, group=_group())
     return values
 
 
-def alone(action: Callable[[], T]) -> T:
+def on_rank_zero(action: Callable[[], T]) -> T:
     """What the first process gets from an action, while the others wait for it.
 
     When the action fails, the first process ends with its error, and the others with ``LostProcessError``.
     """
-    return told(action() if first() else cast("T", None))
+    return broadcast(action() if is_rank_zero() else cast("T", None))
 
 
 @contextmanager
-def watched() -> Iterator[None]:
+def lost_peer_as_error() -> Iterator[None]:
     """Turn the failed communication with a process that has ended into one line.
 
     SIGTERM, which the launcher then sends to those that are left, is ignored from then on.
@@ -100,11 +100,11 @@ def watched() -> Iterator[None]:
     try:
         yield
     except LostProcessError:  # told further in, under the signal handlers of a run
-        end_undisturbed()
+        ignore_sigterm()
         raise
     except RuntimeError as error:
-        if _together() and any(words in str(error).lower() for words in LOST):
-            end_undisturbed()
+        if is_distributed() and any(words in str(error).lower() for words in LOST):
+            ignore_sigterm()
             raise LostProcessError(
                 "another process of this run has ended, see what it says; what was saved is whole, and the "
                 "same command continues it"
@@ -112,7 +112,8 @@ def watched() -> Iterator[None]:
         raise
 
 
-def _together() -> bool:
+def is_distributed() -> bool:
+    """Whether the run has several processes."""
     return ranks.world_size() > 1
 
 

@@ -1,28 +1,101 @@
-"""Images that several processes make together: each its part of the seeds, all of them read in order."""
+"""Resumable sampling: images that several processes make together, kept when a run is interrupted."""
 
 from __future__ import annotations
 
 import glob
 import hashlib
+import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mrigen import ranks
-from mrigen.data.spool import Spool
 from mrigen.engine.sampling import Shape, chunks
+from mrigen.errors import UsageError
+from mrigen.files import write_json
 from mrigen.prefetch import prefetched
 from mrigen.progress import bar, counted
 
+ROWS, RECORD = "rows.bin", "record.json"
+DTYPES = {True: np.dtype(np.complex64), False: np.dtype(np.float32)}
 Sample = Callable[[list[int]], Iterable[Tensor]]
 
 
-class Parts:
+class PartialFile:
+    """A hidden folder beside a result, with the images that there are so far.
+
+    What a run of the same settings wrote is continued; what another one wrote is thrown away. Rows that were
+    half written when the run was killed do not count.
+
+    Args:
+        out: the result, whose name the folder has.
+        settings: everything that decides the images, JSON values only.
+        shape: (C, H, W) of one image.
+        complex_valued: complex64, or float32.
+
+    Raises:
+        UsageError: the folder is a link, which may lead to what is somebody else's.
+    """
+
+    def __init__(
+        self, out: Path, settings: Mapping[str, Any], shape: tuple[int, int, int], *, complex_valued: bool
+    ) -> None:
+        self.folder = out.with_name(f".{out.name}.partial")
+        if self.folder.is_symlink():
+            raise UsageError(f"{self.folder}: is a link; remove it or choose another --out")
+        self.shape, self._dtype = shape, DTYPES[complex_valued]
+        self._bytes = int(np.prod(shape)) * self._dtype.itemsize
+        header = json.loads(json.dumps({**settings, "shape": shape, "dtype": str(self._dtype)}))
+        if self._record() != header:
+            self.remove()
+            write_json(self.folder / RECORD, header)
+
+    def __len__(self) -> int:
+        rows = self.folder / ROWS
+        return rows.stat().st_size // self._bytes if rows.is_file() else 0
+
+    def extend(self, batches: Iterable[Tensor], after: int) -> None:
+        """Append batches (B, C, H, W) to the first ``after`` images; what follows these is forgotten.
+
+        Each batch is on the disk before the next is asked for.
+        """
+        with (self.folder / ROWS).open("ab") as file:
+            file.truncate(after * self._bytes)
+            for batch in batches:
+                if tuple(batch.shape[1:]) != self.shape:
+                    raise ValueError(f"images are {tuple(batch.shape[1:])}, not {self.shape}")
+                file.write(np.ascontiguousarray(batch.cpu().numpy(), self._dtype).data)
+                file.flush()
+                os.fsync(file.fileno())
+
+    def read(self, batch: int = 64) -> Iterator[Tensor]:
+        """Batches of all images, in order."""
+        with (self.folder / ROWS).open("rb") as file:
+            for first in range(0, len(self), batch):
+                count = min(batch, len(self) - first)
+                rows = np.empty((count, *self.shape), self._dtype)
+                file.readinto(rows.data)
+                yield torch.from_numpy(rows)
+
+    def remove(self) -> None:
+        """Forget all images."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _record(self) -> Any:
+        with suppress(OSError, ValueError):
+            return json.loads((self.folder / RECORD).read_text(encoding="utf-8"))
+        return None
+
+
+class ResumableSampling:
     """One spool per process, beside a result; see ``Spool``.
 
     Each process gets whole batches of neighbouring seeds, and a batch of which a part is missing is made
@@ -31,7 +104,7 @@ class Parts:
     Args:
         out: the result.
         settings: everything that decides the images, beside the seeds.
-        wanted: seeds, one image each.
+        image_seeds: seeds, one image each.
         batch: images per network call.
         shape: (C, H, W) of one image.
         complex_valued: complex64, or float32.
@@ -41,22 +114,22 @@ class Parts:
         self,
         out: Path,
         settings: Mapping[str, Any],
-        wanted: list[int],
+        image_seeds: list[int],
         batch: int,
         shape: Shape,
         *,
         complex_valued: bool,
     ) -> None:
-        batches, size = list(chunks(wanted, batch)), ranks.world_size()
+        batches, size = list(chunks(image_seeds, batch)), ranks.world_size()
         edges = [len(batches) * number // size for number in range(size + 1)]
         parts = [list(chain.from_iterable(batches[a:b])) for a, b in pairwise(edges)]
         self._mine, self._batch = parts[ranks.rank()], batch
 
-        def spool(number: int) -> Spool:
+        def spool(number: int) -> PartialFile:
             name = out.name if size == 1 else f"{out.name}.{number}-of-{size}"
             digest = hashlib.sha256(repr(parts[number]).encode()).hexdigest()
             described = {**settings, "seeds": digest}
-            return Spool(out.with_name(name), described, shape, complex_valued=complex_valued)
+            return PartialFile(out.with_name(name), described, shape, complex_valued=complex_valued)
 
         self._spool = spool
         self._own = spool(ranks.rank())
@@ -71,7 +144,7 @@ class Parts:
             there -= there % self._batch
         with bar(title, len(self._mine), "img", there) as advance:
             images = (batch.cpu() for batch in sample(self._mine[there:]))
-            self._own.extend(counted(prefetched(images, depth=2), advance), there)
+            self._own.extend(counted(prefetched(images, 2), advance), there)
 
     def read(self, batch: int = 64) -> Iterator[Tensor]:
         """Batches of all images, in order; for the first process, when all are done."""
@@ -79,15 +152,15 @@ class Parts:
         for number in range(ranks.world_size()):
             for images in self._spool(number).read(batch):
                 held = torch.cat([*rest, images])
-                for some in held.split(batch):
-                    rest = [some]
-                    if len(some) == batch:
-                        yield some
+                for part in held.split(batch):
+                    rest = [part]
+                    if len(part) == batch:
+                        yield part
                         rest = []
         yield from rest
 
 
-def forget(out: Path) -> None:
+def discard(out: Path) -> None:
     """Remove all parts of a result, whatever the number of processes that made them."""
     for pattern in (".partial", ".*-of-*.partial"):
         for folder in out.parent.glob(f".{glob.escape(out.name)}{pattern}"):

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from mrigen import seeds
 from mrigen.denoiser import NetworkDenoiser
 from mrigen.diffusion.objectives import Objective
 from mrigen.diffusion.samplers import Predict, Sampler
-from mrigen.engine.labels import classes, seeded_labels
-from mrigen.engine.precision import Frozen
+from mrigen.engine.precision import AutocastModule
 from mrigen.errors import UsageError
 from mrigen.losses import Generator
 from mrigen.networks import Preconditioner
 from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
-from mrigen.prefetch import Ahead
+from mrigen.prefetch import Prefetcher
 from mrigen.tensors import concatenate, to_device
 
 if TYPE_CHECKING:
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 Shape = tuple[int, int, int]
 
 
-def chunks(wanted: list[int], batch: int) -> Iterator[list[int]]:
+def chunks(image_seeds: list[int], batch: int) -> Iterator[list[int]]:
     """A list of seeds in batches."""
-    for first in range(0, len(wanted), batch):
-        yield wanted[first : first + batch]
+    for first in range(0, len(image_seeds), batch):
+        yield image_seeds[first : first + batch]
 
 
 def further_operators(
-    objective: Objective, corruption: Corruption, wanted: list[int], *purpose: int | str
+    objective: Objective, corruption: Corruption, image_seeds: list[int], *purpose: int | str
 ) -> Operator:
     """Ã of each seed for a purpose; a seed's operator does not depend on its batch."""
     drawn = []
-    for seed in wanted:
+    for seed in image_seeds:
         rng = seeds.seeded_rng(seed, "operator", *purpose)
         drawn.append(objective.corrupt_further(corruption.draw(1, rng), corruption, rng))
     return concatenate(drawn)
@@ -47,7 +47,7 @@ def further_operators(
 
 def in_precision(denoiser: NetworkDenoiser, fabric: Fabric) -> NetworkDenoiser:
     """The denoiser with its network called in Fabric's precision."""
-    return NetworkDenoiser(Frozen(denoiser.network, fabric), denoiser.conventions)
+    return NetworkDenoiser(AutocastModule(denoiser.network, fabric), denoiser.conventions)
 
 
 class StudentSampler:
@@ -94,11 +94,11 @@ class StudentSampler:
         self._generator = Generator(in_precision(self._generator.denoiser, fabric), first, later).eval()
         self.to(fabric.device)
 
-    def _latents(self, some: tuple[int, ...]) -> list[Tensor]:
+    def _latents(self, part: tuple[int, ...]) -> list[Tensor]:
         """Noise of every step for some seeds, drawn here."""
         return [
             seeds.seeded_noise(
-                list(some),
+                list(part),
                 self.shape,
                 *(("latent", number) if number else ()),
                 complex_valued=self.complex_valued,
@@ -107,18 +107,18 @@ class StudentSampler:
         ]
 
     @torch.inference_mode()
-    def __call__(self, wanted: list[int]) -> Iterator[Tensor]:
+    def __call__(self, image_seeds: list[int]) -> Iterator[Tensor]:
         """Batches of images, one per seed; the noise of the next batches is drawn while one is computed."""
         device = next(self._generator.parameters()).device
-        ahead = Ahead(self._latents)
-        batches = list(map(tuple, chunks(wanted, self._batch)))
+        ahead = Prefetcher(self._latents)
+        batches = list(map(tuple, chunks(image_seeds, self._batch)))
         for number, keys in enumerate(batches):
-            some = list(keys)
+            part = list(keys)
             latents = [to_device(z, device) for z in ahead.take(keys, batches[number + 1 : number + 3])]
             further = None
             if self._objective is not None and self._corruption is not None:
-                further = further_operators(self._objective, self._corruption, some).to_device(device)
-            labels = seeded_labels(self._classes, some, self._label)
+                further = further_operators(self._objective, self._corruption, part).to_device(device)
+            labels = seeded_labels(self._classes, part, self._label)
             told = None if labels is None else to_device(labels, device)
             yield self._generator(latents[0], self._objective, further, told, latents[1:])
 
@@ -173,25 +173,25 @@ class TeacherSampler:
         ends = self._sampler.early(self._objective.floor, stops)
         return {stop: self._sampler.spent(steps) for stop, steps in ends.items()}
 
-    def __call__(self, wanted: list[int]) -> Iterator[Tensor]:
+    def __call__(self, image_seeds: list[int]) -> Iterator[Tensor]:
         """Batches of images, one per seed."""
-        return self.ladder(wanted, ())
+        return self.ladder(image_seeds, ())
 
     @torch.no_grad()
-    def ladder(self, wanted: list[int], stops: Sequence[float]) -> Iterator[Tensor]:
+    def ladder(self, image_seeds: list[int], stops: Sequence[float]) -> Iterator[Tensor]:
         """Batches of images of stopped trajectories and of the whole one, (B, (stops + 1) C, H, W).
 
         The channels of one follow those of another. Each stop costs one step more.
 
         Args:
-            wanted: seeds.
+            image_seeds: seeds.
             stops: levels to stop at, as ``early`` lists them.
         """
         ends = list(self._sampler.early(self._objective.floor, stops).values())
-        for some in chunks(wanted, self._batch):
-            labels = seeded_labels(self._classes, some, self._label)
+        for part in chunks(image_seeds, self._batch):
+            labels = seeded_labels(self._classes, part, self._label)
             teacher = SeededTeacher(
-                self._denoiser, self._objective, self._corruption, some, self.shape, labels
+                self._denoiser, self._objective, self._corruption, part, self.shape, labels
             )
             yield torch.cat(self._sampler.ladder(teacher, teacher.latent(), ends), 1)
 
@@ -203,7 +203,7 @@ class SeededTeacher:
         denoiser: the teacher.
         objective: its objective.
         corruption: where operators come from.
-        wanted: a seed per image.
+        image_seeds: a seed per image.
         shape: (C, H, W) of an image.
         labels: class labels (B, classes), or None.
     """
@@ -213,12 +213,12 @@ class SeededTeacher:
         denoiser: NetworkDenoiser,
         objective: Objective,
         corruption: Corruption,
-        wanted: list[int],
+        image_seeds: list[int],
         shape: Shape,
         labels: Tensor | None = None,
     ) -> None:
         self._denoiser, self._objective, self._corruption = denoiser, objective, corruption
-        self._wanted, self._shape = wanted, shape
+        self._image_seeds, self._shape = image_seeds, shape
         self._device = next(denoiser.parameters()).device
         self._labels = None if labels is None else to_device(labels, self._device)
         self.floor = objective.floor
@@ -252,12 +252,12 @@ class SeededTeacher:
     def _normal(self, *purpose: int | str) -> Tensor:
         complex_valued = self._denoiser.conventions.image == "complex"
         return seeds.seeded_noise(
-            self._wanted, self._shape, *purpose, complex_valued=complex_valued, device=self._device
+            self._image_seeds, self._shape, *purpose, complex_valued=complex_valued, device=self._device
         )
 
     def _through(self, *purpose: int | str) -> Predict:
         """The estimate through the Ã that belong to a purpose."""
-        drawn = further_operators(self._objective, self._corruption, self._wanted, *purpose)
+        drawn = further_operators(self._objective, self._corruption, self._image_seeds, *purpose)
         further = drawn.to_device(self._device)
 
         def predict(x: Tensor, sigma: float) -> Tensor:
@@ -265,3 +265,38 @@ class SeededTeacher:
             return self._objective.predict(self._denoiser, x, levels, further, self._labels)
 
         return predict
+
+
+def classes(denoiser: NetworkDenoiser) -> int:
+    """Number of classes that a denoiser's network knows, 0 for an unconditional one."""
+    return cast("Preconditioner", denoiser.network).network.params.label_dim
+
+
+def random_labels(count: int, batch: int, rng: torch.Generator) -> Tensor | None:
+    """Labels (batch, count), each class as likely as the others; None where there are no classes."""
+    if not count:
+        return None
+    return one_hot(torch.randint(count, (batch,), generator=rng), count)
+
+
+def seeded_labels(count: int, image_seeds: list[int], label: int | None) -> Tensor | None:
+    """Labels of seeds: ``label`` for all, or a class that depends on the seed alone.
+
+    Raises:
+        UsageError: there is no such class.
+    """
+    if label is not None and not 0 <= label < count:
+        raise UsageError(
+            f"class {label}: this model knows {count} classes" + (f" (0 to {count - 1})" * bool(count))
+        )
+    if not count:
+        return None
+    if label is not None:
+        return one_hot(torch.full((len(image_seeds),), label), count)
+    drawn = [int(torch.randint(count, (), generator=seeds.seeded_rng(s, "class"))) for s in image_seeds]
+    return one_hot(torch.tensor(drawn, dtype=torch.int64), count)
+
+
+def one_hot(index: Tensor, count: int) -> Tensor:
+    """Class indices (B,) as float32 (B, count)."""
+    return functional.one_hot(index, count).float()

@@ -16,7 +16,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from torch.nn.functional import pad
 
-from mrigen.engine.processes import first
+from mrigen.engine.processes import is_rank_zero
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -79,7 +79,7 @@ def whole_state(state: Any) -> Any:
     """A state with whole tensors on the first process; the others' is nothing to keep."""
     if isinstance(state, DTensor):
         full = whole(state)
-        return full.cpu() if first() else None
+        return full.cpu() if is_rank_zero() else None
     if isinstance(state, Mapping):
         return {key: whole_state(value) for key, value in state.items()}
     if isinstance(state, list | tuple):

@@ -46,7 +46,7 @@ _signals = _Signals()
 
 
 @contextmanager
-def stop_requested() -> Iterator[Callable[[], bool]]:
+def graceful_stop() -> Iterator[Callable[[], bool]]:
     """Turn SIGTERM and SIGINT into a flag that is looked at between steps."""
     _signals.noted = False
     numbers = (signal.SIGTERM, signal.SIGINT)
@@ -62,7 +62,7 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def left_at_once() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Under ``stop_requested``: for long work that may be left at any moment, since it is done again.
 
     Raises:
@@ -77,7 +77,7 @@ def left_at_once() -> Iterator[None]:
         _signals.at_once = False
 
 
-def end_undisturbed() -> None:
+def ignore_sigterm() -> None:
     """Ignore SIGTERM from now on.
 
     When a process dies, ``torchrun`` sends SIGTERM to all others, which must not keep them from telling what

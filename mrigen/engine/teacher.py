@@ -16,19 +16,19 @@ from mrigen.data.stores import Packed, Store
 from mrigen.denoiser import ChannelLayout, NetworkDenoiser
 from mrigen.diffusion.augment import LABELS, Augmentation
 from mrigen.diffusion.objectives import OBJECTIVES, Objective
-from mrigen.engine.compiling import compile_network
-from mrigen.engine.ema import EMA
-from mrigen.engine.guard import Guard
-from mrigen.engine.labels import classes
+from mrigen.engine.averages import EMA
+from mrigen.engine.guard import NonFiniteGuard
 from mrigen.engine.loop import Job
+from mrigen.engine.micro_batches import MicroBatch, MicroBatchPlan
 from mrigen.engine.optimizers import Optimizer, fix_augmentation, real_components
 from mrigen.engine.params import TeacherParams
-from mrigen.engine.shares import Share, Shares
+from mrigen.engine.precision import compile_network
+from mrigen.engine.sampling import classes
 from mrigen.engine.states import State
 from mrigen.errors import UsageError
 from mrigen.networks import NETWORKS, PRECONDITIONERS
 from mrigen.operators.measurements import Measurements
-from mrigen.prefetch import Ahead
+from mrigen.prefetch import Prefetcher
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -137,7 +137,7 @@ class TeacherJob(Job):
         if params.fixed_further and not objective.conditions_on_mask:
             raise UsageError(f"objective {params.objective['name']} hides nothing: leave out fixed_further")
         self.params = params
-        self.shares = Shares("teacher", params, fabric)
+        self.shares = MicroBatchPlan("teacher", params, fabric)
         self.teacher = params
         self.fabric, self.store, self.objective, self.seed = fabric, store, objective, seed
         self.augmentation = Augmentation(params.augment) if params.augment else None
@@ -148,13 +148,13 @@ class TeacherJob(Job):
         self.ema = EMA(network, params.ema_halflife)
         if compiled:
             compile_network(network, fabric.device)
-        self.guard = Guard(fabric.device)
+        self.guard = NonFiniteGuard(fabric.device)
         components = real_components(store.image_shape, denoiser.conventions)
         self.optimizer = Optimizer(
             network, params.optimizer, params.images, fabric, self.guard, components=components
         )
         self.denoiser = NetworkDenoiser(self.optimizer.module, denoiser.conventions)
-        self._ahead = Ahead(self._read)
+        self._ahead = Prefetcher(self._read)
 
     def step(self, number: int) -> dict[str, float | Tensor]:
         """One step: the loss of every micro-batch of this process, then the update."""
@@ -164,11 +164,11 @@ class TeacherJob(Job):
         self.guard.finish_step()
         return {"loss": loss}
 
-    def _micro(self, number: int, share: Share) -> Tensor:
+    def _micro(self, number: int, share: MicroBatch) -> Tensor:
         index = share.index
         packed, generator = self._ahead.take((number, index), self._following(number, index))
         batch = self._batch(packed, seeds.seeded_rng(self.seed, "augment", number, index))
-        with self.shares.collect(share, self.optimizer.module):
+        with self.shares.accumulate_grad(share, self.optimizer.module):
             with seeds.dropout_seed(self.seed, "teacher-dropout", number, index):
                 loss = self.objective(self.denoiser, batch, generator).mean()
             self.fabric.backward(share.weight * loss)

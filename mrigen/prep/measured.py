@@ -43,7 +43,7 @@ class Measured:
 
 
 def measured(
-    read: Read, size: Size, padding: tuple[int, int] | None, given: NDArray[Any] | None, where: str
+    read: Read, size: Size, padding: tuple[int, int] | None, mask: NDArray[Any] | None, where: str
 ) -> Measured:
     """What was measured, from the mask beside the data or from their zeros.
 
@@ -56,7 +56,7 @@ def measured(
         read: k-space of slices.
         size: slices, coils, H and W.
         padding: first and one past the last phase-encode line that is not padded, by the header.
-        given: the mask beside the data, numbers, not 0 where a point was measured: (W,), (H, W), one for
+        mask: the mask beside the data, numbers, not 0 where a point was measured: (W,), (H, W), one for
             each slice, or with axes of 1 between; None without.
         where: for messages.
 
@@ -64,7 +64,7 @@ def measured(
         UsageError: DC is not in the centre, or mask and data disagree.
     """
     slices, coils, height, width = size
-    candidates = [] if given is None else _candidates(given, size, where)
+    candidates = [] if mask is None else _candidates(mask, size, where)
     order = [slices // 2, *(s for s in range(slices) if s != slices // 2)]
     first, probe = next(((s, k) for s in order if (k := read([s])).any()), (0, None))
     if probe is None:
@@ -146,19 +146,19 @@ def _magnitude(kspace: Tensor) -> NDArray[np.float32]:
     return found
 
 
-def _candidates(given: NDArray[Any], size: Size, where: str) -> list[Mask]:
+def _candidates(mask: NDArray[Any], size: Size, where: str) -> list[Mask]:
     """What a mask may mean, bool (1 or slices, 1 or H, W), the most likely first.
 
     Raises:
         UsageError: it is of no such shape, or holds something else than numbers.
     """
-    if given.dtype.kind not in "biuf":
+    if mask.dtype.kind not in "biuf":
         raise UsageError(
-            f"{where}: mask is {given.dtype}; it must be numbers, not 0 where a point was measured"
+            f"{where}: mask is {mask.dtype}; it must be numbers, not 0 where a point was measured"
         )
-    if not np.isfinite(given).all():
+    if not np.isfinite(mask).all():
         raise UsageError(f"{where}: mask has values that are not finite; write it again")
-    values = np.squeeze(given) != 0
+    values = np.squeeze(mask) != 0
     if not values.any():
         raise UsageError(f"{where}: mask is 0 everywhere, as if nothing was measured; mend or leave it out")
     found = []
@@ -173,7 +173,7 @@ def _candidates(given: NDArray[Any], size: Size, where: str) -> list[Mask]:
     if not found:
         slices, _, height, width = size
         raise UsageError(
-            f"{where}: mask is {given.dtype} of shape {given.shape}; it must be numbers of shape ({width},) "
+            f"{where}: mask is {mask.dtype} of shape {mask.shape}; it must be numbers of shape ({width},) "
             f"or ({height}, {width}), or ({slices}, {width}) or ({slices}, {height}, {width}) for every slice"
         )
     return [one for _, _, one in sorted(found, key=lambda entry: entry[:2])]

@@ -19,10 +19,10 @@ PART = re.compile(rf"({NAME})(?:=([0-9.eE+-]+))?")
 def _parse(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    found = [PART.fullmatch(part.strip()) for part in value.split(",")]
-    if not all(found) or (len(found) > 1 and any(m and m[2] is None for m in found)):
+    present = [PART.fullmatch(part.strip()) for part in value.split(",")]
+    if not all(present) or (len(present) > 1 and any(m and m[2] is None for m in present)):
         raise ValueError("write train=0.9,val=0.1, or one name for all")
-    return {m[1]: float(m[2] or 1) for m in found if m}
+    return {m[1]: float(m[2] or 1) for m in present if m}
 
 
 def _check(value: dict[str, float]) -> dict[str, float]:
@@ -47,19 +47,19 @@ def part_of(split: Mapping[str, float], seed: int, name: str) -> str:
     return part
 
 
-def require_parts(wanted: Iterable[str], found: Iterable[str], what: str) -> None:
+def require_parts(required: Iterable[str], present: Iterable[str], what: str) -> None:
     """Refuse a split that leaves a part empty.
 
     Args:
-        wanted: the parts.
-        found: the part of each volume or image.
+        required: the parts.
+        present: the part of each volume or image.
         what: word for those.
 
     Raises:
         UsageError: names the part.
     """
-    counts = Counter(found)
-    for part in wanted:
+    counts = Counter(present)
+    for part in required:
         if counts and not counts[part]:
             raise UsageError(
                 f"--split: {part} would get none of {counts.total()} {what}; raise its "

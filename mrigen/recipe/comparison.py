@@ -92,13 +92,13 @@ def compare(samples: list[Path], settings: Comparison) -> list[dict[str, Any]]:
     networks = [network_of(name) for name in settings.features]
     if settings.paper and not all(network.raw for network in networks):
         raise UsageError("--fid-mode paper: is a number of InceptionV3; add --features inception")
-    wanted = select([name for name in settings.metrics if name != PROXIMAL], networks)
+    metrics = select([name for name in settings.metrics if name != PROXIMAL], networks)
     spaces = extractors(settings.features, settings.weights, download=settings.download)
     device = open_device(settings.device).device
     spaces = {name: each.to(device) for name, each in spaces.items()}
     rows: list[dict[str, Any]] = [{"samples": pool.name, "n": len(pool)} for pool in pools]
     if settings.reference is not None:
-        _against_references(rows, pools, wanted, spaces, settings)
+        _against_references(rows, pools, metrics, spaces, settings)
     if settings.data is not None:
         _against_data(rows, pools, settings.data, spaces, settings)
     for row in rows:
@@ -128,8 +128,8 @@ def require_alike(pool: ImageSet, other: ImageSet) -> None:
         UsageError: they differ.
     """
 
-    def words(some: ImageSet) -> str:
-        return f"{'complex' if some.complex_valued else 'real'} {some.shape} (C, H, W)"
+    def words(images: ImageSet) -> str:
+        return f"{'complex' if images.complex_valued else 'real'} {images.shape} (C, H, W)"
 
     if words(pool) != words(other):
         raise UsageError(f"{pool.name}: images are {words(pool)}, those of {other.name} are {words(other)}")
@@ -141,20 +141,20 @@ def taken_samples(pool: ImageSet, settings: Comparison) -> ImageSet:
     Raises:
         UsageError: too few of them, or of the wrong kind.
     """
-    wanted = settings.samples or (PAPER_SAMPLES if settings.paper else len(pool))
-    if min(wanted, len(pool)) < 2:
+    count = settings.samples or (PAPER_SAMPLES if settings.paper else len(pool))
+    if min(count, len(pool)) < 2:
         raise UsageError(f"{pool.name}: one image has no distance; sample more of them")
-    if settings.samples and wanted > len(pool):
-        raise UsageError(f"--samples {wanted}: {pool.name} has {len(pool)} images only")
+    if settings.samples and count > len(pool):
+        raise UsageError(f"--samples {count}: {pool.name} has {len(pool)} images only")
     if settings.paper and not pool.complex_valued:
         raise UsageError(f"--fid-mode paper: is for complex MR images, {pool.name} has none")
-    return pool.first(wanted)
+    return pool.first(count)
 
 
 def _against_references(
     rows: list[dict[str, Any]],
     pools: list[ImageSet],
-    wanted: dict[str, Metric],
+    metrics: dict[str, Metric],
     spaces: dict[str, AnyExtractor],
     settings: Comparison,
 ) -> None:
@@ -165,17 +165,17 @@ def _against_references(
         require_alike(pool, references)
     for row in rows:
         row["references"] = len(references)
-    keep = any(metric.needs_features for metric in wanted.values())
+    keep = any(metric.needs_features for metric in metrics.values())
     for name, taken in spaces.items():
         base = _reference(references, taken, settings, keep_features=keep)
         for row, pool in zip(rows, pools, strict=True):
             compared = _compared(pool.read(), pool, base, settings)
-            for metric, each in wanted.items():
+            for metric, each in metrics.items():
                 if each.inception and not taken.network.scores:
                     continue
                 found = numbers_of(each, metric, compared)
                 row.update(of_features(found, metric, name) if row.keys() & found.keys() else found)
-    numbers = _statistics(references) if "fd" in wanted and not settings.paper else None
+    numbers = _statistics(references) if "fd" in metrics and not settings.paper else None
     for row, pool in zip(rows, pools, strict=True):
         if numbers is not None:
             row.update(numbers.row(pool.read(), settings.resamples, settings.seed))

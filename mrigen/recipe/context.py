@@ -20,7 +20,7 @@ from mrigen.data.stores import Store, open_store
 from mrigen.engine.launch import Spread, open_device
 from mrigen.engine.logs import OpenLog
 from mrigen.engine.params import RunParams
-from mrigen.engine.processes import alone, first
+from mrigen.engine.processes import is_rank_zero, on_rank_zero
 from mrigen.errors import UsageError
 from mrigen.files import write_text
 from mrigen.metrics.features import AnyExtractor, extractors
@@ -188,14 +188,18 @@ class StudyContext:
         """Run a stage; a run folder that a mistake left without any stage is removed again."""
 
         def begin() -> None:
-            alone(self.write_recipe)
+            on_rank_zero(self.write_recipe)
             action()
 
         self.fabric  # noqa: B018
         try:
             stage.run(begin, self.console)
         except UsageError:
-            if first() and self.out.is_dir() and [path.name for path in self.out.iterdir()] == [RECIPE]:
+            if (
+                is_rank_zero()
+                and self.out.is_dir()
+                and [path.name for path in self.out.iterdir()] == [RECIPE]
+            ):
                 shutil.rmtree(self.out)
             raise
 

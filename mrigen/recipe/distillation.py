@@ -10,8 +10,8 @@ from mrigen.checkpoints.description import ModelDescription
 from mrigen.checkpoints.snapshots import remove_snapshots
 from mrigen.engine.distillation import DistillJob
 from mrigen.engine.logs import OpenLog
-from mrigen.engine.loop import Snapshot, drive
-from mrigen.engine.processes import alone
+from mrigen.engine.loop import Snapshot, fit
+from mrigen.engine.processes import on_rank_zero
 from mrigen.engine.sampling import StudentSampler, TeacherSampler
 from mrigen.errors import NonFiniteLossError, UsageError
 from mrigen.files import write_json
@@ -109,7 +109,7 @@ def _distill(study: StudyContext) -> None:
         chosen(job.result).save(study.student_folder)
         remove_snapshots(folder)
 
-    alone(write)
+    on_rank_zero(write)
 
 
 def measured_folder(folder: Path, images: float, halflife: float) -> Path:
@@ -126,7 +126,7 @@ def _driven(
         NonFiniteLossError: it diverged before anything was measured.
     """
     try:
-        drive(job, folder, study.fabric, "student", log, snapshot)
+        fit(job, folder, study.fabric, "student", log, snapshot)
     except NonFiniteLossError as error:
         if not job.averages.history:
             raise

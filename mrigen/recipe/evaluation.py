@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from mrigen.data.images import read_images, write_images
-from mrigen.engine.parts import Parts, forget
-from mrigen.engine.processes import alone, total
+from mrigen.engine.processes import all_reduce_sum, on_rank_zero
+from mrigen.engine.resumable import ResumableSampling, discard
 from mrigen.engine.sampling import StudentSampler, TeacherSampler
 from mrigen.errors import UsageError
 from mrigen.files import write_json
@@ -48,7 +48,7 @@ def evaluate(study: StudyContext) -> dict[str, Any]:
     images = references.images(spread(len(references), params.samples))
     samplers = _samplers(study)
     sampled = {name: sample(study, name, sampler, count) for name, sampler in samplers.items()}
-    return alone(lambda: _measured(study, references, images, count, sampled))
+    return on_rank_zero(lambda: _measured(study, references, images, count, sampled))
 
 
 def require_references(study: StudyContext) -> tuple[References, int]:
@@ -122,7 +122,9 @@ def _measured(
         **rows,
     }
     write_json(study.out / "summary.json", summary)
-    rows_shown = {name: some[spread(len(some), view.compared)] for name, some in shown.items()}
+    rows_shown = {
+        name: image_seeds[spread(len(image_seeds), view.compared)] for name, image_seeds in shown.items()
+    }
     window = magnitude_window(images) if images.is_complex() else None
     view.comparison(rows_shown, window, study.out / "figure.png", study.recipe.title)
     study.console.print(summary_table(summary))
@@ -223,11 +225,11 @@ class _Copies:
         return {"copied_share": copied_share(self.components.features(images), self.training, self.unseen)}
 
 
-def spread(available: int, wanted: int) -> list[int]:
-    """``wanted`` indices evenly over ``available`` items, or all of them."""
-    if wanted >= available:
+def spread(available: int, count: int) -> list[int]:
+    """``count`` indices evenly over ``available`` items, or all of them."""
+    if count >= available:
         return list(range(available))
-    return [int(i) for i in torch.linspace(0, available - 1, wanted, dtype=torch.float64).round()]
+    return [int(i) for i in torch.linspace(0, available - 1, count, dtype=torch.float64).round()]
 
 
 def _other_references(study: StudyContext, references: References, count: int) -> Tensor | None:
@@ -280,26 +282,30 @@ def sample(study: StudyContext, name: str, sampler: TeacherSampler | StudentSamp
     files = {stop: folder / f"images-{stop:g}.h5" for stop in stops}
     path = folder / "images.h5"
 
-    def make(some: list[int]) -> Iterator[Tensor]:
-        return sampler.ladder(some, list(stops)) if isinstance(sampler, TeacherSampler) else sampler(some)
+    def make(image_seeds: list[int]) -> Iterator[Tensor]:
+        return (
+            sampler.ladder(image_seeds, list(stops))
+            if isinstance(sampler, TeacherSampler)
+            else sampler(image_seeds)
+        )
 
     def work() -> None:
-        alone(lambda: forget(path))
+        on_rank_zero(lambda: discard(path))
         start = time.perf_counter()
         channels, height, width = sampler.shape
         shape = ((len(stops) + 1) * channels, height, width)
-        parts = Parts(path, settings, wanted, BATCH, shape, complex_valued=sampler.complex_valued)
+        parts = ResumableSampling(path, settings, wanted, BATCH, shape, complex_valued=sampler.complex_valued)
         parts.make(make, f"sampling {name}")
-        seconds = total([time.perf_counter() - start])[0]
+        seconds = all_reduce_sum([time.perf_counter() - start])[0]
 
         def collect() -> None:
             for number, file in enumerate([*files.values(), path]):
                 part = slice(number * channels, (number + 1) * channels)
                 write_images(file, wanted, (images[:, part] for images in parts.read()))
             write_json(timing, seconds)
-            forget(path)
+            discard(path)
 
-        alone(collect)
+        on_rank_zero(collect)
 
     wanted = list(range(count))
     laps = {f"lap-{number}": lap for number, lap in enumerate(study.laps, start=1)}

@@ -15,8 +15,8 @@ from mrigen.data.images import write_images
 from mrigen.data.restored_store import RestoredStore
 from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.engine.params import TeacherParams
-from mrigen.engine.parts import Parts, forget
-from mrigen.engine.processes import alone
+from mrigen.engine.processes import on_rank_zero
+from mrigen.engine.resumable import ResumableSampling, discard
 from mrigen.engine.sampling import chunks
 from mrigen.errors import UsageError
 from mrigen.files import write_json
@@ -106,7 +106,7 @@ def _lap(study: StudyContext, laps: LapsParams, before: Model, number: int) -> N
     sampler = trained.sampler(study.store, study.recipe.evaluate.sampler, BATCH)
     distance = proximal_distance(study.store, study.extractor, laps.samples, study.recipe.seed)
     value = distance(sampler)
-    alone(lambda: write_json(folder / SELECTION, {"proximal": value}))
+    on_rank_zero(lambda: write_json(folder / SELECTION, {"proximal": value}))
 
 
 def _restore(study: StudyContext, model: Model, spec: Mapping[str, Any], path: Path) -> None:
@@ -125,11 +125,13 @@ def _restore(study: StudyContext, model: Model, spec: Mapping[str, Any], path: P
 
     settings = {"teacher": model.fingerprint, "solver": SOLVERS.pinned(spec)}
     every = list(range(len(store)))
-    parts = Parts(path, settings, every, BATCH, store.image_shape, complex_valued=store.complex_valued)
+    parts = ResumableSampling(
+        path, settings, every, BATCH, store.image_shape, complex_valued=store.complex_valued
+    )
     parts.make(solve, f"{path.parent.name}: restoring")
 
     def collect() -> None:
         write_images(path, every, parts.read())
-        forget(path)
+        discard(path)
 
-    alone(collect)
+    on_rank_zero(collect)

@@ -11,8 +11,8 @@ from mrigen.data.sample_files import write_magnitudes, writer_of
 from mrigen.diffusion.samplers import SAMPLERS
 from mrigen.engine.launch import open_device
 from mrigen.engine.params import SamplerSpec
-from mrigen.engine.parts import Parts, forget
-from mrigen.engine.processes import alone, gathered
+from mrigen.engine.processes import all_gather, on_rank_zero
+from mrigen.engine.resumable import ResumableSampling, discard
 from mrigen.errors import UsageError
 from mrigen.metrics.rendering import magnitude_window
 from mrigen.model import Model
@@ -73,8 +73,8 @@ def sample_model(
         UsageError: seeds that are none or stand twice, an unknown kind of file, missing maps, or a sampler
             that is none or for a generator.
     """
-    wanted = parse_seeds(seeds)
-    if len(set(wanted)) < len(wanted):
+    image_seeds = parse_seeds(seeds)
+    if len(set(image_seeds)) < len(image_seeds):
         raise UsageError(f"--seeds {seeds}: says a seed twice; give each once")
     spec = None
     if model.role == "teacher":
@@ -96,20 +96,20 @@ def sample_model(
         "precision": precision,
     }
     run.use(open_device(device, precision))
-    parts = Parts(out, described, wanted, batch, run.shape, complex_valued=complex_valued)
+    parts = ResumableSampling(out, described, image_seeds, batch, run.shape, complex_valued=complex_valued)
     parts.make(run, "sampling")
 
     def collect() -> dict[str, Path]:
-        write(out, wanted, parts.read)
+        write(out, image_seeds, parts.read)
         written = {"images": out, "picture": out.with_suffix(".png")}
         if complex_valued and out.is_file():
             written["magnitudes"] = out.with_suffix(".nii")
-            write_magnitudes(written["magnitudes"], len(wanted), parts.read)
+            write_magnitudes(written["magnitudes"], len(image_seeds), parts.read)
         view = view_of(run.shape)
         some = next(parts.read(view.shown))
         view.several(some, magnitude_window(some) if complex_valued else None, written["picture"])
-        forget(out)
+        discard(out)
         return written
 
-    gathered(len(wanted))
-    return alone(collect)
+    all_gather(len(image_seeds))
+    return on_rank_zero(collect)

@@ -123,7 +123,7 @@ class DataParams(Params):
             raise ValueError("images and MRI data (simulate, source, prep) do not go together")
         return self
 
-    def given(self, source: Path) -> DataParams:
+    def of_source(self, source: Path) -> DataParams:
         """The same with other data: a finished store, or what the recipe prepares one from."""
         if (source / MANIFEST).is_file():
             return self.model_copy(update={"store": source})

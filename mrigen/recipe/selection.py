@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mrigen.data.stores import Store
 from mrigen.diffusion.objectives import Objective
-from mrigen.engine.distillation import Score
+from mrigen.engine.distillation import SelectionMetric
 from mrigen.engine.params import DistillParams
 from mrigen.engine.sampling import StudentSampler
 from mrigen.losses import Generator
@@ -19,7 +19,7 @@ from mrigen.metrics.proximal import EmpiricalCorruption, ProximalDistance
 
 def selection_score(
     params: DistillParams, store: Store, extractor: AnyExtractor, seed: int, objective: Objective
-) -> Score:
+) -> SelectionMetric:
     """Proximal distance of a generator from the training data.
 
     A generator whose images are no numbers is infinitely far.
@@ -30,7 +30,7 @@ def selection_score(
     def score(generator: Generator) -> float:
         sampler = StudentSampler(generator, store.image_shape, 256, objective, sampled)
         try:
-            return distance(lambda wanted: map(_finite, sampler(wanted)))
+            return distance(lambda image_seeds: map(_finite, sampler(image_seeds)))
         except FloatingPointError:
             return math.inf
 

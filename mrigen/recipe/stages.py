@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from mrigen.engine.processes import alone, first
+from mrigen.engine.processes import is_rank_zero, on_rank_zero
 from mrigen.errors import UsageError
 from mrigen.files import write_json
 
@@ -47,16 +47,18 @@ class Stage:
             UsageError: the folder holds results of other settings, or what ``action`` raises; if it did
                 nothing yet, the folder is removed again.
         """
-        finished, new = alone(lambda: self._begin(console))
+        finished, new = on_rank_zero(lambda: self._begin(console))
         if finished:
             return False
         try:
             action()
         except UsageError:
-            if new and first():
+            if new and is_rank_zero():
                 self._withdraw()
             raise
-        alone(lambda: write_json(self.folder / NAME, {"finished": True, "settings": dict(self.settings)}))
+        on_rank_zero(
+            lambda: write_json(self.folder / NAME, {"finished": True, "settings": dict(self.settings)})
+        )
         return True
 
     def _begin(self, console: Console) -> tuple[bool, bool]:

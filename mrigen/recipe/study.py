@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mrigen.engine.processes import alone
+from mrigen.engine.processes import on_rank_zero
 from mrigen.recipe.context import StudyContext
 from mrigen.recipe.distillation import distill
 from mrigen.recipe.evaluation import evaluate, require_references
@@ -23,7 +23,7 @@ class Study(StudyContext):
             stage = Stage("data", self.out / "data", {"data": self.data_settings()})
             data = self.recipe.data
             self.run_stage(
-                stage, lambda: alone(lambda: prepare(data, self.out, self.store_folder, self.console))
+                stage, lambda: on_rank_zero(lambda: prepare(data, self.out, self.store_folder, self.console))
             )
 
     def train(self) -> None:
@@ -39,7 +39,7 @@ class Study(StudyContext):
     def evaluate(self) -> dict[str, Any]:
         """Compare observations, teacher and student with the references; figure and summary.json."""
         self.fabric  # noqa: B018
-        alone(self.write_recipe)
+        on_rank_zero(self.write_recipe)
         return evaluate(self)
 
     def run(self) -> dict[str, Any]:

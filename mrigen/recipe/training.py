@@ -7,9 +7,9 @@ from pathlib import Path
 from mrigen.checkpoints.snapshots import remove_snapshots
 from mrigen.data.stores import Store
 from mrigen.diffusion.objectives import Objective
-from mrigen.engine.loop import drive
+from mrigen.engine.loop import fit
 from mrigen.engine.params import TeacherParams
-from mrigen.engine.processes import alone
+from mrigen.engine.processes import on_rank_zero
 from mrigen.engine.sampling import StudentSampler, TeacherSampler
 from mrigen.engine.teacher import TeacherJob, describe_teacher
 from mrigen.model import Model
@@ -81,5 +81,5 @@ def train_model(
         average(job.images).save(folder / "model")
         remove_snapshots(folder)
 
-    drive(job, folder, study.fabric, folder.name, study.log(sampler), snapshot)
-    alone(write)
+    fit(job, folder, study.fabric, folder.name, study.log(sampler), snapshot)
+    on_rank_zero(write)

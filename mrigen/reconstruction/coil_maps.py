@@ -127,8 +127,8 @@ def _of_store(path: Path, split: str | None) -> CoilMaps:
     maps = store.maps_and_masks([0])[0]
     _, coils, height, width = maps.shape
 
-    def rows(some: list[int]) -> NDArray[Any]:
-        found: NDArray[Any] = store.maps_and_masks(some)[0].numpy()
+    def rows(indices: list[int]) -> NDArray[Any]:
+        found: NDArray[Any] = store.maps_and_masks(indices)[0].numpy()
         return found
 
     return CoilMaps(path, (len(store), coils, height, width), rows)
@@ -145,11 +145,11 @@ def _of_hdf5(path: Path) -> CoilMaps:
         reason = " ".join(str(error).split())
         raise UsageError(f"{path}: not a readable HDF5 file ({reason}); copy the file again") from error
 
-    def rows(some: list[int]) -> NDArray[Any]:
+    def rows(indices: list[int]) -> NDArray[Any]:
         try:
             with h5py.File(path, "r") as file:
                 stored = file[name]
-                found = [stored[row] if stored.ndim == 4 else stored[()] for row in some]
+                found = [stored[row] if stored.ndim == 4 else stored[()] for row in indices]
         except OSError as error:
             reason = " ".join(str(error).split())
             raise UsageError(f"{path}: damaged, cannot be read ({reason}); copy the file again") from error
@@ -173,7 +173,7 @@ def _of_numpy(path: Path) -> CoilMaps:
         reason = " ".join(str(error).split())
         raise UsageError(f"{path}: not a readable numpy file ({reason}); save it with numpy.save") from error
     shape = _four(path, stored.shape, stored.dtype)
-    return CoilMaps(path, shape, lambda some: np.asarray(stored.reshape(shape)[some]))
+    return CoilMaps(path, shape, lambda indices: np.asarray(stored.reshape(shape)[indices]))
 
 
 def _of_bart(path: Path) -> CoilMaps:
@@ -192,7 +192,9 @@ def _of_bart(path: Path) -> CoilMaps:
             "(`bart ecalib -m 1`)"
         )
     maps = found.reshape(read, lines, coils, -1, order="F").transpose(3, 2, 0, 1)
-    return CoilMaps(path, _four(path, maps.shape, maps.dtype), lambda some: np.ascontiguousarray(maps[some]))
+    return CoilMaps(
+        path, _four(path, maps.shape, maps.dtype), lambda indices: np.ascontiguousarray(maps[indices])
+    )
 
 
 def _four(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, int, int, int]:

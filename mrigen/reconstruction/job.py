@@ -71,7 +71,7 @@ class Request(Params):
 
 
 def reconstruct(
-    given: Path, out: Path, request: Request, device: torch.device
+    source_path: Path, out: Path, request: Request, device: torch.device
 ) -> tuple[Source, dict[str, Any]]:
     """Reconstruct a file and write everything into a folder; returns the source and the report.
 
@@ -83,11 +83,13 @@ def reconstruct(
     model = None if request.model is None else Model.load(request.model, device)
     if model is not None:
         request = _with_phase(request, model)
-    source = open_source(given, request, None if model is None else model.image_shape)
+    source = open_source(source_path, request, None if model is None else model.image_shape)
     if request.model is not None and isinstance(source, StoreSource):
         source.require_phase(request.prep.phase)
     if request.formats is not None and not source.complex_valued and set(formats) != {"h5"}:
-        raise UsageError(f"{given}: --format is for k-space, and pictures are written as HDF5; leave it out")
+        raise UsageError(
+            f"{source_path}: --format is for k-space, and pictures are written as HDF5; leave it out"
+        )
     prior = _prior(model, solver, source, request)
     if request.batch is None:
         request = request.model_copy(update={"batch": batch_size_for(solver, source)})
@@ -145,10 +147,10 @@ def solve_batch(
         keys = [seeds.key(request.seed, "reconstruct", batch.positions[r], s) for r, s in some]
         data = _rows(batch.data, [r for r, _ in some]).to(device=device)
 
-        def told(units: int = 1, note: str = "", images: int = len(some)) -> None:
+        def report(units: int = 1, note: str = "", images: int = len(some)) -> None:
             advance(units * images, note)
 
-        found = solver.solve(Task(data, keys, prior), told)
+        found = solver.solve(Task(data, keys, prior), report)
         images.append(data.operator.within_support(found.image).cpu())
         steps.append(found.steps.cpu())
         misfits.append(found.misfit.cpu())
@@ -171,42 +173,42 @@ def _rows(data: Measurements, rows: list[int]) -> Measurements:
     return replace(data, y=data.y[rows], operator=operator, sigma=data.sigma[rows], labels=None, further=None)
 
 
-def open_source(given: Path, request: Request, shape: tuple[int, int, int] | None) -> Source:
+def open_source(path: Path, request: Request, shape: tuple[int, int, int] | None) -> Source:
     """What a path holds: a prepared store, raw k-space, or pictures.
 
     Args:
-        given: the path.
+        path: the path.
         request: what is asked for.
         shape: (C, H, W) of pictures; None for their own.
 
     Raises:
         UsageError: nothing that can be reconstructed, or options for another kind of input.
     """
-    if not given.exists() and given.with_name(f"{given.name}.cfl").is_file():
-        given = given.with_name(f"{given.name}.cfl")
-    if not given.exists():
-        raise UsageError(f"{given}: no such file or folder; give k-space, a measurement store or a picture")
-    kspace = given.is_file() and bool(request.prep.reader or find_reader(given))
-    if given.is_file() and not kspace and not is_image(given.name):
-        reader_of(given)
-    store = given.is_dir() and (given / NAME).is_file()
+    if not path.exists() and path.with_name(f"{path.name}.cfl").is_file():
+        path = path.with_name(f"{path.name}.cfl")
+    if not path.exists():
+        raise UsageError(f"{path}: no such file or folder; give k-space, a measurement store or a picture")
+    kspace = path.is_file() and bool(request.prep.reader or find_reader(path))
+    if path.is_file() and not kspace and not is_image(path.name):
+        reader_of(path)
+    store = path.is_dir() and (path / NAME).is_file()
     if (kspace or store) and (request.operator or request.mask or request.degrade):
-        raise UsageError(f"{given}: --operator, --mask and --degrade are for pictures; leave them out")
+        raise UsageError(f"{path}: --operator, --mask and --degrade are for pictures; leave them out")
     maps = None
     if request.maps is not None:
-        _require_maps_of_use(given, request, kspace=kspace or store)
+        _require_maps_of_use(path, request, kspace=kspace or store)
         maps = open_maps(request.maps, request.split if store else None)
     if store:
         if request.prep.undersamples or request.prep.acs_lines is not None:
             raise UsageError(
-                f"{given}: is undersampled already; leave out --acceleration, --mask-law and --acs-lines"
+                f"{path}: is undersampled already; leave out --acceleration, --mask-law and --acs-lines"
             )
-        return StoreSource(given, request.split, request.prep.slices, maps)
+        return StoreSource(path, request.split, request.prep.slices, maps)
     if kspace:
-        return ScanSource(given, request.prep, maps)
-    _require_pictures(given)
+        return ScanSource(path, request.prep, maps)
+    _require_pictures(path)
     return PictureSource(
-        given,
+        path,
         shape,
         request.operator,
         request.sigma or 0.0,
@@ -216,26 +218,26 @@ def open_source(given: Path, request: Request, shape: tuple[int, int, int] | Non
     )
 
 
-def _require_pictures(given: Path) -> None:
+def _require_pictures(source_path: Path) -> None:
     """Refuse a folder of scans, which are reconstructed one by one.
 
     Raises:
         UsageError: names the scans.
     """
-    if given.is_dir() and not any(is_image(path.name) for path in given.iterdir()):
-        scans = ", ".join(path.name for path in raw_files(given))
+    if source_path.is_dir() and not any(is_image(path.name) for path in source_path.iterdir()):
+        scans = ", ".join(path.name for path in raw_files(source_path))
         if scans:
-            raise UsageError(f"{given}: holds scans ({scans:.80}); give one of these files")
+            raise UsageError(f"{source_path}: holds scans ({scans:.80}); give one of these files")
 
 
-def _require_maps_of_use(given: Path, request: Request, *, kspace: bool) -> None:
+def _require_maps_of_use(path: Path, request: Request, *, kspace: bool) -> None:
     """Refuse maps for pictures, and beside options of the maps that they replace.
 
     Raises:
         UsageError: says which option to leave out.
     """
     if not kspace:
-        raise UsageError(f"{given}: pictures have no coils; leave out --maps")
+        raise UsageError(f"{path}: pictures have no coils; leave out --maps")
     for field in ("kernel_width", "espirit_crop"):
         if getattr(request.prep, field) != Options.model_fields[field].default:
             option = field.replace("_", "-")

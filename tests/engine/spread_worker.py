@@ -16,8 +16,8 @@ from torch.distributed.device_mesh import init_device_mesh
 
 from mrigen import ranks
 from mrigen.engine import sharding
-from mrigen.engine.loop import drive
-from mrigen.engine.processes import first, gathered
+from mrigen.engine.loop import fit
+from mrigen.engine.processes import all_gather, is_rank_zero
 from mrigen.engine.stops import Interrupted
 
 MAKE = {"teacher": teacher_job, "student": distill_job}
@@ -69,7 +69,7 @@ def traced(some, folder):
 
     some.step = lambda number: logs.append(step(number)) or logs[-1]
     some.measure = measured
-    drive(some, folder, some.fabric, folder.name)
+    fit(some, folder, some.fabric, folder.name)
     return [{name: float(value) for name, value in step.items()} for step in logs]
 
 
@@ -81,14 +81,14 @@ def compare(folder, strategy):
         found[name] = traced(whole, folder / f"{name}-whole")
         StopAfter(broken, 3)
         try:
-            drive(broken, folder / f"{name}-parts", broken.fabric, name)
+            fit(broken, folder / f"{name}-parts", broken.fabric, name)
         except MemoryError:
-            drive(continued, folder / f"{name}-parts", continued.fabric, name)
-        vectors = gathered([weights(whole), weights(continued)])
+            fit(continued, folder / f"{name}-parts", continued.fabric, name)
+        vectors = all_gather([weights(whole), weights(continued)])
         found[f"{name}-identical"] = all(
             torch.equal(one, other) for one in vectors[0] for vector in vectors for other in vector
         )
-        if first():
+        if is_rank_zero():
             torch.save(weights(whole), folder / f"{name}.pt")
     return found
 
@@ -114,7 +114,7 @@ def at_step(some, step, action):
     real = some.step
 
     def stepped(number):
-        if number == step and not first():
+        if number == step and not is_rank_zero():
             action()
         return real(number)
 
@@ -124,10 +124,10 @@ def at_step(some, step, action):
 def interrupted(some, folder):
     """Drive a job until a signal stops it; ``folder.json`` says where each process was then."""
     try:
-        drive(some, folder, some.fabric, folder.name)
+        fit(some, folder, some.fabric, folder.name)
     except Interrupted:
-        where = gathered(some.images)
-        if first():
+        where = all_gather(some.images)
+        if is_rank_zero():
             folder.with_suffix(".json").write_text(json.dumps(where))
 
 
@@ -138,19 +138,19 @@ def stop(folder):
     interrupted(some, folder / "stopped")
     interrupted(job("student", "ddp", slow_second()), folder / "measured")
     measured = job("student", "ddp")
-    drive(measured, folder / "measured", measured.fabric, "student")
-    if first():
+    fit(measured, folder / "measured", measured.fabric, "student")
+    if is_rank_zero():
         torch.save(weights(measured), folder / "measured.pt")
     some = job("teacher", "ddp")
     at_step(some, 4, lambda: os.kill(os.getpid(), signal.SIGKILL))
-    drive(some, folder / "stopped", some.fabric, "teacher")
+    fit(some, folder / "stopped", some.fabric, "teacher")
 
 
 def go_on(folder):
     """Finish what died."""
     some = job("teacher", "ddp")
-    drive(some, folder / "stopped", some.fabric, "teacher")
-    if first():
+    fit(some, folder / "stopped", some.fabric, "teacher")
+    if is_rank_zero():
         torch.save(weights(some), folder / "continued.pt")
 
 
@@ -166,9 +166,9 @@ def whole(folder):
     for name in MAKE:
         some = job(name, "ddp")
         found[name] = traced(some, folder / name)
-        if first():
+        if is_rank_zero():
             torch.save(weights(some), folder / f"{name}.pt")
-    if first():
+    if is_rank_zero():
         (folder / "whole.json").write_text(json.dumps(found))
 
 
@@ -182,9 +182,9 @@ if __name__ == "__main__":
     else:
         for strategy in ("ddp", "fsdp"):
             found = compare(folder / strategy, strategy)
-            if first():
+            if is_rank_zero():
                 (folder / f"{strategy}.json").write_text(json.dumps(found))
-        together = gathered(whole_again())
-        if first():
+        together = all_gather(whole_again())
+        if is_rank_zero():
             (folder / "whole_again.json").write_text(json.dumps(together))
         stop(folder)

@@ -9,9 +9,8 @@ from torch import nn
 
 from mrigen import seeds
 from mrigen.denoiser import NetworkDenoiser
-from mrigen.engine.averages import Averages
-from mrigen.engine.ema import EMA
-from mrigen.engine.loop import drive
+from mrigen.engine.averages import EMA, EMASelection
+from mrigen.engine.loop import fit
 from mrigen.engine.params import DistillParams, SelectionParams
 from mrigen.engine.sampling import StudentSampler, TeacherSampler
 from mrigen.errors import UsageError
@@ -46,11 +45,11 @@ def prepared(name, images=16):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_continued_run_is_bit_identical(tmp_path, name):
     whole, broken, continued = prepared(name), prepared(name), prepared(name)
-    drive(whole, tmp_path / "whole", fabric(), "whole")
+    fit(whole, tmp_path / "whole", fabric(), "whole")
     StopAfter(broken, 3)
     with pytest.raises(MemoryError):
-        drive(broken, tmp_path / "parts", fabric(), "parts")
-    drive(continued, tmp_path / "parts", fabric(), "parts")
+        fit(broken, tmp_path / "parts", fabric(), "parts")
+    fit(continued, tmp_path / "parts", fabric(), "parts")
     assert torch.equal(weights(whole), weights(continued))
     assert torch.equal(flat(whole.averages.last), flat(continued.averages.last))
     assert whole.averages.history == continued.averages.history
@@ -60,7 +59,7 @@ def test_every_variant_trains_another_generator(tmp_path):
     found = {"plain": distill_job(images=8)}
     found |= {name: prepared(name, 8) for name in VARIANTS if name != "several averages"}
     for number, job in enumerate(found.values()):
-        drive(job, tmp_path / str(number), fabric(), "run")
+        fit(job, tmp_path / str(number), fabric(), "run")
     results = torch.stack([weights(job) for job in found.values()])
     assert torch.pdist(results).min() > 1e-4
     assert results.isfinite().all()
@@ -211,14 +210,14 @@ def test_selection_keeps_the_best_and_stops_when_patience_is_over(tmp_path):
         return next(scores)
 
     job = distill_job(score, images=400, selection={**SELECT, "patience": 2})
-    drive(job, tmp_path, fabric(), "run")
+    fit(job, tmp_path, fabric(), "run")
     assert job.images == 32
     assert torch.equal(weights(job), seen[2])
     assert torch.equal(flat(job.averages.last), seen[4])
     assert job.averages.start == 4
     assert [value for _, value in job.averages.history] == [3.0, 1.0, 2.0, 2.0]
     again = distill_job(score, images=400, selection={**SELECT, "patience": 2})
-    drive(again, tmp_path, fabric(), "run")
+    fit(again, tmp_path, fabric(), "run")
     assert again.images == 32
     assert torch.equal(weights(again), seen[2])
     assert again.averages.start == 4
@@ -234,7 +233,9 @@ def test_averages_of_several_halflives_from_one_run():
     """Each average is the one of a run of its own; the metric's choice is kept with its half-life."""
     module, values = Numbers(0), [4.0, 1.0, 7.0, 2.0]
     halflives, alone = (2.0, 30.0), [EMA(Numbers(0), h) for h in (2.0, 30.0)]
-    chosen = Averages(module, halflives, SelectionParams(every_images=100), lambda m: abs(m.value.item() - 3))
+    chosen = EMASelection(
+        module, halflives, SelectionParams(every_images=100), lambda m: abs(m.value.item() - 3)
+    )
     trace = []
     for number, value in enumerate(values, start=10):
         module.value.data.fill_(value)
@@ -266,7 +267,7 @@ def test_several_averages_gather_the_weights_once(monkeypatch):
 
     for place in ("averages", "ema"):
         monkeypatch.setattr(f"mrigen.engine.{place}.whole_parameters", gather)
-    Averages(Numbers(0), (2.0, 30.0, 100.0), SelectionParams(), None).update(module, 100, 100)
+    EMASelection(Numbers(0), (2.0, 30.0, 100.0), SelectionParams(), None).update(module, 100, 100)
     assert asked == [module]
 
 
@@ -290,7 +291,7 @@ def test_several_averages_gather_the_weights_once(monkeypatch):
 def test_divergence_ends_a_run_and_says_so(values, limit, words):
     """Two measurements in a row that are more than so many times the best, the start's included."""
     scores, params = iter(values), SelectionParams(every_images=1, diverged=limit)
-    averages, module = Averages(Numbers(0), (1.0,), params, lambda _: next(scores)), Numbers(0)
+    averages, module = EMASelection(Numbers(0), (1.0,), params, lambda _: next(scores)), Numbers(0)
     for images in range(len(values)):
         assert averages.over == ""
         assert averages.due(images, 1)
@@ -301,7 +302,7 @@ def test_divergence_ends_a_run_and_says_so(values, limit, words):
     best = min(range(1, len(values)), key=values.__getitem__)
     assert averages.chosen == (1.0, best)
     assert averages.result.value.item() == pytest.approx(best, rel=1e-4)
-    again = Averages(Numbers(0), (1.0,), params, lambda _: 0.0)
+    again = EMASelection(Numbers(0), (1.0,), params, lambda _: 0.0)
     again.load(averages.state())
     assert again.over == averages.over
 
@@ -309,7 +310,7 @@ def test_divergence_ends_a_run_and_says_so(values, limit, words):
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
 def test_a_metric_that_is_no_number_ends_the_run(broken):
     values = iter([2.0, broken])
-    averages = Averages(Numbers(0), (1.0,), SelectionParams(every_images=1), lambda _: next(values))
+    averages = EMASelection(Numbers(0), (1.0,), SelectionParams(every_images=1), lambda _: next(values))
     averages.measure(1)
     assert not averages.over
     averages.measure(2)
@@ -318,7 +319,7 @@ def test_a_metric_that_is_no_number_ends_the_run(broken):
 
 
 def test_weights_that_are_no_numbers_are_not_measured():
-    averages = Averages(Numbers(0), (1.0,), SelectionParams(every_images=1), norm)
+    averages = EMASelection(Numbers(0), (1.0,), SelectionParams(every_images=1), norm)
     averages.update(Numbers(math.nan), 1, 1)
     averages.measure(1)
     assert averages.over

@@ -11,22 +11,22 @@ from test_loop import _grad
 from tiny_jobs import StopAfter, distill_job, fabric, newest, teacher_job, tiny_denoiser, tiny_store, weights
 from torch import nn
 
-from mrigen.engine import compiling
-from mrigen.engine.ema import EMA
-from mrigen.engine.guard import Guard
+from mrigen.engine import precision
+from mrigen.engine.averages import EMA
+from mrigen.engine.guard import NonFiniteGuard
 from mrigen.engine.launch import open_device
-from mrigen.engine.loop import drive
+from mrigen.engine.loop import fit
+from mrigen.engine.micro_batches import MicroBatch
 from mrigen.engine.optimizers import Optimizer
 from mrigen.engine.params import OptimizerParams
-from mrigen.engine.shares import Share
 from mrigen.engine.teacher import sample_indices
 from mrigen.errors import NonFiniteLossError, UsageError
 from mrigen.memory import malloc_keep_freed
 from mrigen.networks.layers import Conv2d, GroupNorm
-from mrigen.prefetch import Ahead, prefetched
+from mrigen.prefetch import Prefetcher, prefetched
 
 CPU = torch.device("cpu")
-ALL = Share(0, 1.0, last=True)
+ALL = MicroBatch(0, 1.0, last=True)
 
 
 def poison(job, after):
@@ -66,7 +66,7 @@ def test_lazy_looks_do_not_change_a_run(tmp_path, make):
     for lazy in (False, True):
         job = make()
         job.guard.immediate = not lazy
-        drive(job, tmp_path / str(lazy), fabric(), "run")
+        fit(job, tmp_path / str(lazy), fabric(), "run")
         runs.append(weights(job))
     assert torch.equal(*runs)
 
@@ -77,13 +77,13 @@ def test_a_late_look_finds_the_state_before_the_offending_step(tmp_path, make):
     whole = make()
     StopAfter(whole, 3)
     with pytest.raises(MemoryError):
-        drive(whole, tmp_path / "whole", fabric(), "run")
+        fit(whole, tmp_path / "whole", fabric(), "run")
     expected = state_of(whole)
     bad = make()
     bad.guard.immediate = False
     poison(bad, after=3)
     with pytest.raises(NonFiniteLossError, match="lower the learning rate"):
-        drive(bad, tmp_path / "bad", fabric(), "run")
+        fit(bad, tmp_path / "bad", fabric(), "run")
     assert bad.images == newest(tmp_path / "bad")["images"] == 12
     for name, tensor in state_of(bad).items():
         torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0, msg=name)
@@ -99,19 +99,19 @@ def test_a_gradient_that_is_no_number_ends_the_run_too(tmp_path):
 
     job.objective.__class__ = type("Steep", (type(job.objective),), {"__call__": call})
     with pytest.raises(NonFiniteLossError, match="gradient"):
-        drive(job, tmp_path, fabric(), "run")
+        fit(job, tmp_path, fabric(), "run")
     assert all(p.isfinite().all() for p in job.optimizer.module.parameters())
 
 
 def test_guard_remembers_the_first_offender_and_counts_what_came_before():
-    guard = Guard(CPU)
+    guard = NonFiniteGuard(CPU)
     guard.immediate = False
     for loss in (1.0, 2.0, float("inf"), 3.0, float("nan")):
-        guard.watch(torch.tensor(loss))
+        guard.update(torch.tensor(loss))
         guard.finish_step()
-    assert guard.look() == 2
+    assert guard.poll() == 2
     with pytest.raises(NonFiniteLossError, match="became inf"):
-        guard.check()
+        guard.raise_if_set()
 
 
 def test_fused_adam_equals_the_plain_one():
@@ -148,7 +148,7 @@ def test_states_of_unfused_adam_go_on_fused():
 
 
 def test_average_with_a_guard_is_the_same_until_the_flag_is_up():
-    network, guard = nn.Linear(3, 3), Guard(CPU)
+    network, guard = nn.Linear(3, 3), NonFiniteGuard(CPU)
     guard.immediate = False
     averages = [EMA(network, 100) for _ in range(2)]
     nn.init.ones_(network.weight)
@@ -156,7 +156,7 @@ def test_average_with_a_guard_is_the_same_until_the_flag_is_up():
     averages[1].update(network, 1000, 10, guard)
     torch.testing.assert_close(*(a.module.weight for a in averages), rtol=1e-6, atol=1e-7)
     before = averages[1].module.weight.clone()
-    guard.watch(torch.tensor(float("nan")))
+    guard.update(torch.tensor(float("nan")))
     averages[1].update(network, 1010, 10, guard)
     assert torch.equal(averages[1].module.weight, before)
 
@@ -170,7 +170,7 @@ def test_ahead_reads_in_a_thread_what_is_asked_for_next():
             release.wait(10)
         return 10 * key
 
-    ahead = Ahead(read)
+    ahead = Prefetcher(read)
     assert ahead.take(1, [2, 3, 4]) == 10
     assert ahead.take(2, [3]) == 20
     release.set()
@@ -185,7 +185,7 @@ def test_ahead_passes_errors_on():
         raise UsageError(f"{key}: missing")
 
     with pytest.raises(UsageError, match="a: missing"):
-        Ahead(read).take("a", ["b"])
+        Prefetcher(read).take("a", ["b"])
 
 
 def test_items_begun_in_a_thread_come_in_order_with_their_error():
@@ -253,8 +253,8 @@ def test_group_norm_keeps_low_precision_and_its_accuracy():
 def test_precision_reaches_every_network(make):
     """Teacher, fake score and generator all compute in bfloat16, and losses stay close to float32's."""
     losses = []
-    for precision, expected in (("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)):
-        job, kinds = make(precision=precision), []
+    for kind, expected in (("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)):
+        job, kinds = make(precision=kind), []
         names = ("denoiser",) if make is teacher_job else ("teacher", "generator")
         for network in [getattr(job, name) for name in names]:
             conv = next(m for m in network.modules() if isinstance(m, Conv2d) and m.kernel)
@@ -267,7 +267,7 @@ def test_precision_reaches_every_network(make):
 
 
 def test_compilation_needs_a_compiler(monkeypatch):
-    monkeypatch.setattr(compiling.shutil, "which", lambda name: None)
+    monkeypatch.setattr(precision.shutil, "which", lambda name: None)
     with pytest.raises(UsageError, match="no C"):
         teacher_job(compiled=True)
 
@@ -302,4 +302,4 @@ def test_distillation_on_a_gpu_does_not_wait_for_it(given):
             job.step(number)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert job.guard.look() == 5
+    assert job.guard.poll() == 5

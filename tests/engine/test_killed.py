@@ -12,7 +12,7 @@ import torch
 from tiny_jobs import distill_job, fabric, newest, teacher_job, weights
 from waiting import moments
 
-from mrigen.engine.loop import drive
+from mrigen.engine.loop import fit
 from mrigen.engine.states import save_state
 from mrigen.engine.stops import Interrupted
 from mrigen.errors import UsageError
@@ -79,7 +79,7 @@ def test_killed_at_random_moments(tmp_path, make):
 
     def run(name):
         job = make(images=24, snapshot_images=4)
-        drive(job, tmp_path / name, fabric(), name)
+        fit(job, tmp_path / name, fabric(), name)
         return job
 
     whole, start = run("whole"), time.monotonic()
@@ -119,7 +119,7 @@ def test_a_preempted_run_has_lost_no_step(tmp_path, make):
             return logs
 
         job.step = told
-        drive(job, tmp_path, fabric(), "run")
+        fit(job, tmp_path, fabric(), "run")
 
     child = in_child(action)
     done = b""
@@ -160,16 +160,16 @@ def test_a_preempted_measurement_is_made_again(tmp_path):
         return distill_job(score, ema_halflife=[5, 50], selection={"every_images": 8, "samples": 4})
 
     whole = make(norm)
-    drive(whole, tmp_path / "whole", fabric(), "whole")
-    child = in_child(lambda: drive(make(slow(2)), tmp_path / "parts", fabric(), "parts"))
+    fit(whole, tmp_path / "whole", fabric(), "whole")
+    child = in_child(lambda: fit(make(slow(2)), tmp_path / "parts", fabric(), "parts"))
     assert os.read(read, 1)
     assert kill(child, 0, signal.SIGTERM)
     assert newest(tmp_path / "parts")["images"] == 8
     assert kill(
-        in_child(lambda: drive(make(slow(0)), tmp_path / "parts", fabric(), "parts")), 0.5, signal.SIGTERM
+        in_child(lambda: fit(make(slow(0)), tmp_path / "parts", fabric(), "parts")), 0.5, signal.SIGTERM
     )
     continued = make(norm)
-    drive(continued, tmp_path / "parts", fabric(), "parts")
+    fit(continued, tmp_path / "parts", fabric(), "parts")
     assert [row[0] for row in continued.averages.history] == [8, 16, 24]
     assert same(newest(tmp_path / "parts"), newest(tmp_path / "whole"))
 
@@ -185,7 +185,7 @@ def test_preempted_while_the_teacher_draws_its_pairs(tmp_path):
         regression = {"pairs": 20_000, "sampler": {"name": "heun", "steps": 2}}
         job = distill_job(loss={"name": "dmd", "regression": regression})
         job.teacher.register_forward_pre_hook(told)
-        drive(job, tmp_path, fabric(), "run")
+        fit(job, tmp_path, fabric(), "run")
 
     child = in_child(action)
     assert len(os.read(read, 1) + os.read(read, 1)) == 2
@@ -198,7 +198,7 @@ def test_preempted_while_the_teacher_draws_its_pairs(tmp_path):
 def test_killed_inside_a_write(tmp_path, monkeypatch, make, moment):
     """The state before is the newest whole one, and what was half-written goes at the next start."""
     job = make(snapshot_images=8)
-    drive(job, tmp_path / "whole", fabric(), "whole")
+    fit(job, tmp_path / "whole", fabric(), "whole")
 
     def die(*arguments):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -213,14 +213,14 @@ def test_killed_inside_a_write(tmp_path, monkeypatch, make, moment):
             real(folder, images, state, keep)
 
         monkeypatch.setattr("mrigen.engine.loop.save_state", second)
-        drive(broken, tmp_path / "parts", fabric(), "parts")
+        fit(broken, tmp_path / "parts", fabric(), "parts")
 
     _, status = os.waitpid(in_child(action), 0)
     assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
     assert list((tmp_path / "parts").glob(".state-*.tmp"))
     assert newest(tmp_path / "parts")["images"] == 16
     continued = make(snapshot_images=8)
-    drive(continued, tmp_path / "parts", fabric(), "parts")
+    fit(continued, tmp_path / "parts", fabric(), "parts")
     assert torch.equal(weights(job), weights(continued))
     assert same(newest(tmp_path / "parts"), newest(tmp_path / "whole"))
     assert not list((tmp_path / "parts").glob(".state-*.tmp"))
@@ -236,4 +236,4 @@ def test_a_damaged_state_does_not_outlive_what_follows_it(tmp_path):
 
 def test_two_processes_do_not_write_one_run(tmp_path):
     with locked(tmp_path), pytest.raises(UsageError, match="another mrigen is writing"):
-        drive(teacher_job(), tmp_path, fabric(), "run")
+        fit(teacher_job(), tmp_path, fabric(), "run")

@@ -9,7 +9,7 @@ from tiny_jobs import StopAfter, fabric, teacher_job, weights
 
 from mrigen.engine import logs
 from mrigen.engine.logs import Log
-from mrigen.engine.loop import drive
+from mrigen.engine.loop import fit
 
 
 class Noted(Log):
@@ -38,14 +38,14 @@ def noted():
 def test_lines_of_a_continued_run_are_those_of_a_whole_one(tmp_path, monkeypatch):
     """What a killed run logged beyond its last state is logged again, once."""
     monkeypatch.setattr(logs, "SECONDS", 0.0)
-    drive(teacher_job(), tmp_path / "whole", fabric(), "whole")
+    fit(teacher_job(), tmp_path / "whole", fabric(), "whole")
     broken = teacher_job()
     StopAfter(broken, 6)  # 24 images; the last state has 16
     with pytest.raises(MemoryError):
-        drive(broken, tmp_path / "parts", fabric(), "parts")
+        fit(broken, tmp_path / "parts", fabric(), "parts")
     with (tmp_path / "parts" / "log.jsonl").open("a") as file:
         file.write('{"images": 28, "lo')
-    drive(teacher_job(), tmp_path / "parts", fabric(), "parts")
+    fit(teacher_job(), tmp_path / "parts", fabric(), "parts")
     whole, parts = ((tmp_path / n / "log.jsonl").read_text().splitlines() for n in ("whole", "parts"))
     assert parts == whole
     assert [json.loads(line)["images"] for line in whole] == list(range(4, 49, 4))
@@ -56,8 +56,8 @@ def test_another_log_is_told_where_the_run_goes_on(tmp_path, noted):
     broken = teacher_job()
     StopAfter(broken, 6)
     with pytest.raises(MemoryError):
-        drive(broken, tmp_path, fabric(), "run", opened)
-    drive(teacher_job(), tmp_path, fabric(), "run", opened)
+        fit(broken, tmp_path, fabric(), "run", opened)
+    fit(teacher_job(), tmp_path, fabric(), "run", opened)
     first, second = found
     assert (first.begun, second.begun) == (0, 16)
     assert [images for images, _ in second.steps] == list(range(20, 49, 4))
@@ -68,6 +68,6 @@ def test_another_log_is_told_where_the_run_goes_on(tmp_path, noted):
 def test_looking_does_not_change_the_run(tmp_path, noted):
     _, opened = noted
     jobs = [teacher_job(), teacher_job()]
-    drive(jobs[0], tmp_path / "a", fabric(), "a")
-    drive(jobs[1], tmp_path / "b", fabric(), "b", opened)
+    fit(jobs[0], tmp_path / "a", fabric(), "a")
+    fit(jobs[1], tmp_path / "b", fabric(), "b", opened)
     assert torch.equal(weights(jobs[0]), weights(jobs[1]))

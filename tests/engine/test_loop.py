@@ -8,9 +8,9 @@ import pytest
 import torch
 from tiny_jobs import StopAfter, distill_job, fabric, newest, teacher_job, weights
 
-from mrigen.engine.loop import Job, drive
+from mrigen.engine.loop import Job, fit
+from mrigen.engine.micro_batches import MicroBatch
 from mrigen.engine.params import OptimizerParams, RunParams
-from mrigen.engine.shares import Share
 from mrigen.engine.states import save_state
 from mrigen.engine.stops import Interrupted
 from mrigen.engine.teacher import sample_indices
@@ -22,13 +22,13 @@ from mrigen.errors import NonFiniteLossError
 def test_continued_run_is_bit_identical(tmp_path, make, steps):
     """Dropout, order, noise and moments continue exactly from the last saved state."""
     whole = make()
-    drive(whole, tmp_path / "whole", fabric(), "whole")
+    fit(whole, tmp_path / "whole", fabric(), "whole")
     broken = make()
     StopAfter(broken, steps)
     with pytest.raises(MemoryError):
-        drive(broken, tmp_path / "parts", fabric(), "parts")
+        fit(broken, tmp_path / "parts", fabric(), "parts")
     continued = make()
-    drive(continued, tmp_path / "parts", fabric(), "parts")
+    fit(continued, tmp_path / "parts", fabric(), "parts")
     assert torch.equal(weights(whole), weights(continued))
 
 
@@ -36,7 +36,7 @@ def test_training_reduces_the_loss(tmp_path):
     job = teacher_job(images=1600, batch=8, snapshot_images=10_000, optimizer=OptimizerParams(lr=2e-3))
     real, losses = job.step, []
     job.step = lambda number: losses.append(real(number)) or losses[-1]
-    drive(job, tmp_path, fabric(), "teacher")
+    fit(job, tmp_path, fabric(), "teacher")
     values = [entry["loss"] for entry in losses]
     assert sum(values[-40:]) < 0.8 * sum(values[:40])
 
@@ -49,7 +49,7 @@ def test_micro_batches_accumulate_to_the_mean_gradient(tmp_path):
     parts = []
     for index in range(2):
         single = teacher_job(**params)
-        single._micro(0, Share(index, 0.5, last=True))
+        single._micro(0, MicroBatch(index, 0.5, last=True))
         parts.append([p.grad.clone() for p in single.optimizer.module.parameters()])
     grads = []
     job.optimizer.adam.step = lambda: grads.extend(p.grad.clone() for p in job.optimizer.module.parameters())
@@ -86,7 +86,7 @@ def test_non_finite_loss_stops_with_the_state_saved(tmp_path, make):
     job = make()
     drive_steps = StopAfter(job, 2)
     with pytest.raises(MemoryError):
-        drive(job, tmp_path, fabric(), "run")
+        fit(job, tmp_path, fabric(), "run")
     del drive_steps
     bad = make()
     objective = bad.objective if hasattr(bad, "objective") else bad.loss.objective
@@ -96,7 +96,7 @@ def test_non_finite_loss_stops_with_the_state_saved(tmp_path, make):
         "Poisoned", (type_,), {"__call__": lambda self, *args: poisoned.expand(4) * _grad(args)}
     )
     with pytest.raises(NonFiniteLossError, match="lower the learning rate"):
-        drive(bad, tmp_path, fabric(), "run")
+        fit(bad, tmp_path, fabric(), "run")
     saved = newest(tmp_path)
     assert saved["images"] == bad.images
     assert all(v.isfinite().all() for v in bad.result.parameters())
@@ -118,15 +118,15 @@ def test_stop_signal_saves_and_ends(tmp_path):
 
     job.step = step
     with pytest.raises(Interrupted):
-        drive(job, tmp_path, fabric(), "run")
+        fit(job, tmp_path, fabric(), "run")
     assert newest(tmp_path)["images"] == 24
-    drive(teacher_job(keep=9), tmp_path, fabric(), "run")
+    fit(teacher_job(keep=9), tmp_path, fabric(), "run")
     saved = sorted(int(path.stem.removeprefix("state-")) for path in tmp_path.glob("state-*.pt"))
     assert saved == [16, 24, 32, 48]  # the multiples of 16, as without the stop
 
 
 def test_log_is_json_lines(tmp_path):
-    drive(teacher_job(), tmp_path, fabric(), "run")
+    fit(teacher_job(), tmp_path, fabric(), "run")
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert lines[0]["images"] == 4
     assert lines[0]["loss"] > 0

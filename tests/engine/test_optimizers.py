@@ -7,11 +7,11 @@ import torch
 from tiny_jobs import distill_job, fabric, teacher_job
 from torch import nn
 
+from mrigen.engine.micro_batches import MicroBatch
 from mrigen.engine.optimizers import Optimizer
 from mrigen.engine.params import OptimizerParams
-from mrigen.engine.shares import Share
 
-WHOLE = Share(0, 1.0, last=True)
+WHOLE = MicroBatch(0, 1.0, last=True)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from mrigen.prefetch import behind, prefetched
+from mrigen.prefetch import prefetched, write_behind
 
 
 def test_the_next_item_is_made_while_one_is_worked_on():
@@ -44,7 +44,7 @@ def test_calls_run_in_order_beside_the_caller():
         assert go.wait(60)
         calls.append((number, threading.current_thread() is threading.main_thread()))
 
-    with behind() as later:
+    with write_behind() as later:
         later(call, 0)
         assert not calls
         go.set()
@@ -58,12 +58,12 @@ def test_an_error_of_a_call_is_raised():
         raise OSError("full")
 
     def twice():
-        with behind() as later:
+        with write_behind() as later:
             later(fail)
             later(reached.append, 1)
 
     reached = []
-    with pytest.raises(OSError, match="full"), behind() as later:
+    with pytest.raises(OSError, match="full"), write_behind() as later:
         later(fail)
     with pytest.raises(OSError, match="full"):
         twice()

@@ -10,8 +10,7 @@ from torch import nn
 from mrigen import seeds
 from mrigen.denoiser import ChannelLayout, NetworkDenoiser
 from mrigen.diffusion.samplers import SAMPLERS
-from mrigen.engine.labels import random_labels, seeded_labels
-from mrigen.engine.sampling import StudentSampler, TeacherSampler
+from mrigen.engine.sampling import StudentSampler, TeacherSampler, random_labels, seeded_labels
 from mrigen.errors import UsageError
 from mrigen.losses import Generator
 from mrigen.networks import NETWORKS, PRECONDITIONERS

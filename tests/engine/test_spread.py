@@ -10,8 +10,8 @@ from launcher import torchrun, torchrun_nodes
 from spread_worker import MAKE, job, traced
 from tiny_jobs import weights
 
+from mrigen.engine.micro_batches import MicroBatchPlan
 from mrigen.engine.params import TeacherParams
-from mrigen.engine.shares import Shares
 from mrigen.errors import UsageError
 
 HERE = Path(__file__).parent
@@ -128,7 +128,7 @@ def test_two_nodes_give_the_files_of_one(spread, tmp_path):
 def test_gradients_average_to_the_mean_over_micro_batches(micro_batches, processes):
     """Every process has as many shares; weighted, each micro-batch counts once in the average."""
     params = TeacherParams(images=1, batch=2 * micro_batches, micro_batch=2)
-    every = [list(Shares("teacher", params, Rank(rank, processes))) for rank in range(processes)]
+    every = [list(MicroBatchPlan("teacher", params, Rank(rank, processes))) for rank in range(processes)]
     assert len({len(shares) for shares in every}) == 1
     weight = torch.zeros(micro_batches, dtype=torch.float64)
     for shares in every:
@@ -154,8 +154,8 @@ class Rank:
 def test_too_few_micro_batches_are_refused_with_the_setting_that_works(batch, micro, processes, advice):
     params = TeacherParams(images=1, batch=batch, micro_batch=micro)
     with pytest.raises(UsageError, match=advice):
-        Shares("distill", params, Rank(0, processes))
+        MicroBatchPlan("distill", params, Rank(0, processes))
     better = advice.partition("=")[2].partition(" ")[0]
     if better:
         fixed = params.model_copy(update={"micro_batch": int(better)})
-        assert len(list(Shares("distill", fixed, Rank(0, processes)))) > 0
+        assert len(list(MicroBatchPlan("distill", fixed, Rank(0, processes)))) > 0

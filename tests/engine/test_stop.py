@@ -9,7 +9,7 @@ from test_killed import in_child, kill, same
 from tiny_jobs import StopAfter, distill_job, fabric, newest, teacher_job, weights
 from waiting import wait_until
 
-from mrigen.engine.loop import drive
+from mrigen.engine.loop import fit
 from mrigen.engine.stops import REQUEST, RUNNING, end_requests, request_end, running
 
 
@@ -28,9 +28,9 @@ def test_a_snapshot_follows_every_state(tmp_path):
     job = teacher_job()
     StopAfter(job, 5)
     with pytest.raises(MemoryError):
-        drive(job, tmp_path, fabric(), "run", snapshot=snapshot)
+        fit(job, tmp_path, fabric(), "run", snapshot=snapshot)
     assert calls == [(16, 16)]
-    drive(teacher_job(), tmp_path, fabric(), "run", snapshot=snapshot)
+    fit(teacher_job(), tmp_path, fabric(), "run", snapshot=snapshot)
     assert calls == [(16, 16), (32, 32), (48, 48)]
 
 
@@ -39,10 +39,10 @@ def test_a_longer_run_continues_a_shorter_one_exactly(tmp_path, make):
     """Constant and warm-up rates: weights, moments and averages of an uninterrupted long run."""
     params = {"batch": 8, "snapshot_images": 1000}
     short = make(**params, images=20)  # three steps of 8
-    drive(short, tmp_path / "parts", fabric(), "run")
+    fit(short, tmp_path / "parts", fabric(), "run")
     parts, whole = (make(**params, images=40) for _ in range(2))
-    drive(parts, tmp_path / "parts", fabric(), "run")
-    drive(whole, tmp_path / "whole", fabric(), "run")
+    fit(parts, tmp_path / "parts", fabric(), "run")
+    fit(whole, tmp_path / "whole", fabric(), "run")
     assert torch.equal(weights(parts), weights(whole))
     assert same(newest(tmp_path / "parts"), newest(tmp_path / "whole"))
     assert not torch.equal(weights(short), weights(whole))
@@ -52,15 +52,15 @@ def test_a_run_shorter_than_its_interval_is_measured_at_its_end(tmp_path):
     """And a longer one that continues it does not know: its state is that of an uninterrupted one."""
     selection = {"every_images": 32, "samples": 4}
     short = distill_job(norm, selection=selection)
-    drive(short, tmp_path / "parts", fabric(), "run")
+    fit(short, tmp_path / "parts", fabric(), "run")
     assert [row[0] for row in short.averages.history] == [24]
     assert short.averages.chosen[1] == 24
     again = distill_job(norm, selection=selection)
-    drive(again, tmp_path / "parts", fabric(), "run")
+    fit(again, tmp_path / "parts", fabric(), "run")
     assert again.averages.history == short.averages.history
     parts, whole = (distill_job(norm, selection=selection, images=64) for _ in range(2))
-    drive(parts, tmp_path / "parts", fabric(), "run")
-    drive(whole, tmp_path / "whole", fabric(), "run")
+    fit(parts, tmp_path / "parts", fabric(), "run")
+    fit(whole, tmp_path / "whole", fabric(), "run")
     assert [row[0] for row in parts.averages.history] == [32, 64]
     assert same(newest(tmp_path / "parts"), newest(tmp_path / "whole"))
 
@@ -83,7 +83,7 @@ def test_a_request_ends_the_run_as_finished(tmp_path, make):
 
     def action():
         job = slowly(make(images=100_000, snapshot_images=100_000))
-        drive(job, tmp_path / "parts", fabric(), "run")
+        fit(job, tmp_path / "parts", fabric(), "run")
         os.write(write, str(job.images).encode())
 
     child = in_child(action)
@@ -101,14 +101,14 @@ def test_a_request_ends_the_run_as_finished(tmp_path, make):
     assert not any((tmp_path / "parts" / name).exists() for name in (RUNNING, REQUEST))
     longer = {"images": images + 16, "snapshot_images": 100_000}
     parts, whole = make(**longer), make(**longer)
-    drive(parts, tmp_path / "parts", fabric(), "run")
-    drive(whole, tmp_path / "whole", fabric(), "run")
+    fit(parts, tmp_path / "parts", fabric(), "run")
+    fit(whole, tmp_path / "whole", fabric(), "run")
     assert same(newest(tmp_path / "parts"), newest(tmp_path / "whole"))
 
 
 def test_a_request_for_another_run_is_forgotten(tmp_path):
     """A run that died left its record and a request: the next one goes on to its end."""
-    child = in_child(lambda: drive(slowly(teacher_job(images=100_000)), tmp_path, fabric(), "run"))
+    child = in_child(lambda: fit(slowly(teacher_job(images=100_000)), tmp_path, fabric(), "run"))
     record = wait_until(lambda: running(tmp_path))
     kill(child, 0)
     assert (tmp_path / RUNNING).is_file()
@@ -116,7 +116,7 @@ def test_a_request_for_another_run_is_forgotten(tmp_path):
     assert request_end(tmp_path, record, 0) == "over"
     (tmp_path / REQUEST).write_text(record["token"])
     job = teacher_job()
-    drive(job, tmp_path, fabric(), "run")
+    fit(job, tmp_path, fabric(), "run")
     assert job.images == 48
 
 

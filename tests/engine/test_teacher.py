@@ -8,11 +8,11 @@ from torch import nn
 
 from mrigen.denoiser import ChannelLayout, NetworkDenoiser
 from mrigen.diffusion.augment import LABELS
-from mrigen.engine.ema import EMA
-from mrigen.engine.loop import drive
+from mrigen.engine.averages import EMA
+from mrigen.engine.loop import fit
+from mrigen.engine.micro_batches import MicroBatch
 from mrigen.engine.optimizers import Optimizer
 from mrigen.engine.params import OptimizerParams, TeacherParams
-from mrigen.engine.shares import Share
 from mrigen.engine.teacher import TeacherJob
 from mrigen.errors import UsageError
 from mrigen.networks import NETWORKS, PRECONDITIONERS
@@ -20,7 +20,7 @@ from mrigen.operators import Measurements
 from mrigen.operators.identity import Identity
 
 SHAPE = (1, 4, 4)
-ALL = Share(0, 1.0, last=True)
+ALL = MicroBatch(0, 1.0, last=True)
 LEFT = torch.tensor([1.0, 0.5, 0.0, -0.5]).expand(1, 4, 4)
 
 
@@ -94,7 +94,7 @@ def at_high_noise(job, labels=None, augment=None):
 
 def test_class_labels_choose_the_image(tmp_path):
     job = teacher(TwoPictures(), 2)
-    drive(job, tmp_path, job.fabric, "teacher")
+    fit(job, tmp_path, job.fabric, "teacher")
     for kind, sign in ((0, 1), (1, -1)):
         mean = at_high_noise(job, labels=nn.functional.one_hot(torch.tensor([kind]), 2).float())
         assert (mean - sign * LEFT).abs().max() < 0.15
@@ -103,7 +103,7 @@ def test_class_labels_choose_the_image(tmp_path):
 def test_augmentation_does_not_leak(tmp_path):
     """Half of what the network sees is mirrored, yet without a label it knows the image as it is."""
     job = teacher(TwoPictures(), 2, augment=0.05, images=64 * 220)
-    drive(job, tmp_path, job.fabric, "teacher")
+    fit(job, tmp_path, job.fabric, "teacher")
     first = torch.tensor([[1.0, 0.0]])
     assert (at_high_noise(job, labels=first) - LEFT).abs().max() < 0.2
     flipped = torch.zeros(1, LABELS)

@@ -16,9 +16,9 @@ from mrigen.checkpoints.description import ModelDescription
 from mrigen.cli.main import run
 from mrigen.data.images import open_images
 from mrigen.data.sample_files import to_bytes, write_magnitudes, write_nifti, writer_of
-from mrigen.data.spool import Spool
 from mrigen.denoiser import ChannelLayout
-from mrigen.engine import parts
+from mrigen.engine import resumable
+from mrigen.engine.resumable import PartialFile
 from mrigen.engine.sampling import StudentSampler
 from mrigen.errors import UsageError
 from mrigen.model import Model
@@ -160,7 +160,7 @@ def test_spool_continues_after_the_last_whole_row(tmp_path):
     settings = {"model": "a", "sampler": None}
 
     def spool(**other):
-        return Spool(tmp_path / "x.h5", {**settings, **other}, (1, 4, 6), complex_valued=True)
+        return PartialFile(tmp_path / "x.h5", {**settings, **other}, (1, 4, 6), complex_valued=True)
 
     spool().extend([stack[:2]], 0)
     with (tmp_path / ".x.h5.partial" / "rows.bin").open("ab") as file:
@@ -215,9 +215,11 @@ def test_a_few_batches_are_held_at_a_time(model, tmp_path, monkeypatch, name):
             yield batch
             del batch
 
-    make, read = StudentSampler.__call__, parts.Parts.read
+    make, read = StudentSampler.__call__, resumable.ResumableSampling.read
     monkeypatch.setattr(StudentSampler, "__call__", lambda self, seeds: watched(make(self, seeds), "made"))
-    monkeypatch.setattr(parts.Parts, "read", lambda self, *batch: watched(read(self, *batch), "read"))
+    monkeypatch.setattr(
+        resumable.ResumableSampling, "read", lambda self, *batch: watched(read(self, *batch), "read")
+    )
     assert sample(model, tmp_path / name, "--seeds", "0-767") == 0
     assert len(most["made"]) == 12
     assert len(most["read"]) > 12
@@ -227,7 +229,7 @@ def test_a_few_batches_are_held_at_a_time(model, tmp_path, monkeypatch, name):
 def test_interrupted_sampling_continues(model, tmp_path, monkeypatch, capsys):
     """Killed in the middle, the second call makes only what is missing, and the file is the same."""
     assert sample(model, tmp_path / "whole.npz", "--seeds", "0-9", "--batch", "2") == 0
-    real, made = parts.counted, []
+    real, made = resumable.counted, []
 
     def dies(batches, advance):
         for batch in real(batches, advance):
@@ -236,11 +238,13 @@ def test_interrupted_sampling_continues(model, tmp_path, monkeypatch, capsys):
             made.append(len(batch))
             yield batch
 
-    monkeypatch.setattr(parts, "counted", dies)
+    monkeypatch.setattr(resumable, "counted", dies)
     assert sample(model, tmp_path / "parts.npz", "--seeds", "0-9", "--batch", "2") == 130
     assert capsys.readouterr().err.endswith("mrigen: interrupted; run the same command again to continue\n")
     assert not (tmp_path / "parts.npz").exists()
-    monkeypatch.setattr(parts, "counted", lambda batches, advance: map(count(made), real(batches, advance)))
+    monkeypatch.setattr(
+        resumable, "counted", lambda batches, advance: map(count(made), real(batches, advance))
+    )
     assert sample(model, tmp_path / "parts.npz", "--seeds", "0-9", "--batch", "2") == 0
     assert made == [2] * 5
     assert (tmp_path / "parts.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
@@ -249,17 +253,19 @@ def test_interrupted_sampling_continues(model, tmp_path, monkeypatch, capsys):
 
 def test_a_torn_batch_is_made_again_as_a_whole(model, tmp_path, monkeypatch):
     """Three of ten images are left of batches of two: the third one gets its company again."""
-    real, made = parts.counted, []
+    real, made = resumable.counted, []
 
     def torn(batches, advance):
         yield from real(batches, advance)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(parts, "counted", torn)
+    monkeypatch.setattr(resumable, "counted", torn)
     assert sample(model, tmp_path / "out.h5", "--seeds", "0-9", "--batch", "2") == 130
     rows = tmp_path / ".out.h5.partial" / "rows.bin"
     os.truncate(rows, rows.stat().st_size * 3 // 10 + 1)
-    monkeypatch.setattr(parts, "counted", lambda batches, advance: map(count(made), real(batches, advance)))
+    monkeypatch.setattr(
+        resumable, "counted", lambda batches, advance: map(count(made), real(batches, advance))
+    )
     assert sample(model, tmp_path / "out.h5", "--seeds", "0-9", "--batch", "2") == 0
     assert made == [2] * 4
 

@@ -13,7 +13,7 @@ from waiting import wait_until
 
 from mrigen import recipe
 from mrigen.cli.main import app
-from mrigen.engine.shares import Shares
+from mrigen.engine.micro_batches import MicroBatchPlan
 
 SCRIPT = files("mrigen.recipes") / "slurm" / "train.sbatch"
 JOB = {
@@ -66,7 +66,7 @@ def test_the_command_works_and_its_code_is_the_job_s(tmp_path, code):
     context = typer.main.get_command(app).commands[name].make_context(name, arguments)
     loaded = recipe.load(context.params["recipe"], context.params["set_"])
     for section in ("teacher", "distill"):
-        assert list(Shares(section, getattr(loaded, section), Sixteen()))
+        assert list(MicroBatchPlan(section, getattr(loaded, section), Sixteen()))
 
 
 class Sixteen:

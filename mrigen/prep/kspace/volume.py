@@ -13,7 +13,7 @@ from mrigen.data.mri_manifest import REFERENCE, SliceStatistics, Volume, VolumeR
 from mrigen.data.mri_store import new_volume, pack
 from mrigen.errors import UsageError
 from mrigen.files import sha256
-from mrigen.prefetch import behind
+from mrigen.prefetch import write_behind
 from mrigen.prep.folder import FULL
 from mrigen.prep.kspace.options import Options
 from mrigen.prep.kspace.pipeline import Pipeline, PreparedSlices
@@ -102,7 +102,7 @@ def _prepare(task: Task, checksum: Future[str]) -> Volume:
                 if other is not None and part.reference is not None:
                     other.append({REFERENCE: part.reference.numpy()})
 
-            with behind() as later:
+            with write_behind() as later:
                 for part in pipeline.run(read):
                     later(write, part)
                     statistics += _statistics(pipeline, part)

@@ -101,8 +101,8 @@ class CalgaryCampinas(HDF5Layout):
         """Slices (ky, kz) along x."""
         choice.of(path, {})
 
-        def pairs(some: list[int]) -> NDArray[np.complex64]:
-            values = read_rows(path, some)
+        def pairs(indices: list[int]) -> NDArray[np.complex64]:
+            values = read_rows(path, indices)
             return np.moveaxis(values[..., ::2] + np.complex64(1j) * values[..., 1::2], -1, 1)
 
         slices, height, width, channels = shape
@@ -111,8 +111,8 @@ class CalgaryCampinas(HDF5Layout):
         corner = abs(row - height // 2) > height // 4 and abs(column - width // 2) > width // 4
         shift = (height // 2, width // 2) if corner else (0, 0)
 
-        def rows(some: list[int]) -> NDArray[np.complex64]:
-            return uncentred(np.roll(pairs(some), shift, (-2, -1)), (-2, -1))
+        def rows(indices: list[int]) -> NDArray[np.complex64]:
+            return uncentred(np.roll(pairs(indices), shift, (-2, -1)), (-2, -1))
 
         held = np.roll(energy, shift, (0, 1)) > 0
         lines = np.flatnonzero(held.any(0))
@@ -144,8 +144,8 @@ class SKMTEA(HDF5Layout):
         slices, height, width, echoes, coils = shape
         chosen = choice.of(path, {"echo": echoes})["echo"]
 
-        def rows(some: list[int]) -> NDArray[np.complex64]:
-            kspace = [read_rows(path, s % slices)[:, :, chosen[s // slices]] for s in some]
+        def rows(indices: list[int]) -> NDArray[np.complex64]:
+            kspace = [read_rows(path, s % slices)[:, :, chosen[s // slices]] for s in indices]
             return np.ascontiguousarray(np.moveaxis(np.stack(kspace), -1, 1), np.complex64)
 
         notes = ("slices along the readout, (ky, kz)", "the file does not say where the patient lay")
@@ -174,8 +174,8 @@ class Prostate(HDF5Layout):
         choice.of(path, {})
         averages, slices, coils, height, width = shape
 
-        def rows(some: list[int]) -> NDArray[np.complex64]:
-            return combine_averages(read_rows(path, (slice(None), some)), 0, 2)
+        def rows(indices: list[int]) -> NDArray[np.complex64]:
+            return combine_averages(read_rows(path, (slice(None), indices)), 0, 2)
 
         notes = (f"{averages} averages were averaged",) if averages > 1 else ()
         return Loaded(
