@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,7 +117,7 @@ def fit(
         LostProcessError: another process of this run has ended.
     """
     with (
-        locked(folder) if fabric.is_global_zero else nullcontext(),
+        _held(folder) if fabric.is_global_zero else nullcontext(),
         end_requests(folder) if fabric.is_global_zero else nullcontext(lambda: False) as end,
         lost_peer_as_error(),
     ):
@@ -250,7 +250,7 @@ class _LossPoller:
 
 def _resume(job: Job, folder: Path) -> bool:
     """Continue from the newest state, if there is one."""
-    newest = on_rank_zero(lambda: _newest(folder))
+    newest = on_rank_zero(lambda: newest_state(folder))
     if newest is None:
         return False
     saved = read_state(newest)
@@ -259,7 +259,9 @@ def _resume(job: Job, folder: Path) -> bool:
     return True
 
 
-def _newest(folder: Path) -> Path | None:
-    """The newest whole state of a run, after tidying up what a killed process left."""
-    remove_remains(folder)
-    return newest_state(folder)
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Lock a run's folder and remove what killed processes left, before a request to end can come."""
+    with locked(folder):
+        remove_remains(folder)
+        yield
