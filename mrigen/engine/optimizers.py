@@ -86,8 +86,8 @@ class Optimizer:
             Mean loss of all micro-batches, the same in every process, on the device.
 
         Raises:
-            NonFiniteLossError: a loss of any process is NaN or infinite (see ``NonFiniteGuard`` for when); the
-                weights are left as they were.
+            NonFiniteLossError: a loss of any process is NaN or infinite (see ``NonFiniteGuard``); the weights
+                are left as they were.
         """
         mean = all_reduce_mean(torch.stack([share.weight * loss for share, loss in losses]).sum())
         for group in self.adam.param_groups:
