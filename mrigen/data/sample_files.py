@@ -138,6 +138,7 @@ def write_nifti(
     slices: Iterable[NDArray[Any]],
     voxel: Voxel | None = None,
     affine: NDArray[np.float64] | None = None,
+    description: str = "",
 ) -> None:
     """Write a volume (W, H, count) atomically, one batch of slices in memory; ``.gz`` is compressed.
 
@@ -153,11 +154,13 @@ def write_nifti(
         slices: batches (n, H, W), at least one; complex64 is kept, everything else becomes float32.
         voxel: None where nobody says; voxels count as 1 then, and no unit is claimed.
         affine: voxel (column, row, slice) to RAS millimetres, (4, 4), or None.
+        description: of at most 79 characters, for the header.
     """
     import nibabel
 
     image = nibabel.Nifti1Image if count <= NIFTI1_MOST else nibabel.Nifti2Image
     header = image.header_class()
+    header["descrip"] = description[:79]
     header.set_xyzt_units("mm" if voxel or affine is not None else "unknown")
     along_h, along_w, along_slices = voxel or (1.0, 1.0, 1.0)
     if affine is not None:

@@ -62,9 +62,12 @@ class Volume:
         """Voxel (column, row, slice) to RAS millimetres, or None where nobody says."""
         return None if self.geometry is None else self.geometry.affine(*self.shape[1:])
 
-    def nifti(self, path: Path, part: Callable[[Array], Array], dataset: str = "image") -> None:
+    def nifti(
+        self, path: Path, part: Callable[[Array], Array], dataset: str = "image", description: str = ""
+    ) -> None:
         """A NIfTI file of a function of the images."""
-        write_nifti(path, self.shape[0], self.slices(part, dataset), self.voxel, self.affine)
+        slices = self.slices(part, dataset)
+        write_nifti(path, self.shape[0], slices, self.voxel, self.affine, description)
 
 
 def _angle(image: Array) -> Array:
@@ -72,12 +75,13 @@ def _angle(image: Array) -> Array:
 
 
 def write_magnitude(out: Path, volume: Volume) -> None:
-    """``magnitude.nii.gz``, and ``std.nii.gz`` where there are posterior samples."""
+    """``magnitude.nii.gz``, and ``std.nii.gz`` where there are posterior samples, with what it is worth."""
     volume.nifti(out / "magnitude.nii.gz", np.abs)
     with hdf5.reader(volume.path) as file:
         several = "std" in file
+        note = str(file["std"].attrs.get("note", "")) if several else ""
     if several:
-        volume.nifti(out / "std.nii.gz", np.asarray, "std")
+        volume.nifti(out / "std.nii.gz", np.asarray, "std", note)
 
 
 def write_phase(out: Path, volume: Volume) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mrigen import seeds
+from mrigen import recipe, seeds
 from mrigen.data.pixels import ImageError, Picture, decode, is_image, tensor
 from mrigen.errors import UsageError
 from mrigen.operators import Measurements
@@ -62,7 +62,7 @@ class PictureSource(Source):
         self._files, self._sigma, self._seed = files, sigma, seed
         if (operator is None) == (mask is None):
             raise UsageError(f"{path}: say how it was degraded, with --operator or with --mask")
-        spec = None if operator is None else CORRUPTIONS.parse(operator)
+        spec = None if operator is None else _operator_of(operator)
         self._whose = "the first picture is" if shape is None else "the model's images are"
         self.shape = shape or clean_shape(files[0], None if degrade else spec)
         if mask is not None:
@@ -153,6 +153,20 @@ def read_picture(path: Path) -> Picture:
         raise UsageError(f"{path}: {error}; give another picture") from error
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); give image files") from error
+
+
+def _operator_of(words: str) -> dict[str, Any]:
+    """An operator in a command's words, or a recipe's.
+
+    Raises:
+        UsageError: no such operator, or a recipe that is not about images.
+    """
+    if words not in recipe.names():
+        return CORRUPTIONS.parse(words)
+    images = recipe.load(words).data.images
+    if images is None:
+        raise UsageError(f"--operator {words}: this recipe is not about images; name another")
+    return dict(images.operator)
 
 
 def clean_shape(path: Path, operator: dict[str, Any] | None) -> Shape:

@@ -48,8 +48,10 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
 def rows_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     """Any rows of numbers and words; an interval ``NAME_interval`` stands beside its number.
 
+    Few rows of many numbers become columns, so that a narrow terminal shows every name in full.
+
     Args:
-        rows: with the same keys; lists other than intervals are left out.
+        rows: with the same keys, the first one a name; lists other than intervals are left out.
         title: above the table.
     """
     names = [
@@ -58,6 +60,14 @@ def rows_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
         if not isinstance(value, list | tuple) and not name.endswith("_std")
     ]
     table = Table(title=title)
+    if len(rows) < len(names) - 1:
+        label, *numbers = names
+        table.add_column(label, no_wrap=True)
+        for row in rows:
+            table.add_column(str(row[label]), justify="right", overflow="fold")
+        for name in numbers:
+            table.add_row(name, *(_cell(row, name) for row in rows))
+        return table
     for name in names:
         table.add_column(name, justify="left" if isinstance(rows[0][name], str) else "right")
     for row in rows:

@@ -78,6 +78,13 @@ def test_an_exact_image_has_an_infinite_psnr(reconstruct, tmp_path, capsys):
     assert report["slices"][0]["errors"]["psnr"] is None
 
 
+def test_the_operator_of_a_recipe(reconstruct, tmp_path):
+    picture(tmp_path / "clean.png", 64)
+    more = ("--operator", "celeba/deblur-s20", "--degrade", "--sigma", 0)
+    _, report = reconstruct(tmp_path / "clean.png", "zero-filled", *more)
+    assert 0 < report["mean"]["nrmse"] < 0.5
+
+
 def test_random_operators_are_not_guessed(reconstruct, tmp_path, model):
     path = tmp_path / "picture.png"
     picture(path)

@@ -167,6 +167,25 @@ def test_samples_have_mean_and_deviation(reconstruct, measured, teacher):
     assert (arrays["std"] > 0).any()
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_the_spread_says_what_it_is_worth(reconstruct, fastmri, measured, teacher, tmp_path, capsys, full):
+    """In the map's header, the HDF5 file and the report."""
+    more = ("--acceleration", 2, "--acs-lines", 8) if full else ()
+    path = fastmri if full else measured
+    _, report = reconstruct(path, "dds:steps=3", "--model", teacher, "--samples", 2, *more, *ACS)
+    with h5py.File(tmp_path / "out" / "reconstruction.h5") as file:
+        note = file["std"].attrs["note"]
+    descrip = bytes(nibabel.load(tmp_path / "out" / "std.nii.gz").header["descrip"]).decode().rstrip("\0")
+    assert descrip
+    assert note.startswith(descrip)
+    if full:
+        assert report["calibration"]["note"] == note
+        assert note in report["notes"]
+        assert "times the predicted deviation" in note
+    else:
+        assert "no true image is known" in note
+
+
 def test_results_do_not_depend_on_the_batch(reconstruct, measured, teacher):
     one, _ = reconstruct(measured, "dds:steps=3", "--model", teacher, "--samples", 3, "--batch", 1, *ACS)
     many, _ = reconstruct(measured, "dds:steps=3", "--model", teacher, "--samples", 3, "--batch", 8, *ACS)
