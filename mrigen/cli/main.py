@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from mrigen import __version__, memory, ranks
-from mrigen.errors import LostProcessError, UsageError, one_line
+from mrigen.errors import LostProcessError, NonFiniteLossError, UsageError, one_line
 
 TOGETHER = ("train", "distill", "run", "sample", "evaluate")
 PREPARING = ("run", "simulate", "prep-fastmri", "prep-images")
@@ -86,7 +86,7 @@ def run(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
     try:
         result = command.main(args=arguments, prog_name="mrigen", standalone_mode=False)
-    except (UsageError, LostProcessError) as error:
+    except (UsageError, LostProcessError, NonFiniteLossError) as error:
         if debug:
             raise
         return _fail(str(error), 2 if isinstance(error, UsageError) else 1)

@@ -70,5 +70,6 @@ def _check(value: float) -> None:
     if not math.isfinite(value):
         raise NonFiniteLossError(
             f"the loss or its gradient became {value:.4g}; the state before that step is saved: "
-            "lower the learning rate or set max_grad_norm"
+            "see with mrigen doctor whether the data are damaged; lower the learning rate, or set "
+            "max_grad_norm"
         )

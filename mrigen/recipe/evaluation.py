@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -132,7 +133,8 @@ def _measured(
         f"figure: {study.out / 'figure.png'}\nnumbers: {study.out / 'summary.json'}", highlight=False
     )
     for line in study.recipe.next:
-        study.console.print(f"next: {line}", highlight=False)
+        here = re.sub(rf"runs/{re.escape(study.recipe.name)}(?![\w-])", str(study.out), line)
+        study.console.print(f"next: {here}", highlight=False)
     return summary
 
 

@@ -218,7 +218,7 @@ def test_licence_and_notices():
         "recipe.comparison",
         "reconstruction.job",
         "recipe.audit",
-        "prep.job",
+        "prep.kspace.job",
         "model",
     ],
 )
