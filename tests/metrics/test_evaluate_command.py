@@ -174,7 +174,7 @@ def test_teachers_are_ranked(folder, tmp_path):
         (["--held-out", "S", "--metrics", "fd"], "leave out"),
         (["--held-out", "S"], "is not a model folder"),
         (["--reference", "R", "--split", "val"], "nothing in split 'val'"),
-        (["--reference", "missing"], "no images here"),
+        (["--reference", "missing"], "no such file or folder"),
     ],
 )
 def test_mistakes_are_one_line(folder, evaluate, arguments, says):
