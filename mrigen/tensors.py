@@ -81,7 +81,7 @@ class TensorRecord:
         return self.map(move)
 
     def to_device(self, device: torch.device) -> Self:
-        """Copy on a device, see ``sent``."""
+        """Copy on a device, see ``to_device``."""
         return self.map(lambda value: to_device(value, device))
 
     def pin_memory(self) -> Self:
@@ -215,7 +215,7 @@ class DeviceCopy:
         self._pairs: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __call__(self, record: R) -> R:
-        """Copy on the device, see ``sent``."""
+        """Copy on the device, see ``to_device``."""
         return record.map(self._send)
 
     def _send(self, tensor: Tensor) -> Tensor:

@@ -96,7 +96,7 @@ class PartialFile:
 
 
 class ResumableSampling:
-    """One spool per process, beside a result; see ``Spool``.
+    """One ``PartialFile`` per process, beside a result.
 
     Each process gets whole batches of neighbouring seeds, and a batch of which a part is missing is made
     again, so that every image is made in the same company as by one process, to the last bit.

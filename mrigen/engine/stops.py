@@ -63,7 +63,7 @@ def graceful_stop() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Under ``stop_requested``: for long work that may be left at any moment, since it is done again.
+    """Under ``graceful_stop``: for long work that may be left at any moment, since it is done again.
 
     Raises:
         Interrupted: a signal has come, before or now.

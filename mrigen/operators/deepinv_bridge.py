@@ -53,7 +53,7 @@ class DeepinvOperator(LinearOperator):
 
     @classmethod
     def cat(cls, records: Sequence[Self], sizes: Sequence[int] | None = None) -> Self:
-        """See ``TensorRecord.join``; the physics must be one object."""
+        """See ``TensorRecord.cat``; the physics must be one object."""
         if any(record.physics is not records[0].physics for record in records):
             raise ValueError("records differ in physics")
         counts = sizes if sizes is not None else [batch_size(record) for record in records]

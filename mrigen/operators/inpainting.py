@@ -142,7 +142,7 @@ class BoxParams(Params):
 
     Attributes:
         size: its height and width in pixels, or one number for both.
-        position: ``random``, drawn per sample by the operator's law, or always in the ``centre``.
+        position: ``random``, drawn per sample by the operator, or always in the ``centre``.
     """
 
     size: Size = (16, 16)

@@ -144,12 +144,12 @@ class SeededMRI(MultiCoilMRI):
 
     @classmethod
     def cat(cls, records: Sequence[Self], sizes: Sequence[int]) -> Self:
-        """See ``TensorRecord.join``; the seeds are lined up."""
+        """See ``TensorRecord.cat``; the seeds are lined up."""
         plain = MultiCoilMRI.cat([MultiCoilMRI(r.maps, r.mask) for r in records], sizes)
         return cls(plain.maps, plain.mask, tuple(seed for r in records for seed in r.seeds))
 
     def select(self, index: int) -> Self:
-        """See ``TensorRecord.pick``."""
+        """See ``TensorRecord.select``."""
         return replace(super().select(index), seeds=(self.seeds[index],))
 
     @classmethod

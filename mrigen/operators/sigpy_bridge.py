@@ -68,13 +68,13 @@ class SigpyOperator(LinearOperator):
 
     @classmethod
     def cat(cls, records: Sequence[Self], sizes: Sequence[int]) -> Self:
-        """See ``TensorRecord.join``; the linops are lined up."""
+        """See ``TensorRecord.cat``; the linops are lined up."""
         like = torch.cat([r.like.expand(n, -1, -1, -1) for r, n in zip(records, sizes, strict=True)])
         linops = [linop for r, n in zip(records, sizes, strict=True) for linop in r.lined_up(n)]
         return replace(records[0], like=like, linops=tuple(linops))
 
     def select(self, index: int) -> Self:
-        """See ``TensorRecord.pick``."""
+        """See ``TensorRecord.select``."""
         last = len(self.like) - 1
         return replace(
             self, like=self.like[min(index, last)][None], linops=(self.lined_up(last + 1)[min(index, last)],)
