@@ -1,8 +1,8 @@
 """What the processes of a run tell each other beside gradients: flags, losses, small objects.
 
-Everything here but ``all_reduce_mean`` goes through the CPU (gloo), waits as long as it takes (the first process may
-prepare data for hours while NCCL's watchdog sleeps), and is nothing at all in a run of one process. Every
-process has to make the same calls in the same order.
+Everything here but ``all_reduce_mean`` goes through the CPU (gloo), waits as long as it takes (the first
+process may prepare data for hours while NCCL's watchdog sleeps), and is nothing at all in a run of one
+process. Every process has to make the same calls in the same order.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ class FourierLinesParams(FourierParams):
 
 @CORRUPTIONS.register("fourier-lines")
 class FourierLines(FourierCorruption):
-    """Lines of k-space along H, drawn by a mask distribution; that distribution says whether theorem 4.1 holds.
+    """Lines of k-space along H, drawn by a mask distribution, which says whether theorem 4.1 holds.
 
     For ``exact-random`` with N lines, b of them measured and r dropped further, every line that M̃
     lacks outside the ACS was measured with probability r / (N − b + r).
