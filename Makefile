@@ -1,4 +1,4 @@
-# make demo: install into .venv and run the demonstration, about 15 minutes on two CPU cores.
+# make demo: install into .venv and run the demonstration, about 20 minutes on two CPU cores.
 # make test: install into .venv and run every check.
 PYTHON ?= python3
 VENV := .venv
