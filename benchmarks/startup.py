@@ -15,9 +15,12 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from benchmarks.arguments import new_file, whole
 
 from mrigen.files import write_json
@@ -26,6 +29,12 @@ COMMANDS = {
     "python -c pass": (["-c", "pass"], None),
     "mrigen --help": (["-m", "mrigen", "--help"], 0.3),
     "mrigen recipes list": (["-m", "mrigen", "recipes", "list"], 0.5),
+    "mrigen list solvers": (["-m", "mrigen", "list", "solvers"], 0.5),
+    "mrigen prep-fastmri --help": (["-m", "mrigen", "prep-fastmri", "--help"], 2.0),
+    "mrigen sample --help": (["-m", "mrigen", "sample", "--help"], 2.0),
+    "python -c 'import torch'": (["-c", "import torch"], None),
+    "mrigen doctor": (["-m", "mrigen", "doctor"], None),
+    "mrigen info (k-space in .npy)": (["-m", "mrigen", "info", "{kspace}"], None),
 }
 LINE = re.compile(r"import time:\s*(\d+) \|\s*(\d+) \|\s*(\S+)")
 
@@ -50,10 +59,13 @@ def imports(arguments: list[str], most: int) -> list[tuple[str, float]]:
     return sorted(found, key=lambda row: -row[1])[:most]
 
 
-def measure(runs: int, most: int) -> list[dict[str, Any]]:
-    """One row per command."""
+def measure(runs: int, most: int, folder: Path) -> list[dict[str, Any]]:
+    """One row per command; a small file of k-space for ``info`` is written into ``folder``."""
+    kspace = folder / "kspace.npy"
+    np.save(kspace, np.random.default_rng(0).standard_normal((2, 3, 16, 16)).astype(np.complex64))
     rows = []
-    for name, (arguments, target) in COMMANDS.items():
+    for name, (template, target) in COMMANDS.items():
+        arguments = [word.format(kspace=kspace) if word == "{kspace}" else word for word in template]
         once(arguments)
         wall, processor = zip(*(once(arguments) for _ in range(runs)), strict=True)
         rows.append(
@@ -88,7 +100,8 @@ def main() -> None:
     parser.add_argument("--imports", type=whole, default=10, help="modules to name")
     parser.add_argument("--json", type=new_file)
     given = parser.parse_args()
-    rows = measure(given.runs, given.imports)
+    with tempfile.TemporaryDirectory() as name:
+        rows = measure(given.runs, given.imports, Path(name))
     print(table(rows))
     if given.json:
         write_json(given.json, rows)
