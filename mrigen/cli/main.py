@@ -91,7 +91,8 @@ def run(arguments: list[str]) -> int:
             raise
         return _fail(str(error), 2 if isinstance(error, UsageError) else 1)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; run the same command again to continue", 130)
+        again = "the same command without --redo" if "--redo" in arguments else "the same command again"
+        return _fail(f"interrupted; run {again} to continue", 130)
     except Exception as error:
         if hasattr(error, "format_message"):
             return _command_line_fault(error)

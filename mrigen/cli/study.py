@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -45,6 +46,15 @@ Smoke = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
 
 
+class Stage(StrEnum):
+    """Stages that can be made anew."""
+
+    teacher = "teacher"
+    laps = "laps"
+    distill = "distill"
+    evaluate = "evaluate"
+
+
 class Strategy(StrEnum):
     """How several processes train one network."""
 
@@ -52,6 +62,13 @@ class Strategy(StrEnum):
     fsdp = "fsdp"
 
 
+Redo = Annotated[
+    Stage | None,
+    typer.Option(
+        help="Make a stage anew, and those that build on it: their results are deleted first. Without it "
+        "nothing is deleted, and results of other settings are refused."
+    ),
+]
 Spread = Annotated[
     Strategy,
     typer.Option(
@@ -90,6 +107,7 @@ def run(
     seed: Seed = None,
     device: Device = "auto",
     strategy: Spread = Strategy.ddp,
+    redo: Redo = None,
     smoke: Smoke = False,
     logger: Loggers = None,
 ) -> None:
@@ -105,12 +123,19 @@ def run(
 
     - images, prepared as the recipe says: `mrigen run celeba/deblur-s20 --data celeba.zip`
 
+    - longer: `mrigen run demo/brain --set distill.images=40000`; it continues, and so does a teacher
+
+    - only the evaluation again, with another sampler: `mrigen run demo/brain --set evaluate.sampler.steps=40`
+
+    - another student of the same teacher: `mrigen run demo/brain --set distill.loss.name=dmd --redo distill`
+
     - eight GPUs: `torchrun --nproc-per-node 8 -m mrigen run fastmri/brain-r4 --data prepared --set
       teacher.micro_batch=1 --set distill.micro_batch=3`
 
     - a trial in seconds before days on a cluster: `mrigen run celeba/deblur-s20 --smoke`
     """
-    _study(recipe, out, data, reference, set_, seed, device, strategy, smoke=smoke, loggers=logger).run()
+    study = _study(recipe, out, data, reference, set_, seed, device, strategy, smoke=smoke, loggers=logger)
+    study.run(None if redo is None else redo.value)
 
 
 def train(
@@ -121,12 +146,15 @@ def train(
     seed: Seed = None,
     device: Device = "auto",
     strategy: Spread = Strategy.ddp,
+    redo: Redo = None,
     smoke: Smoke = False,
     logger: Loggers = None,
 ) -> None:
     """Train the corruption-aware teacher of a recipe on measurements alone.
 
-    An interrupted run continues where it stopped.
+    An interrupted run continues where it stopped, and a finished one where `teacher.images` is raised: with
+    constant or rising learning rates exactly as if it had been that long from the start. `mrigen sample
+    RUN/teacher` draws from the newest snapshot meanwhile, and `mrigen stop RUN` ends it early.
 
     Examples:
 
@@ -136,8 +164,11 @@ def train(
     """
     study = _study(recipe, out, data, None, set_, seed, device, strategy, smoke=smoke, loggers=logger)
     study.prepare()
+    _discard(study, redo, Stage.teacher, Stage.laps)
+    study.require_unused_teacher(student=False)
     study.train()
-    study.console.print(f"teacher: {study.teacher_folder}", highlight=False)
+    _print(study, f"teacher: {study.teacher_folder}")
+    _print(study, f"next: {_command('distill', recipe, study.out, data, set_, seed, smoke=smoke)}")
 
 
 def distill(
@@ -162,6 +193,7 @@ def distill(
     seed: Seed = None,
     device: Device = "auto",
     strategy: Spread = Strategy.ddp,
+    redo: Redo = None,
     smoke: Smoke = False,
     logger: Loggers = None,
 ) -> None:
@@ -184,12 +216,15 @@ def distill(
     )
     if not study.data_free:
         study.prepare()
+    _discard(study, redo, Stage.teacher, Stage.laps, Stage.distill)
+    study.require_unused_teacher()
     study.train()
     study.distill()
-    study.console.print(f"generator: {study.student_folder}", highlight=False)
-    study.console.print(
-        f"next: mrigen sample {study.student_folder} --seeds 0-99 --out samples.h5", highlight=False
-    )
+    needs_maps = study.student.description.generator_input == "sampled"
+    words = ["sample", str(study.student_folder), "--seeds", "0-99", "--out", "samples.h5"]
+    words += ["--maps", str(study.store_folder)] if needs_maps else []
+    _print(study, f"generator: {study.student_folder}")
+    _print(study, f"next: {shlex.join(['mrigen', *words])}")
 
 
 def stop(
@@ -207,12 +242,12 @@ def stop(
 
     - `mrigen stop runs/demo/brain`
     """
-    from mrigen.engine.stops import request_end, running
+    from mrigen.engine.stops import RUNNING, request_end, running
     from mrigen.errors import UsageError
 
     if not run.is_dir():
         raise UsageError(f"{run}: no such run folder")
-    for stage in (run / "teacher", run / "student", run):
+    for stage in (*sorted(path.parent for path in run.glob(f"*/{RUNNING}")), run):
         record = running(stage)
         answer = "over" if record is None else request_end(stage, record, PATIENCE)
         if answer == "ending":
@@ -222,6 +257,39 @@ def stop(
             typer.echo(f"{stage}: asked to end as finished; it will, after its present step or measurement")
             return
     raise UsageError(f"{run}: nothing is being trained there now; mrigen sample {run} uses the newest model")
+
+
+def _command(
+    name: str,
+    recipe: str,
+    out: Path,
+    data: Path | None,
+    overrides: list[str] | None,
+    seed: int | None,
+    *,
+    smoke: bool,
+) -> str:
+    """A command of the same study, to be copied."""
+    words = ["mrigen", name, recipe, "--out", str(out)]
+    words += ["--data", str(data)] if data is not None else []
+    words += [word for override in overrides or [] for word in ("--set", override)]
+    words += ["--seed", str(seed)] if seed is not None else []
+    return shlex.join([*words, "--smoke"] if smoke else words)
+
+
+def _print(study: Study, line: str) -> None:
+    study.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _discard(study: Study, redo: Stage | None, *stages: Stage) -> None:
+    """Delete what ``--redo`` says, if the command has such a stage."""
+    from mrigen.errors import UsageError
+
+    if redo is None:
+        return
+    if redo not in stages:
+        raise UsageError(f"--redo {redo.value}: this command has no such stage; give {' or '.join(stages)}")
+    study.discard(redo.value)
 
 
 def _study(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,18 @@ def save_state(folder: Path, images: int, state: State, keep: int) -> None:
 
     The checksum file is written last: a state without one was interrupted and does not count. States of
     more images are those that ``newest_state`` passed over; they go too.
+
+    Raises:
+        OSError: it cannot be written, no space is left; earlier states are there.
     """
     path = folder / f"state-{images:012d}.pt"
     with atomic(path) as temporary:
-        torch.save(state, temporary)
+        try:
+            torch.save(state, temporary)
+        except RuntimeError as error:  # a failed write of torch's own file class
+            if "inline_container" not in str(error):
+                raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
     write_json(path.with_suffix(".json"), {"images": images, "sha256": sha256(path)})
     states = _states(folder)
     here = states.index(path) + 1
@@ -39,6 +49,12 @@ def newest_state(folder: Path) -> Path | None:
             return path
         warnings.warn(f"{path}: damaged, falling back to the state before", stacklevel=2)
     return None
+
+
+def saved_images(folder: Path) -> int | None:
+    """Images of the newest saved state by its name, whole or not; None without any."""
+    states = _states(folder)
+    return int(states[-1].stem.removeprefix("state-")) if states else None
 
 
 def read_state(path: Path, device: torch.device | str = "cpu") -> State:

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from rich.console import Console
 
+from mrigen import ranks
+from mrigen.checkpoints.description import ModelDescription
 from mrigen.checkpoints.snapshots import save_snapshot
 from mrigen.data.manifest import NAME as MANIFEST
 from mrigen.data.stores import Store, open_store
+from mrigen.engine.footprint import Footprint, free_memory, require_memory
 from mrigen.engine.launch import Spread, open_device
 from mrigen.engine.logs import OpenLog
 from mrigen.engine.params import RunParams
@@ -202,6 +205,27 @@ class StudyContext:
             ):
                 shutil.rmtree(self.out)
             raise
+
+    def require_memory(
+        self, section: str, params: RunParams, model: ModelDescription, trained: int, frozen: int
+    ) -> None:
+        """Refuse a training that certainly does not fit into memory; see ``mrigen.engine.footprint``.
+
+        Args:
+            section: of the recipe, for messages.
+            params: batch and micro-batch.
+            model: whose network is trained.
+            trained: number of networks that are trained.
+            frozen: number of networks beside them, averages included.
+
+        Raises:
+            UsageError: says what to lower.
+        """
+        sharded = ranks.world_size() if self._strategy == "fsdp" else 1
+        height, width = model.image_shape[1:]
+        needed = Footprint.of(model, height, width)
+        free = free_memory(self.fabric.device)
+        require_memory(section, params, needed, free, trained=trained, frozen=frozen, sharded=sharded)
 
     def save_snapshot(self, stage: Path, model: Model, images: int, params: RunParams) -> None:
         """Write the model of a stage that is not finished, beside its state after so many images."""

@@ -36,6 +36,12 @@ def distill(study: StudyContext) -> None:
         UsageError: the teacher is not for such data, ``distill.corruption`` does not fit its own, or the
             folder was made with other settings.
     """
+    stage = student_stage(study)
+    study.run_stage(stage, lambda: _distill(study))
+
+
+def student_stage(study: StudyContext) -> Stage:
+    """The stage and its settings; the teacher is there."""
     settings = {
         "data": study.data_settings(),
         "teacher": study.best_teacher.fingerprint,
@@ -43,11 +49,24 @@ def distill(study: StudyContext) -> None:
         "seed": study.recipe.seed,
         "precision": study.recipe.precision,
     }
-    study.run_stage(Stage("student", study.out / "student", settings), lambda: _distill(study))
+    return Stage("student", study.out / "student", settings, section="distill", redo="distill")
+
+
+def require_memory(study: StudyContext, teacher: ModelDescription) -> None:
+    """Refuse a distillation that certainly does not fit into memory.
+
+    Raises:
+        UsageError: says what to lower.
+    """
+    params = study.recipe.distill
+    averages = len(params.halflives) + (params.selection.every_images is not None)
+    networks = {"trained": 1 + LOSSES[params.loss["name"]].uses_fake, "frozen": 1 + averages}
+    study.require_memory("distill", params, teacher, **networks)
 
 
 def _distill(study: StudyContext) -> None:
     recipe, params = study.recipe, study.recipe.distill
+    require_memory(study, study.best_teacher.description)
     teacher = study.best_teacher.copy()
     teacher = teacher.variant(corruption=assumed_corruption(teacher.description, params.corruption))
     store = None if study.data_free else study.store

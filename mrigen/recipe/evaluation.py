@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -116,12 +118,14 @@ def _measured(
     summary = {
         "recipe": study.recipe.name,
         "seed": study.recipe.seed,
+        "settings": _fingerprint(study),
         "features": params.features,
         "n": count,
         "references": len(images),
         "held_out_references": held_out,
         **rows,
     }
+    _keep_earlier(study, summary["settings"])
     write_json(study.out / "summary.json", summary)
     rows_shown = {
         name: image_seeds[spread(len(image_seeds), view.compared)] for name, image_seeds in shown.items()
@@ -133,9 +137,38 @@ def _measured(
         f"figure: {study.out / 'figure.png'}\nnumbers: {study.out / 'summary.json'}", highlight=False
     )
     for line in study.recipe.next:
-        here = re.sub(rf"runs/{re.escape(study.recipe.name)}(?![\w-])", str(study.out), line)
-        study.console.print(f"next: {here}", highlight=False)
+        hint = re.sub(r"\bRUN\b", lambda _: shlex.quote(str(study.out)), line)
+        study.console.print(f"next: {hint}", highlight=False, markup=False, soft_wrap=True)
     return summary
+
+
+def _fingerprint(study: StudyContext) -> str:
+    """Digest of everything that decides an evaluation's numbers."""
+    settings = {
+        "evaluate": study.recipe.evaluate.model_dump(mode="json"),
+        "seed": study.recipe.seed,
+        "models": [model.fingerprint for model in (study.teacher, *study.laps, study.student)],
+        "references": str(study.reference_folder.absolute()),
+    }
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _keep_earlier(study: StudyContext, settings: str) -> None:
+    """Put numbers and figure of an evaluation with other settings aside, under the digest of those."""
+    summary = study.out / "summary.json"
+    if not summary.is_file():
+        return
+    try:
+        before = json.loads(summary.read_text(encoding="utf-8")).get("settings") or "earlier"
+    except (ValueError, AttributeError):
+        before = "damaged"
+    if before == settings:
+        return
+    for path in (summary, study.out / "figure.png"):
+        if path.is_file():
+            path.replace(path.with_stem(f"{path.stem}.{before}"))
+    kept = summary.with_stem(f"{summary.stem}.{before}")
+    study.console.print(f"the evaluation with other settings is kept: {kept}", highlight=False, markup=False)
 
 
 def _row(measure: _Measure, copies: _Copies | None, found: Sampled, count: int) -> dict[str, Any]:
@@ -274,13 +307,22 @@ class Sampled:
 def sample(study: StudyContext, name: str, sampler: TeacherSampler | StudentSampler, count: int) -> Sampled:
     """Images of seeds 0 ... count - 1 in a stage of their own; those of ``teacher`` with its stops.
 
-    All stops come from one trajectory. The seconds of each are its share of the network evaluations.
+    Samples of an evaluation with other settings stay in their folder. All stops come from one trajectory; the
+    seconds of each are its share of the network evaluations.
     """
-    folder = study.out / "samples" / name
-    timing = folder / "seconds.json"
     stops: dict[float, int] = {}
     if isinstance(sampler, TeacherSampler) and name == "teacher":
         stops = sampler.early(study.recipe.evaluate.stops)
+    wanted = list(range(count))
+    laps = {f"lap-{number}": lap for number, lap in enumerate(study.laps, start=1)}
+    reverse = study.recipe.evaluate.sampler if name in laps else study.recipe.evaluate.teachers.get(name)
+    model = study.student if reverse is None else laps.get(name, study.teacher)
+    settings: dict[str, Any] = {"model": model.fingerprint, "count": count}
+    if reverse is not None:
+        settings |= {"sampler": reverse, "stops": list(stops)}
+    stage = Stage(f"samples of the {name}", study.out / "samples" / name, settings).beside()
+    folder = stage.folder
+    timing = folder / "seconds.json"
     files = {stop: folder / f"images-{stop:g}.h5" for stop in stops}
     path = folder / "images.h5"
 
@@ -309,14 +351,7 @@ def sample(study: StudyContext, name: str, sampler: TeacherSampler | StudentSamp
 
         on_rank_zero(collect)
 
-    wanted = list(range(count))
-    laps = {f"lap-{number}": lap for number, lap in enumerate(study.laps, start=1)}
-    reverse = study.recipe.evaluate.sampler if name in laps else study.recipe.evaluate.teachers.get(name)
-    model = study.student if reverse is None else laps.get(name, study.teacher)
-    settings: dict[str, Any] = {"model": model.fingerprint, "count": count}
-    if reverse is not None:
-        settings |= {"sampler": reverse, "stops": list(stops)}
-    Stage(f"samples of the {name}", folder, settings).run(work, study.console)
+    stage.run(work, study.console)
     seconds = float(json.loads(timing.read_text(encoding="utf-8")))
     each = seconds / (sampler.evaluations + len(stops) * sampler.last)
     stopped = {stop: Sampled(files[stop], spent * each, spent) for stop, spent in stops.items()}

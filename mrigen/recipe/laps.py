@@ -66,7 +66,9 @@ def run_laps(study: StudyContext) -> None:
             "seed": study.recipe.seed,
             "precision": study.recipe.precision,
         }
-        study.run_stage(Stage(folder.name, folder, settings), partial(_lap, study, laps, before, number))
+        study.run_stage(
+            Stage(folder.name, folder, settings, redo="laps"), partial(_lap, study, laps, before, number)
+        )
         distance = study.lap_distance(number)
         study.console.print(f"{folder.name}: proximal distance {distance:.4g}", highlight=False)
         if distance >= least and number < laps.count:

@@ -221,7 +221,7 @@ class Recipe(Params):
         laps: further training of the teacher on what it restores; None for none.
         distill: distillation.
         evaluate: evaluation.
-        next: what to try next, printed at the end.
+        next: what to try next, printed at the end with the run folder for the word RUN.
     """
 
     name: str

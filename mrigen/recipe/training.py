@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mrigen.checkpoints.description import ModelDescription
 from mrigen.checkpoints.snapshots import remove_snapshots
 from mrigen.data.stores import Store
 from mrigen.diffusion.objectives import Objective
@@ -23,21 +24,36 @@ def train(study: StudyContext) -> None:
     Raises:
         UsageError: the objective is not for such data, or the folder was made with other settings.
     """
-    if study.given_teacher is not None:
-        return
+    if study.given_teacher is None:
+        study.run_stage(teacher_stage(study), lambda: _train(study))
+
+
+def teacher_stage(study: StudyContext) -> Stage:
+    """The stage and its settings, for which the data have to be there if they are given."""
     settings = {
         "data": study.data_settings(),
         "teacher": study.recipe.teacher.model_dump(mode="json"),
         "seed": study.recipe.seed,
         "precision": study.recipe.precision,
     }
-    study.run_stage(Stage("teacher", study.out / "teacher", settings), lambda: _train(study))
+    return Stage("teacher", study.out / "teacher", settings, section="teacher", redo="teacher")
+
+
+def describe(study: StudyContext) -> ModelDescription:
+    """The teacher of the recipe and the store.
+
+    Raises:
+        UsageError: its training certainly does not fit into memory.
+    """
+    provenance = {"recipe": study.recipe.name, "seed": study.recipe.seed}
+    description = describe_teacher(study.recipe.teacher, study.store, provenance)
+    study.require_memory("teacher", study.recipe.teacher, description, trained=1, frozen=1)
+    return description
 
 
 def _train(study: StudyContext) -> None:
     recipe, params, store = study.recipe, study.recipe.teacher, study.store
-    provenance = {"recipe": recipe.name, "seed": recipe.seed}
-    model = Model.random_init(describe_teacher(params, store, provenance), recipe.seed)
+    model = Model.random_init(describe(study), recipe.seed)
     objective = model.objective(store)
     if objective.conditions_on_mask and objective.corruption.baseline:
         study.console.print(f"teacher: {objective.corruption.baseline}", highlight=False)

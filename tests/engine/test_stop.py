@@ -1,6 +1,8 @@
 """What ends a run before its time, and what it leaves: models of snapshots, requests to end."""
 
 import os
+import resource
+import signal
 import time
 
 import pytest
@@ -10,6 +12,7 @@ from tiny_jobs import StopAfter, distill_job, fabric, newest, teacher_job, weigh
 from waiting import wait_until
 
 from mrigen.engine.loop import fit
+from mrigen.engine.states import save_state
 from mrigen.engine.stops import REQUEST, RUNNING, end_requests, request_end, running
 
 
@@ -32,6 +35,20 @@ def test_a_snapshot_follows_every_state(tmp_path):
     assert calls == [(16, 16)]
     fit(teacher_job(), tmp_path, fabric(), "run", snapshot=snapshot)
     assert calls == [(16, 16), (32, 32), (48, 48)]
+
+
+def test_a_full_disk_is_named_and_leaves_the_states_before(tmp_path):
+    """Files of at most 10 kB, as on a disk with no more space."""
+    save_state(tmp_path, 10, {"value": torch.tensor(1)}, keep=1)
+
+    def action():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+        with pytest.raises(OSError, match=r"No space left on device.*state-000000000020\.pt"):
+            save_state(tmp_path, 20, {"value": torch.zeros(100_000)}, keep=1)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(in_child(action), 0)[1]) == 0
+    assert int(newest(tmp_path)["value"]) == 1
 
 
 @pytest.mark.parametrize("make", [teacher_job, distill_job])

@@ -135,3 +135,17 @@ def test_stop_where_nothing_runs(trained, tmp_path, capsys):
         error = capsys.readouterr().err.strip()
         assert message in error
         assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("stage", ["teacher", "distill"])
+def test_an_absurd_batch_is_refused_and_leaves_nothing(trained, tmp_path, capsys, stage):
+    """Before anything is allocated; the corrected command is not another study."""
+    out, store = tmp_path / "run", str(trained / "store")
+    command = ["distill", TINY, "--data", store, "--out", str(out), *CPU]
+    given = ["--teacher", str(trained / "teacher")] if stage == "distill" else []
+    assert run([*command, *given, "--set", f"{stage}.batch=1000000000"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert f"{stage}: 1,000,000,000 images at once need at least" in error
+    assert f"--set {stage}.micro_batch=" in error
+    assert len(error.splitlines()) == 1
+    assert not out.exists()

@@ -1,0 +1,137 @@
+"""The least memory that a training takes, before any of it is allocated."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+
+from mrigen import ranks
+from mrigen.checkpoints.folder import build_model
+from mrigen.errors import UsageError
+from mrigen.memory import available
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mrigen.checkpoints.description import ModelDescription
+    from mrigen.engine.params import RunParams
+
+FLOAT = 4  # bytes
+TRAINED = 4  # copies of a trained network: weights, gradients, two moments
+SHARE = 0.5  # of the float32 activations that kernels of GPUs, half precision and compilation leave
+RECORD = 300  # bytes that Python keeps of a micro-batch until the step ends
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a network takes of memory.
+
+    Attributes:
+        parameters: their number.
+        activations: bytes that one image's forward pass keeps for the gradient, in float32.
+    """
+
+    parameters: int
+    activations: int
+
+    @classmethod
+    def of(cls, description: ModelDescription, height: int, width: int) -> Footprint:
+        """Measured on the meta device, where tensors have shapes and no memory.
+
+        A network of the user's own that needs values in its forward pass counts with its parameters alone.
+        """
+        model = build_model(description).to("meta").train()
+        own = {id(parameter.untyped_storage()) for parameter in model.parameters()}
+        kept = {}
+
+        def keep(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            kept[id(storage)] = storage
+            return tensor
+
+        x = torch.empty(1, description.conventions.network_channels, height, width, device="meta")
+        labels = description.network.get("label_dim", 0)
+        classes = torch.empty(1, labels, device="meta") if labels else None
+        with saved_tensors_hooks(keep, lambda tensor: tensor):
+            try:
+                model(x, torch.empty(1, device="meta"), classes)
+            except (RuntimeError, NotImplementedError, ValueError, TypeError):
+                kept.clear()
+        activations = sum(storage.nbytes() for key, storage in kept.items() if key not in own)
+        return cls(sum(parameter.numel() for parameter in model.parameters()), activations)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that this process may still allocate on its device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return available() // ranks.local_world_size()
+
+
+def require_memory(
+    section: str,
+    params: RunParams,
+    footprint: Footprint,
+    free: int,
+    *,
+    trained: int = 1,
+    frozen: int = 0,
+    sharded: int = 1,
+) -> None:
+    """Refuse what certainly does not fit into memory.
+
+    The estimate is low: weights, gradients and moments of the networks, averages, and half of the activations
+    of one micro-batch in float32. What passes may still be too large.
+
+    Args:
+        section: of the recipe, for messages.
+        params: batch and micro-batch.
+        footprint: of one network.
+        free: bytes.
+        trained: number of networks that are trained.
+        frozen: number of networks that are kept beside them, averages included.
+        sharded: number of processes over which the trained ones are spread.
+
+    Raises:
+        UsageError: more than ``free`` is needed; says what to lower.
+    """
+    micro = params.micro_batch or params.batch
+    networks = FLOAT * footprint.parameters * (TRAINED * trained // sharded + frozen)
+    image = max(1, int(SHARE * footprint.activations))
+    records = RECORD * params.micro_batches // ranks.world_size()
+    if networks + image > free:
+        raise UsageError(
+            f"{section}: a network of {footprint.parameters:,} parameters needs at least "
+            f"{_size(networks + image)} to be trained on one image, and {_size(free)} are free here: lower "
+            "teacher.network.model_channels or num_blocks, or take smaller images"
+        )
+    if records > free - networks - image:
+        raise UsageError(
+            f"{section}: {params.micro_batches:,} micro-batches a step need at least {_size(records)}, and "
+            f"{_size(free - networks)} are free here: lower {section}.batch"
+        )
+    fitting = (free - networks - records) // image
+    if micro > fitting:
+        fits = max(size for size in _divisors(params.batch) if size <= fitting)
+        needed = networks + records + micro * image
+        raise UsageError(
+            f"{section}: {micro:,} images at once need at least {_size(needed)}, and {_size(free)} are free "
+            f"here: --set {section}.micro_batch={fits}, or lower {section}.batch"
+        )
+
+
+def _divisors(number: int) -> set[int]:
+    small = [size for size in range(1, math.isqrt(number) + 1) if number % size == 0]
+    return {*small, *(number // size for size in small)}
+
+
+def _size(count: float) -> str:
+    """Bytes with three digits and a decimal prefix."""
+    units = ["B", "kB", "MB", "GB", "TB", "PB"]
+    while count >= 1000 and len(units) > 1:
+        count, units = count / 1000, units[1:]
+    return f"{count:.3g} {units[0]}"
