@@ -265,8 +265,7 @@ def test_several_averages_gather_the_weights_once(monkeypatch):
         asked.append(of)
         return list(of.parameters())
 
-    for place in ("averages", "ema"):
-        monkeypatch.setattr(f"mrigen.engine.{place}.whole_parameters", gather)
+    monkeypatch.setattr("mrigen.engine.averages.whole_parameters", gather)
     EMASelection(Numbers(0), (2.0, 30.0, 100.0), SelectionParams(), None).update(module, 100, 100)
     assert asked == [module]
 
