@@ -85,7 +85,7 @@ class Stage:
         return True
 
     @property
-    def is_begun(self) -> bool:
+    def is_started(self) -> bool:
         """Whether it was begun with exactly these settings and is not finished."""
         record = self.record()
         return record is not None and not record["finished"] and record["settings"] == self._plain

@@ -57,7 +57,7 @@ class Study(StudyContext):
 
     def _discard(self, stage: Redo) -> None:
         begun = {"teacher": self._teacher_stage, "distill": self._student_stage}.get(stage, lambda: None)()
-        if begun is not None and begun.is_begun:
+        if begun is not None and begun.is_started:
             self.console.print(f"{begun.name}: not finished yet, continued", highlight=False, markup=False)
             return
         gone = [*self.out.glob("summary*.json"), *self.out.glob("figure*.png")]
