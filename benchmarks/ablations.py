@@ -134,7 +134,7 @@ class Ablations:
     def student_study(self, name: str, settings: list[str]) -> Study:
         """A distillation of the base's teacher with other settings."""
         recipe = recipes.load(self.name, [*self.changes, *settings])
-        recipe = recipe.model_copy(update={"data": recipe.data.given(self.base.store_folder)})
+        recipe = recipe.model_copy(update={"data": recipe.data.of_source(self.base.store_folder)})
         folder, teacher = self.folder(name), self.base.teacher_folder
         return Study(recipe, folder, self.console, self.device, teacher, self.base.reference_folder)
 

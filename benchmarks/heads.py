@@ -109,7 +109,7 @@ class ReconstructedStudy(Study):
     def __init__(self, base: Study, solver: str, folder: Path, out: Path, device: str, images: int) -> None:
         whole = {"objective": {"name": "standard"}, "preconditioning": {"name": "edm"}, "images": images}
         teacher = base.recipe.teacher.model_copy(update=whole)
-        data = base.recipe.data.given(base.store_folder)
+        data = base.recipe.data.of_source(base.store_folder)
         recipe = base.recipe.model_copy(update={"data": data, "teacher": teacher, "laps": None})
         super().__init__(recipe, out, base.console, device, reference=base.reference_folder)
         self.solver, self.folder = solver, folder

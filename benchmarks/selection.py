@@ -97,12 +97,12 @@ class Distances:
 
     def true(self, path: Path) -> Array:
         """Distances (1 + sets,) from the references."""
-        return self._drawn(self.references, self.references.look(open_images(path).read()))
+        return self._drawn(self.references, self.references.features_of(open_images(path).read()))
 
     def proximal(self, path: Path) -> Array:
         """Distances (1 + sets,) of the corrupted samples from the corrupted training data."""
         seen = corrupted_images(open_images(path).read(), self.corruption, self.seed)
-        return self._drawn(self.data, self.data.look(seen))
+        return self._drawn(self.data, self.data.features_of(seen))
 
     def _drawn(self, reference: Reference, features: dict[str, Any]) -> Array:
         """The same draws of seeds for every file."""

@@ -66,7 +66,7 @@ def run(sigma: float, out: Path, changes: list[str], device: str) -> tuple[dict[
 
 
 def _given(recipe: Recipe, store: Path) -> Recipe:
-    return recipe.model_copy(update={"data": recipe.data.given(store)})
+    return recipe.model_copy(update={"data": recipe.data.of_source(store)})
 
 
 def table(summaries: dict[float, dict[str, Any]]) -> str:

@@ -309,7 +309,7 @@ def main() -> None:
     given = parser.parse_args()
     recipe = recipes.load(given.recipe, given.changes)
     if given.data is not None:
-        recipe = recipe.model_copy(update={"data": recipe.data.given(given.data)})
+        recipe = recipe.model_copy(update={"data": recipe.data.of_source(given.data)})
     with tempfile.TemporaryDirectory() as folder:
         study = Study(recipe, Path(folder), Console(stderr=True), given.device)
         study.prepare()

@@ -154,7 +154,7 @@ def test_a_box_that_leaves_no_room_for_a_second_one_has_no_further_corruption(ge
 def test_a_patch_reveals_what_was_not_measured_with_it(generator):
     """Hiding measured pixels at random does not help: P(measured) = 0 far from a surviving pixel."""
     corruption = make_corruption({"name": "kept-patch", "size": [1, 2]}, (1, 1, 6))
-    hide = make_corruption({"name": "inpainting", "further_missing": 0.3}, (1, 1, 6)).further
+    hide = make_corruption({"name": "inpainting", "further_missing": 0.3}, (1, 1, 6)).corrupt_further
     assert "never measured together" in corruption.ambient_obstacle
     assert least_eigenvalues(corruption, generator, further=hide).min() < 1e-4
 
