@@ -50,6 +50,7 @@ LEARNED = {
 TEACHER = [
     "data.prep={acceleration: 1.001, acs_lines: 64, noise_whitening: false, split: {train: 1.0}}",
     "teacher.objective={name: standard}",
+    "laps=null",
     "teacher.optimizer={lr: 1e-3, ramp_images: 100, max_grad_norm: 1.0, decay: linear}",
 ]
 

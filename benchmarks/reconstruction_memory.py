@@ -43,12 +43,12 @@ TEACHER = """
 import json, sys
 from pathlib import Path
 from mrigen.checkpoints.description import ModelDescription
-from mrigen.denoiser import Conventions
+from mrigen.denoiser import ChannelLayout
 from mrigen.model import Model
 
 folder, network = Path(sys.argv[1]), json.loads(sys.argv[4])
 height, width = int(sys.argv[2]), int(sys.argv[3])
-seen = Conventions(image="complex", image_channels=2, mask_channels=1, ones_channel=True)
+seen = ChannelLayout(image="complex", image_channels=2, mask_channels=1, ones_channel=True)
 description = ModelDescription(
     network={"resolution": height, "in_channels": 4, "out_channels": 2, **network},
     preconditioner={"name": "edm"},

@@ -233,7 +233,7 @@ class MRICorruption(Corruption):
         >>> A = mg.operators.MultiCoilMRI.example()
         >>> mask = mg.masks.exact_random(9, acceleration=2, acs_lines=1)
         >>> law = {"name": "exact-random", "acceleration": 2, "acs_lines": 1}
-        >>> store = mg.TensorStore(A(A.zero_image() + 1), A.maps, mask, law=law)
+        >>> store = mg.TensorStore(A(A.zero_image() + 1), A.maps, mask, mask_distribution=law)
         >>> store.corruption().draw(5, torch.Generator().manual_seed(0)).mask.shape  # maps of random slices
         torch.Size([5, 1, 1, 9])
     """

@@ -79,7 +79,9 @@ class Scans:
         return self.sigma[indices]
 
     def corruption(self):
-        return MRICorruption(self, type("Law", (), {"reason": "none", "baseline": ""})(), fresh=False)
+        return MRICorruption(
+            self, type("Law", (), {"ambient_obstacle": "none", "baseline": ""})(), fresh=False
+        )
 
 
 def test_scans_are_corrupted_with_maps_mask_and_noise_of_one_slice(generator):

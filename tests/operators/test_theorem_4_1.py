@@ -55,7 +55,7 @@ def matrices(operator, batch: int, shape: tuple[int, ...]) -> torch.Tensor:
 def least_eigenvalues(corruption, generator, *, further=None, often=60) -> torch.Tensor:
     """The least eigenvalue of E[AᴴA | Ã] for each Ã that was drawn often."""
     operator = corruption.draw(LARGER, generator)
-    less = (further or corruption.further)(operator, generator)
+    less = (further or corruption.corrupt_further)(operator, generator)
     full = matrices(operator, LARGER, corruption.shape)
     seen = matrices(less, LARGER, corruption.shape).flatten(1)
     codes = torch.view_as_real(seen).flatten(1) if seen.is_complex() else seen

@@ -63,7 +63,7 @@ class Objective(ABC):
         >>> A = mg.operators.MultiCoilMRI.example()
         >>> mask = mg.masks.exact_random(9, acceleration=2, acs_lines=1)
         >>> law = {"name": "exact-random", "acceleration": 2, "acs_lines": 1}
-        >>> store = mg.TensorStore(A(A.zero_image() + 1), A.maps, mask, law=law)
+        >>> store = mg.TensorStore(A(A.zero_image() + 1), A.maps, mask, mask_distribution=law)
         >>> ambient = mg.objectives.OBJECTIVES.build({"name": "ambient"}, corruption=store.corruption())
         >>> rng = torch.Generator().manual_seed(0)
         >>> ambient(lambda x, sigma, *shown: x, store.measurements([0, 1]), rng).shape  # a loss per slice
