@@ -5,7 +5,6 @@ They are the stages of a recipe, with the same states, records and logs, and con
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -17,10 +16,11 @@ from rich.console import Console
 
 from mrigen import ranks
 from mrigen.data.manifest import NAME as MANIFEST
-from mrigen.data.stores import Store, open_store
+from mrigen.data.stores import Store, as_store
 from mrigen.data.tensor_store import TensorStore
 from mrigen.engine.logs import Log, OpenLog
 from mrigen.errors import UsageError
+from mrigen.files import sha256
 from mrigen.model import Model
 from mrigen.recipe import distillation, training
 from mrigen.recipe.context import StudyContext
@@ -83,7 +83,7 @@ def train(
     """
     spec = {"name": objective} if isinstance(objective, str) else dict(objective)
     settings = {"images": images, "objective": spec, **params}
-    data = open_store(store) if isinstance(store, str | Path) else store
+    data = as_store(store)
     recipe = _recipe("train", settings, {"images": 1}, seed=seed, precision=precision, compile=compiled)
     with _run_folder(out, loggers) as folder:
         context = _Context(recipe, folder, device, data, None, loggers, on_step)
@@ -146,7 +146,7 @@ def distill(
     spec = {"name": loss} if isinstance(loss, str) else dict(loss)
     settings = {"images": images, "loss": spec, **params}
     model = Model.load(teacher) if isinstance(teacher, str | Path) else teacher
-    data = open_store(store) if isinstance(store, str | Path) else store
+    data = as_store(store)
     recipe = _recipe("distill", {"images": 1}, settings, seed=seed, precision=precision, compile=compiled)
     with _run_folder(out, loggers) as folder:
         context = _Context(recipe, folder, device, data, model.require("teacher"), loggers, on_step)
@@ -186,7 +186,7 @@ class _Context(StudyContext):
             return {}
         if isinstance(store, TensorStore):
             return {"tensors": store.fingerprint}
-        return {"manifest": hashlib.sha256((store.folder / MANIFEST).read_bytes()).hexdigest()}
+        return {"manifest": sha256(store.folder / MANIFEST)}
 
     def write_recipe(self) -> None:
         """There is none: ``stage.json`` says what was done."""

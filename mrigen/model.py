@@ -15,7 +15,7 @@ from mrigen.checkpoints.description import ModelDescription
 from mrigen.checkpoints.folder import load_network, save_model
 from mrigen.checkpoints.snapshots import find_model
 from mrigen.data.image_store import described_corruption
-from mrigen.data.stores import Store, open_store
+from mrigen.data.stores import Store, as_store
 from mrigen.denoiser import Denoiser, NetworkDenoiser
 from mrigen.diffusion.objectives import OBJECTIVES, Objective
 from mrigen.diffusion.samplers import SAMPLERS
@@ -327,7 +327,7 @@ class Model:
             raise UsageError(f"{self.name}: is a generator, which needs no sampler; leave it out")
         if self.description.generator_input == "full":
             return StudentSampler(self.generator, self.image_shape, batch, label=label)
-        data = open_store(store) if isinstance(store, str | Path) else store
+        data = as_store(store)
         shape = self.image_shape if data is None else data.image_shape
         corruption = self.corruption(data)
         objective = self.objective(corruption)

@@ -111,6 +111,15 @@ def open_store(folder: str | Path, split: str | None = "train") -> Store:
     return kinds.get(kind, MeasurementStore)(folder, split)
 
 
+def as_store(store: Store | str | Path | None) -> Store | None:
+    """The training part of a folder's store; an open store, or None, as it is.
+
+    Raises:
+        UsageError: as ``open_store``.
+    """
+    return open_store(store) if isinstance(store, str | Path) else store
+
+
 def store_faults(folder: Path) -> list[str]:
     """What is wrong with the files of a prepared store or its references, one line each.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -25,7 +24,7 @@ from mrigen.engine.logs import OpenLog
 from mrigen.engine.params import RunParams
 from mrigen.engine.processes import is_rank_zero, on_rank_zero
 from mrigen.errors import UsageError
-from mrigen.files import write_text
+from mrigen.files import sha256, write_text
 from mrigen.metrics.features import AnyExtractor, extractors
 from mrigen.model import Model
 from mrigen.recipe.loggers import NewSampler, open_loggers, require
@@ -118,22 +117,21 @@ class StudyContext:
         return self.out / f"lap-{number}"
 
     @cached_property
-    def laps(self) -> list[Model]:
-        """The teachers of the finished laps, in order."""
+    def laps(self) -> dict[str, Model]:
+        """The teachers of the finished laps by the names of their folders, in order."""
         count = 0 if self.recipe.laps is None or self.given_teacher is not None else self.recipe.laps.count
-        records = [self.lap_folder(number + 1) / SELECTION for number in range(count)]
-        done = takewhile(lambda record: record.is_file(), records)
-        return [Model.load(record.parent / "model", role="teacher") for record in done]
+        folders = [self.lap_folder(number + 1) for number in range(count)]
+        done = takewhile(lambda folder: (folder / SELECTION).is_file(), folders)
+        return {folder.name: Model.load(folder / "model", role="teacher") for folder in done}
 
     @cached_property
     def best_teacher(self) -> Model:
         """What is distilled: the teacher, or that of the lap whose proximal distance is least."""
-        distances = [self.lap_distance(number + 1) for number in range(len(self.laps))]
-        return self.laps[distances.index(min(distances))] if distances else self.teacher
+        return self.laps[min(self.laps, key=self.lap_distance)] if self.laps else self.teacher
 
-    def lap_distance(self, number: int) -> float:
+    def lap_distance(self, name: str) -> float:
         """Proximal distance of the teacher of a finished lap, the selection metric."""
-        record = (self.lap_folder(number) / SELECTION).read_text(encoding="utf-8")
+        record = (self.out / name / SELECTION).read_text(encoding="utf-8")
         return float(json.loads(record)["proximal"])
 
     @cached_property
@@ -180,7 +178,7 @@ class StudyContext:
                 f"{self.given_store}: no {MANIFEST} here; give a folder written by mrigen prep-fastmri "
                 "or prep-images"
             )
-        return {"manifest": hashlib.sha256(manifest.read_bytes()).hexdigest()}
+        return {"manifest": sha256(manifest)}
 
     def write_recipe(self) -> None:
         """Write the resolved recipe into the run folder."""

@@ -109,8 +109,8 @@ def _measured(
             rows[f"{name}-stopped"] = best = min(stops, key=lambda row: row["proximal"])
             rows[name]["stops"] = stops
             shown[f"{name}-stopped"] = next(read_images(found.stopped[best["stop"]].path, view.compared))
-    for number in range(1, len(study.laps) + 1):
-        rows[f"lap-{number}"]["proximal"] = study.lap_distance(number)
+    for name in study.laps:
+        rows[name]["proximal"] = study.lap_distance(name)
     others = _other_references(study, references, count)
     if others is not None:
         rows["floor"] = measure(str(references.folder), others)
@@ -147,7 +147,7 @@ def _fingerprint(study: StudyContext) -> str:
     settings = {
         "evaluate": study.recipe.evaluate.model_dump(mode="json"),
         "seed": study.recipe.seed,
-        "models": [model.fingerprint for model in (study.teacher, *study.laps, study.student)],
+        "models": [model.fingerprint for model in (study.teacher, *study.laps.values(), study.student)],
         "references": str(study.reference_folder.absolute()),
     }
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
@@ -282,8 +282,8 @@ def _samplers(study: StudyContext) -> dict[str, TeacherSampler | StudentSampler]
         name: study.teacher.sampler(study.store, reverse, BATCH)
         for name, reverse in study.recipe.evaluate.teachers.items()
     }
-    for number, lap in enumerate(study.laps, start=1):
-        samplers[f"lap-{number}"] = lap.sampler(study.store, study.recipe.evaluate.sampler, BATCH)
+    for name, lap in study.laps.items():
+        samplers[name] = lap.sampler(study.store, study.recipe.evaluate.sampler, BATCH)
     samplers["student"] = study.student.sampler(study.store, batch=BATCH)
     for sampler in samplers.values():
         sampler.to(study.fabric.device)
@@ -314,9 +314,10 @@ def sample(study: StudyContext, name: str, sampler: TeacherSampler | StudentSamp
     if isinstance(sampler, TeacherSampler) and name == "teacher":
         stops = sampler.early(study.recipe.evaluate.stops)
     wanted = list(range(count))
-    laps = {f"lap-{number}": lap for number, lap in enumerate(study.laps, start=1)}
-    reverse = study.recipe.evaluate.sampler if name in laps else study.recipe.evaluate.teachers.get(name)
-    model = study.student if reverse is None else laps.get(name, study.teacher)
+    reverse = (
+        study.recipe.evaluate.sampler if name in study.laps else study.recipe.evaluate.teachers.get(name)
+    )
+    model = study.student if reverse is None else study.laps.get(name, study.teacher)
     settings: dict[str, Any] = {"model": model.fingerprint, "count": count}
     if reverse is not None:
         settings |= {"sampler": reverse, "stops": list(stops)}

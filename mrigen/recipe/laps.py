@@ -69,7 +69,7 @@ def run_laps(study: StudyContext) -> None:
         study.run_stage(
             Stage(folder.name, folder, settings, redo="laps"), partial(_lap, study, laps, before, number)
         )
-        distance = study.lap_distance(number)
+        distance = study.lap_distance(folder.name)
         study.console.print(f"{folder.name}: proximal distance {distance:.4g}", highlight=False)
         if distance >= least and number < laps.count:
             study.console.print(f"{folder.name}: no better than the one before; laps end", highlight=False)
