@@ -24,7 +24,8 @@ def evaluate(
     samples: Annotated[
         list[Path],
         typer.Argument(
-            help="Images: HDF5 of `mrigen sample`, folder or zip of pictures, npz. With --held-out, teachers."
+            help="Images: HDF5 of `mrigen sample`, pictures in a folder, zip or tar, npz. With --held-out, "
+            "teachers."
         ),
     ],
     *,
@@ -212,7 +213,7 @@ def _usage(message: str) -> Exception:
 
 def audit(
     samples: Annotated[
-        Path, typer.Argument(help="Images: HDF5 of `mrigen sample`, folder or zip of pictures, npz.")
+        Path, typer.Argument(help="Images: HDF5 of `mrigen sample`, pictures in a folder, zip or tar, npz.")
     ],
     *,
     data: Annotated[

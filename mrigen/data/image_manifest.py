@@ -20,7 +20,8 @@ class Source(Params):
 
     Attributes:
         name: name of the file or folder, without the folders above it.
-        kind: ``folder``, ``zip``, ``cifar10``, ``idx``, or the name of a built-in set.
+        kind: ``files`` (in older stores ``folder`` or ``zip``), ``array``, ``volumes``, ``cifar10``, ``idx``,
+            or the name of a built-in set.
         sha256: checksum of the file; of a folder, of the names and contents of its images.
     """
 

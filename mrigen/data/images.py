@@ -1,4 +1,4 @@
-"""Image sets on disk, batch by batch: HDF5 of ``mrigen sample``, picture folders, zip archives, arrays."""
+"""Image sets on disk, batch by batch: HDF5 of ``mrigen sample``, picture folders, archives, arrays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mrigen import hdf5
-from mrigen.data.pixels import SUFFIXES, ImageError, decode, is_image, posix, tensor
+from mrigen.data.archives import Files, is_archive, open_files
+from mrigen.data.pixels import SUFFIXES, ImageError, decode, is_image, tensor
 from mrigen.errors import UsageError
 
 Shape = tuple[int, int, int]
@@ -25,7 +26,6 @@ KEYS = ("images", "arr_0", "samples", "data", "x")
 ARRAYS = (".npz", ".npy", ".safetensors")
 COLOURS = {1, 3}
 LOOKED_AT = 256  # images of which the range of values is guessed
-MAX_BYTES = 1 << 28  # of one picture's file
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)  # the last: encrypted, unknown compression
 Bytes = NDArray[np.uint8]
 
@@ -77,17 +77,20 @@ def write_images(path: Path, seeds: list[int], batches: Iterable[Tensor]) -> Non
 
 def open_images(path: Path) -> ImageSet:
     """Images of a file or folder: HDF5 of ``mrigen sample`` (itself or in its folder), arrays in ``npz``,
-    ``npy`` or ``safetensors``, pictures in a ``zip`` or a folder.
+    ``npy`` or ``safetensors``, pictures in a zip or tar archive or a folder.
 
     Raises:
         UsageError: no such file, or one without images.
     """
     if path.is_dir():
-        return _open_hdf5(path / FOLDED) if (path / FOLDED).is_file() else open_folder(path)
+        return _open_hdf5(path / FOLDED) if (path / FOLDED).is_file() else open_pictures(path)
     if not path.is_file():
         raise UsageError(f"{path}: no such file or folder; give what mrigen sample wrote, or pictures")
-    readers = {**dict.fromkeys(ARRAYS, open_arrays), ".zip": open_zip}
-    return readers.get(path.suffix.lower(), _open_hdf5)(path)
+    if path.suffix.lower() in ARRAYS:
+        return open_arrays(path)
+    if is_archive(path):
+        return open_pictures(path)
+    return _open_hdf5(path)
 
 
 def read_images(path: Path, batch: int = BATCH) -> Iterator[Tensor]:
@@ -110,36 +113,37 @@ def _open_hdf5(path: Path) -> ImageSet:
     return image_set_of(path, shape, dtype, take)
 
 
-def open_folder(path: Path) -> ImageSet:
-    """Pictures of a folder and the folders in it, in the order of their names.
-
-    Raises:
-        UsageError: there are none, or the first cannot be read.
-    """
-    names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
-    return _pool(path, [name for name in names if is_image(name)], lambda name: (path / name).read_bytes())
-
-
-def open_zip(path: Path) -> ImageSet:
-    """Pictures of a zip archive, in the order of their names.
+def open_pictures(path: Path) -> ImageSet:
+    """Pictures of a folder or archive and the folders in it, in the order of their names.
 
     Raises:
         UsageError: no archive, there are none in it, or the first cannot be read.
     """
+    files = open_files(path, is_image)
+    if not files.places:
+        raise UsageError(f"{path}: no pictures here ({', '.join(sorted(SUFFIXES))}); give what was sampled")
+    names = list(files.places)
+    shape = _decoded(files, names[0]).shape
+
+    def take(first: int, last: int) -> Tensor:
+        images = [_decoded(files, name) for name in names[first:last]]
+        for name, picture in zip(names[first:last], images, strict=True):
+            if picture.shape != shape:
+                raise UsageError(
+                    f"{path}/{name}: is {tuple(picture.shape)} (C, H, W), the first image is {tuple(shape)}"
+                )
+        return torch.stack(images)
+
+    return ImageSet(str(path), len(names), (shape[0], shape[1], shape[2]), complex_valued=False, take=take)
+
+
+def _decoded(files: Files, name: str) -> Tensor:
+    """A picture (C, H, W) in [-1, 1], grey or in colour, as a preparation decodes it."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = sorted(filter(is_image, archive.namelist()), key=posix)
-    except (*DAMAGE, OSError) as error:
-        raise UsageError(f"{path}: no zip archive ({error}); write the samples again") from error
-
-    def raw(name: str) -> bytes:
-        with zipfile.ZipFile(path) as archive, archive.open(name) as file:
-            content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise ValueError(f"more than {MAX_BYTES >> 20} MiB")
-        return content
-
-    return _pool(path, names, raw)
+        picture = decode(files.read(name))
+    except ImageError as error:
+        raise UsageError(f"{files.path}/{name}: {error}") from error
+    return tensor(picture, len(picture.image.getbands()))
 
 
 def open_arrays(path: Path) -> ImageSet:
@@ -234,29 +238,3 @@ def _scale(path: Path, sample: NDArray[np.generic]) -> float | None:
 def from_bytes(pictures: Bytes) -> Tensor:
     """0 ... 255 to [-1, 1]."""
     return torch.from_numpy(pictures).float() / 127.5 - 1
-
-
-def _pool(path: Path, names: list[str], raw: Callable[[str], bytes]) -> ImageSet:
-    if not names:
-        raise UsageError(f"{path}: no pictures here ({', '.join(sorted(SUFFIXES))}); give what was sampled")
-    shape = _decoded(path, names[0], raw).shape
-
-    def take(first: int, last: int) -> Tensor:
-        images = [_decoded(path, name, raw) for name in names[first:last]]
-        for name, picture in zip(names[first:last], images, strict=True):
-            if picture.shape != shape:
-                raise UsageError(
-                    f"{path}/{name}: is {tuple(picture.shape)} (C, H, W), the first image is {tuple(shape)}"
-                )
-        return torch.stack(images)
-
-    return ImageSet(str(path), len(names), (shape[0], shape[1], shape[2]), complex_valued=False, take=take)
-
-
-def _decoded(path: Path, name: str, raw: Callable[[str], bytes]) -> Tensor:
-    """A picture (C, H, W) in [-1, 1], grey or in colour, as a preparation decodes it."""
-    try:
-        picture = decode(raw(name))
-    except (ImageError, OSError, ValueError, *DAMAGE) as error:
-        raise UsageError(f"{path}/{name}: cannot be read ({error})") from error
-    return tensor(picture, len(picture.image.getbands()))

@@ -48,14 +48,9 @@ class Picture:
         return cls(Image.fromarray(values if eight else values.astype(np.float32)), peak)
 
 
-def posix(name: str) -> str:
-    """The name of a file in an archive with slashes between folders; some programs write backslashes."""
-    return name.replace("\\", "/")
-
-
 def is_image(name: str) -> bool:
-    """Whether a file name ends as images do, and is none of the hidden files of archives."""
-    path = PurePosixPath(posix(name))
+    """Whether a name, with slashes between folders, ends as images' do and is none of the hidden files."""
+    path = PurePosixPath(name)
     hidden = any(part.startswith(".") and part.strip(".") for part in path.parts)
     return path.suffix.lower() in SUFFIXES and not hidden and "__MACOSX" not in path.parts
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mrigen.data import archives
 from mrigen.data.pixels import ImageError
 from mrigen.errors import UsageError
-from mrigen.prep.images.files import ZipSet
 from mrigen.prep.images.sources import open_set
 
 from .pictures import png, python2_batch, python3_batch, random_pictures, write_tar, write_zip
@@ -79,13 +79,13 @@ def test_harmful_or_damaged_cifar_batches_are_refused_in_one_line(tmp_path, monk
 def test_links_and_doubles_in_tar_archives_are_refused(tmp_path):
     (tmp_path / "secret").write_bytes(python2_batch(rows(1)[1], [1]))
     linked = write_tar(tmp_path / "a.tar.gz", {}, {"data_batch_1": str(tmp_path / "secret")})
-    with pytest.raises(UsageError, match="data_batch_1 is a link"):
+    with pytest.raises(UsageError, match=r"holds no images .*1 other file"):
         open_set(str(linked))
     batch = python2_batch(rows(1)[1], [1])
     doubled = write_tar(tmp_path / "b.tar.gz", {"x/data_batch_1": batch, "y/data_batch_1": batch})
     with pytest.raises(UsageError, match="twice"):
         open_set(str(doubled))
-    with pytest.raises(UsageError, match="holds no data_batch_1"):
+    with pytest.raises(UsageError, match="holds no images"):
         open_set(str(write_tar(tmp_path / "c.tar.gz", {"other": b"x"})))
 
 
@@ -101,12 +101,10 @@ def test_zip_members_outside_of_it_are_names_and_nothing_else(tmp_path):
 
 
 def test_zip_bombs_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
-    from mrigen.prep.images import files as image_files
-
     source = write_zip(tmp_path / "a.zip", {"a.png": bytes(1 << 20)})
-    monkeypatch.setattr(image_files, "MAX_FILE_BYTES", 1 << 19)
+    monkeypatch.setattr(archives, "MAX_FILE_BYTES", 1 << 19)
     with pytest.raises(ImageError, match="more than 0"):
-        ZipSet.open(source, labels=False).raw(0)
+        open_set(str(source)).raw(0)
 
 
 def test_picture_bombs_are_refused_before_they_are_decoded(tmp_path):
@@ -126,7 +124,7 @@ def test_damaged_zips_and_members_are_named(tmp_path):
     content = bytearray(path.read_bytes())
     content[200:260] = bytes(60)
     path.write_bytes(bytes(content))
-    with pytest.raises(ImageError, match="cannot be unpacked"):
+    with pytest.raises(ImageError, match="cannot be read"):
         open_set(str(path)).raw(0)
 
 

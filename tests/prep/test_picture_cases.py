@@ -1,5 +1,6 @@
 """Sets of pictures as other programs write them; one decoder for preparation and evaluation."""
 
+import gzip
 import io
 import json
 import re
@@ -13,6 +14,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from mrigen.cli.main import run
+from mrigen.data import archives
 from mrigen.data.image_manifest import ImageManifest
 from mrigen.data.images import open_images
 from mrigen.errors import UsageError
@@ -97,15 +99,111 @@ def test_folders_without_classes_have_no_labels(tmp_path):
         open_set(str(tmp_path), labels=True)
 
 
-def test_a_tar_of_pictures_is_named(tmp_path):
-    with tarfile.open(tmp_path / "images.tar.gz", "w:gz") as archive:
-        content = io.BytesIO()
-        Image.fromarray(picture(0)).save(content, "PNG")
-        member = tarfile.TarInfo("images/0.png")
-        member.size = len(content.getvalue())
-        archive.addfile(member, io.BytesIO(content.getvalue()))
-    with pytest.raises(UsageError, match=r"unpack.*tar -xf"):
-        open_set(str(tmp_path / "images.tar.gz"))
+def write_tar(path, members, mode, form=tarfile.PAX_FORMAT):
+    with tarfile.open(path, mode, format=form) as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+def encoded(seed):
+    content = io.BytesIO()
+    Image.fromarray(picture(seed)).save(content, "PNG")
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("ending", "mode", "form"),
+    [
+        ("tar", "w", tarfile.USTAR_FORMAT),
+        ("TAR.GZ", "w:gz", tarfile.GNU_FORMAT),
+        ("tbz2", "w:bz2", tarfile.PAX_FORMAT),
+        ("tar.xz", "w:xz", tarfile.PAX_FORMAT),
+        ("bin", "w", tarfile.PAX_FORMAT),
+        ("zip", "", 0),
+    ],
+)
+def test_every_archive_is_read_as_a_folder_is(tmp_path, ending, mode, form):
+    """With labels, parts, stray files and names in any order, by preparation and by evaluation."""
+    long = (
+        "b" * 60 if form == tarfile.USTAR_FORMAT else "ä" * 40 + " " + "b" * 20
+    )  # more than 100 bytes are an extension in tar
+    members = {f"set/{p}/{c}/{long} {i}.png": encoded(i) for i, (p, c) in enumerate(
+        [("train", "dog"), ("test", "cat"), ("train", "cat"), ("test", "dog")])}  # fmt: skip
+    stray = {
+        "set/._1.png": b"x",
+        "__MACOSX/set/train/1.png": b"x",
+        "set/readme.txt": b"x",
+        "set/.hid/1.png": b"",
+    }
+    folder, path = tmp_path / "folder", tmp_path / f"images.{ending}"
+    for name, content in (members | stray).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    dotted = {f"./{name}": content for name, content in (members | stray).items()}
+    if ending == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in (members | stray).items():
+                archive.writestr(name, content)
+    else:
+        write_tar(path, dotted, mode, form)
+    expected, found = open_set(str(folder), labels=True), open_set(str(path), labels=True)
+    assert found.items == expected.items
+    assert found.ignored == expected.ignored == 4
+    assert {item.part for item in found.items} == {"train", "test"}
+    assert found.digest() == expected.digest()
+    torch.testing.assert_close(next(open_images(path).read()), next(open_images(folder).read()))
+    out = tmp_path / "store"
+    assert run(["prep-images", str(path), "--out", str(out), "--labels", "--jobs", "2"]) == 0
+    assert {s.split: s.images for s in ImageManifest.load(out).shards} == {"train": 2, "test": 2}
+    assert run(["prep-images", str(path), "--out", str(out), "--labels", "--jobs", "1"]) == 0
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_labels_count_from_their_own_folder(tmp_path, kept):
+    """A data set of EDM, packed with the folder that it lies in."""
+    labels = json.dumps({"labels": [["00000/a.png", 1], ["00001/a.png", 1]]}).encode()
+    members = {"edm/00000/a.png": encoded(0), "edm/00001/a.png": encoded(1), "edm/dataset.json": labels}
+    path = write_tar(tmp_path / "x.tar", members, "w:gz" if kept else "w")
+    assert [item.label for item in open_set(str(path), labels=True).items] == [1, 1]
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+@pytest.mark.parametrize(
+    "damage", ["cut in a member", "cut in a header", "overwritten header", "twice", "long name"]
+)
+def test_damaged_tar_archives_are_refused(tmp_path, mode, damage):
+    members = {f"{i}.png": encoded(i) for i in range(4)}
+    plain = bytearray(write_tar(tmp_path / "plain.tar", members, "w").read_bytes())
+    header = plain.index(b"2.png\0")
+    if damage == "cut in a member":
+        plain = plain[: header + 520]
+    elif damage == "cut in a header":
+        plain = plain[: header + 100]
+    elif damage == "overwritten header":
+        plain[header : header + 300] = b"?" * 300
+    elif damage == "twice":
+        plain[header : header + 512] = plain[:512]
+    else:
+        info = tarfile.TarInfo("././@LongLink")
+        info.type, info.size = tarfile.GNUTYPE_LONGNAME, 1 << 40
+        plain[header : header + 512] = info.tobuf(tarfile.GNU_FORMAT)
+    path = tmp_path / "x.tar"
+    path.write_bytes(plain if mode == "w" else gzip.compress(bytes(plain)))
+    for read in (open_set, open_images):
+        with pytest.raises(
+            UsageError, match="twice; pack it again" if damage == "twice" else "not a readable tar"
+        ):
+            read(str(path) if read is open_set else path)
+
+
+def test_a_compressed_tar_that_memory_does_not_hold_is_refused(tmp_path, monkeypatch):
+    path = write_tar(tmp_path / "x.tar.gz", {"0.png": encoded(0), "1.png": encoded(1)}, "w:gz")
+    monkeypatch.setattr(archives, "KEPT_BYTES", 100)
+    with pytest.raises(UsageError, match=r"tar -xf x.tar.gz"):
+        open_set(str(path))
 
 
 @pytest.mark.parametrize("name", ["arr_0", "images", "anything"])

@@ -12,9 +12,9 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mrigen.data.pixels import MAX_FILE_BYTES, ImageError, Picture, decode
+from mrigen.data.pixels import ImageError, Picture, decode
 from mrigen.errors import UsageError
-from mrigen.files import CHUNK, sha256
+from mrigen.files import sha256
 
 Label = int | tuple[float, ...]
 PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -151,20 +151,3 @@ def with_labels(items: list[Item], labels: dict[str, Label], where: str) -> list
     if len(kinds) > 1:
         raise UsageError(f"{where}: labels of different kinds or lengths; leave out --labels")
     return [replace(item, label=labels[item.name]) for item in items]
-
-
-def read_limited(file: object, size: int) -> bytes:
-    """Read ``size`` bytes, as declared, and no more.
-
-    Raises:
-        ImageError: too many, or there are others.
-    """
-    if size > MAX_FILE_BYTES:
-        raise ImageError(f"has {size >> 20} MiB, more than {MAX_FILE_BYTES >> 20}")
-    parts, total = [], 0
-    while total <= size and (part := file.read(min(CHUNK, size + 1 - total))):  # type: ignore[attr-defined]
-        parts.append(part)
-        total += len(part)
-    if total != size:
-        raise ImageError("does not have the declared size")
-    return b"".join(parts)

@@ -1,25 +1,25 @@
 """CIFAR-10's own archive, ``cifar-10-python.tar.gz``, or the folder that it unpacks to.
 
 The batches are pickles of Python 2. They are read by the project's own machine, which builds plain
-data and calls nothing that the file names; the archive is never unpacked to disk.
+data and calls nothing that the file names.
 """
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mrigen.data.archives import Files
 from mrigen.data.pixels import ImageError
 from mrigen.errors import UsageError
 from mrigen.pickles.machine import Machine
 from mrigen.pickles.plain import Budget, Builder, MalformedError, Record
-from mrigen.prep.images.base import ArraySet, Item, read_limited
+from mrigen.prep.images.base import ArraySet, Item
 
 BATCHES = {**{f"data_batch_{i}": "train" for i in range(1, 6)}, "test_batch": "test"}
 SIDE, COLOURS, CLASSES = 32, 3, 10
@@ -80,7 +80,7 @@ class CifarSet(ArraySet):
     kind: ClassVar[str] = "cifar10"
 
     @classmethod
-    def open(cls, source: Path, *, labels: bool) -> CifarSet:
+    def of(cls, files: Files, *, labels: bool) -> CifarSet:
         """Read the batches.
 
         Raises:
@@ -88,51 +88,38 @@ class CifarSet(ArraySet):
         """
         items, pixels = [], []
         try:
-            for name, content in sorted(_batches(source)):
+            for name, content in sorted(_batches(files)):
                 images, classes = _batch(content)
                 pixels.append(images)
                 items += [
                     Item(f"{name}/{i:05d}", BATCHES[name], label if labels else None)
                     for i, label in enumerate(classes)
                 ]
-        except (tarfile.TarError, OSError, EOFError, ValueError, ImageError, MalformedError) as error:
+        except (ValueError, ImageError, MalformedError) as error:
             raise UsageError(
-                f"{source}: not CIFAR-10 as it is published ({error}); fetch it again"
+                f"{files.path}: not CIFAR-10 as it is published ({error}); fetch it again"
             ) from error
-        if not items:
-            raise UsageError(
-                f"{source}: is no archive of CIFAR-10 (it holds no data_batch_1); unpack other archives "
-                f"(tar -xf {source.name}) and give the folder"
-            )
-        return cls(source, items, 0, np.concatenate(pixels))
+        return cls(files.path, items, 0, np.concatenate(pixels))
 
 
-def looks_like(source: Path) -> bool:
-    """Whether a path is CIFAR-10's archive or folder."""
-    if source.is_dir():
-        return (source / "data_batch_1").is_file()
-    return source.name.endswith((".tar.gz", ".tgz", ".tar"))
+def is_batch(name: str) -> bool:
+    """Whether a file is a batch of CIFAR-10."""
+    return PurePosixPath(name).name in BATCHES
 
 
-def _batches(source: Path) -> Iterator[tuple[str, bytes]]:
-    if source.is_dir():
-        for name in BATCHES:
-            path = source / name
-            if path.is_file():
-                with path.open("rb") as file:
-                    yield name, read_limited(file, path.stat().st_size)
-        return
+def _batches(files: Files) -> Iterator[tuple[str, bytes]]:
+    """The batches by their names without folders.
+
+    Raises:
+        ImageError: one is there twice, or cannot be read.
+    """
     found = set()
-    with tarfile.open(source) as archive:
-        for member in archive:
-            name = PurePosixPath(member.name).name
-            if name not in BATCHES:
-                continue
-            inside = archive.extractfile(member) if member.isreg() else None
-            if inside is None or name in found:
-                raise ImageError(f"{name} is a link or is there twice")
-            found.add(name)
-            yield name, read_limited(inside, member.size)
+    for place in filter(is_batch, files.places):
+        name = PurePosixPath(place).name
+        if name in found:
+            raise ImageError(f"{name} is there twice")
+        found.add(name)
+        yield name, files.read(place)
 
 
 def _batch(content: bytes) -> tuple[NDArray[np.uint8], list[int]]:

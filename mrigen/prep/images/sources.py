@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
+from mrigen.data.archives import is_archive, open_files
 from mrigen.errors import UsageError
 from mrigen.prep.images import arrays as image_array
 from mrigen.prep.images import cifar as image_cifar
@@ -12,17 +12,17 @@ from mrigen.prep.images import idx as image_idx
 from mrigen.prep.images import volumes as image_volumes
 from mrigen.prep.images.base import ImageSet
 from mrigen.prep.images.builtin import BUILT_IN
-from mrigen.prep.images.files import FolderSet, ZipSet
+from mrigen.prep.images.files import FileSet, is_wanted
 
 
 def open_set(source: str, *, labels: bool = False) -> ImageSet:
     """The images of a folder, an archive or a built-in set.
 
     Args:
-        source: ``digits``, ``spiral`` or ``shapes``; a folder or zip archive of image files, as EDM's data
-            sets are; an array of bytes (``.npz``, ``.npy``); CIFAR-10's ``cifar-10-python.tar.gz`` or its
-            folder; a folder of MNIST's IDX files; or NIfTI, DICOM and BIDS, a file or a folder, whose slices
-            are images. Write ``./digits`` for a folder of that name.
+        source: ``digits``, ``spiral`` or ``shapes``; a folder, zip or tar archive of image files, as EDM's
+            data sets are; an array of bytes (``.npz``, ``.npy``); CIFAR-10's own archive or its folder; a
+            folder of MNIST's IDX files; or NIfTI, DICOM and BIDS, a file or a folder, whose slices are the
+            images. Write ``./digits`` for a folder of that name.
         labels: read class labels too.
 
     Raises:
@@ -34,21 +34,15 @@ def open_set(source: str, *, labels: bool = False) -> ImageSet:
     if not path.exists():
         built_in = ", ".join(sorted(BUILT_IN))
         raise UsageError(f"{source}: no such file or folder; give one, or a built-in set ({built_in})")
-    if image_cifar.looks_like(path):
-        return image_cifar.CifarSet.open(path, labels=labels)
     if image_idx.looks_like(path):
         return image_idx.IdxSet.open(path, labels=labels)
     if image_volumes.looks_like(path):
         return image_volumes.VolumeSet.open(path, labels=labels)
-    if path.is_dir():
-        return FolderSet.open(path, labels=labels)
-    files: dict[str, Callable[..., ImageSet]] = {
-        ".zip": ZipSet.open,
-        ".npz": image_array.BytesSet.open,
-        ".npy": image_array.BytesSet.open,
-    }
-    if path.suffix.lower() in files:
-        return files[path.suffix.lower()](path, labels=labels)
-    raise UsageError(
-        f"{source}: no folder, zip, array or CIFAR-10 archive of images; put single images into a folder"
-    )
+    if path.suffix.lower() in {".npz", ".npy"}:
+        return image_array.BytesSet.open(path, labels=labels)
+    if path.is_dir() or is_archive(path):
+        files = open_files(path, lambda name: is_wanted(name) or image_cifar.is_batch(name))
+        if any(map(image_cifar.is_batch, files.places)):
+            return image_cifar.CifarSet.of(files, labels=labels)
+        return FileSet.of(files, labels=labels)
+    raise UsageError(f"{source}: no folder, zip, tar or array of images; put single images into a folder")

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mrigen.data.pixels import ImageError, Picture
+from mrigen.data.pixels import ImageError, Picture, is_image
 from mrigen.errors import UsageError
 from mrigen.prep.images.base import ImageSet, Item
 from mrigen.prep.readers import signatures
@@ -214,6 +214,8 @@ def looks_like(path: Path) -> bool:
 
 
 def _is_volume(path: Path) -> bool:
+    if is_image(path.name):
+        return False
     return path.name.lower().endswith(NIFTI_SUFFIXES) or signatures.kind(path) in {"DICOM", "NIfTI"}
 
 

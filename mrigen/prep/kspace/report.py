@@ -30,7 +30,8 @@ def show(report: Report, out: Path, console: Console) -> None:
     )
     counts += f", {report.left_out} of another size" if report.left_out else ""
     held = [] if report.manifest is None else _rows(report.manifest, out)
-    show_store(console, out, [("volumes", counts), *held], report.references)
+    references = None if report.manifest is None else report.references
+    show_store(console, out, [("volumes", counts), *held], references)
     failed = {path.name: reason for path, reason in report.failed.items()}
     show_failures(console, "not prepared", "file", failed)
     show_notes(console, report.notes)
