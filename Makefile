@@ -1,5 +1,6 @@
 # make demo: install into .venv and run the demonstration, about 20 minutes on two CPU cores.
 # make test: install into .venv and run every check.
+# make docs: install into .venv, run the examples and build docs/_build/html.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -30,8 +31,15 @@ lint: $(VENV)/.test
 test: lint
 	$(THREADS) $(BIN)/python -m pytest -n 2
 
-docs: $(VENV)/.test
+$(VENV)/.docs: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@ $(VENV)/.demo
+
+docs: $(VENV)/.docs
 	$(BIN)/python docs/generate.py
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 clean:
-	rm -rf $(VENV) build dist runs *.egg-info
+	rm -rf $(VENV) build dist runs docs/_build docs/auto_examples *.egg-info

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mrigen.checkpoints.description import DESCRIPTION
+from mrigen.checkpoints.hub import named
 from mrigen.errors import UsageError
 from mrigen.files import scratch
 
@@ -53,11 +54,14 @@ def find_model(path: str | Path) -> Path:
 
     A model folder is meant itself. Of a stage, such as ``RUN/teacher``, it is the newest model: the newest
     snapshot while the stage is not finished, then the final one. Of a run it is that of the student, or of
-    the teacher as long as there is no student.
+    the teacher as long as there is no student. A name that is no path is that of a model which the package
+    ships or which was downloaded, see ``mrigen models``.
 
     Raises:
         UsageError: a stage or a run without any model yet.
     """
+    if not Path(path).exists() and (known := named(str(path))) is not None:
+        return known
     path = Path(path)
     if not path.is_dir() or (path / DESCRIPTION).is_file():
         return path

@@ -136,6 +136,7 @@ from mrigen.cli import (  # noqa: E402
     evaluate,
     info,
     members,
+    models,
     prep_fastmri,
     prep_images,
     recipes,
@@ -159,6 +160,8 @@ app.command("run")(study.run)
 app.command("stop")(study.stop)
 app.add_typer(recipes.app, name="recipes")
 app.command("list")(members.list_members)
+app.command("models")(models.models)
+app.command("publish")(models.publish)
 app.command("import-checkpoint")(checkpoints.import_checkpoint)
 app.command("export")(checkpoints.export)
 app.command("doctor")(info.doctor)

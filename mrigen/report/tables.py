@@ -26,11 +26,9 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     Power beyond N/4 is over that of the references, and energy outside 200 principal components of the
     references is a fraction; the references' own stand below, left out of the components in turns.
     """
-    first, *others = summary["features"]
     rows = {name: row for name, row in summary.items() if isinstance(row, Mapping)}
     held_out = rows.pop("held_out_references")
-    distances = {"fd": first, **{f"fd_{name}": name for name in others}}
-    names = {key: f"Fréchet distance ({name})" for key, name in distances.items()} | COLUMNS
+    names = {key: f"Fréchet distance ({name})" for key, name in distances(summary).items()} | COLUMNS
     columns = [key for key in names if any(key in row for row in rows.values())]
     table = Table(title=f"n = {summary['n']}, references: {summary['references']}")
     table.add_column("", min_width=12)
@@ -43,6 +41,12 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
         own = {"high_frequency_ratio": 1.0, **held_out}
         table.add_row("the references", *(_number(own.get(key)) for key in columns), style="dim")
     return table
+
+
+def distances(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Feature spaces of a study's Fréchet distances, by the key of their numbers."""
+    first, *others = summary["features"]
+    return {"fd": first, **{f"fd_{name}": name for name in others}}
 
 
 def rows_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:

@@ -1,0 +1,111 @@
+"""Sphinx: pages in Markdown, the API from docstrings, examples that are run. ``make docs`` builds them."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import typer
+
+import mrigen
+from mrigen.cli.main import app as commands
+
+ROOT = Path(__file__).parents[1]
+
+project = "mrigen"
+release = version = mrigen.__version__
+project_copyright = "the authors of mrigen, Apache-2.0"
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_gallery.gen_gallery"]
+exclude_patterns = ["_build", "README.md"]
+suppress_warnings = ["config.cache", "myst.xref_missing"]
+nitpicky = False
+
+myst_heading_anchors = 4
+myst_enable_extensions = ["colon_fence"]
+
+autodoc_typehints = "none"  # signatures show them
+autodoc_member_order = "bysource"
+autodoc_class_signature = "mixed"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": [str(ROOT / "examples")],
+    "gallery_dirs": ["auto_examples"],
+    "filename_pattern": r"/\d\d_",
+    "within_subsection_order": "FileNameSortKey",
+    "image_scrapers": ("matplotlib",),
+    "matplotlib_animations": False,
+    "download_all_examples": False,
+    "show_memory": False,
+    "remove_config_comments": True,
+    "abort_on_example_error": True,
+}
+
+html_theme = "furo"
+html_title = f"mrigen {release}"
+html_static_path: list[str] = []
+html_show_sphinx = False
+html_copy_source = False
+
+
+def api_page() -> str:
+    """Every name of ``mrigen.__all__`` and of its modules' ``__all__``, with its docstring."""
+    parts = ["# API\n\nEvery public name of `import mrigen as mg`. Examples are run by the tests.\n"]
+    names = [name for name in mrigen.__all__ if name != "__version__"]
+    values = {name: getattr(mrigen, name) for name in names}
+    parts += ["\n## Functions and classes\n"]
+    parts += [_directive(v.__module__, v) for v in values.values() if not isinstance(v, ModuleType)]
+    for name, module in values.items():
+        if isinstance(module, ModuleType):
+            about = (inspect.getdoc(module) or "").split("\n\n", maxsplit=1)[0]
+            parts.append(f"\n## mrigen.{name}\n\n{about}\n")
+            members = [getattr(module, member) for member in module.__all__]
+            parts += [
+                _directive(m.__module__, m) for m in members if inspect.isclass(m) or inspect.isroutine(m)
+            ]
+    return "\n".join(parts)
+
+
+def _directive(module: str, member: Any) -> str:
+    """An autodoc directive for a class or function."""
+    kind = "autoclass" if inspect.isclass(member) else "autofunction"
+    options = "   :members:\n" if kind == "autoclass" else ""
+    return f"```{{eval-rst}}\n.. {kind}:: {module}.{member.__qualname__}\n{options}```\n"
+
+
+def commands_page() -> str:
+    """The help of every command, as a terminal of 100 columns shows it."""
+    group: Any = typer.main.get_command(commands)
+    context = group.make_context("mrigen", [], resilient_parsing=True, terminal_width=100)
+    parts = [
+        "# All commands\n\nWhat `mrigen COMMAND --help` prints; see [the command line](command-line.md).\n"
+    ]
+    for name, command in _leaves(group, ()):
+        inner = type(context)(command, info_name=" ".join(("mrigen", *name)), terminal_width=100)
+        parts.append(f"\n## mrigen {' '.join(name)}\n\n```text\n{command.get_help(inner).strip()}\n```\n")
+    return "".join(parts)
+
+
+def _leaves(group: Any, above: tuple[str, ...]) -> list[tuple[tuple[str, ...], Any]]:
+    """Commands with their names, those of groups within included."""
+    found = []
+    for name, command in group.commands.items():
+        inner = (*above, name)
+        found += _leaves(command, inner) if hasattr(command, "commands") else [(inner, command)]
+    return found
+
+
+def write_pages(app: Any) -> None:
+    """Pages that are made anew at every build."""
+    for name, text in {"api.md": api_page(), "commands.md": commands_page()}.items():
+        path = Path(app.srcdir) / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
+def setup(app: Any) -> None:
+    app.connect("builder-inited", write_pages)
