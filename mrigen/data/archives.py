@@ -96,8 +96,8 @@ class Folder(Files):
     kind = "folder"
 
     @classmethod
-    def open(cls, path: Path, wanted: Callable[[str], bool]) -> Folder:
-        """The files whose names are wanted, below the folder."""
+    def open(cls, path: Path, keep: Callable[[str], bool]) -> Folder:
+        """The files below the folder whose names are to be kept."""
         root = path.resolve()
         found: list[tuple[str, Any]] = []
         others = links = 0
@@ -105,8 +105,8 @@ class Folder(Files):
             if not file.is_file():
                 continue
             name = plain(file.relative_to(path).as_posix())
-            leads_out = wanted(name) and not file.resolve().is_relative_to(root)
-            if wanted(name) and not leads_out:
+            leads_out = keep(name) and not file.resolve().is_relative_to(root)
+            if keep(name) and not leads_out:
                 found.append((name, file))
             else:
                 others, links = others + 1, links + leads_out
@@ -123,12 +123,12 @@ class Zip(Files):
     kind = "zip"
 
     @classmethod
-    def open(cls, path: Path, wanted: Callable[[str], bool]) -> Zip:
-        """The members whose names are wanted."""
+    def open(cls, path: Path, keep: Callable[[str], bool]) -> Zip:
+        """The members whose names are to be kept."""
         with zipfile.ZipFile(path) as archive:
             files = [member.filename for member in archive.infolist() if not member.is_dir()]
         named = [(plain(stored.replace("\\", "/")), stored) for stored in files]
-        found = [pair for pair in named if wanted(pair[0])]
+        found = [pair for pair in named if keep(pair[0])]
         return cls(path, _once(path, found), len(files) - len(found))
 
     def _read(self, place: str) -> bytes:
@@ -141,15 +141,15 @@ class Zip(Files):
 class Tar(Files):
     """A tar archive, plain or compressed with gzip, bzip2 or xz.
 
-    A member's place in a plain one is its first byte and its size. What is wanted of a compressed one, which
-    can be read from its beginning to its end only, is kept in memory.
+    A member's place in a plain one is its first byte and its size. What is kept of a compressed one, which
+    can be read from its beginning to its end only, stays in memory.
     """
 
     kind = "tar"
 
     @classmethod
-    def open(cls, path: Path, wanted: Callable[[str], bool]) -> Tar:
-        """The regular files whose names are wanted; links and devices are not.
+    def open(cls, path: Path, keep: Callable[[str], bool]) -> Tar:
+        """The regular files whose names are keep; links and devices are not.
 
         Raises:
             UsageError: a compressed archive is too large to be kept.
@@ -164,7 +164,7 @@ class Tar(Files):
         ):
             for member in archive:
                 name = plain(member.name)
-                if not member.isreg() or member.issparse() or not wanted(name):
+                if not member.isreg() or member.issparse() or not keep(name):
                     others += not member.isdir()
                     continue
                 place: Any = (member.offset_data, member.size)
@@ -203,19 +203,19 @@ class _Header(tarfile.TarInfo):
         return found
 
 
-def open_files(path: Path, wanted: Callable[[str], bool]) -> Files:
-    """The files of a folder or archive whose names are wanted.
+def open_files(path: Path, keep: Callable[[str], bool]) -> Files:
+    """The files of a folder or archive whose names are to be kept.
 
     Args:
         path: a folder, or see ``is_archive``.
-        wanted: whether a name, with slashes between folders, is.
+        keep: whether a name, with slashes between folders, is to be kept.
 
     Raises:
         UsageError: it cannot be read, or holds one name twice.
     """
     kind: type[Folder | Zip | Tar] = Folder if path.is_dir() else Zip if is_zip(path) else Tar
     try:
-        return kind.open(path, wanted)
+        return kind.open(path, keep)
     except DAMAGE as error:
         reason = printable(" ".join(str(error).split())) or type(error).__name__
         what = "folder" if kind is Folder else f"{kind.kind} archive"

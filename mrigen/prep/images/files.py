@@ -60,7 +60,7 @@ class FileSet(ImageSet):
         return self.files.read(self.items[position].name)
 
 
-def is_wanted(name: str) -> bool:
+def is_relevant(name: str) -> bool:
     """Whether a file is an image or has the labels of images."""
     return is_image(name) or PurePosixPath(name).name == LABELS
 

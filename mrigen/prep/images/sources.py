@@ -12,7 +12,7 @@ from mrigen.prep.images import idx as image_idx
 from mrigen.prep.images import volumes as image_volumes
 from mrigen.prep.images.base import ImageSet
 from mrigen.prep.images.builtin import BUILT_IN
-from mrigen.prep.images.files import FileSet, is_wanted
+from mrigen.prep.images.files import FileSet, is_relevant
 
 
 def open_set(source: str, *, labels: bool = False) -> ImageSet:
@@ -41,7 +41,7 @@ def open_set(source: str, *, labels: bool = False) -> ImageSet:
     if path.suffix.lower() in {".npz", ".npy"}:
         return image_array.BytesSet.open(path, labels=labels)
     if path.is_dir() or is_archive(path):
-        files = open_files(path, lambda name: is_wanted(name) or image_cifar.is_batch(name))
+        files = open_files(path, lambda name: is_relevant(name) or image_cifar.is_batch(name))
         if any(map(image_cifar.is_batch, files.places)):
             return image_cifar.CifarSet.of(files, labels=labels)
         return FileSet.of(files, labels=labels)
