@@ -114,7 +114,7 @@ class Ablations:
         self.base = Study(recipes.load(recipe, changes), out / "base", self.console, device)
 
     def teach(self) -> None:
-        """Prepare the data and train the teacher."""
+        """Prepare the data and train the teacher and its laps."""
         self.base.prepare()
         self.base.train()
 
@@ -132,10 +132,10 @@ class Ablations:
         return self.distilled(self.student_study(name, settings), name, settings)
 
     def student_study(self, name: str, settings: list[str]) -> Study:
-        """A distillation of the base's teacher with other settings."""
+        """A distillation of the base's teacher, the best lap's where there are laps, with other settings."""
         recipe = recipes.load(self.name, [*self.changes, *settings])
         recipe = recipe.model_copy(update={"data": recipe.data.of_source(self.base.store_folder)})
-        folder, teacher = self.folder(name), self.base.teacher_folder
+        folder, teacher = self.folder(name), self.base.best_teacher_folder
         return Study(recipe, folder, self.console, self.device, teacher, self.base.reference_folder)
 
     def whole(self, name: str, settings: list[str]) -> list[dict[str, Any]]:

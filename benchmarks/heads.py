@@ -1,13 +1,13 @@
-"""Unseen heads at several accelerations: observation, L1-EDM, ambient teacher and student (RSD, table 4).
+"""Unseen heads at several accelerations: observation, L1-EDM, teacher, its laps and student (RSD, table 4).
 
     python -m benchmarks.heads --size 32 --acceleration 2 4 6 8 --work runs/heads
 
 Label maps of some people are painted with two contrasts and acquired for training, those of others for
 the references, those of a third group for the floor: the distance of other people's clean images. L1-EDM is
 a diffusion model of l1-wavelet reconstructions (sigpy) of the training set, of the teacher's network, trained
-for as many processor seconds (on a GPU: seconds) as teacher and student together. Every row has the same
-numbers n of images: Fréchet distances of random VGG16 features (R64) and of 48 principal components of the
-references' heads, energy outside 200 components, power beyond a quarter of the pixels as a multiple of the
+for as many processor seconds (on a GPU: seconds) as teacher, laps and student together. Every row has the
+same numbers n of images: Fréchet distances of random VGG16 features (R64) and of 48 principal components of
+the references' heads, energy outside 200 components, power beyond a quarter of the pixels as a multiple of the
 references' and the distance of radial spectra of the head. Each row is printed and appended to ``--json`` (a
 JSON object a line) as it is ready; the same command continues what was interrupted and measures no row again.
 ``--heads colin`` takes other transforms of the one bundled head for all parts, ``--set`` changes the recipe
@@ -61,6 +61,7 @@ PLACES = [parent.parent / "shared" / "data" / "heads" for parent in (ROOT, ROOT.
 COLIN = "colin"
 PARTS = ("train", "tune", "test")
 OBSERVATION, STUDENT, TEACHER, L1_EDM = "observation", "student", "teacher", "L1-EDM"
+LAPS = "teacher after laps"
 METRICS = {
     "r64": "R64",
     "fd_pca_head": "48 components, head",
@@ -255,7 +256,8 @@ class Case:
         """The rows, the cheapest first."""
         floors = [f"floor: {part} heads" for part in ("tune", "train")]
         stopped = [f"teacher, σ ≥ {stop:g}" for stop in self.plan.stops]
-        return [OBSERVATION, *floors, TEACHER, *stopped, STUDENT, L1_EDM]
+        laps = [] if self.recipe.laps is None else [LAPS]
+        return [OBSERVATION, *floors, TEACHER, *stopped, *laps, STUDENT, L1_EDM]
 
     def row(self, name: str) -> dict[str, Any]:
         """Images of a row, and what they cost."""
@@ -270,6 +272,9 @@ class Case:
         if name == STUDENT:
             return self.sampled(self.distilled())
         sampler = dict(base.recipe.evaluate.sampler)
+        if name == LAPS:
+            folder = self.out / "laps"
+            return self.sampled(self.work.sample(base, base.best_teacher_folder, folder, 0.0, sampler))
         if name != TEACHER:
             stop = self.plan.stops[self.names.index(name) - self.names.index(TEACHER) - 1]
             sampler["grid"] = {**sampler.get("grid", {}), "sigma_min": stop}
@@ -469,7 +474,7 @@ def verdicts(rows: list[dict[str, Any]], n: str) -> list[str]:
             (row["acceleration"], row["seed"], row["row"]): row.get("at", {}).get(n, {}).get(metric, math.inf)
             for row in rows
         }
-        for other, factor in ((TEACHER, 1.0), (L1_EDM, 0.8)):
+        for other, factor in ((TEACHER, 1.0), (LAPS, 1.0), (L1_EDM, 0.8)):
             runs = dict.fromkeys(
                 key[:2] for key in found if {STUDENT, other} <= {k[2] for k in found if k[:2] == key[:2]}
             )

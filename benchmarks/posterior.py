@@ -29,9 +29,11 @@ from mrigen.operators.corruption import make_corruption
 SHAPE, PIXELS, MEASURED = (1, 2, 3), 6, 4
 ROUNDING = 1e-6
 SOLVERS_COMPARED = [
-    "mmps:steps=30",
+    "mmps:steps=10",
     "mmps",
-    "mmps:steps=300",
+    "mmps:steps=30,covariance=jacobian",
+    "mmps:covariance=jacobian",
+    "mmps:steps=300,covariance=jacobian",
     "dds",
     "dds:spread=0",
     "langevin",
@@ -44,17 +46,17 @@ SOLVERS_COMPARED = [
 
 @dataclass(frozen=True, eq=False)
 class Dense(LinearOperator):
-    """A as a matrix (m, n)."""
+    """A as a matrix (1, m, n), the same for every sample."""
 
     matrix: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         """A x."""
-        return x.flatten(1) @ self.matrix.T
+        return x.flatten(1) @ self.matrix[0].T
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Aᵀ y."""
-        return (y @ self.matrix).unflatten(1, SHAPE)
+        return (y @ self.matrix[0]).unflatten(1, SHAPE)
 
     def zero_image(self) -> Tensor:
         """Zeros (1, C, H, W)."""
@@ -96,7 +98,7 @@ class Problem:
             self.denoiser, OBJECTIVES.build({"name": "standard"}, corruption=law), lambda _: law
         )
         level = torch.full((count,), self.sigma, dtype=torch.float64)
-        data = Measurements(self.y.expand(count, -1), Dense(self.A), level)
+        data = Measurements(self.y.expand(count, -1), Dense(self.A[None]), level)
         solver = SOLVERS.build(SOLVERS.parse(words))
         return solver.solve(Task(data, list(range(count)), prior)).image.double().flatten(1)
 

@@ -26,7 +26,7 @@ from mrigen.inverse.base import (
 from mrigen.inverse.linear import data_consistent
 from mrigen.inverse.prior import gradient
 from mrigen.inverse.task import Task, column
-from mrigen.operators.solve import conjugate_gradient
+from mrigen.operators.solve import Matrix, conjugate_gradient
 
 
 class AnnealedParams(MaskingParams):
@@ -191,13 +191,17 @@ class Decomposed(AnnealedSolver):
 
 
 class MomentMatchingParams(AnnealedParams):
-    """Accuracy of the linear systems.
+    """The covariance of x₀ given x_t, and the linear systems with it.
 
     Attributes:
-        cg_steps: conjugate-gradient steps at most; each costs one gradient of the network.
+        covariance: ``spectrum``, the variances of V = σ_t² ∂m/∂x_t in the Fourier domain, averaged over rings
+            of equal frequency, for each channel or for real and imaginary parts; ``jacobian``, V itself.
+        cg_steps: conjugate-gradient steps at most; with ``jacobian`` each costs one gradient of the network,
+            and a network whose Jacobian is not symmetric bears few.
     """
 
-    cg_steps: Count = 3
+    covariance: Literal["spectrum", "jacobian"] = "spectrum"
+    cg_steps: Count = 10
 
 
 @SOLVERS.register("mmps")
@@ -206,8 +210,13 @@ class MomentMatching(AnnealedSolver):
 
     Moment matching posterior sampling (Rozet et al. 2024). By Tweedie's second formula V is the covariance of
     x₀ given x_t, so that x̂ is E[x₀ | x_t, y] wherever x₀ given x_t is Gaussian. For Gaussian images and any
-    linear A the samples then have the posterior's mean and covariance. Products with V are gradients of the
-    network; a network whose Jacobian is not symmetric bears few conjugate-gradient steps only.
+    linear A the samples then have the posterior's mean and, with many steps, its covariance.
+
+    With ``covariance=spectrum`` V = Fᴴ diag(v) F, where v_k = σ_t² Σ conj(F u)_k (F Jᵀ u)_k / Σ |F u|²_k over
+    a ring of frequencies for one random image u (Hutchinson's estimate): one gradient of the network a step,
+    and a V that is symmetric and positive whatever the network is. x̂ is then not the mean but a draw of x₀
+    given x_t and y (m and y are perturbed by N(0, V) and by noise before the solution), so that the spread
+    does not depend on the number of steps either: exact for stationary Gaussian images.
     """
 
     Params: ClassVar[type[SolverParams]] = MomentMatchingParams
@@ -215,8 +224,7 @@ class MomentMatching(AnnealedSolver):
     differentiates: ClassVar[bool] = True
 
     def guided(self, task: Task, state: AnnealedState, sigma: float, number: int) -> tuple[Tensor, Tensor]:
-        """The mean of x₀ given x_t and the data; nothing is moved afterwards."""
-        A, y = task.linear, task.data.y
+        """x₀ given x_t and the data, its mean or a draw; nothing is moved afterwards."""
         with torch.enable_grad():
             noisy = state.noisy.detach().requires_grad_()
             mean = state.predict(noisy, sigma, number)
@@ -225,10 +233,71 @@ class MomentMatching(AnnealedSolver):
             (product,) = torch.autograd.grad(mean, noisy, v, retain_graph=True)
             return sigma**2 * product
 
+        if self.params.covariance == "spectrum":
+            probe = task.noise("probe", number)
+            x = self._draw(task, mean.detach(), RingSpectrum.of(probe, spread(probe), sigma**2), number)
+        else:
+            x = self._mean(task, mean.detach(), spread)
+        return x, torch.zeros_like(x)
+
+    def _mean(self, task: Task, mean: Tensor, spread: Matrix) -> Tensor:
+        """The formula with V as it is."""
+        A = task.linear
+
         def matrix(u: Tensor) -> Tensor:
             return column(task.data.sigma**2, u) * u + A.forward(spread(A.adjoint(u)))
 
-        estimate = mean.detach()
-        weights = conjugate_gradient(matrix, y - A.forward(estimate), self.params.cg_steps)
-        x = estimate + spread(A.adjoint(weights))
-        return x, torch.zeros_like(x)
+        weights = conjugate_gradient(matrix, task.data.y - A.forward(mean), self.params.cg_steps)
+        return mean + spread(A.adjoint(weights))
+
+    def _draw(self, task: Task, mean: Tensor, covariance: RingSpectrum, number: int) -> Tensor:
+        """A solution for perturbed m and y, from (V^½ AᵀA V^½ + σ²) w = V^½ Aᵀ (y − A m); x = m + V^½ w."""
+        A, y = task.linear, task.data.y
+        if self.params.ancestral:
+            mean = mean + covariance.root(task.noise("draw", number))
+            y = y + column(task.data.sigma, y) * task.data_noise("draw", number)
+
+        def matrix(w: Tensor) -> Tensor:
+            return covariance.root(A.normal(covariance.root(w))) + column(task.data.sigma**2, w) * w
+
+        rhs = covariance.root(A.adjoint(y - A.forward(mean)))
+        return mean + covariance.root(conjugate_gradient(matrix, rhs, self.params.cg_steps))
+
+
+@dataclass(frozen=True, eq=False)
+class RingSpectrum:
+    """Covariance Fᴴ diag(v) F of images whose variances are the same all over a ring of frequencies.
+
+    Attributes:
+        variances: v of the frequencies of a real transform, (B, P, H, W // 2 + 1), for each of P real planes:
+            channels, or real and imaginary parts.
+    """
+
+    variances: Tensor
+
+    @classmethod
+    def of(cls, probe: Tensor, product: Tensor, largest: float) -> RingSpectrum:
+        """Of V u for a random image u, in [1e-6, 1] of the largest variance that can be."""
+        u, v = torch.fft.rfft2(_planes(probe)), torch.fft.rfft2(_planes(product))
+        height, width = probe.shape[-2:]
+        rows, columns = torch.fft.fftfreq(height), torch.fft.rfftfreq(width)
+        rings = (torch.hypot(rows[:, None], columns) * max(height, width)).round().long().to(probe.device)
+
+        def total(values: Tensor) -> Tensor:
+            sums = values.new_zeros(*values.shape[:2], int(rings.max()) + 1)
+            return sums.index_add(2, rings.flatten(), values.flatten(2))
+
+        means = total((u.conj() * v).real) / total(u.abs().square())
+        return cls(means.clamp(1e-6 * largest, largest)[..., rings])
+
+    def root(self, x: Tensor) -> Tensor:
+        """V^½ x."""
+        planes = _planes(x)
+        size = (planes.shape[-2], planes.shape[-1])
+        filtered = torch.fft.irfft2(self.variances.sqrt() * torch.fft.rfft2(planes), s=size)
+        return torch.complex(*filtered.chunk(2, 1)) if x.is_complex() else filtered
+
+
+def _planes(x: Tensor) -> Tensor:
+    """Channels of real images, or real and imaginary parts."""
+    return torch.cat([x.real, x.imag], 1) if x.is_complex() else x

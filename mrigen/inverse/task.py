@@ -99,6 +99,14 @@ class Task:
         )
         return drawn.to(like.dtype)
 
+    def data_noise(self, *purpose: int | str) -> Tensor:
+        """Standard normal noise of the measurements for a purpose, one draw per seed."""
+        y = self.data.y
+        drawn = seeds.seeded_noise(
+            self.seeds, y.shape[1:], "data", *purpose, complex_valued=y.is_complex(), device=y.device
+        )
+        return drawn.to(y.dtype)
+
     def latents(self, start: int = 0) -> Tensor:
         """Standard normal latents (B, steps, C, H, W) of the generator."""
         return torch.stack([self.noise("latent", start, step) for step in range(self.generator.steps)], 1)

@@ -127,7 +127,17 @@ class StudyContext:
     @cached_property
     def best_teacher(self) -> Model:
         """What is distilled: the teacher, or that of the lap whose proximal distance is least."""
-        return self.laps[min(self.laps, key=self.lap_distance)] if self.laps else self.teacher
+        return self.laps[self.best_lap] if self.laps else self.teacher
+
+    @property
+    def best_lap(self) -> str:
+        """Name of the folder of the finished lap whose proximal distance is least."""
+        return min(self.laps, key=self.lap_distance)
+
+    @property
+    def best_teacher_folder(self) -> Path:
+        """Where the model folder of what is distilled is."""
+        return self.out / self.best_lap / "model" if self.laps else self.teacher_folder
 
     def lap_distance(self, name: str) -> float:
         """Proximal distance of the teacher of a finished lap, the selection metric."""

@@ -161,7 +161,7 @@ class LapsParams(Params):
     optimizer: OptimizerParams | None = None
     ema_halflife: Annotated[float, Field(gt=0)]
     first: SolverSpec | None = None
-    solver: SolverSpec = {"name": "dds", "steps": 20, "spread": 0.0}
+    solver: SolverSpec = {"name": "mmps", "steps": 20}
     samples: Count = 500
 
 

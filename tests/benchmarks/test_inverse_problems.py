@@ -57,6 +57,12 @@ def test_points_put_aside_were_measured_and_lie_outside_the_centre():
     assert abs(aside.sum() / outside.sum() - 0.1) < 0.03
 
 
+def test_samples_of_a_solver_are_near_the_posterior():
+    problem = posterior.Problem(0.3)
+    judged = problem.judged(problem.samples("mmps:steps=30", 200))
+    assert 0.7 < judged["error_over_deviation"] < 1.4
+
+
 def test_samples_of_the_posterior_are_judged_right():
     problem = posterior.Problem(0.3)
     root = torch.linalg.cholesky(problem.posterior)

@@ -8,7 +8,7 @@ import torch
 from dense import COV, SHAPE, SIGMA, A, N, Y, posterior, task, teacher
 
 from mrigen.inverse import SOLVERS, Task, TeacherPrior
-from mrigen.operators import Measurements, MultiCoilMRI
+from mrigen.operators import Measurements, MultiCoilMRI, PixelMask
 from mrigen.tensors import randn_like
 
 MEAN, COVARIANCE = posterior()
@@ -20,6 +20,11 @@ def same_seeds():
     """N + 1 images with one seed, so that what is random about a step is the same for all of them."""
     whole = task(teacher(), images=N + 1)
     return Task(whole.data, [0] * (N + 1), whole.prior)
+
+
+def exact(words):
+    """``mmps`` with the Jacobian itself."""
+    return SOLVERS.build(SOLVERS.parse(f"mmps:covariance=jacobian,{words}"))
 
 
 def affine(images):
@@ -75,7 +80,7 @@ def chain_moments(**params):
 @pytest.mark.parametrize("sigma", [0.05, 0.5, 5.0])
 def test_moment_matching_finds_the_mean_given_image_and_data(sigma):
     """E[x₀ | x_t, y] from the two precisions, with nothing in common with the solver's formula."""
-    problem, solver = task(teacher(), images=3), SOLVERS.build({"name": "mmps", "cg_steps": 12})
+    problem, solver = task(teacher(), images=3), exact("cg_steps=12")
     state = solver.start(problem)
     found, move = solver.guided(problem, state, sigma, 0)
     x = state.noisy.double().flatten(1)
@@ -85,7 +90,8 @@ def test_moment_matching_finds_the_mean_given_image_and_data(sigma):
     assert (move == 0).all()
 
 
-def test_moment_matching_of_complex_images():
+@pytest.mark.parametrize("covariance", ["jacobian", "spectrum"])
+def test_moment_matching_of_complex_images(covariance):
     """Real and imaginary parts of different variance: the gradient of the posterior's logarithm is zero."""
     operator = MultiCoilMRI.example().to(dtype=torch.float64)
     random = torch.Generator().manual_seed(0)
@@ -102,7 +108,7 @@ def test_moment_matching_of_complex_images():
     prior = TeacherPrior(denoiser, objective, lambda _: gaussians.denoising(SHAPE))
     level = torch.full((2,), 0.3, dtype=torch.float64)
     problem = Task(Measurements(y, operator, level), [0, 1], prior)
-    solver = SOLVERS.build({"name": "mmps", "cg_steps": 60})
+    solver = SOLVERS.build({"name": "mmps", "cg_steps": 60, "covariance": covariance, "ancestral": False})
     state = solver.start(problem)
     state.noisy = randn_like(operator.zero_image(), random)
     x, _ = solver.guided(problem, state, 0.7, 0)
@@ -114,12 +120,42 @@ def test_moment_matching_of_complex_images():
 
 def test_moment_matching_samples_the_posterior():
     """The more steps the closer; the mean is right with few."""
-    mean, spread = annealed_moments("mmps", steps=50, cg_steps=6)
+    mean, spread = annealed_moments("mmps", covariance="jacobian", steps=50, cg_steps=6)
     assert bias(mean) < 0.05
     assert spreads(spread).min() > 0.75
-    mean, spread = annealed_moments("mmps", steps=400, cg_steps=6)
+    mean, spread = annealed_moments("mmps", covariance="jacobian", steps=400, cg_steps=6)
     assert bias(mean) < 0.02
     torch.testing.assert_close(spreads(spread), torch.ones(N).double(), atol=0.06, rtol=0)
+
+
+@pytest.mark.parametrize("steps", [3, 12])
+def test_draws_of_stationary_images_have_the_posterior_with_any_number_of_steps(steps):
+    """Images with a power spectrum, behind missing pixels: mean and covariance of 6,000 samples."""
+    size, sigma, count = (6, 5), 0.1, 6000
+    rows, columns = torch.fft.fftfreq(size[0]), torch.fft.fftfreq(size[1])
+    power = 0.5 / (0.1 + (torch.hypot(rows[:, None], columns) * 6).round() ** 2).double()
+    basis = torch.eye(30, dtype=torch.float64).view(30, *size)
+    covariance = torch.fft.ifft2(power * torch.fft.fft2(basis)).real.flatten(1)
+
+    def denoiser(x, level, A_tilde=None, labels=None, augment=None):
+        gain = power / (power + level[0].double() ** 2)
+        return torch.fft.ifft2(gain * torch.fft.fft2(x.double())).real.to(x)
+
+    law = gaussians.denoising((1, *size))
+    prior = TeacherPrior(denoiser, gaussians.objective("standard", law), lambda _: law)
+    seen = (torch.rand(30, generator=torch.Generator().manual_seed(0)) < 0.5).double()
+    y = (seen * torch.linalg.cholesky(covariance)[:, 0]).view(1, 1, *size).float().expand(count, -1, -1, -1)
+    operator = PixelMask(seen.view(1, 1, *size) > 0, 1)
+    problem = Task(Measurements(y, operator, torch.full((count,), sigma)), list(range(count)), prior)
+    solver = SOLVERS.build({"name": "mmps", "steps": steps, "cg_steps": 40})
+    samples = solver.solve(problem).image.double().flatten(1)
+    precision = torch.linalg.inv(covariance) + torch.diag(seen) / sigma**2
+    expected = torch.linalg.inv(precision)
+    deviation = expected.diagonal().sqrt()
+    mean = expected @ (y[0].double().flatten() * seen) / sigma**2
+    assert ((samples.mean(0) - mean) / deviation).abs().max() < 5 / count**0.5
+    difference = (torch.cov(samples.T) - expected) / torch.outer(deviation, deviation)
+    assert difference.abs().max() < 7 / count**0.5
 
 
 def test_slow_langevin_samples_the_posterior():
