@@ -2,16 +2,16 @@
 
     python -m benchmarks.heads --size 32 --acceleration 2 4 6 8 --work runs/heads
 
-Label maps of some people are painted with two contrasts and acquired for training, those of others for
-the references, those of a third group for the floor: the distance of other people's clean images. L1-EDM is
-a diffusion model of l1-wavelet reconstructions (sigpy) of the training set, of the teacher's network, trained
+Label maps of some people are painted with two contrasts and acquired for training, those of others for the
+references, those of a third group for the floor: the distance of other people's clean images. L1-EDM is a
+diffusion model of l1-wavelet reconstructions (sigpy) of the training set, of the teacher's network, trained
 for as many processor seconds (on a GPU: seconds) as teacher, laps and student together. Every row has the
 same numbers n of images: Fréchet distances of random VGG16 features (R64) and of 48 principal components of
-the references' heads, energy outside 200 components, power beyond a quarter of the pixels as a multiple of the
-references' and the distance of radial spectra of the head. Each row is printed and appended to ``--json`` (a
-JSON object a line) as it is ready; the same command continues what was interrupted and measures no row again.
-``--heads colin`` takes other transforms of the one bundled head for all parts, ``--set`` changes the recipe
-for all, ``--seeds`` repeats everything, ``--smoke`` is a minute's try.
+the references' heads, energy outside 200 components, power beyond a quarter of the pixels as a multiple of
+the references' and the distance of radial spectra of the head. Each row is printed and appended to
+``--json`` (a JSON object a line) as it is ready; the same command continues what was interrupted and
+measures no row again. ``--heads colin`` takes other transforms of the one bundled head for all parts,
+``--set`` changes the recipe for all, ``--seeds`` repeats everything, ``--smoke`` is a minute's try.
 """
 
 from __future__ import annotations
