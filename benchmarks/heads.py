@@ -503,6 +503,7 @@ def options() -> argparse.ArgumentParser:
     made.add_argument("--stops", type=float, nargs="*", default=[0.1, 0.2, 0.4], metavar="SIGMA")
     made.add_argument("--l1", default="l1-wavelet", metavar="SOLVER", help="such as l1-wavelet:iterations=50")
     made.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="SEED")
+    made.add_argument("--only", action="append", default=[], metavar="WORDS", help="rows with these words")
     made.add_argument("--smoke", action="store_true", help="everything at its smallest, 16 x 16")
     return made
 
@@ -551,6 +552,8 @@ def main() -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     for case in cases:
         for name in case.names:
+            if given.only and not any(words in name for words in given.only):
+                continue
             if (case.acceleration, case.seed, name) not in done:
                 row = {**measured(case, name), "settings": settings}
                 rows.append(row)

@@ -90,6 +90,7 @@ def test_unseen_heads(heads_run):
         "floor: train heads",
         "teacher",
         "teacher, σ ≥ 0.4",
+        "teacher after laps",
         "student",
     ]
     assert [row["row"] for row in rows] == [*names, "L1-EDM"]
@@ -116,6 +117,9 @@ def test_unseen_heads_go_on_where_they_stopped(heads_run, monkeypatch, capsys):
     before = file.read_text()
     file.write_text("".join(f"{line}\n" for line in before.splitlines() if '"teacher"' not in line))
     monkeypatch.setattr(heads.Case, "l1_edm", lambda _: pytest.fail("made again"))
+    monkeypatch.setattr(sys, "argv", [*heads_command(out, anatomies), "--only", "student"])
+    heads.main()
+    assert len(file.read_text().splitlines()) == len(rows) - 1
     monkeypatch.setattr(sys, "argv", heads_command(out, anatomies))
     heads.main()
     again = [json.loads(line) for line in file.read_text().splitlines()]
