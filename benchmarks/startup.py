@@ -33,7 +33,7 @@ COMMANDS = {
     "mrigen prep-fastmri --help": (["-m", "mrigen", "prep-fastmri", "--help"], 2.0),
     "mrigen sample --help": (["-m", "mrigen", "sample", "--help"], 2.0),
     "python -c 'import torch'": (["-c", "import torch"], None),
-    "mrigen doctor": (["-m", "mrigen", "doctor"], None),
+    "mrigen doctor": (["-m", "mrigen", "doctor"], 2.0),
     "mrigen info (k-space in .npy)": (["-m", "mrigen", "info", "{kspace}"], None),
 }
 LINE = re.compile(r"import time:\s*(\d+) \|\s*(\d+) \|\s*(\S+)")

@@ -149,3 +149,8 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def cache_folder() -> Path:
+    """Folder of what is kept between commands: ``$XDG_CACHE_HOME/mrigen``, by default ``~/.cache/mrigen``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mrigen"

@@ -133,7 +133,7 @@ def evaluate(
         rows = _by_the_first(lambda: _rank(samples, held_out, split, seed, device), device)
         _finish(rows, {"held_out": str(held_out), "split": split}, out, title="Error on what was hidden")
         return
-    from mrigen.metrics.cache import default_folder
+    from mrigen.files import cache_folder
     from mrigen.recipe.comparison import Comparison, compare
 
     if reference is None and data is None:
@@ -157,7 +157,7 @@ def evaluate(
         samples=count,
         resamples=bootstrap,
         seed=seed,
-        cache=cache if cache is not None else default_folder(),
+        cache=cache if cache is not None else cache_folder(),
         device=device,
     )
     rows = _by_the_first(lambda: compare(samples, settings), device)
@@ -167,10 +167,10 @@ def evaluate(
 
 def _by_the_first(measure: Callable[[], Rows], device: str) -> Rows:
     """Measure in the first process; features take minutes, and those of references are kept."""
-    from mrigen.engine.launch import open_device
+    from mrigen.engine.launch import choose_device
     from mrigen.engine.processes import on_rank_zero
 
-    open_device(device)
+    choose_device(device)
     return on_rank_zero(measure)
 
 

@@ -161,7 +161,7 @@ def reconstruct(
     """
     from pydantic import ValidationError
 
-    from mrigen.engine.launch import open_device
+    from mrigen.engine.launch import choose_device
     from mrigen.errors import UsageError
     from mrigen.prep.kspace.options import Options
     from mrigen.reconstruction import job
@@ -200,7 +200,7 @@ def reconstruct(
         degrade=degrade,
         formats=formats,
     )
-    found, report = job.reconstruct(source, out, request, open_device(device).device)
+    found, report = job.reconstruct(source, out, request, choose_device(device))
     typer.echo(f"{len(found)} images: {out}, {report['seconds_per_slice']:.3g} s each")
     if "mean" in report:
         typer.echo(f"{_row(report['mean'])}; zero-filled: {_row(report['zero_filled'])}")

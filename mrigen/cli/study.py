@@ -310,11 +310,12 @@ def _study(
 
     from mrigen import ranks
     from mrigen import recipe as recipes
+
+    settings = [*(overrides or []), *([] if seed is None else [f"seed={seed}"])]
+    loaded = recipes.load(recipe, settings)  # before what takes seconds to import
     from mrigen.recipe import smoke as small
     from mrigen.recipe.study import Study
 
-    settings = [*(overrides or []), *([] if seed is None else [f"seed={seed}"])]
-    loaded = recipes.load(recipe, settings)
     if data is not None:
         loaded = loaded.model_copy(update={"data": loaded.data.of_source(data)})
     name = loaded.name

@@ -32,7 +32,7 @@ def open_device(device: str, precision: str = "32-true", strategy: Spread = "ddp
     Raises:
         UsageError: there is no such device here, fewer devices than processes, or nobody to share with.
     """
-    from lightning_fabric import Fabric  # takes seconds: it imports torchmetrics and torchvision
+    from lightning_fabric import Fabric  # takes a second or more to import
     from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 
     together = ranks.world_size() > 1
@@ -63,6 +63,28 @@ def open_device(device: str, precision: str = "32-true", strategy: Spread = "ddp
         torch.backends.cudnn.benchmark = True  # the fastest kernels for a shape; runs may differ in last bits
     fabric.launch()
     return fabric
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a command that trains nothing; several processes meet, and each gets one of its own.
+
+    A single process does without Fabric, whose import takes longer than that of torch.
+
+    Args:
+        name: ``auto``, ``cpu``, ``cuda``, ``mps``.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    if ranks.world_size() > 1:
+        return open_device(name).device
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    chosen = next(kind for kind, available in there.items() if available) if name == "auto" else name
+    if not there.get(chosen, False):
+        names = ", ".join(kind for kind, available in there.items() if available)
+        raise UsageError(f"--device {name}: not available here (there is {names}); try --device cpu")
+    torch.backends.cudnn.benchmark = chosen == "cuda"
+    return torch.device(chosen, 0) if chosen == "cuda" else torch.device(chosen)
 
 
 def _strategy(name: Spread) -> Strategy:

@@ -1,22 +1,24 @@
 """Networks whose parameters are spread over the processes (fully sharded data parallel, FSDP2).
 
 A sharded module keeps its class and the names of its parameters, which become distributed tensors. States
-are written whole: what one number of processes or one strategy saved, any other continues.
+are written whole: what one number of processes or one strategy saved, any other continues. Torch's packages
+for this take a second to import and are imported in runs of several processes only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from torch.nn.functional import pad
 
-from mrigen.engine.processes import is_rank_zero
+from mrigen.engine.processes import is_distributed, is_rank_zero
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.tensor import DTensor
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -26,6 +28,8 @@ def shard(module: M, mesh: DeviceMesh) -> M:
 
     A block is an entry of a list or mapping of modules.
     """
+    from torch.distributed.fsdp import fully_shard
+
     module.to(memory_format=torch.contiguous_format)
     for parent in list(module.modules()):
         if isinstance(parent, nn.ModuleList | nn.ModuleDict | nn.Sequential):
@@ -38,13 +42,24 @@ def shard(module: M, mesh: DeviceMesh) -> M:
 
 def is_sharded(module: nn.Module) -> bool:
     """Whether a module's parameters are spread over processes."""
-    return any(isinstance(parameter, DTensor) for parameter in module.parameters())
+    return any(_is_spread(parameter) for parameter in module.parameters())
+
+
+def _is_spread(value: object) -> TypeGuard[DTensor]:
+    """Whether a value is a tensor of which each process has a part."""
+    if not is_distributed():
+        return False
+    from torch.distributed.tensor import DTensor
+
+    return isinstance(value, DTensor)
 
 
 def whole(tensor: Tensor) -> Tensor:
     """All of a tensor, in every process; every process has to ask."""
-    if not isinstance(tensor, DTensor):
+    if not _is_spread(tensor):
         return tensor
+    from torch.distributed.tensor import Shard
+
     if tensor.placements == (Shard(0),):
         return _gathered([tensor])[0]
     return tensor.full_tensor()  # each process has a share of the value: a norm
@@ -77,7 +92,7 @@ def _gathered(tensors: list[DTensor]) -> list[Tensor]:
 
 def whole_state(state: Any) -> Any:
     """A state with whole tensors on the first process; the others' is nothing to keep."""
-    if isinstance(state, DTensor):
+    if _is_spread(state):
         full = whole(state)
         return full.cpu() if is_rank_zero() else None
     if isinstance(state, Mapping):
@@ -89,6 +104,8 @@ def whole_state(state: Any) -> Any:
 
 def spread_like(parameter: Tensor, value: Tensor) -> Tensor:
     """A whole tensor spread as a parameter is; scalars (a moment's count of steps) stay whole."""
-    if not isinstance(parameter, DTensor) or not value.ndim:
+    if not _is_spread(parameter) or not value.ndim:
         return value
+    from torch.distributed.tensor import distribute_tensor
+
     return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,11 +18,6 @@ from mrigen.files import atomic
 
 Arrays = dict[str, NDArray[Any]]
 KEY = "key"
-
-
-def default_folder() -> Path:
-    """``$XDG_CACHE_HOME/mrigen``, by default ``~/.cache/mrigen``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mrigen"
 
 
 def data_digest(batches: Iterable[Tensor]) -> str:

@@ -11,18 +11,11 @@ from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2
 from torch_fidelity.registry import register_feature_extractor
 
 from mrigen.errors import UsageError
-from mrigen.metrics.weights import WeightsFile, tensors
+from mrigen.metrics.weights import tensors
 
-DINOV2 = "dinov2-file"
 PATCH = 14
 HEAD_WIDTH = 64
 OFFSET = 0.1
-PUBLISHED = WeightsFile(
-    what="DINOv2",
-    url="https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth",
-    option="--dinov2-weights",
-    instead="--features r64 needs no weights",
-)
 
 
 class Block(nn.Module):
@@ -131,4 +124,4 @@ class DinoV2(FeatureExtractorDinoV2):  # type: ignore[misc]
         self.eval()
 
 
-register_feature_extractor(DINOV2, DinoV2)
+register_feature_extractor("dinov2-file", DinoV2)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch_fidelity
 from torch import Tensor
 
 from mrigen.data.images import ImageSet
@@ -86,6 +85,8 @@ def reference_of(
         if advance is not None:
             advance(len(pool))
         return Reference.of(images, extractor)
+    import torch_fidelity
+
     key = {
         "data": data_digest(pool.read()),
         "extractor": extractor.network.name,

@@ -7,25 +7,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
-from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 from torch_fidelity.registry import register_feature_extractor
 
-from mrigen.metrics.weights import WeightsFile
-
-R64 = "random-vgg16-r64"
-R64_WEIGHTS = "he-normal, seed 0"
 SMALLEST = 32
-PIXELS = "pixels"
-PIXELS_WEIGHTS = "none"
 LARGEST = 16
-INCEPTION = "inception-v3-compat-float"
-INCEPTION_WEIGHTS = WeightsFile(
-    what="InceptionV3",
-    url=URL_INCEPTION_V3,
-    option="--inception-weights",
-    instead="--features r64 needs no weights",
-)
 
 
 class OneLayer(FeatureExtractorBase):  # type: ignore[misc]
@@ -101,7 +88,7 @@ class RandomVGG16(OneLayer):
         return (self.model(scaled),)
 
 
-register_feature_extractor(R64, RandomVGG16)
+register_feature_extractor("random-vgg16-r64", RandomVGG16)
 
 
 class PixelFeatures(OneLayer):
@@ -125,7 +112,7 @@ class PixelFeatures(OneLayer):
         return (scaled.flatten(1),)
 
 
-register_feature_extractor(PIXELS, PixelFeatures)
+register_feature_extractor("pixels", PixelFeatures)
 
 
 class Inception(FeatureExtractorInceptionV3):  # type: ignore[misc]
@@ -155,4 +142,4 @@ class Inception(FeatureExtractorInceptionV3):  # type: ignore[misc]
         return features
 
 
-register_feature_extractor(INCEPTION, Inception)
+register_feature_extractor("inception-v3-compat-float", Inception)

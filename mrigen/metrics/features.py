@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase
-from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
 from mrigen.errors import UsageError
-from mrigen.metrics import dinov2
-from mrigen.metrics.extractors import INCEPTION, INCEPTION_WEIGHTS, PIXELS, PIXELS_WEIGHTS, R64, R64_WEIGHTS
 from mrigen.metrics.principal import PrincipalComponents, held_out
 from mrigen.metrics.weights import WeightsFile, digest, tensors
+
+if TYPE_CHECKING:
+    from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 __all__ = ["DEFAULT", "FEATURES", "R64", "AnyExtractor", "Extractor", "Features", "extractor", "extractors"]
 
@@ -24,6 +23,21 @@ Features = dict[str, Tensor]
 """Features (n, d) of n pictures by layer, on the CPU."""
 
 KINDS = ("isc", "fid", "kid", "prc")
+R64 = "random-vgg16-r64"
+NO_WEIGHTS = "--features r64 needs no weights"
+INCEPTION = WeightsFile(
+    what="InceptionV3",
+    url="https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
+    "weights-inception-2015-12-05-6726825d.pth",
+    option="--inception-weights",
+    instead=NO_WEIGHTS,
+)
+DINOV2 = WeightsFile(
+    what="DINOv2",
+    url="https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth",
+    option="--dinov2-weights",
+    instead=NO_WEIGHTS,
+)
 
 
 @dataclass(frozen=True)
@@ -48,10 +62,10 @@ class Network:
 
 
 FEATURES = {
-    "r64": Network(R64, weights=R64_WEIGHTS),
-    "inception": Network(INCEPTION, published=INCEPTION_WEIGHTS, scores=True, raw=True),
-    "pixels": Network(PIXELS, weights=PIXELS_WEIGHTS),
-    "dinov2": Network(dinov2.DINOV2, published=dinov2.PUBLISHED),
+    "r64": Network(R64, weights="he-normal, seed 0"),
+    "inception": Network("inception-v3-compat-float", published=INCEPTION, scores=True, raw=True),
+    "pixels": Network("pixels", weights="none"),
+    "dinov2": Network("dinov2-file", published=DINOV2),
     "pca": Network("pca", weights="the references", fitted=True),
 }
 DEFAULT = ("pca", "r64")
@@ -174,7 +188,7 @@ def extractor(name: str = R64, weights: Path | None = None, *, download: bool = 
         raise UsageError(f"{weights}: features {name!r} need no file of weights; leave it out")
     if network.fitted:
         return PrincipalExtractor()
-    made = FEATURE_EXTRACTORS_REGISTRY[network.name]
+    made = _extractor_class(network.name)
     layers = sorted({made.get_default_feature_layer_for_metric(kind) for kind in KINDS})
     if network.published is None:
         return Extractor(network, made(network.name, layers), str(network.weights))
@@ -186,6 +200,16 @@ def extractor(name: str = R64, weights: Path | None = None, *, download: bool = 
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"{path}: no weights of {network.published.what} ({reason})") from error
     return Extractor(network, model, digest(path))
+
+
+def _extractor_class(name: str) -> type[FeatureExtractorBase]:
+    """The class that torch-fidelity knows by a name; importing it takes a second or more."""
+    from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
+
+    from mrigen.metrics import dinov2, extractors  # noqa: F401
+
+    made: type[FeatureExtractorBase] = FEATURE_EXTRACTORS_REGISTRY[name]
+    return made
 
 
 def extractors(

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch_fidelity.sample_similarity_lpips import URL_VGG16_LPIPS, SampleSimilarityLPIPS
 
 from mrigen.errors import UsageError
 from mrigen.metrics.rendering import Rendering
@@ -18,7 +17,11 @@ from mrigen.metrics.weights import WeightsFile
 
 SMALLEST = 7
 INSTEAD = "PSNR, SSIM and NMSE need no weights"
-LINEAR = WeightsFile(what="LPIPS", url=URL_VGG16_LPIPS, instead=INSTEAD)
+LINEAR = WeightsFile(
+    what="LPIPS",
+    url="https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-vgg16-lpips.pth",
+    instead=INSTEAD,
+)
 BACKBONE = WeightsFile(
     what="the VGG16 of LPIPS", url="https://download.pytorch.org/models/vgg16-397923af.pth", instead=INSTEAD
 )
@@ -126,6 +129,8 @@ class LPIPS:
     """
 
     def __init__(self, *, download: bool = False) -> None:
+        from torch_fidelity.sample_similarity_lpips import SampleSimilarityLPIPS
+
         for published in (LINEAR, BACKBONE):
             published.find(None, download=download)
         self._model = SampleSimilarityLPIPS("lpips-vgg16")

@@ -8,9 +8,6 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from torch import Tensor
-from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
-from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
-from torch_fidelity.metric_prc import prc_features_to_metric
 
 from mrigen import plugins, seeds
 from mrigen.errors import UsageError
@@ -52,6 +49,8 @@ class FeaturePair:
     @cached_property
     def precision_recall(self) -> dict[str, float]:
         """Improved precision and recall (Kynkäänniemi et al. 2019) with balls to the third neighbour."""
+        from torch_fidelity.metric_prc import prc_features_to_metric
+
         generated, real = self.pair("prc")
         neighbours = min(NEIGHBOURS, len(generated) - 1, len(real) - 1)
         scores: dict[str, float] = prc_features_to_metric(
@@ -113,10 +112,12 @@ class InceptionScore(Metric):
 
     def compute(self, compared: FeaturePair) -> dict[str, Any]:
         """Mean and standard deviation over ten parts, or fewer where there are few images."""
+        from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
+
         logits = compared.generated[compared.reference.extractor.layer("isc")]
         splits = max(1, min(SPLITS, len(logits) // 2))
-        found = isc_features_to_metric(logits, splits=splits)
-        return {"is": found[KEY_METRIC_ISC_MEAN], "is_std": found[KEY_METRIC_ISC_STD], "is_splits": splits}
+        score = isc_features_to_metric(logits, splits=splits)
+        return {"is": score[KEY_METRIC_ISC_MEAN], "is_std": score[KEY_METRIC_ISC_STD], "is_splits": splits}
 
 
 @METRICS.register("kid")
@@ -127,12 +128,14 @@ class KernelInceptionDistance(Metric):
 
     def compute(self, compared: FeaturePair) -> dict[str, Any]:
         """Mean and standard deviation over subsets of 1,000, or of all where there are fewer."""
+        from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
+
         generated, real = compared.pair("kid")
         size = min(SUBSET, len(generated), len(real))
-        found = kid_features_to_metric(generated, real, kid_subset_size=size, verbose=False)
+        score = kid_features_to_metric(generated, real, kid_subset_size=size, verbose=False)
         return {
-            "kid": found[KEY_METRIC_KID_MEAN],
-            "kid_std": found[KEY_METRIC_KID_STD],
+            "kid": score[KEY_METRIC_KID_MEAN],
+            "kid_std": score[KEY_METRIC_KID_STD],
             "kid_subset": size,
         }
 

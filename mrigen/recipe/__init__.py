@@ -110,14 +110,14 @@ def load(name: str, overrides: list[str] | None = None) -> Recipe:
     Raises:
         UsageError: no such recipe, no valid YAML, an unknown key or a value of the wrong kind.
     """
+    tree = resolved(name)
+    for override in overrides or []:
+        change(tree, override)
     from pydantic import ValidationError
 
     from mrigen.recipe.schema import Recipe
     from mrigen.registry import describe
 
-    tree = resolved(name)
-    for override in overrides or []:
-        change(tree, override)
     try:
         return Recipe(**{"name": Path(name).stem if name.endswith(SUFFIXES) else name, **tree})
     except ValidationError as error:

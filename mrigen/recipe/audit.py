@@ -11,7 +11,7 @@ import torch
 from mrigen.data.images import ImageSet, open_images
 from mrigen.data.manifest import NAME as MANIFEST
 from mrigen.data.stores import open_store
-from mrigen.engine.launch import open_device
+from mrigen.engine.launch import choose_device
 from mrigen.errors import UsageError
 from mrigen.files import write_json
 from mrigen.metrics.features import PrincipalExtractor, extractor
@@ -77,7 +77,7 @@ def audit(
         taken = extractor(features, weights, download=download)
         if isinstance(taken, PrincipalExtractor):
             raise UsageError("--features pca: needs references, which an audit has none of; choose another")
-        taken.to(open_device(device).device)
+        taken.to(choose_device(device))
         similarity = FeatureSimilarity(taken, Rendering(window))
     elif weights is not None or download:
         raise UsageError(f"weights: --features {CORRELATION} needs none; add --features dinov2 or leave them")

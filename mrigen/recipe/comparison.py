@@ -13,7 +13,7 @@ from mrigen import plugins
 from mrigen.data.images import ImageSet, open_images
 from mrigen.data.manifest import NAME as MANIFEST
 from mrigen.data.stores import open_store
-from mrigen.engine.launch import open_device
+from mrigen.engine.launch import choose_device
 from mrigen.errors import UsageError
 from mrigen.metrics.cache import Cache
 from mrigen.metrics.distance import Reference, evenly_spread_images, reference_of
@@ -94,7 +94,7 @@ def compare(samples: list[Path], settings: Comparison) -> list[dict[str, Any]]:
         raise UsageError("--fid-mode paper: is a number of InceptionV3; add --features inception")
     metrics = select([name for name in settings.metrics if name != PROXIMAL], networks)
     spaces = extractors(settings.features, settings.weights, download=settings.download)
-    device = open_device(settings.device).device
+    device = choose_device(settings.device)
     spaces = {name: each.to(device) for name, each in spaces.items()}
     rows: list[dict[str, Any]] = [{"samples": pool.name, "n": len(pool)} for pool in pools]
     if settings.reference is not None:

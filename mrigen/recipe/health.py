@@ -12,11 +12,14 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from mrigen import __version__
-from mrigen.checkpoints.description import DESCRIPTION
-from mrigen.data.manifest import NAME as MANIFEST
 from mrigen.errors import UsageError
+from mrigen.files import cache_folder
+
+Check = Callable[[Path], list[str]]
 
 GIB = 1 << 30
+DRIVERS = ("nvidiactl", "nvhost-gpu", "nvgpu", "kfd", "dxg")
+"""Device files that Linux has for GPUs of NVIDIA (the second and third on Jetsons), of AMD, and under WSL."""
 
 
 def environment() -> dict[str, str]:
@@ -39,14 +42,19 @@ def environment() -> dict[str, str]:
 def devices() -> dict[str, str]:
     """Processors and accelerators that the networks can run on, with their memory.
 
-    Threads that share cores with busy programs wait for each other: one thread per core that is free.
+    Threads that share cores with busy programs wait for each other: one thread per core that is free. Torch,
+    which takes two seconds to import, is asked only where the system has a driver of an accelerator.
     """
-    import torch
-
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     busy = f", {os.getloadavg()[0]:.1f} busy in the last minute" if hasattr(os, "getloadavg") else ""
-    found = {"cpu": f"{cores} cores{busy}, {torch.get_num_threads()} threads, {pages / GIB:.1f} GiB"}
+    threads = os.environ.get("OMP_NUM_THREADS")
+    limit = "OMP_NUM_THREADS not set" if threads is None else f"OMP_NUM_THREADS={threads}"
+    found = {"cpu": f"{cores} cores{busy}, {limit}, {pages / GIB:.1f} GiB"}
+    if sys.platform.startswith("linux") and not any(Path("/dev", name).exists() for name in DRIVERS):
+        return found
+    import torch
+
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
         free = torch.cuda.mem_get_info(index)[0]
@@ -76,9 +84,7 @@ def disks(folders: dict[str, Path]) -> dict[str, str]:
 
 def folders_in_use() -> dict[str, Path]:
     """Where mrigen writes: results, temporary files, reference statistics and weights."""
-    from mrigen.metrics.cache import default_folder
-
-    return {"here": Path.cwd(), "temporary": Path(tempfile.gettempdir()), "cache": default_folder()}
+    return {"here": Path.cwd(), "temporary": Path(tempfile.gettempdir()), "cache": cache_folder()}
 
 
 def check(path: Path) -> dict[Path, list[str]]:
@@ -92,16 +98,17 @@ def check(path: Path) -> dict[Path, list[str]]:
     """
     if not path.is_dir():
         raise UsageError(f"{path}: no such folder; give a store, a model folder or a run folder")
-    found: dict[Path, list[str]] = {}
+    checks = _checks()
+    faults: dict[Path, list[str]] = {}
     for folder in (path, *_folders(path)):
-        faults = [faults for name, faults in _CHECKS.items() if any(folder.glob(name))]
-        if faults:
-            found[folder] = [fault for one in faults for fault in _told(one, folder)]
-    if not found:
+        due = [check for name, check in checks.items() if any(folder.glob(name))]
+        if due:
+            faults[folder] = [fault for check in due for fault in _faults(check, folder)]
+    if not faults:
         raise UsageError(
             f"{path}: holds nothing with checksums; give a store, a model folder or a run folder"
         )
-    return found
+    return faults
 
 
 def _folders(path: Path) -> Iterator[Path]:
@@ -112,38 +119,27 @@ def _folders(path: Path) -> Iterator[Path]:
             yield from _folders(entry)
 
 
-def _told(faults: Callable[[Path], list[str]], folder: Path) -> list[str]:
+def _faults(check: Check, folder: Path) -> list[str]:
+    """What a check finds wrong with a folder; that it cannot be read is a fault too."""
     try:
-        return faults(folder)
+        return check(folder)
     except (UsageError, OSError) as error:
         return [str(error)]
 
 
-def _store(folder: Path) -> list[str]:
-    from mrigen.data.stores import store_faults
-
-    return store_faults(folder)
-
-
-def _model(folder: Path) -> list[str]:
+def _checks() -> dict[str, Check]:
+    """What checks a folder that holds a file of this name."""
+    from mrigen.checkpoints.description import DESCRIPTION
     from mrigen.checkpoints.folder import verify_model
-
-    verify_model(folder)
-    return []
-
-
-def _states(folder: Path) -> list[str]:
+    from mrigen.data.manifest import NAME
+    from mrigen.data.stores import store_faults
     from mrigen.engine.states import state_faults
 
-    return state_faults(folder)
+    def model_faults(folder: Path) -> list[str]:
+        verify_model(folder)
+        return []
 
-
-_CHECKS: dict[str, Callable[[Path], list[str]]] = {
-    MANIFEST: _store,
-    DESCRIPTION: _model,
-    "state-*.json": _states,
-}
-"""What checks a folder that holds a file of this name."""
+    return {NAME: store_faults, DESCRIPTION: model_faults, "state-*.json": state_faults}
 
 
 def _name(requirement: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from mrigen.data.stores import open_store
-from mrigen.engine.launch import open_device
+from mrigen.engine.launch import choose_device
 from mrigen.errors import UsageError
 from mrigen.metrics.held_out import batches_of, held_out_errors
 from mrigen.model import Model
@@ -32,7 +32,7 @@ def rank_teachers(
         UsageError: no teacher, one that is not told what it sees, or one for other data.
     """
     data = open_store(store, split)
-    where = open_device(device).device
+    where = choose_device(device)
     rows: list[dict[str, Any]] = []
     for folder in track(teachers, "teachers", len(teachers)):
         model = Model.load(folder, where, role="teacher")

@@ -9,7 +9,7 @@ from typing import Any
 
 from mrigen.data.sample_files import write_magnitudes, writer_of
 from mrigen.diffusion.samplers import SAMPLERS
-from mrigen.engine.launch import open_device
+from mrigen.engine.launch import choose_device, open_device
 from mrigen.engine.params import SamplerSpec
 from mrigen.engine.processes import all_gather, on_rank_zero
 from mrigen.engine.resumable import ResumableSampling, discard
@@ -95,7 +95,10 @@ def sample_model(
         "maps": None if maps is None else str(maps.resolve()),
         "precision": precision,
     }
-    run.use(open_device(device, precision))
+    if precision == "32-true":
+        run.to(choose_device(device))
+    else:
+        run.use(open_device(device, precision))
     parts = ResumableSampling(out, described, image_seeds, batch, run.shape, complex_valued=complex_valued)
     parts.make(run, "sampling")
 

@@ -41,6 +41,22 @@ def test_light_commands_import_nothing_heavy(arguments):
     assert done.stdout.splitlines()[-1] == "LOADED []"
 
 
+def test_what_needs_no_tensors_imports_no_torch():
+    """A wrong recipe or setting is refused before anything heavy, and the machine is shown without a GPU."""
+    commands = ["train nothing", "run demo/brain --set teacher", "distill nothing.yaml", "stop nothing"]
+    code = (
+        "import sys; from mrigen.cli.main import run; from mrigen.recipe import health; health.DRIVERS = ()\n"
+        f"for words in {commands!r}:\n"
+        "    assert run(words.split()) == 2\n"
+        "if sys.platform == 'linux':\n"
+        "    assert run(['doctor']) == 0\n"
+        "print('LOADED', [m for m in ('torch', 'sigpy', 'scipy', 'h5py') if m in sys.modules])"
+    )
+    done = python("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "LOADED []"
+
+
 TRAINING_ONLY = (
     "lightning_fabric",
     "pytorch_lightning",
@@ -68,7 +84,10 @@ def test_commands_that_train_nothing_start_without_what_training_needs(tmp_path)
         "prep-fastmri nothing --out store --acceleration 4",
         "prep-images nothing --out store",
         "sample nothing --out samples.h5",
-        "reconstruct nothing --out images",
+        "reconstruct nothing --solver rss --out images",
+        "evaluate nothing --reference nothing",
+        "audit nothing --data nothing --out audit",
+        "train demo/brain --set teacher.nothing=1",
         "import-checkpoint nothing.pkl model",
     ]
     code = (

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from mrigen.errors import UsageError
 from mrigen.files import sha256
@@ -75,6 +74,8 @@ class Anatomy:
         A Gaussian of 0.4 pixels' standard deviation (full width at half maximum 0.94) stands for
         the pixel's area and keeps what the coarser grid cannot show from folding back.
         """
+        from scipy import ndimage
+
         sigma = 0.4 * np.asarray(resolution) / self.voxel
         smooth = ndimage.gaussian_filter(self.volume, sigma, mode="constant")
         return Splines(ndimage.spline_filter(smooth, 3, output=np.float32), self.voxel)
@@ -89,6 +90,8 @@ class Splines:
 
     def sample(self, points: Double) -> Float:
         """Intensities at ``points`` (3, ...) in mm, zero outside, never negative."""
+        from scipy import ndimage
+
         index = points.reshape(3, -1) / self.voxel[:, None]
         found = ndimage.map_coordinates(
             self.coefficients, index, order=3, prefilter=False, mode="constant", output=np.float32

@@ -5,10 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-import sigpy.mri
 import torch
 from numpy.typing import NDArray
-from scipy import interpolate, ndimage
 from torch import Tensor
 
 GRID = (24, 48, 48)
@@ -42,6 +40,8 @@ class CoilArray:
         Returns:
             Factors for ``slices``: node values (coils, z, y, x) and an interpolation matrix per axis.
         """
+        from scipy import ndimage
+
         unit = REACH * np.hypot(np.abs(y).max(), np.abs(x).max())
         axes = [a / unit for a in (z, y, x)]
         nodes = [np.linspace(a.min(), a.max(), min(len(a), n)) for a, n in zip(axes, NODES, strict=True)]
@@ -68,6 +68,9 @@ def slices(prepared: tuple[Tensor, ...], rows: slice) -> Tensor:
 @lru_cache(maxsize=1)
 def _birdcage(coils: int) -> NDArray[np.float32]:
     """Spline coefficients of sigpy's maps, (2 coils, z, y, x): real parts, then imaginary parts."""
+    import sigpy.mri
+    from scipy import ndimage
+
     rings = -(-coils // COILS_PER_RING)
     maps = sigpy.mri.birdcage_maps((coils, *GRID), r=RADIUS, nzz=-(-coils // rings))
     parts = [*maps.real, *maps.imag]
@@ -79,6 +82,8 @@ def _interpolation(nodes: Double, targets: Double) -> Tensor:
     if len(nodes) == len(targets) and np.array_equal(nodes, targets):
         matrix = np.eye(len(nodes))
     else:
+        from scipy import interpolate
+
         spline = interpolate.make_interp_spline(nodes, np.eye(len(nodes)), k=min(3, len(nodes) - 1))
         matrix = spline(targets)
     return torch.from_numpy(matrix.astype(np.complex64))

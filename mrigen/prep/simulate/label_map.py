@@ -8,7 +8,6 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from mrigen.prep.simulate.grids import MONOMIALS, Grid
 from mrigen.prep.simulate.tissues import TISSUES, LabelTable, Tissue, intensity, sequence_of
@@ -180,6 +179,8 @@ class LabelMap:
 
     def _texture(self, grid: Grid, rng: torch.Generator) -> Float:
         """Smooth noise of standard deviation 1, (S, H, W)."""
+        from scipy import ndimage
+
         size = (len(grid.z), len(grid.y), len(grid.x))
         white = torch.randn(size, generator=rng).numpy()
         widths = [TEXTURE_MM / step for step in (grid.spacing, grid.pixel, grid.pixel)]
