@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -14,9 +13,10 @@ from torch import Tensor, nn
 from mrigen.checkpoints.description import ModelDescription
 from mrigen.checkpoints.folder import load_network, save_model
 from mrigen.checkpoints.snapshots import find_model
+from mrigen.checkpoints.weights import state_digest
 from mrigen.data.image_store import described_corruption
-from mrigen.data.stores import Store, as_store
-from mrigen.denoiser import Denoiser, NetworkDenoiser
+from mrigen.data.stores import Store, as_store, scan_corruption
+from mrigen.denoiser import NetworkDenoiser
 from mrigen.diffusion.objectives import OBJECTIVES, Objective
 from mrigen.diffusion.samplers import SAMPLERS
 from mrigen.engine.params import SamplerSpec
@@ -31,9 +31,6 @@ from mrigen.networks.blocks import activation_checkpointing
 from mrigen.operators import MultiCoilMRI
 from mrigen.operators.base import LinearOperator, Operator
 from mrigen.operators.corruption import Corruption
-from mrigen.operators.masks import MASKS
-from mrigen.operators.mri import MRICorruption, OperatorBank
-from mrigen.operators.noise import parse_noise
 from mrigen.tensors import ArrayLike, tensor_of
 
 Shape = tuple[int, int, int]
@@ -164,11 +161,7 @@ class Model:
         """SHA-256 of its weights file, or, of a model that was never saved, of its weights."""
         if self.description.weights_sha256:
             return self.description.weights_sha256
-        digest = hashlib.sha256()
-        for name, tensor in self.denoiser.network.state_dict().items():
-            digest.update(name.encode())
-            digest.update(tensor.cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return state_digest(self.denoiser.network)
 
     @property
     def role(self) -> Role:
@@ -253,8 +246,7 @@ class Model:
             raise UsageError(
                 f"{self.name}: {len(x)} images take one noise level or as many, not {len(level)}"
             )
-        level = level.expand(len(x))
-        estimate: Tensor = self.denoiser(x, level, A_tilde, labels)
+        estimate: Tensor = self.denoiser(x, level.expand(len(x)), A_tilde, labels)
         return estimate
 
     def corruption(self, store: Store | None = None) -> Corruption:
@@ -396,41 +388,13 @@ class Model:
             generator = self.generator
             sampled = masks if self.description.generator_input == "sampled" else None
             return GeneratorPrior(generator, sampled, len(generator.sigmas))
-        denoiser: Denoiser = self.denoiser
-        if shape != self.image_shape:
-            denoiser = tiled(
-                denoiser, self.image_shape, shape, self.name, behind_masks=self.conditions_on_mask
-            )
+        behind_masks = self.conditions_on_mask
+        denoiser = tiled(self.denoiser, self.image_shape, shape, self.name, behind_masks=behind_masks)
         return TeacherPrior(denoiser, objective, self._corruption_of)
-
-    def notes(self, shape: Shape) -> list[str]:
-        """What a user of ``prior`` should know, one line each."""
-        if self.role == "generator":
-            return []
-        operator = (self.description.corruption or {}).get("operator")
-        name = operator.get("name") if isinstance(operator, dict) else operator
-        notes = []
-        if not self.conditions_on_mask and name not in {None, "identity", "multicoil-mri"}:
-            notes.append(
-                f"this teacher models what {name} leaves of images, not clean images: its one-step generator "
-                "does"
-            )
-        if shape != self.image_shape:
-            notes.append(
-                f"the model's images of {size_text(self.image_shape)} tile the scan's {size_text(shape)}: it "
-                "was trained on whole images of its own size, so that tiles show it another scale"
-            )
-        return notes
 
     def _corruption_of(self, operator: Operator) -> Corruption:
         """p(A) of the training, with the coils of ``operator``."""
-        described = self.description.corruption
-        if isinstance(operator, MultiCoilMRI) and described is not None and "mask" in described:
-            mask_distribution = MASKS.build(described["mask"])
-            scanner = parse_noise(described["sigma"]) if "sigma" in described else None
-            fresh = bool(described.get("fresh_masks", True))
-            return MRICorruption(OperatorBank(operator), mask_distribution, fresh=fresh, scanner=scanner)
-        return described_corruption(described, self.image_shape)
+        return scan_corruption(self.description.corruption, operator, self.image_shape)
 
 
 load = Model.load

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,15 @@ def weights_of(module: nn.Module) -> dict[str, Tensor]:
     """The state of a module on the CPU, real numbers as float32."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+
+
+def state_digest(module: nn.Module) -> str:
+    """SHA-256 of the names and values of a module's state."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_weights(module: nn.Module, path: Path) -> None:

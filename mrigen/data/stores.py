@@ -10,13 +10,16 @@ import torch
 from torch import Tensor
 
 from mrigen.data.image_manifest import ImageManifest
-from mrigen.data.image_store import ImageStore
+from mrigen.data.image_store import ImageStore, described_corruption
 from mrigen.data.manifest import Manifest, data_kind
 from mrigen.data.mri_manifest import MRIManifest
 from mrigen.data.mri_store import MeasurementStore
 from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
+from mrigen.operators.masks import MASKS
 from mrigen.operators.measurements import Measurements
+from mrigen.operators.mri import MRICorruption, MultiCoilMRI, OperatorBank
+from mrigen.operators.noise import parse_noise
 
 
 class Packed(Protocol):
@@ -118,6 +121,26 @@ def as_store(store: Store | str | Path | None) -> Store | None:
         UsageError: as ``open_store``.
     """
     return open_store(store) if isinstance(store, str | Path) else store
+
+
+def scan_corruption(
+    described: Mapping[str, Any] | None, operator: Operator, image_shape: tuple[int, int, int]
+) -> Corruption:
+    """The corruption that a model's description speaks of, with the coils of one scan's operator.
+
+    Args:
+        described: the corruption in words, as ``Store.described`` gives it; None for clean data.
+        operator: of the scan; only coil maps are taken from it, and nothing from others than MRI.
+        image_shape: (C, H, W) of an image.
+
+    Raises:
+        UsageError: as ``described_corruption``.
+    """
+    if not isinstance(operator, MultiCoilMRI) or described is None or "mask" not in described:
+        return described_corruption(described, image_shape)
+    scanner = parse_noise(described["sigma"]) if "sigma" in described else None
+    fresh = bool(described.get("fresh_masks", True))
+    return MRICorruption(OperatorBank(operator), MASKS.build(described["mask"]), fresh=fresh, scanner=scanner)
 
 
 def store_faults(folder: Path) -> list[str]:

@@ -75,13 +75,15 @@ def ramp(size: int) -> Tensor:
     return (distance / (edge + 1)).clamp(max=1.0)
 
 
-def tiled(denoiser: Denoiser, own: Shape, shape: Shape, name: str, *, behind_masks: bool) -> TiledDenoiser:
-    """A denoiser of images (C, H, W) of a shape ``own`` on those of a larger one.
+def tiled(denoiser: Denoiser, own: Shape, shape: Shape, name: str, *, behind_masks: bool) -> Denoiser:
+    """A denoiser of images (C, H, W) of a shape ``own`` on those of a larger one; on its own as it is.
 
     Raises:
-        UsageError: they are not larger, have other channels, or the denoiser, called ``name``, was trained
+        UsageError: they are smaller, have other channels, or the denoiser, called ``name``, was trained
             behind masks.
     """
+    if shape == own:
+        return denoiser
     if behind_masks:
         raise UsageError(
             f"{name}: was trained behind masks on whole images of {size_text(own)}, and the scan's are "

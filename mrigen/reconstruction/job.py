@@ -15,6 +15,7 @@ from mrigen.data.manifest import NAME
 from mrigen.data.pixels import is_image
 from mrigen.errors import UsageError
 from mrigen.inverse import SOLVERS, Prior, Solver, Task
+from mrigen.inverse.tiling import Shape, size_text
 from mrigen.model import Model
 from mrigen.operators.measurements import Measurements
 from mrigen.prep.kspace.options import Options
@@ -98,7 +99,7 @@ def reconstruct(
         "model": "" if model is None or prior is None else model.description.weights_sha256,
         "seed": request.seed,
         "samples": request.samples,
-        "notes": [*source.notes, *([] if model is None or prior is None else model.notes(source.shape))],
+        "notes": [*source.notes, *([] if model is None or prior is None else notes(model, source.shape))],
     }
     size = max(1, (request.batch or 1) // request.samples)
     start = time.perf_counter()
@@ -117,6 +118,25 @@ def reconstruct(
         about = (source.name, dataset_shape(path), source.voxel, source.geometry, source.acquisition)
         write_formats(out, formats, Volume(path, *about, summary))
     return source, report
+
+
+def notes(model: Model, shape: Shape) -> list[str]:
+    """What a user of a model as a prior of images (C, H, W) should know, one line each."""
+    if model.role == "generator":
+        return []
+    operator = (model.description.corruption or {}).get("operator")
+    name = operator.get("name") if isinstance(operator, dict) else operator
+    lines = []
+    if not model.conditions_on_mask and name not in {None, "identity", "multicoil-mri"}:
+        lines.append(
+            f"this teacher models what {name} leaves of images, not clean images: its one-step generator does"
+        )
+    if shape != model.image_shape:
+        lines.append(
+            f"the model's images of {size_text(model.image_shape)} tile the scan's {size_text(shape)}: it "
+            "was trained on whole images of its own size, so that tiles show it another scale"
+        )
+    return lines
 
 
 def _with_phase(request: Request, model: Model) -> Request:
