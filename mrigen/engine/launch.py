@@ -77,7 +77,8 @@ def choose_device(name: str) -> torch.device:
         UsageError: there is no such device here.
     """
     if ranks.world_size() > 1:
-        return open_device(name).device
+        device: torch.device = open_device(name).device
+        return device
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     chosen = next(kind for kind, available in there.items() if available) if name == "auto" else name
     if not there.get(chosen, False):
