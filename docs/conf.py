@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -58,16 +59,25 @@ def api_page() -> str:
     names = [name for name in mrigen.__all__ if name != "__version__"]
     values = {name: getattr(mrigen, name) for name in names}
     parts += ["\n## Functions and classes\n"]
-    parts += [_directive(v.__module__, v) for v in values.values() if not isinstance(v, ModuleType)]
+    shown: set[int] = set()
+    parts += _members([v for v in values.values() if not isinstance(v, ModuleType)], shown)
     for name, module in values.items():
         if isinstance(module, ModuleType):
             about = (inspect.getdoc(module) or "").split("\n\n", maxsplit=1)[0]
             parts.append(f"\n## mrigen.{name}\n\n{about}\n")
-            members = [getattr(module, member) for member in module.__all__]
-            parts += [
-                _directive(m.__module__, m) for m in members if inspect.isclass(m) or inspect.isroutine(m)
-            ]
+            parts += _members([getattr(module, member) for member in module.__all__], shown)
     return "\n".join(parts)
+
+
+def _members(members: list[Any], shown: set[int]) -> list[str]:
+    """Directives of classes and functions that have none yet; ``mrigen.load`` is a method of ``Model``."""
+    found = []
+    for member in members:
+        callable_ = inspect.isclass(member) or inspect.isfunction(member)
+        if callable_ and id(member) not in shown:
+            shown.add(id(member))
+            found.append(_directive(member.__module__, member))
+    return found
 
 
 def _directive(module: str, member: Any) -> str:
@@ -107,5 +117,13 @@ def write_pages(app: Any) -> None:
             path.write_text(text, encoding="utf-8")
 
 
+def plain(_app: Any, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
+    """Docstrings are plain text: no substitutions |x|, no emphasis."""
+    for number, line in enumerate(lines):
+        if not line.lstrip().startswith((":", "..", ">>>")) and "`" not in line:
+            lines[number] = re.sub(r"([|*])", r"\\\1", line)
+
+
 def setup(app: Any) -> None:
     app.connect("builder-inited", write_pages)
+    app.connect("autodoc-process-docstring", plain)

@@ -20,11 +20,9 @@ import torch
 import mrigen as mg
 
 Path("runs").mkdir(exist_ok=True)
-for line in (
-    "simulate --out scans --volumes 12 --slices 24 --slice-range 0.35 0.8 --matrix 32 32 --coils 4 --snr 50",
-    "prep-fastmri scans --out scan-store --acceleration 4 --acs-lines 4 --kernel-width 3 --phase acs "
-    "--split train=0.75,test=0.25",
-):
+simulate = "simulate --out scans --volumes 12 --slices 24 --slice-range 0.35 0.8 --matrix 32 32 --snr 50"
+prepare = "prep-fastmri scans --out scan-store --acceleration 4 --acs-lines 4 --kernel-width 3 --phase acs"
+for line in (simulate, f"{prepare} --split train=0.75,test=0.25"):
     command = [sys.executable, "-m", "mrigen", *shlex.split(line)]
     subprocess.run(command, cwd="runs", check=True, capture_output=True)
 teacher = mg.train(

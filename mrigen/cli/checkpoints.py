@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -30,10 +31,18 @@ def import_checkpoint(
         float, typer.Option(help="Noise level at which a generator is called.", min=1e-6)
     ] = 2.5,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is in OUT.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
 ) -> None:
     """Turn a released EDM, Ambient or SiD checkpoint, or an export of mrigen, into a model folder.
 
     Nothing of it is executed.
+
+    Examples:
+
+    - `mrigen import-checkpoint network-snapshot.pkl imported`
+
+    - a state of torch.save without its options: `mrigen import-checkpoint state.pt imported --options
+      training_options.json`
     """
     from rich.console import Console
     from rich.table import Table
@@ -49,8 +58,12 @@ def import_checkpoint(
     if (out / DESCRIPTION).exists() and not overwrite:
         raise UsageError(f"{out} holds a model already: give another folder, or --overwrite")
     imported = run(source, out, options, role=None if role is None else role.value, sigma_init=sigma_init)
+    rows = summary(imported, out)
+    if as_json:
+        typer.echo(json.dumps(dict(rows), indent=2, ensure_ascii=False))
+        return
     table = Table(show_header=False, box=None)
-    for label, text in summary(imported, out):
+    for label, text in rows:
         table.add_row(Text(label, style="bold"), Text(text, overflow="fold"))
     Console().print(table)
 
@@ -68,7 +81,12 @@ def export(
     to: Annotated[Kind, typer.Option("--to", help="File format.")],
     out: Annotated[Path, typer.Option("--out", help="File to write.")],
 ) -> None:
-    """Write a generator for other programs: z (standard normal) in, image out."""
+    """Write a generator for other programs: z (standard normal) in, image out.
+
+    Examples:
+
+    - `mrigen export runs/demo/brain/student/model --to onnx --out generator.onnx`
+    """
     from mrigen.checkpoints.export import export as run
     from mrigen.checkpoints.snapshots import find_model
     from mrigen.errors import UsageError

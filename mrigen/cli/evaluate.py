@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -104,6 +105,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Key of operators, noise and bootstrap.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="JSON file for the numbers.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
 ) -> None:
     """How close generated images are to held-out references, or to the corrupted training data.
 
@@ -131,7 +133,13 @@ def evaluate(
                 "--held-out ranks teachers alone: leave out --reference, --data, --metrics, --proximal"
             )
         rows = _by_the_first(lambda: _rank(samples, held_out, split, seed, device), device)
-        _finish(rows, {"held_out": str(held_out), "split": split}, out, title="Error on what was hidden")
+        _finish(
+            rows,
+            {"held_out": str(held_out), "split": split},
+            out,
+            title="Error on what was hidden",
+            as_json=as_json,
+        )
         return
     from mrigen.files import cache_folder
     from mrigen.recipe.comparison import Comparison, compare
@@ -162,7 +170,7 @@ def evaluate(
     )
     rows = _by_the_first(lambda: compare(samples, settings), device)
     head = {"features": list(spaces), "fid_mode": str(fid_mode), "split": split, "seed": seed}
-    _finish(rows, head, out, title=f"Features: {features}; fd is of {spaces[0]}")
+    _finish(rows, head, out, title=f"Features: {features}; fd is of {spaces[0]}", as_json=as_json)
 
 
 def _by_the_first(measure: Callable[[], Rows], device: str) -> Rows:
@@ -187,8 +195,10 @@ def _rank(teachers: list[Path], store: Path, split: str, seed: int, device: str)
     return rank_teachers(teachers, store, split, seed, device)
 
 
-def _finish(rows: list[dict[str, Any]], head: dict[str, Any], out: Path | None, title: str) -> None:
-    """Show the rows as a table, their warnings below, and write them."""
+def _finish(
+    rows: list[dict[str, Any]], head: dict[str, Any], out: Path | None, title: str, *, as_json: bool
+) -> None:
+    """Show the rows as a table or JSON, their warnings below, and write them."""
     from rich.console import Console
 
     from mrigen import ranks
@@ -197,7 +207,10 @@ def _finish(rows: list[dict[str, Any]], head: dict[str, Any], out: Path | None, 
 
     if ranks.rank():
         return
-    Console().print(rows_table(rows, title))
+    if as_json:
+        typer.echo(json.dumps({**head, "results": rows}, indent=2, ensure_ascii=False))
+    else:
+        Console().print(rows_table(rows, title))
     for row in rows:
         for warning in row.get("warnings", []):
             Console(stderr=True).print(f"warning: {warning}", highlight=False, style="yellow")
@@ -230,6 +243,7 @@ def audit(
     weights: Annotated[Path | None, typer.Option(help="File of the weights of --features.")] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch missing weights.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps; for --features.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
 ) -> None:
     """Whether generated images copy training data: the nearest training measurement of each.
 
@@ -249,6 +263,9 @@ def audit(
     from mrigen.report.tables import rows_table
 
     found = run(samples, data, out, baseline, features, weights, download=download, device=device)
+    if as_json:
+        typer.echo((out / "audit.json").read_text(encoding="utf-8"), nl=False)
+        return
     rows = [{"set": name, **found[name]} for name in ("samples", "baseline") if name in found]
     if baseline is not None:
         rows[1]["set"] = str(baseline)

@@ -117,6 +117,8 @@ def doctor(
             metavar="[FOLDER]...", help="Stores, references, model folders, or run folders with all of them."
         ),
     ] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Show versions, devices and disks; check folders against their checksums.
 
@@ -130,6 +132,12 @@ def doctor(
     """
     from mrigen.recipe import health
 
+    if folders and as_json:
+        faults = {str(path): f for folder in folders for path, f in health.check(folder).items()}
+        typer.echo(json.dumps(faults, indent=2, ensure_ascii=False))
+        if any(faults.values()):
+            raise typer.Exit(1)
+        return
     if folders:
         sound = [_report(path, faults) for folder in folders for path, faults in health.check(folder).items()]
         if not all(sound):
@@ -139,11 +147,15 @@ def doctor(
     from rich.table import Table
     from rich.text import Text
 
-    for title, rows in {
+    tables = {
         "Environment": health.environment(),
         "Devices": health.devices(),
         "Disks": health.disks(health.folders_in_use()),
-    }.items():
+    }
+    if as_json:
+        typer.echo(json.dumps({k.lower(): v for k, v in tables.items()}, indent=2, ensure_ascii=False))
+        return
+    for title, rows in tables.items():
         table = Table(title=title, show_header=False, box=None, title_justify="left")
         for name, value in rows.items():
             table.add_row(Text(name, style="bold"), Text(value, overflow="fold"))

@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from mrigen import __version__, memory, ranks
+from mrigen.cli.layout import Command
 from mrigen.errors import LostProcessError, NonFiniteLossError, UsageError, one_line
 
 TOGETHER = ("train", "distill", "run", "sample", "evaluate")
@@ -146,22 +147,22 @@ from mrigen.cli import (  # noqa: E402
     study,
 )
 
-app.command("simulate")(simulate.simulate)
-app.command("prep-fastmri")(prep_fastmri.prep_fastmri)
-app.command("prep-images")(prep_images.prep_images)
-app.command("train")(study.train)
-app.command("distill")(study.distill)
-app.command("sample")(sample.sample)
-app.command("reconstruct")(reconstruct.reconstruct)
-app.command("evaluate")(evaluate.evaluate)
-app.command("info")(info.info)
-app.command("audit")(evaluate.audit)
-app.command("run")(study.run)
-app.command("stop")(study.stop)
+app.command("simulate", cls=Command)(simulate.simulate)
+app.command("prep-fastmri", cls=Command)(prep_fastmri.prep_fastmri)
+app.command("prep-images", cls=Command)(prep_images.prep_images)
+app.command("train", cls=Command)(study.train)
+app.command("distill", cls=Command)(study.distill)
+app.command("sample", cls=Command)(sample.sample)
+app.command("reconstruct", cls=Command)(reconstruct.reconstruct)
+app.command("evaluate", cls=Command)(evaluate.evaluate)
+app.command("info", cls=Command)(info.info)
+app.command("audit", cls=Command)(evaluate.audit)
+app.command("run", cls=Command)(study.run)
+app.command("stop", cls=Command)(study.stop)
 app.add_typer(recipes.app, name="recipes")
-app.command("list")(members.list_members)
-app.command("models")(models.models)
-app.command("publish")(models.publish)
-app.command("import-checkpoint")(checkpoints.import_checkpoint)
-app.command("export")(checkpoints.export)
-app.command("doctor")(info.doctor)
+app.command("list", cls=Command)(members.list_members)
+app.command("models", cls=Command)(models.models)
+app.command("publish", cls=Command)(models.publish)
+app.command("import-checkpoint", cls=Command)(checkpoints.import_checkpoint)
+app.command("export", cls=Command)(checkpoints.export)
+app.command("doctor", cls=Command)(info.doctor)

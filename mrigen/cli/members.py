@@ -65,6 +65,8 @@ def list_members(
     name: Annotated[
         str | None, typer.Argument(help="One of them, or `mine.py:Class`: all its parameters.")
     ] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: names and their first lines.")] = False,
 ) -> None:
     """List what recipes and options name, one line each; of one NAME all parameters, with an example.
 
@@ -77,7 +79,17 @@ def list_members(
     known = None if entry_points(group=plugins.GROUP) else catalogue()[kind.value]
     if known is None or (name is not None and name not in known["members"]):
         known = describe_kind(kind, name)
+    if as_json:
+        texts = known["members"] if name is None else {name: known["members"][name]}
+        first = {each: _first(text) if name is None else text for each, text in texts.items()}
+        typer.echo(json.dumps(first, indent=2, ensure_ascii=False))
+        return
     typer.echo(known["members"][name] if name is not None else known["list"])
+
+
+def _first(text: str) -> str:
+    """The first paragraph below the name."""
+    return " ".join(text.split("\n\n", 2)[1].split())
 
 
 def catalogue() -> dict[str, dict[str, Any]]:

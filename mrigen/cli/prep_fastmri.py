@@ -1,11 +1,12 @@
 """``mrigen prep-fastmri``."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mrigen.cli.preparing import DATA, DaskScheduler, Jobs, NoReferences, chosen_references
+from mrigen.cli.preparing import DATA, AsJson, DaskScheduler, Jobs, NoReferences, chosen_references
 
 MASK, COILS, MAPS = "Masks", "Coil maps", "Image"
 
@@ -153,6 +154,7 @@ def prep_fastmri(
     ] = "",
     strict: Annotated[bool, typer.Option(help="Stop at the first file that cannot be prepared.")] = False,
     jobs: Jobs = None,
+    as_json: AsJson = False,
     dask_scheduler: DaskScheduler = None,
     seed: Annotated[int, typer.Option(help="Masks depend on seed, file name and slice alone.")] = 0,
 ) -> None:
@@ -218,8 +220,11 @@ def prep_fastmri(
     report = job.run(
         sources, out, options, references=beside, jobs=jobs, dask_scheduler=dask_scheduler, strict=strict
     )
-    shown.show(report, out, Console(markup=False))
+    if not as_json:
+        shown.show(report, out, Console(markup=False))
     if report.manifest is not None:
-        typer.echo(f"look at {shown.draw(out)}")
+        typer.echo(f"look at {shown.draw(out)}", err=as_json)
+    if as_json:
+        typer.echo(json.dumps(shown.facts(report, out), indent=2, ensure_ascii=False))
     if report.failed:
         raise typer.Exit(1)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mrigen.cli.preparing import DATA, DaskScheduler, Jobs, NoReferences, chosen_references
+from mrigen.cli.preparing import DATA, AsJson, DaskScheduler, Jobs, NoReferences, chosen_references
 
 if TYPE_CHECKING:
     from mrigen.prep.images.options import ImageOptions
@@ -113,6 +114,7 @@ def prep_images(
         ),
     ] = None,
     jobs: Jobs = None,
+    as_json: AsJson = False,
     dask_scheduler: DaskScheduler = None,
     seed: Annotated[int, typer.Option(help="Corruption and split depend on seed and image name alone.")] = 0,
 ) -> None:
@@ -156,11 +158,14 @@ def prep_images(
     options = _options(given, operator, noise)
     beside = chosen_references(references, none=no_references)
     report = image_job.run(source, out, options, references=beside, jobs=jobs, dask_scheduler=dask_scheduler)
-    shown.show(report, out, Console(markup=False))
-    typer.echo(f"look at {shown.draw(out)}")
+    if not as_json:
+        shown.show(report, out, Console(markup=False))
+    typer.echo(f"look at {shown.draw(out)}", err=as_json)
     if edm_zip is not None:
         clipped = archive.write(ImageStore(out), edm_zip)
         typer.echo(f"EDM zip: {edm_zip}" + (f" ({clipped:.1%} of the pixels clipped)" if clipped else ""))
+    if as_json:
+        typer.echo(json.dumps(shown.facts(report, out), indent=2, ensure_ascii=False))
     if report.left_out:
         raise typer.Exit(1)
 

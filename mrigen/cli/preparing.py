@@ -20,6 +20,7 @@ DaskScheduler = Annotated[
         "starts one here. Needs mrigen[dask].",
     ),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")]
 NoReferences = Annotated[bool, typer.Option("--no-references", help="Write none.", rich_help_panel=DATA)]
 
 

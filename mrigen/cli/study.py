@@ -110,32 +110,47 @@ def run(
     redo: Redo = None,
     smoke: Smoke = False,
     logger: Loggers = None,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print summary.json at the end, and all else on standard error."),
+    ] = False,
 ) -> None:
     """Run all stages of a recipe: prepare, train, distil, evaluate; finished ones are skipped.
 
     Examples:
 
-    - the demo, on two CPU cores: `mrigen run demo/brain`
+    - `mrigen run demo/brain`
 
-    - another seed: `mrigen run demo/brain --seed 1 --out runs/brain-seed1`
+    - a folder or archive of images, or a store: `mrigen run celeba/deblur-s20 --data celeba.zip`
 
-    - own data: `mrigen run fastmri/brain-r4 --data prepared`
+    - a trial in seconds: `mrigen run celeba/deblur-s20 --smoke`
 
-    - images, prepared as the recipe says: `mrigen run celeba/deblur-s20 --data celeba.zip`
+    - longer, it continues: `mrigen run demo/brain --set distill.images=40000`
 
-    - longer: `mrigen run demo/brain --set distill.images=40000`; it continues, and so does a teacher
-
-    - only the evaluation again, with another sampler: `mrigen run demo/brain --set evaluate.sampler.steps=40`
-
-    - another student of the same teacher: `mrigen run demo/brain --set distill.loss.name=dmd --redo distill`
+    - another student: `mrigen run demo/brain --set distill.loss.name=dmd --redo distill`
 
     - eight GPUs: `torchrun --nproc-per-node 8 -m mrigen run fastmri/brain-r4 --data prepared --set
       teacher.micro_batch=1 --set distill.micro_batch=3`
 
-    - a trial in seconds before days on a cluster: `mrigen run celeba/deblur-s20 --smoke`
+    Changes of `evaluate` make only the evaluation again: `--set evaluate.sampler.steps=40`. `--seed 1 --out
+    runs/brain-seed1` is another seed.
     """
-    study = _study(recipe, out, data, reference, set_, seed, device, strategy, smoke=smoke, loggers=logger)
+    study = _study(
+        recipe,
+        out,
+        data,
+        reference,
+        set_,
+        seed,
+        device,
+        strategy,
+        smoke=smoke,
+        loggers=logger,
+        on_stderr=as_json,
+    )
     study.run(None if redo is None else redo.value)
+    if as_json and not study.console.quiet:
+        typer.echo((study.out / "summary.json").read_text(encoding="utf-8"), nl=False)
 
 
 def train(
@@ -305,6 +320,7 @@ def _study(
     *,
     smoke: bool,
     loggers: list[Logger] | None,
+    on_stderr: bool = False,
 ) -> Study:
     from rich.console import Console
 
@@ -322,7 +338,7 @@ def _study(
     if smoke:
         loaded, name = small.smoke(loaded), f"{name}-smoke"
     folder = out if out is not None else Path("runs") / name
-    console = Console(quiet=ranks.rank() > 0)
+    console = Console(stderr=on_stderr, quiet=ranks.rank() > 0)
     return Study(
         loaded,
         folder,

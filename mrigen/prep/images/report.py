@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -25,14 +26,29 @@ LISTED = 20
 
 def show(report: ImageReport, out: Path, console: Console) -> None:
     """Print what was prepared, what was left out and why."""
-    counts = f"{report.prepared} prepared, {report.skipped} skipped (already there)"
-    counts += f", {len(report.left_out)} left out"
-    show_store(console, out, [("images", counts), *_rows(report.manifest, out)], report.references)
+    show_store(console, out, _store(report, out), report.references)
     first = dict(list(report.left_out.items())[:LISTED])
     if len(report.left_out) > LISTED:
         first["..."] = f"{len(report.left_out) - LISTED} more; the manifest lists all"
     show_failures(console, "left out", "image", first)
     show_notes(console, _notes(report))
+
+
+def facts(report: ImageReport, out: Path) -> dict[str, Any]:
+    """The same for programs."""
+    return {
+        "store": str(out),
+        **dict(_store(report, out)),
+        "references": None if report.references is None else str(report.references),
+        "left out": dict(report.left_out),
+        "notes": list(_notes(report)),
+    }
+
+
+def _store(report: ImageReport, out: Path) -> list[tuple[str, str]]:
+    counts = f"{report.prepared} prepared, {report.skipped} skipped (already there)"
+    counts += f", {len(report.left_out)} left out"
+    return [("images", counts), *_rows(report.manifest, out)]
 
 
 def draw(folder: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,16 +26,35 @@ def show(report: Report, out: Path, console: Console) -> None:
         out: folder of the store.
         console: where to print.
     """
+    references = None if report.manifest is None else report.references
+    show_store(console, out, _store(report, out), references)
+    show_failures(console, "not prepared", "file", _failed(report))
+    show_notes(console, report.notes)
+
+
+def facts(report: Report, out: Path) -> dict[str, Any]:
+    """The same for programs."""
+    return {
+        "store": str(out),
+        **dict(_store(report, out)),
+        "references": None
+        if report.manifest is None or report.references is None
+        else str(report.references),
+        "failed": _failed(report),
+        "notes": list(report.notes),
+    }
+
+
+def _store(report: Report, out: Path) -> list[tuple[str, str]]:
     counts = (
         f"{report.prepared} prepared, {report.skipped} skipped (already there), {len(report.failed)} failed"
     )
     counts += f", {report.left_out} of another size" if report.left_out else ""
-    held = [] if report.manifest is None else _rows(report.manifest, out)
-    references = None if report.manifest is None else report.references
-    show_store(console, out, [("volumes", counts), *held], references)
-    failed = {path.name: reason for path, reason in report.failed.items()}
-    show_failures(console, "not prepared", "file", failed)
-    show_notes(console, report.notes)
+    return [("volumes", counts), *([] if report.manifest is None else _rows(report.manifest, out))]
+
+
+def _failed(report: Report) -> dict[str, str]:
+    return {path.name: reason for path, reason in report.failed.items()}
 
 
 def _rows(manifest: MRIManifest, out: Path) -> list[tuple[str, str]]:
