@@ -120,8 +120,10 @@ def write_pages(app: Any) -> None:
 def plain(_app: Any, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
     """Docstrings are plain text: no substitutions |x|, no emphasis."""
     for number, line in enumerate(lines):
-        if not line.lstrip().startswith((":", "..", ">>>")) and "`" not in line:
-            lines[number] = re.sub(r"([|*])", r"\\\1", line)
+        if not line.lstrip().startswith((":", "..", ">>>")):
+            words = line.split("``")
+            words[::2] = [re.sub(r"([|*])", r"\\\1", text) for text in words[::2]]
+            lines[number] = "``".join(words)
 
 
 def setup(app: Any) -> None:
