@@ -56,7 +56,7 @@ FUNCTIONS = {
     "multiply": "product with G at every pixel",
     "_ritz": "norms, eigenvalues, misfit, phase",
     "points": "G at pixels that are solved exactly",
-    "_solve": "exact eigenvectors (coarse grid and single pixels)",
+    "leading_eigenvectors": "exact eigenvectors (coarse grid and single pixels)",
 }
 
 

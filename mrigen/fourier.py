@@ -3,6 +3,8 @@
 F x = fftshift(fft(ifftshift(x), norm="ortho")), with DC at index n // 2 of every transformed axis.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -44,12 +46,24 @@ def ifft_first(k: Tensor, count: int, axis: int) -> Tensor:
     return pixels.movedim(-1, axis)
 
 
-def project(x: Tensor, mask: Tensor, axes: Axes = PLANE) -> Tensor:
-    """Fᴴ M F x for a k-space mask given with DC in the centre.
+def response(mask: Tensor, axes: Axes, kind: torch.dtype) -> Tensor:
+    """What ``project`` multiplies a transform by: the mask with DC first.
+
+    On a GPU it is divided by the number of points, in real numbers of ``kind``: cuFFT would take one more pass
+    over the images for that.
+    """
+    shifted: Tensor = torch.fft.ifftshift(mask, dim=axes)
+    if not mask.is_cuda:
+        return shifted
+    return shifted.to(kind) / math.prod(mask.shape[axis] for axis in axes)
+
+
+def project(x: Tensor, seen: Tensor, axes: Axes = PLANE) -> Tensor:
+    """Fᴴ M F x for the ``response`` of a k-space mask.
 
     Fᴴ M F is a circular convolution and commutes with the circular shifts of the centred transform,
     so that only the mask has to be shifted.
     """
-    shifted = torch.fft.ifftshift(mask, dim=axes)
-    projected: Tensor = torch.fft.ifftn(torch.fft.fftn(x, dim=axes).mul_(shifted), dim=axes)
+    transform = torch.fft.fftn(x, dim=axes).mul_(seen)
+    projected: Tensor = torch.fft.ifftn(transform, dim=axes, norm="forward" if x.is_cuda else "backward")
     return projected

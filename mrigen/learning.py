@@ -42,7 +42,7 @@ def train(
     seed: int = 0,
     device: str = "auto",
     precision: Precision = "32-true",
-    compiled: bool = False,
+    compiled: bool | None = None,
     loggers: Sequence[str] = (),
     on_step: OnStep | None = None,
     **params: Any,
@@ -58,7 +58,7 @@ def train(
         seed: key of all randomness.
         device: ``auto``, ``cpu``, ``cuda`` ...
         precision: of the network.
-        compiled: compile the network with torch.compile.
+        compiled: compile the network with torch.compile; by default in long runs on one GPU.
         loggers: ``tensorboard``, ``csv``, ``wandb``, ``mlflow``; they need ``out``.
         on_step: called with ``images`` so far and the losses: after every step on a CPU, about once a second
             on a GPU, in the first process.
@@ -101,7 +101,7 @@ def distill(
     seed: int = 0,
     device: str = "auto",
     precision: Precision = "32-true",
-    compiled: bool = False,
+    compiled: bool | None = None,
     loggers: Sequence[str] = (),
     on_step: OnStep | None = None,
     **params: Any,
@@ -120,7 +120,7 @@ def distill(
         seed: key of all randomness.
         device: ``auto``, ``cpu``, ``cuda`` ...
         precision: of the networks.
-        compiled: compile the networks with torch.compile.
+        compiled: compile the networks with torch.compile; by default in long runs on one GPU.
         loggers: ``tensorboard``, ``csv``, ``wandb``, ``mlflow``; they need ``out``.
         on_step: called with ``images`` so far, the losses and the selection metric, as by ``train``.
         params: others of a recipe's section ``distill``: ``batch``, ``generator`` and ``fake`` (optimisers),

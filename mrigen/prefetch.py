@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
+import torch
+from torch import Tensor
+
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -58,6 +61,28 @@ def prefetched(items: Iterable[V], depth: int = 1) -> Iterator[V]:
             yield item[0]
     finally:
         thread.shutdown(cancel_futures=True)
+
+
+def on_host(batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The same tensors in this machine's memory; a GPU computes one while the one before it is copied."""
+    copying: deque[tuple[Tensor, torch.cuda.Event]] = deque()
+
+    def copied() -> Tensor:
+        copy, done = copying.popleft()
+        done.synchronize()
+        return copy
+
+    for batch in batches:
+        if not batch.is_cuda:
+            yield batch
+            continue
+        done = torch.cuda.Event()
+        copying.append((batch.to("cpu", non_blocking=True), done))
+        done.record(torch.cuda.current_stream(batch.device))
+        if len(copying) > 1:
+            yield copied()
+    while copying:
+        yield copied()
 
 
 @contextmanager

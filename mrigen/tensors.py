@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -222,6 +225,16 @@ class DeviceCopy:
         if id(tensor) not in self._pairs:
             self._pairs[id(tensor)] = tensor, to_device(tensor, self._device)
         return self._pairs[id(tensor)][1]
+
+
+@cache
+def triton_kernels_of(device: torch.device) -> ModuleType | None:
+    """``mrigen.triton_kernels`` where Triton is installed and runs on a GPU."""
+    if not find_spec("triton"):
+        return None
+    from mrigen import triton_kernels
+
+    return triton_kernels if triton_kernels.works(device) else None
 
 
 def mirrored(x: Tensor, which: Tensor, axis: int) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 import triton
 import triton.language as tl
@@ -17,30 +15,29 @@ def combine_kernel(
     maps: tl.tensor,
     images: tl.tensor,
     combined: tl.tensor,
-    coils: tl.tensor,
+    coils: tl.constexpr,
     pixels: tl.tensor,
     maps_sample: tl.tensor,
     maps_coil: tl.tensor,
     block: tl.constexpr,
 ) -> None:
     """One block of pixels of one sample; numbers are interleaved real and imaginary parts."""
-    pixel = tl.program_id(0) * block + tl.arange(0, block)
     sample = tl.program_id(1).to(tl.int64)
-    inside = pixel < pixels
+    number = 2 * tl.program_id(0) * block + tl.arange(0, 2 * block)
+    inside = number < 2 * pixels
     real = tl.zeros((block,), tl.float32)
     imag = tl.zeros((block,), tl.float32)
     for coil in range(coils):
-        at = 2 * (sample * maps_sample + coil * maps_coil + pixel)
-        of = 2 * ((sample * coils + coil) * pixels + pixel)
-        map_real = tl.load(maps + at, mask=inside, other=0.0)
-        map_imag = tl.load(maps + at + 1, mask=inside, other=0.0)
-        image_real = tl.load(images + of, mask=inside, other=0.0)
-        image_imag = tl.load(images + of + 1, mask=inside, other=0.0)
+        at = 2 * (sample * maps_sample + coil * maps_coil) + number
+        of = 2 * (sample * coils + coil) * pixels + number
+        map_pair = tl.load(maps + at, mask=inside, other=0.0)
+        image_pair = tl.load(images + of, mask=inside, other=0.0)
+        map_real, map_imag = tl.split(tl.reshape(map_pair, (block, 2)))
+        image_real, image_imag = tl.split(tl.reshape(image_pair, (block, 2)))
         real += map_real * image_real + map_imag * image_imag
         imag += map_real * image_imag - map_imag * image_real
-    to = 2 * (sample * pixels + pixel)
-    tl.store(combined + to, real, mask=inside)
-    tl.store(combined + to + 1, imag, mask=inside)
+    pair = tl.reshape(tl.join(real, imag), (2 * block,))
+    tl.store(combined + 2 * sample * pixels + number, pair, mask=inside)
 
 
 def combine(maps: Tensor, images: Tensor) -> Tensor:
@@ -64,7 +61,6 @@ def combine(maps: Tensor, images: Tensor) -> Tensor:
     return combined
 
 
-@cache
 def works(device: torch.device) -> bool:
     """Whether ``combine`` runs on a GPU: Triton needs a C compiler and Python's headers beside it."""
     ones = torch.ones(1, 2, 1, 1, dtype=torch.complex64, device=device)

@@ -20,9 +20,11 @@ import math
 import torch
 from torch import Tensor
 
+from mrigen.coils.eigenmaps import leading_eigenvectors
 from mrigen.errors import UsageError
 
 Extent = int | slice
+NEAREST, ROUNDING = 1e-8, 1e-13  # relative to the largest eigenvalue
 
 
 def region(size: int, extent: Extent) -> slice:
@@ -67,14 +69,84 @@ def pixel_samples(calib: Tensor, kernel_width: int, thresh: float) -> Tensor:
         Hermitian matrices, complex64 (B, 2K - 1, 2K - 1, coils, coils); G at pixel r of an axis of N
         pixels belongs to the angle 2π (r - N // 2) / N.
     """
-    kernels = _kernels(calib.to(torch.complex128), kernel_width, thresh)
+    calib = calib.to(torch.complex128)
     count = 2 * kernel_width - 1
     angle = 2 * math.pi / count * torch.arange(count, device=calib.device, dtype=torch.float64)
     tap = torch.arange(kernel_width, device=calib.device, dtype=torch.float64)
     dft = torch.polar(torch.ones((), device=calib.device, dtype=torch.float64), angle[:, None] * tap)
+    if calib.is_cuda:
+        return samples_of_projection(projection(calib, kernel_width, thresh), dft)
+    kernels = _kernels(calib, kernel_width, thresh)
     images = torch.einsum("bcyxi,fy,gx->bfgci", kernels, dft, dft).to(torch.complex64)
     samples: Tensor = images @ images.mH / kernel_width**2
     return samples
+
+
+def samples_of_projection(projection: Tensor, dft: Tensor) -> Tensor:
+    """As ``pixel_samples``, from Σ_i v_i v_iᴴ (B, K C K, K C K), which is all that G depends on.
+
+    G(r) = K⁻² Σ conj(P[(k, c), (l, d)]) exp(2πi (k − l)·r / N), the sum over the taps k and l.
+    """
+    width = dft.shape[1]
+    shift = (dft[:, :, None] * dft[:, None].conj()).flatten(1)  # (F, K²)
+    coils = projection.shape[1] // width**2
+    parts = projection.conj().reshape(len(projection), width, coils, width, width, coils, width)
+    rows = parts.permute(0, 1, 4, 2, 5, 3, 6).reshape(len(projection), width**2, -1)
+    rows = (shift @ rows).reshape(len(projection), len(dft), coils, coils, width**2)
+    samples: Tensor = (rows @ shift.mT).permute(0, 1, 4, 2, 3) / width**2
+    return samples.to(torch.complex64)
+
+
+def projection(calib: Tensor, kernel_width: int, thresh: float) -> Tensor:
+    """Σ_i v_i v_iᴴ over the kept singular vectors, in products of matrices alone.
+
+    GPUs solve the eigenproblems of ``_kernels`` one after the other. With P the projection on the eigenvectors
+    of H = A Aᴴ above thresh² λ_max, the sum is Aᴴ P H⁻¹ P A = Bᴴ B, B = L⁻¹ P A, where L Lᴴ = P H P +
+    λ_max (I − P); if A has more rows than columns, it is the projection of Aᴴ A itself.
+    """
+    coils, height, width = calib.shape[-3:]
+    windows = (height - kernel_width + 1) * (width - kernel_width + 1)
+    if windows >= coils * kernel_width**2:
+        upper = _gram(calib, kernel_width).triu()
+        squared = upper + upper.triu(1).mH
+        return _above(squared, _largest(squared), thresh)
+    a = _windows(calib, kernel_width)
+    squared = a @ a.mH
+    largest = _largest(squared)
+    kept = _above(squared, largest, thresh)
+    seen = kept @ squared
+    eye = torch.eye(windows, dtype=kept.dtype, device=kept.device)
+    lower = torch.linalg.cholesky_ex((seen + seen.mH) / 2 + largest * (eye - kept)).L
+    b = torch.linalg.solve_triangular(lower, kept @ a, upper=False)
+    return b.mH @ b
+
+
+def _largest(squared: Tensor) -> Tensor:
+    """λ_max of Hermitian matrices (B, n, n): (B, 1, 1)."""
+    return leading_eigenvectors(squared, 1)[1]
+
+
+def _above(squared: Tensor, largest: Tensor, thresh: float) -> Tensor:
+    """Projection on the eigenvectors above thresh² λ_max: (I + sign(H − thresh² λ_max I)) / 2.
+
+    The sign is the limit of scaled Newton-Schulz steps X ← ρ X (3 I − ρ² X²) / 2, whose ρ is the best for
+    eigenvalues of size l to 1 (Chen and Chow 2014, "A stable scaling of Newton-Schulz for improving the sign
+    function computation of a Hermitian matrix"). An eigenvalue nearer to the threshold than l counts in part.
+    """
+    eye = torch.eye(squared.shape[-1], dtype=squared.dtype, device=squared.device)
+    sign = squared / largest - thresh**2 * eye
+    least = NEAREST
+    while least < 1 - ROUNDING:
+        scale = math.sqrt(3 / (1 + least + least**2))
+        sign = (1.5 * scale) * sign - (0.5 * scale**3) * (sign @ (sign @ sign))
+        least = 0.5 * scale * least * (3 - (scale * least) ** 2)
+    return (eye + sign) / 2
+
+
+def _windows(calib: Tensor, kernel_width: int) -> Tensor:
+    """A, (B, windows, columns), columns ordered (k_y, coil, k_x)."""
+    a = calib.unfold(-2, kernel_width, 1).unfold(-2, kernel_width, 1)
+    return a.permute(0, 2, 3, 4, 1, 5).flatten(3).flatten(1, 2)
 
 
 def _kernels(calib: Tensor, kernel_width: int, thresh: float) -> Tensor:
@@ -82,8 +154,7 @@ def _kernels(calib: Tensor, kernel_width: int, thresh: float) -> Tensor:
     coils, height, width = calib.shape[-3:]
     windows = (height - kernel_width + 1) * (width - kernel_width + 1)
     if windows < coils * kernel_width**2:
-        a = calib.unfold(-2, kernel_width, 1).unfold(-2, kernel_width, 1)
-        a = a.permute(0, 2, 3, 4, 1, 5).reshape(len(calib), windows, -1)
+        a = _windows(calib, kernel_width)
         squared, left = _dominant(a @ a.mH, thresh)
         vectors = a.mH @ (left * squared.rsqrt()[:, None])
     else:

@@ -103,7 +103,7 @@ def eigenmaps(matrices: PixelMatrices, maps: Tensor, values: Tensor, tile: int) 
             poor[:, rows] = (misfit > TOLERANCE).any(2)
     for index in poor.nonzero().split(_at_once(tile, coils)):
         b, y, x = index.unbind(1)
-        vectors, found = _solve(matrices.points(index), count)
+        vectors, found = leading_eigenvectors(matrices.points(index), count)
         maps[b, :, :, y, x], values[b, :, y, x] = vectors[..., 0], found[..., 0]
 
 
@@ -123,12 +123,12 @@ def _coarse(matrices: PixelMatrices, count: int, steps: list[int], tile: int) ->
     )
     grid = matrices.grid(y, x).transpose(1, 2)
     parts = grid.flatten(0, 2).split(_at_once(tile, grid.shape[-1]))
-    vectors = torch.cat([_solve(part, count)[0] for part in parts])
+    vectors = torch.cat([leading_eigenvectors(part, count)[0] for part in parts])
     by_column = vectors[..., 0].unflatten(0, grid.shape[:3]).permute(0, 1, 3, 4, 2)
     return _interpolate(by_column, matrices.height, steps[0]).permute(0, 4, 2, 3, 1).contiguous()
 
 
-def _solve(matrices: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def leading_eigenvectors(matrices: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Leading eigenvectors (n, m, C, 1) and eigenvalues (n, m, 1) of (n, C, C) by repeated squaring.
 
     G^(2^s) tends to λ^(2^s) v vᴴ; any column of it is v. The next vector is that of G without v.

@@ -12,7 +12,7 @@ from mrigen.tensors import ArrayLike, tensor_of
 
 CACHE = 1 << 20  # complex numbers per temporary on a CPU: 8 MiB, so that it stays in the cache
 CROP = 0.0  # the default everywhere: maps without holes, as models are trained with
-MEMORY = 1 << 26  # and on an accelerator: 512 MiB
+MEMORY = 1 << 28  # and on an accelerator, at most: 2 GiB
 
 
 def espirit(
@@ -88,15 +88,29 @@ def espirit_eigen(
     calib = calib.reshape(-1, *calib.shape[-3:])
     _check_calibration(calib, kernel_width)
 
-    tile = CACHE if kspace.device.type == "cpu" else MEMORY
+    tile = _tile(kspace.device)
     at_once = max(1, tile // (maps * coils * height * width * (2 * kernel_width - 1)))
+    together = at_once if kspace.device.type == "cpu" else max(1, tile // (8 * (coils * kernel_width**2) ** 2))
     all_maps = kspace.new_empty((len(calib), maps, coils, height, width), dtype=torch.complex64)
     values = kspace.new_empty((len(calib), maps, height, width), dtype=torch.float32)
-    for first in range(0, len(calib), at_once):
-        part = slice(first, first + at_once)
-        matrices = PixelMatrices(pixel_samples(calib[part], kernel_width, thresh), height, width)
-        eigenmaps(matrices, all_maps[part], values[part], tile)
+    for first in range(0, len(calib), together):
+        samples = pixel_samples(calib[first : first + together], kernel_width, thresh)
+        for number, part in enumerate(samples.split(at_once)):
+            start = first + number * at_once
+            slices = slice(start, start + len(part))
+            eigenmaps(PixelMatrices(part, height, width), all_maps[slices], values[slices], tile)
     return all_maps.view(*leading, *all_maps.shape[1:]), values.view(*leading, *values.shape[1:])
+
+
+def _tile(device: torch.device) -> int:
+    """Complex numbers that a temporary may hold; about eight of this size are in use at once."""
+    if device.type == "cpu":
+        return CACHE
+    free = 8 * MEMORY * 8
+    if device.type == "cuda":
+        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        free = torch.cuda.mem_get_info(device)[0] + idle
+    return max(CACHE, min(MEMORY, free // 64))
 
 
 def _check_kspace(kspace: Tensor) -> None:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
 from torch.utils._triton import has_triton
 
+from mrigen import ranks
 from mrigen.errors import UsageError
+from mrigen.files import cache_folder
 from mrigen.networks import Preconditioner
+from mrigen.tensors import triton_kernels_of
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+
+WORTH_COMPILING = 50_000  # images, from which compilation saves more time than it takes
+GRAPHS = 64
 
 
 def use_network_precision(fabric: Fabric) -> None:
@@ -64,10 +72,30 @@ class AutocastModule(nn.Module):
             return self.module(*inputs)
 
 
+def compiles(asked: bool | None, device: torch.device, images: int) -> bool:
+    """Whether networks are to be compiled: as asked, or else on one GPU for many images.
+
+    Args:
+        asked: None where nobody said.
+        device: of the networks.
+        images: that go through a network.
+    """
+    if asked is not None:
+        return asked
+    if device.type != "cuda" or ranks.world_size() > 1 or images < WORTH_COMPILING:
+        return False
+    if triton_kernels_of(device) is None:
+        warnings.warn("compile: Triton does not run on this GPU; networks stay as they are", stacklevel=2)
+        return False
+    return True
+
+
 def compile_network(network: nn.Module, device: torch.device) -> None:
     """Compile a preconditioned network in place at its first use; names of its weights stay the same.
 
-    A copy of it is not compiled.
+    A copy of it is not compiled, and each size of batch is compiled anew. What was compiled is
+    kept in ``$XDG_CACHE_HOME/mrigen/inductor`` for the next process, unless
+    ``TORCHINDUCTOR_CACHE_DIR`` names another folder.
 
     Raises:
         UsageError: nothing here could compile it.
@@ -79,4 +107,10 @@ def compile_network(network: nn.Module, device: torch.device) -> None:
         )
     if device.type == "cuda" and not has_triton():
         raise UsageError("compile: Triton does not run on this GPU; leave compile out")
-    cast("Preconditioner", network).network.compile()
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
+    # Networks of one run share the code of their forward passes: teacher, fake score and generator, each with
+    # and without gradients.
+    from torch._dynamo import config
+
+    config.recompile_limit = max(GRAPHS, config.recompile_limit)
+    cast("Preconditioner", network).network.compile(dynamic=False)

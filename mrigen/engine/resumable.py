@@ -21,7 +21,7 @@ from mrigen import ranks
 from mrigen.engine.sampling import Shape, chunks
 from mrigen.errors import UsageError
 from mrigen.files import write_json
-from mrigen.prefetch import prefetched
+from mrigen.prefetch import on_host, prefetched
 from mrigen.progress import bar, counted
 
 ROWS, RECORD = "rows.bin", "record.json"
@@ -143,7 +143,7 @@ class ResumableSampling:
         if there < len(self._mine):
             there -= there % self._batch
         with bar(title, len(self._mine), "img", there) as advance:
-            images = (batch.cpu() for batch in sample(self._mine[there:]))
+            images = on_host(sample(self._mine[there:]))
             self._own.extend(counted(prefetched(images, 2), advance), there)
 
     def read(self, batch: int = 64) -> Iterator[Tensor]:

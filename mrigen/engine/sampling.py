@@ -13,7 +13,7 @@ from mrigen import seeds
 from mrigen.denoiser import NetworkDenoiser
 from mrigen.diffusion.objectives import Objective
 from mrigen.diffusion.samplers import Predict, Sampler
-from mrigen.engine.precision import AutocastModule
+from mrigen.engine.precision import AutocastModule, compile_network
 from mrigen.errors import UsageError
 from mrigen.losses import Generator
 from mrigen.networks import Preconditioner
@@ -32,6 +32,16 @@ def chunks(image_seeds: list[int], batch: int) -> Iterator[list[int]]:
     """A list of seeds in batches."""
     for first in range(0, len(image_seeds), batch):
         yield image_seeds[first : first + batch]
+
+
+def full_chunks(image_seeds: list[int], batch: int, device: torch.device) -> Iterator[list[int]]:
+    """A list of seeds in batches; on a GPU the last of several batches is filled up with its last seed.
+
+    A batch of another size would have its kernels chosen, and a compiled network compiled, once more.
+    """
+    for part in chunks(image_seeds, batch):
+        missing = batch - len(part) if device.type == "cuda" and len(image_seeds) > batch else 0
+        yield part + missing * part[-1:]
 
 
 def further_operators(
@@ -94,6 +104,10 @@ class StudentSampler:
         self._generator = Generator(in_precision(self._generator.denoiser, fabric), first, later).eval()
         self.to(fabric.device)
 
+    def compile(self, device: torch.device) -> None:
+        """Compile the network."""
+        compile_network(self._generator.denoiser.network, device)
+
     def _latents(self, part: tuple[int, ...]) -> list[Tensor]:
         """Noise of every step for some seeds, drawn here."""
         return [
@@ -111,7 +125,7 @@ class StudentSampler:
         """Batches of images, one per seed; the noise of the next batches is drawn while one is computed."""
         device = next(self._generator.parameters()).device
         ahead = Prefetcher(self._latents)
-        batches = list(map(tuple, chunks(image_seeds, self._batch)))
+        batches = list(map(tuple, full_chunks(image_seeds, self._batch, device)))
         for number, keys in enumerate(batches):
             part = list(keys)
             latents = [to_device(z, device) for z in ahead.take(keys, batches[number + 1 : number + 3])]
@@ -120,7 +134,8 @@ class StudentSampler:
                 further = further_operators(self._objective, self._corruption, part).to_device(device)
             labels = seeded_labels(self._classes, part, self._label)
             told = None if labels is None else to_device(labels, device)
-            yield self._generator(latents[0], self._objective, further, told, latents[1:])
+            images = self._generator(latents[0], self._objective, further, told, latents[1:])
+            yield images[: len(image_seeds) - number * self._batch]
 
 
 class TeacherSampler:
@@ -168,6 +183,10 @@ class TeacherSampler:
         self._denoiser = in_precision(self._denoiser, fabric).eval()
         self.to(fabric.device)
 
+    def compile(self, device: torch.device) -> None:
+        """Compile the network."""
+        compile_network(self._denoiser.network, device)
+
     def early(self, stops: Sequence[float]) -> dict[float, int]:
         """Those of ``stops`` that end a trajectory early, and the network evaluations that each takes."""
         ends = self._sampler.early(self._objective.floor, stops)
@@ -188,12 +207,14 @@ class TeacherSampler:
             stops: levels to stop at, as ``early`` lists them.
         """
         ends = list(self._sampler.early(self._objective.floor, stops).values())
-        for part in chunks(image_seeds, self._batch):
+        device = next(self._denoiser.parameters()).device
+        for number, part in enumerate(full_chunks(image_seeds, self._batch, device)):
             labels = seeded_labels(self._classes, part, self._label)
             teacher = SeededTeacher(
                 self._denoiser, self._objective, self._corruption, part, self.shape, labels
             )
-            yield torch.cat(self._sampler.ladder(teacher, teacher.latent(), ends), 1)
+            images = torch.cat(self._sampler.ladder(teacher, teacher.latent(), ends), 1)
+            yield images[: len(image_seeds) - number * self._batch]
 
 
 class SeededTeacher:

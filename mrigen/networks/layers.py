@@ -116,21 +116,34 @@ class Conv2d(nn.Module):
             taps = torch.tensor(resample_filter, dtype=torch.float32, device="cpu")
             self.register_buffer("taps", torch.outer(taps, taps) / taps.sum() ** 2, persistent=False)
             self.edge = (len(resample_filter) - 1) // 2
+            self.box = len(resample_filter) == 2 and len(set(resample_filter)) == 1
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, H', W')."""
         pad = self.kernel // 2
         if self.up:
-            margin = max(self.edge - pad, 0) if self.fused else self.edge
-            weight = 4 * self._taps(x)
-            x = functional.conv_transpose2d(x, weight, groups=x.shape[1], stride=2, padding=margin)
+            x = self._double(x, max(self.edge - pad, 0) if self.fused else self.edge)
             return self._convolve(x, max(pad - self.edge, 0) if self.fused else pad)
         if self.down and self.fused:
-            x = self._convolve(x, pad + self.edge)
-            return functional.conv2d(x, self._taps(x), groups=x.shape[1], stride=2)
+            return self._halve(self._convolve(x, pad + self.edge), 0)
         if self.down:
-            x = functional.conv2d(x, self._taps(x), groups=x.shape[1], stride=2, padding=self.edge)
+            x = self._halve(x, self.edge)
         return self._convolve(x, pad)
+
+    def _double(self, x: Tensor, margin: int) -> Tensor:
+        if self._box(x):
+            return functional.interpolate(x, scale_factor=2)
+        weight = 4 * self._taps(x)
+        return functional.conv_transpose2d(x, weight, groups=x.shape[1], stride=2, padding=margin)
+
+    def _halve(self, x: Tensor, padding: int) -> Tensor:
+        if self._box(x):
+            return functional.avg_pool2d(x, 2)
+        return functional.conv2d(x, self._taps(x), groups=x.shape[1], stride=2, padding=padding)
+
+    def _box(self, x: Tensor) -> bool:
+        """Whether to repeat or average pixels instead of filtering by (1, 1), which GPUs do slowly."""
+        return x.is_cuda and self.box
 
     def _taps(self, x: Tensor) -> Tensor:
         return self.taps.to(x.dtype).expand(x.shape[1], 1, -1, -1)

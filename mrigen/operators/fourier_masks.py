@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -65,8 +66,13 @@ class FourierMask(LinearOperator):
 
     def normal(self, x: Tensor) -> Tensor:
         """Fᴴ M F x; lines need no transform along the readout."""
+        return self._kind(fourier.project(x, *self._response))
+
+    @cached_property
+    def _response(self) -> tuple[Tensor, fourier.Axes]:
         axes = (-1,) if self.mask.shape[-2] == 1 else fourier.PLANE
-        return self._kind(fourier.project(x, self.mask, axes))
+        with torch.inference_mode(mode=False):
+            return fourier.response(self.mask, axes, self.like.real.dtype), axes
 
     @property
     def is_projection(self) -> bool:

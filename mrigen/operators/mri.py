@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
+from functools import cached_property
 from typing import Any, Protocol, Self
 
 import torch
@@ -17,7 +17,7 @@ from mrigen.operators.corruption import Corruption
 from mrigen.operators.masks import MaskDistribution
 from mrigen.operators.noise import Noise
 from mrigen.seeds import seeded_noise
-from mrigen.tensors import ArrayLike, batch_size, tensor_of, to_device
+from mrigen.tensors import ArrayLike, batch_size, tensor_of, to_device, triton_kernels_of
 
 CACHE = 2 << 20
 MEMORY = 1 << 30
@@ -76,7 +76,13 @@ class MultiCoilMRI(LinearOperator):
 
     def normal(self, x: Tensor) -> Tensor:
         """Σ_c conj(S_c) Fᴴ M F S_c x: complex image (B, 1, H, W) to complex image (B, 1, H, W)."""
-        return gram(self.maps, self.mask, x)
+        return gram(self.maps, *self._response, x)
+
+    @cached_property
+    def _response(self) -> tuple[Tensor, fourier.Axes]:
+        axes = (-1,) if self.mask.shape[-2] == 1 else fourier.PLANE
+        with torch.inference_mode(mode=False):
+            return fourier.response(self.mask, axes, self.maps.real.dtype), axes
 
     def norm_bound(self) -> Tensor:
         """The largest Σ_c |S_c|² of a pixel; F and M have norm 1.
@@ -285,7 +291,7 @@ class MRICorruption(Corruption):
         return operator.with_mask(mask.to(operator.mask.device))
 
 
-def gram(maps: Tensor, mask: Tensor, x: Tensor) -> Tensor:
+def gram(maps: Tensor, seen: Tensor, axes: fourier.Axes, x: Tensor) -> Tensor:
     """Σ_c conj(S_c) Fᴴ M F S_c x.
 
     Fᴴ M F of phase-encode lines acts along each readout row by itself, so that no transform along the
@@ -295,15 +301,16 @@ def gram(maps: Tensor, mask: Tensor, x: Tensor) -> Tensor:
 
     Args:
         maps: complex (B or 1, coils, H, W).
-        mask: bool (B or 1, 1, 1, W) or (B or 1, 1, H, W), DC in the centre.
+        seen: ``fourier.response`` of the mask, (B or 1, 1, 1, W) or (B or 1, 1, H, W).
+        axes: of the transform.
         x: complex image (B or 1, 1, H, W).
 
     Returns:
         complex (B, 1, H, W).
     """
     if maps.requires_grad:
-        return _product(maps, mask, x)
-    product: Tensor = _Gram.apply(x, maps, mask)
+        return _product(maps, seen, axes, x)
+    product: Tensor = _Gram.apply(x, maps, seen, axes)
     return product
 
 
@@ -311,41 +318,44 @@ class _Gram(torch.autograd.Function):
     """The product with a gradient of its own: AᴴA applied to the gradient."""
 
     @staticmethod
-    def forward(x: Tensor, maps: Tensor, mask: Tensor) -> Tensor:
-        batch = max(len(x), len(maps), len(mask))
-        x, maps, mask = (t.expand(batch, *t.shape[1:]) for t in (x, maps, mask))
+    def forward(x: Tensor, maps: Tensor, seen: Tensor, axes: fourier.Axes) -> Tensor:
+        batch = max(len(x), len(maps), len(seen))
+        x, maps, seen = (t.expand(batch, *t.shape[1:]) for t in (x, maps, seen))
+        tiles = list(_tiles(maps, by_rows=len(axes) == 1))
+        if len(tiles) == 1:
+            return _product(maps, seen, axes, x)
         product = torch.zeros_like(x)
-        for samples, coils, rows in _tiles(maps, by_rows=mask.shape[-2] == 1):
-            part = _product(maps[samples, coils, rows], mask[samples], x[samples, :, rows])
+        for samples, coils, rows in tiles:
+            part = _product(maps[samples, coils, rows], seen[samples], axes, x[samples, :, rows])
             product[samples, :, rows] += part
         return product
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+    def setup_context(
+        ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, fourier.Axes], output: Tensor
+    ) -> None:
         del output
-        x, ctx.maps, ctx.mask = inputs
+        x, ctx.maps, ctx.seen, ctx.axes = inputs
         ctx.batch = len(x)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        product = gram(ctx.maps, ctx.mask, gradient)
-        return product.sum_to_size(ctx.batch, *product.shape[1:]), None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        product = gram(ctx.maps, ctx.seen, ctx.axes, gradient)
+        return product.sum_to_size(ctx.batch, *product.shape[1:]), None, None, None
 
 
-def _product(maps: Tensor, mask: Tensor, x: Tensor) -> Tensor:
-    axes = (-1,) if mask.shape[-2] == 1 else fourier.PLANE
-    return _combine(maps, fourier.project(maps * x, mask, axes))
+def _product(maps: Tensor, seen: Tensor, axes: fourier.Axes, x: Tensor) -> Tensor:
+    return _combine(maps, fourier.project(maps * x, seen, axes))
 
 
 def _combine(maps: Tensor, images: Tensor) -> Tensor:
     """Σ_c conj(S_c) x_c; on GPUs in one pass where no gradient is wanted of it."""
-    fusible = images.is_cuda and images.dtype == torch.complex64 and not torch.is_grad_enabled()
-    if fusible and find_spec("triton"):
-        from mrigen import triton_kernels
-
+    if images.is_cuda and images.dtype == torch.complex64 and not torch.is_grad_enabled():
         with torch.cuda.device(images.device):
-            if triton_kernels.works(images.device):
-                return triton_kernels.combine(maps, images)
+            kernels = triton_kernels_of(images.device)
+            if kernels is not None:
+                combined: Tensor = kernels.combine(maps, images)
+                return combined
     return (images * maps.conj()).sum(1, keepdim=True)
 
 

@@ -11,6 +11,7 @@ from mrigen.data.sample_files import write_magnitudes, writer_of
 from mrigen.diffusion.samplers import SAMPLERS
 from mrigen.engine.launch import choose_device, open_device
 from mrigen.engine.params import SamplerSpec
+from mrigen.engine.precision import compiles
 from mrigen.engine.processes import all_gather, on_rank_zero
 from mrigen.engine.resumable import ResumableSampling, discard
 from mrigen.errors import UsageError
@@ -96,9 +97,14 @@ def sample_model(
         "precision": precision,
     }
     if precision == "32-true":
-        run.to(choose_device(device))
+        where = choose_device(device)
+        run.to(where)
     else:
-        run.use(open_device(device, precision))
+        fabric = open_device(device, precision)
+        where = fabric.device
+        run.use(fabric)
+    if compiles(None, where, run.evaluations * len(image_seeds)):
+        run.compile(where)
     parts = ResumableSampling(out, described, image_seeds, batch, run.shape, complex_valued=complex_valued)
     parts.make(run, "sampling")
 

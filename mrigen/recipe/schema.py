@@ -215,7 +215,7 @@ class Recipe(Params):
         precision: Lightning Fabric's precision of the networks; physics stays in complex64. ``bf16-mixed``
             is for GPUs and for processors with AVX512-BF16 or AMX; others emulate it slowly.
         compile: compile the networks with torch.compile while they are trained; the first steps take
-            minutes. Results differ by rounding.
+            minutes. Results differ by rounding. By default in long runs on one GPU.
         data: raw data and their preparation.
         teacher: training of the teacher.
         laps: further training of the teacher on what it restores; None for none.
@@ -228,7 +228,7 @@ class Recipe(Params):
     title: str = ""
     seed: int = 0
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    compile: bool = False
+    compile: bool | None = None
     data: DataParams = DataParams()
     teacher: TeacherParams
     laps: LapsParams | None = None

@@ -276,7 +276,7 @@ def test_compilation_needs_a_compiler(monkeypatch):
 def test_a_compiled_network_keeps_its_names_and_computes_the_same(monkeypatch):
     """With the compiler's first half alone (dynamo), which decides what is computed."""
     real = nn.Module.compile
-    monkeypatch.setattr(nn.Module, "compile", lambda self: real(self, backend="eager"))
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: real(self, backend="eager", **options))
     plain, compiled = teacher_job(), teacher_job(compiled=True)
     assert compiled.optimizer.module.network._compiled_call_impl is not None
     assert list(compiled.result.state_dict()) == list(plain.result.state_dict())

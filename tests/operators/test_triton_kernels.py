@@ -41,8 +41,10 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 arguments = triton_kernels.combine_kernel.arg_names
-types = dict(zip(arguments, ["*fp32"] * 3 + ["i32"] * 4 + ["constexpr"], strict=True))
-source = ASTSource(triton_kernels.combine_kernel, types, constexprs={"block": triton_kernels.PIXELS})
+kinds = ["*fp32"] * 3 + ["constexpr"] + ["i32"] * 3 + ["constexpr"]
+types = dict(zip(arguments, kinds, strict=True))
+constants = {"coils": 16, "block": triton_kernels.PIXELS}
+source = ASTSource(triton_kernels.combine_kernel, types, constexprs=constants)
 for capability in [80, 90]:
     assert triton.compile(source, target=GPUTarget("cuda", capability, 32)).asm["cubin"]
 """
