@@ -2,8 +2,9 @@
 
     python -m benchmarks.normal --slices 2 --coils 16 --height 384 --width 320 --json normal.json
 
-Phase-encode lines are sampled (R = 4); maps are random. In every round each program runs once, so that
-all see the same load; medians are shown. ``torch`` is the textbook form: shift, FFT, shift, mask and back.
+Phase-encode lines are sampled (R = 4), with ``--plane`` points; maps are random. In every round each
+program runs once, so that all see the same load; medians are shown. ``torch`` is the textbook form: shift,
+FFT, shift, mask and back.
 Peers that are not installed are left out (``pip install 'mrigen[bench]'``); so is sigpy, which needs the CPU,
 with ``--device cuda``. ``--growth`` shows how the time grows with coils and matrix.
 """
@@ -36,13 +37,13 @@ CPU = torch.device("cpu")
 
 
 def problem(
-    slices: int, coils: int, height: int, width: int, device: torch.device = CPU
+    slices: int, coils: int, height: int, width: int, device: torch.device = CPU, *, plane: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Maps, phase-encode mask (slices, 1, 1, W) and an image."""
+    """Maps, mask of phase-encode lines (slices, 1, 1, W) or of points in the plane, and an image."""
     rng = torch.Generator().manual_seed(0)
     maps = torch.randn(slices, coils, height, width, dtype=torch.complex64, generator=rng)
     maps /= maps.abs().square().sum(1, keepdim=True).sqrt()
-    mask = torch.rand(slices, 1, 1, width, generator=rng) < 0.25
+    mask = torch.rand(slices, 1, height if plane else 1, width, generator=rng) < 0.25
     mask[..., width // 2 - 10 : width // 2 + 10] = True
     image = torch.randn(slices, 1, height, width, dtype=torch.complex64, generator=rng)
     return maps.to(device), mask.to(device), image.to(device)
@@ -132,10 +133,10 @@ def race(runs: dict[str, Normal], image: Tensor, rounds: int) -> dict[str, float
 
 
 def compare(
-    shape: tuple[int, int, int, int], rounds: int, device: torch.device = CPU
+    shape: tuple[int, int, int, int], rounds: int, device: torch.device = CPU, *, plane: bool = False
 ) -> list[dict[str, object]]:
     """One row per program: agreement with ours, milliseconds and ratios, forward and gradient."""
-    maps, mask, image = problem(*shape, device)
+    maps, mask, image = problem(*shape, device, plane=plane)
     runs = programs(maps, mask)
     ours = runs["mrigen"](image)
     forward = race(runs, image, rounds)
@@ -176,13 +177,16 @@ def main() -> None:
     parser.add_argument("--coils", type=whole, default=16)
     parser.add_argument("--height", type=whole, default=384)
     parser.add_argument("--width", type=whole, default=320)
+    parser.add_argument("--plane", action="store_true", help="sample points in the plane instead of lines")
     parser.add_argument("--rounds", type=whole, default=11)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--json", type=new_file)
     given = parser.parse_args()
     device = open_device(given.device).device
-    rows = compare((given.slices, given.coils, given.height, given.width), given.rounds, device)
+    rows = compare(
+        (given.slices, given.coils, given.height, given.width), given.rounds, device, plane=given.plane
+    )
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads")
     if device != CPU:
         print(f"{device_name(device)}; sigpy is left out: it runs on the CPU")

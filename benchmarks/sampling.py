@@ -13,21 +13,24 @@ in turn; the teacher is sampled by 40 steps of Heun's method (79 evaluations). T
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from benchmarks.ablations import one_line
 from benchmarks.arguments import new_file, whole, whole_or_zero
-from benchmarks.devices import device_name
+from benchmarks.devices import device_name, timed
 from benchmarks.espirit import machine
 from rich.console import Console
+from torch import Tensor
 
 from mrigen import recipe as recipes
 from mrigen.engine.launch import open_device
@@ -80,6 +83,46 @@ def speeds(study: Study, folders: dict[str, Path], given: argparse.Namespace) ->
     }
     rate = {name: row["images_per_second"] for name, row in rows.items()}
     return {"rows": rows, "ratio": rate["generator"] / rate["teacher"]}
+
+
+def forward(study: Study, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Images per second of the generator's network, as it is and compiled, and whether its images depend
+    on the size of the batch.
+    """
+    fabric = open_device(given.device, given.precision)
+    device, model = fabric.device, Model.load(models(study)["generator"])
+    seeds, kept = list(range(given.batch)), {}
+    few = max(1, given.batch // 4)
+
+    def sampler(batch: int) -> Any:
+        return model.copy().sampler(batch=batch)
+
+    for name in given.forms:
+        start, used = time.perf_counter(), sampler(given.batch)
+        used.use(fabric)
+        if name == "compiled":
+            used.compile(device)
+        (kept[name],) = (images.cpu() for images in used(seeds))
+        first = time.perf_counter() - start
+        channels = model.description.conventions.network_channels
+        x = torch.randn(given.batch, channels, *model.image_shape[1:]).to(device)
+        run = functools.partial(evaluate, used.network, x, torch.ones(given.batch, device=device))
+        seconds = statistics.median([timed(run, device) for _ in range(1 + given.rounds)][1:])
+        row = {"form": name, "first_seconds": first, "images_per_second": given.batch / seconds}
+        if device.type == "cuda":
+            row["peak_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
+        yield row
+    smaller = sampler(few)
+    smaller.use(fabric)
+    again = torch.cat([images.cpu() for images in smaller(seeds[: 2 * few])])
+    for name, images in kept.items():
+        apart = torch.linalg.vector_norm(images[: 2 * few] - again) / torch.linalg.vector_norm(again)
+        yield {"form": name, "batches": [given.batch, few], "difference": float(apart)}
+
+
+@torch.inference_mode()
+def evaluate(network: Any, x: Tensor, sigma: Tensor) -> None:
+    network(x, sigma)
 
 
 def peak(folder: Path, count: int, given: argparse.Namespace, out: Path) -> float:

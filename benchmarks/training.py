@@ -6,9 +6,9 @@
 The plain loop does what the public code of EDM and SiD does, eagerly and in float32: data read when they are
 needed, channels first, features and gate of a gated convolution one after the other, Adam and average tensor
 by tensor, the loss read at every step, memory given back to the system. Both start from the same weights and
-see the same images and noise, so that their losses can be compared. Rounds of both alternate, and medians are
-shown. ``--profile`` shows where the time of our steps goes; on a GPU the share of its peak is shown
-(``--peak``, TFLOP/s).
+see the same images and noise, so that their losses can be compared. Medians of rounds are shown; rounds of
+both alternate, on a GPU one program follows another. ``--profile`` shows where the time of our steps goes;
+on a GPU the share of its peak is shown (``--peak``, TFLOP/s).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import functools
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -197,8 +197,26 @@ def stepped(job: Job, kind: str) -> Step:
     return step
 
 
-def race(steps: dict[str, Step], count: int, rounds: int, device: torch.device) -> dict[str, dict[str, Any]]:
-    """Seconds per step of every program, and the losses of all their steps; the first round is not timed."""
+def race(
+    programs: Mapping[str, Callable[[], Step]], count: int, rounds: int, device: torch.device
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Seconds per step of every program, and the losses of all their steps; the first round is not timed.
+
+    On a GPU a program is made when the one before it is done and gone.
+    """
+    if device.type != "cuda":
+        yield from _alternating({name: make() for name, make in programs.items()}, count, rounds, device)
+        return
+    for name, make in programs.items():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        ((_, row),) = _alternating({name: make()}, count, rounds, device)
+        yield name, {**row, "peak_gib": torch.cuda.max_memory_allocated(device) / 2**30}
+
+
+def _alternating(
+    steps: dict[str, Step], count: int, rounds: int, device: torch.device
+) -> list[tuple[str, dict[str, Any]]]:
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     losses: dict[str, list[Any]] = {name: [] for name in steps}
     for round_ in range(rounds + 1):
@@ -208,12 +226,18 @@ def race(steps: dict[str, Step], count: int, rounds: int, device: torch.device) 
             start = time.perf_counter()
             losses[name] += [step(round_ * count + number) for number in range(count)]
             wait(device)
-            if round_:
-                seconds[name].append((time.perf_counter() - start) / count)
-    return {
-        name: {"seconds": statistics.median(seconds[name]), "losses": [float(loss) for loss in losses[name]]}
-        for name in steps
-    }
+            seconds[name].append((time.perf_counter() - start) / count)
+    return [
+        (
+            name,
+            {
+                "seconds": statistics.median(times[1:]),
+                "first_round": count * times[0],
+                "losses": [float(loss) for loss in losses[name]],
+            },
+        )
+        for name, times in seconds.items()
+    ]
 
 
 def usual_memory() -> None:
@@ -237,7 +261,7 @@ def profiled(job: Job, device: torch.device, most: int) -> list[dict[str, Any]]:
     kinds = [torch.profiler.ProfilerActivity.CPU]
     if device.type == "cuda":
         kinds.append(torch.profiler.ProfilerActivity.CUDA)
-    with torch.profiler.profile(activities=kinds) as profile:
+    with torch.profiler.profile(activities=kinds, acc_events=True) as profile:
         for _ in range(3):
             job.step(job.images // job.params.batch)
             job.images += job.params.batch
@@ -249,46 +273,63 @@ def profiled(job: Job, device: torch.device, most: int) -> list[dict[str, Any]]:
     return [{"operation": n, "share": t / total, "calls": c // 3} for n, t, c in rows[:most]]
 
 
-def compare(kind: str, recipe: Recipe, store: Store, given: argparse.Namespace) -> dict[str, Any]:
-    """All numbers of teacher training or distillation."""
+def compare(
+    kind: str, recipe: Recipe, store: Store, given: argparse.Namespace, tell: Callable[[str], None] = print
+) -> dict[str, Any]:
+    """All numbers of teacher training or distillation; a line of each program is told when it is measured."""
     description = describe_teacher(recipe.teacher, store)
     device = open_device(given.device).device
     denoiser = Model.random_init(description, SEED).denoiser
     denoiser.network.to(device)
-    plain = {"teacher": plain_teacher, "distillation": plain_distillation}[kind]
-    jobs = {v: ours(kind, recipe, store, denoiser, given.device, v) for v in given.variants}
-    steps: dict[str, Step] = {"plain": plain(recipe, store, denoiser, device)}
-    steps |= {variant: stepped(job, kind) for variant, job in jobs.items()}
-    found = race(steps, given.steps, given.rounds, device)
     batch = recipe.teacher.batch if kind == "teacher" else recipe.distill.batch
-    work = flops(ours(kind, recipe, store, denoiser, given.device, "float32"))
+    counted = next((v for v in given.variants if v in {"float32", "bf16"}), "float32")
+    work = flops(ours(kind, recipe, store, denoiser, given.device, counted))
     peak = given.peak or next((p for name, p in PEAKS.items() if name in device_name(device)), None)
-    for row in found.values():
+    result: dict[str, Any] = {"kind": kind, "recipe": recipe.name, "batch": batch, "flops": work}
+    result["programs"] = found = {}
+    tell(header(result))
+
+    def made(variant: str) -> Step:
+        return stepped(ours(kind, recipe, store, denoiser, given.device, variant), kind)
+
+    plain = {"teacher": plain_teacher, "distillation": plain_distillation}[kind]
+    programs: dict[str, Callable[[], Step]] = {}
+    if given.plain:
+        programs["plain"] = lambda: plain(recipe, store, denoiser, device)
+    programs |= {variant: functools.partial(made, variant) for variant in given.variants}
+    for name, row in race(programs, given.steps, given.rounds, device):
         row["images_per_second"] = batch / row["seconds"]
-        row["speedup"] = found["plain"]["seconds"] / row["seconds"]
         row["final_loss"] = statistics.mean(row["losses"][-max(1, len(row["losses"]) // 4) :])
         row["tflops"] = work / row["seconds"] / 1e12
         row["utilisation"] = None if peak is None else row["tflops"] / peak
-    result = {"kind": kind, "recipe": recipe.name, "batch": batch, "flops": work, "programs": found}
+        found[name] = row
+        row["speedup"] = next(iter(found.values()))["seconds"] / row["seconds"]
+        tell(line(name, row))
     if given.profile:
-        result["profile"] = profiled(jobs[given.variants[0]], device, given.profile)
+        job = ours(kind, recipe, store, denoiser, given.device, given.variants[-1])
+        job.step(0)
+        job.images += job.params.batch
+        result["profile"] = profiled(job, device, given.profile)
+        tell("\n".join(f"{r['share']:7.1%} {r['calls']:5d} x  {r['operation']}" for r in result["profile"]))
     return result
 
 
-def table(found: dict[str, Any]) -> str:
-    """One line per program, then the profile."""
-    work = f"{found['flops'] / 1e9:.1f} GFLOP a step"
-    lines = [
-        f"{found['recipe']}, {found['kind']}, batch {found['batch']}, {work}",
-        "| loop | images/s | compared with plain | mean loss of the last quarter | TFLOP/s | of the peak |",
-        "|---" * 6 + "|",
-    ]
-    for name, row in found["programs"].items():
-        share = "" if row["utilisation"] is None else f"{row['utilisation']:.1%}"
-        speed = f"{row['images_per_second']:.1f} | {row['speedup']:.2f} x"
-        lines.append(f"| {name} | {speed} | {row['final_loss']:.4g} | {row['tflops']:.3f} | {share} |")
-    profile = found.get("profile", [])
-    return "\n".join([*lines, *(f"{r['share']:7.1%} {r['calls']:5d} x  {r['operation']}" for r in profile)])
+def header(found: dict[str, Any]) -> str:
+    """What is compared, and the columns."""
+    about = (
+        f"{found['recipe']}, {found['kind']}, batch {found['batch']}, {found['flops'] / 1e9:.1f} GFLOP a step"
+    )
+    columns = "loop | images/s | to the first | last losses | TFLOP/s | of the peak | first round, s | GiB"
+    return "\n".join([about, f"| {columns} |", "|---" * 8 + "|"])
+
+
+def line(name: str, row: dict[str, Any]) -> str:
+    """One program."""
+    share = "" if row["utilisation"] is None else f"{row['utilisation']:.1%}"
+    speed = f"{row['images_per_second']:.1f} | {row['speedup']:.2f} x"
+    memory = f"{row['peak_gib']:.1f}" if "peak_gib" in row else ""
+    work = f"{row['final_loss']:.4g} | {row['tflops']:.3f} | {share} | {row['first_round']:.1f}"
+    return f"| {name} | {speed} | {work} | {memory} |"
 
 
 def main() -> None:
@@ -300,6 +341,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="a store, or what the recipe prepares one from")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["float32"])
+    parser.add_argument("--no-plain", action="store_false", dest="plain", help="leave out the plain loop")
     parser.add_argument("--kinds", nargs="+", choices=["teacher", "distillation"])
     parser.add_argument("--steps", type=whole, default=5, help="steps of a round")
     parser.add_argument("--rounds", type=whole, default=5)
@@ -313,12 +355,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         study = Study(recipe, Path(folder), Console(stderr=True), given.device)
         study.prepare()
-        found = [compare(k, recipe, study.store, given) for k in given.kinds or ("teacher", "distillation")]
-    about = {**machine(torch.get_num_threads()), "gpu": device_name(torch.device(given.device))}
-    print(about)
-    print("\n".join(map(table, found)))
-    if given.json:
-        write_json(given.json, {"machine": about, "results": found})
+        about = {**machine(torch.get_num_threads()), "gpu": device_name(torch.device(given.device))}
+        print(about)
+        found: list[dict[str, Any]] = []
+        for kind in given.kinds or ("teacher", "distillation"):
+            found.append(compare(kind, recipe, study.store, given))
+            if given.json:
+                write_json(given.json, {"machine": about, "results": found})
 
 
 if __name__ == "__main__":

@@ -49,8 +49,8 @@ def ifft_first(k: Tensor, count: int, axis: int) -> Tensor:
 def response(mask: Tensor, axes: Axes, kind: torch.dtype) -> Tensor:
     """What ``project`` multiplies a transform by: the mask with DC first.
 
-    On a GPU it is divided by the number of points, in real numbers of ``kind``: cuFFT would take one more pass
-    over the images for that.
+    On a GPU it is divided by the number of points, in real numbers of ``kind``: cuFFT would take one more
+    pass over the images for that.
     """
     shifted: Tensor = torch.fft.ifftshift(mask, dim=axes)
     if not mask.is_cuda:

@@ -70,24 +70,29 @@ def pixel_samples(calib: Tensor, kernel_width: int, thresh: float) -> Tensor:
         pixels belongs to the angle 2π (r - N // 2) / N.
     """
     calib = calib.to(torch.complex128)
-    count = 2 * kernel_width - 1
-    angle = 2 * math.pi / count * torch.arange(count, device=calib.device, dtype=torch.float64)
-    tap = torch.arange(kernel_width, device=calib.device, dtype=torch.float64)
-    dft = torch.polar(torch.ones((), device=calib.device, dtype=torch.float64), angle[:, None] * tap)
     if calib.is_cuda:
-        return samples_of_projection(projection(calib, kernel_width, thresh), dft)
+        return samples_of_projection(projection(calib, kernel_width, thresh), kernel_width)
+    dft = _phases(kernel_width, calib.device)
     kernels = _kernels(calib, kernel_width, thresh)
     images = torch.einsum("bcyxi,fy,gx->bfgci", kernels, dft, dft).to(torch.complex64)
     samples: Tensor = images @ images.mH / kernel_width**2
     return samples
 
 
-def samples_of_projection(projection: Tensor, dft: Tensor) -> Tensor:
+def _phases(kernel_width: int, device: torch.device) -> Tensor:
+    """exp(i angle k) of the 2K - 1 angles and the taps k, complex128 (2K - 1, K)."""
+    count = 2 * kernel_width - 1
+    angle = 2 * math.pi / count * torch.arange(count, device=device, dtype=torch.float64)
+    tap = torch.arange(kernel_width, device=device, dtype=torch.float64)
+    return torch.polar(torch.ones((), device=device, dtype=torch.float64), angle[:, None] * tap)
+
+
+def samples_of_projection(projection: Tensor, kernel_width: int) -> Tensor:
     """As ``pixel_samples``, from Σ_i v_i v_iᴴ (B, K C K, K C K), which is all that G depends on.
 
     G(r) = K⁻² Σ conj(P[(k, c), (l, d)]) exp(2πi (k − l)·r / N), the sum over the taps k and l.
     """
-    width = dft.shape[1]
+    dft, width = _phases(kernel_width, projection.device), kernel_width
     shift = (dft[:, :, None] * dft[:, None].conj()).flatten(1)  # (F, K²)
     coils = projection.shape[1] // width**2
     parts = projection.conj().reshape(len(projection), width, coils, width, width, coils, width)
@@ -100,9 +105,9 @@ def samples_of_projection(projection: Tensor, dft: Tensor) -> Tensor:
 def projection(calib: Tensor, kernel_width: int, thresh: float) -> Tensor:
     """Σ_i v_i v_iᴴ over the kept singular vectors, in products of matrices alone.
 
-    GPUs solve the eigenproblems of ``_kernels`` one after the other. With P the projection on the eigenvectors
-    of H = A Aᴴ above thresh² λ_max, the sum is Aᴴ P H⁻¹ P A = Bᴴ B, B = L⁻¹ P A, where L Lᴴ = P H P +
-    λ_max (I − P); if A has more rows than columns, it is the projection of Aᴴ A itself.
+    GPUs solve the eigenproblems of ``_kernels`` one after the other. With P the projection on the
+    eigenvectors of H = A Aᴴ above thresh² λ_max, the sum is Aᴴ P H⁻¹ P A = Bᴴ B, where B = L⁻¹ P A and
+    L Lᴴ = P H P + λ_max (I − P); if A has more rows than columns, it is the projection of Aᴴ A itself.
     """
     coils, height, width = calib.shape[-3:]
     windows = (height - kernel_width + 1) * (width - kernel_width + 1)
@@ -118,12 +123,14 @@ def projection(calib: Tensor, kernel_width: int, thresh: float) -> Tensor:
     eye = torch.eye(windows, dtype=kept.dtype, device=kept.device)
     lower = torch.linalg.cholesky_ex((seen + seen.mH) / 2 + largest * (eye - kept)).L
     b = torch.linalg.solve_triangular(lower, kept @ a, upper=False)
-    return b.mH @ b
+    product: Tensor = b.mH @ b
+    return product
 
 
 def _largest(squared: Tensor) -> Tensor:
     """λ_max of Hermitian matrices (B, n, n): (B, 1, 1)."""
-    return leading_eigenvectors(squared, 1)[1]
+    _, values = leading_eigenvectors(squared, 1)
+    return values
 
 
 def _above(squared: Tensor, largest: Tensor, thresh: float) -> Tensor:

@@ -90,7 +90,9 @@ def espirit_eigen(
 
     tile = _tile(kspace.device)
     at_once = max(1, tile // (maps * coils * height * width * (2 * kernel_width - 1)))
-    together = at_once if kspace.device.type == "cpu" else max(1, tile // (8 * (coils * kernel_width**2) ** 2))
+    together = (
+        at_once if kspace.device.type == "cpu" else max(1, tile // (8 * (coils * kernel_width**2) ** 2))
+    )
     all_maps = kspace.new_empty((len(calib), maps, coils, height, width), dtype=torch.complex64)
     values = kspace.new_empty((len(calib), maps, height, width), dtype=torch.float32)
     for first in range(0, len(calib), together):

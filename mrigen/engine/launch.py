@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from typing import TYPE_CHECKING, Literal
 
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 Spread = Literal["ddp", "fsdp"]
 
 
-def open_device(device: str, precision: str = "32-true", strategy: Spread = "ddp") -> Fabric:
+def open_device(
+    device: str, precision: str = "32-true", strategy: Spread = "ddp", *, deterministic: bool = False
+) -> Fabric:
     """Lightning Fabric, launched: this process on a device of its own.
 
     Args:
@@ -28,6 +31,7 @@ def open_device(device: str, precision: str = "32-true", strategy: Spread = "ddp
         precision: of the networks.
         strategy: how several processes train one network: ``ddp``, everyone has all of it, or ``fsdp``,
             everyone has a part of its weights, gradients and moments.
+        deterministic: a GPU's operations give the same bits every time, for the rest of the process.
 
     Raises:
         UsageError: there is no such device here, fewer devices than processes, or nobody to share with.
@@ -60,7 +64,11 @@ def open_device(device: str, precision: str = "32-true", strategy: Spread = "ddp
         ) from error
     use_network_precision(fabric)
     if fabric.device.type == "cuda":
-        torch.backends.cudnn.benchmark = True  # the fastest kernels for a shape; runs may differ in last bits
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as cuBLAS wants it for the same bits
+        if deterministic:
+            torch.use_deterministic_algorithms(mode=True)
+        # Otherwise the fastest kernels for a shape, by measurement: runs may differ in last bits.
+        torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
     fabric.launch()
     return fabric
 

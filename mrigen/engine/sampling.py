@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from mrigen import seeds
@@ -107,6 +107,11 @@ class StudentSampler:
     def compile(self, device: torch.device) -> None:
         """Compile the network."""
         compile_network(self._generator.denoiser.network, device)
+
+    @property
+    def network(self) -> nn.Module:
+        """The network as it is called."""
+        return self._generator.denoiser.network
 
     def _latents(self, part: tuple[int, ...]) -> list[Tensor]:
         """Noise of every step for some seeds, drawn here."""

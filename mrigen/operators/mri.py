@@ -331,9 +331,7 @@ class _Gram(torch.autograd.Function):
         return product
 
     @staticmethod
-    def setup_context(
-        ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, fourier.Axes], output: Tensor
-    ) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, fourier.Axes], output: Tensor) -> None:
         del output
         x, ctx.maps, ctx.seen, ctx.axes = inputs
         ctx.batch = len(x)

@@ -78,7 +78,9 @@ class StudyContext:
     @cached_property
     def fabric(self) -> Fabric:
         """Lightning Fabric on the chosen device; several processes meet when it is first asked for."""
-        return open_device(self._device, self.recipe.precision, self._strategy)
+        return open_device(
+            self._device, self.recipe.precision, self._strategy, deterministic=self.recipe.deterministic
+        )
 
     @property
     def store_folder(self) -> Path:

@@ -216,6 +216,8 @@ class Recipe(Params):
             is for GPUs and for processors with AVX512-BF16 or AMX; others emulate it slowly.
         compile: compile the networks with torch.compile while they are trained; the first steps take
             minutes. Results differ by rounding. By default in long runs on one GPU.
+        deterministic: a GPU trains to the same bits every time, more slowly: no kernel is chosen by
+            measuring, none adds in an order that changes. On a processor that is so anyway.
         data: raw data and their preparation.
         teacher: training of the teacher.
         laps: further training of the teacher on what it restores; None for none.
@@ -229,6 +231,7 @@ class Recipe(Params):
     seed: int = 0
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     compile: bool | None = None
+    deterministic: bool = False
     data: DataParams = DataParams()
     teacher: TeacherParams
     laps: LapsParams | None = None

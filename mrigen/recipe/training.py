@@ -81,9 +81,7 @@ def train_model(
     """
     recipe = study.recipe
     compiled = compiles(recipe.compile, study.fabric.device, params.images)
-    job = TeacherJob(
-        params, model.denoiser, objective, store, study.fabric, recipe.seed, compiled=compiled
-    )
+    job = TeacherJob(params, model.denoiser, objective, store, study.fabric, recipe.seed, compiled=compiled)
 
     def sampler() -> TeacherSampler | StudentSampler:
         size = params.batch // params.micro_batches

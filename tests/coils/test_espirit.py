@@ -12,7 +12,7 @@ from gpu import needs_gpu
 from torch import Tensor
 
 from mrigen import fourier
-from mrigen.coils.calibration import acs_region, region
+from mrigen.coils.calibration import acs_region, pixel_samples, projection, region, samples_of_projection
 from mrigen.coils.espirit import espirit, espirit_eigen
 
 from .dense_espirit import dense_espirit
@@ -52,6 +52,15 @@ def dense_brain(brain: Tensor) -> tuple[Tensor, Tensor]:
 
 def golden(data: Path, name: str) -> Tensor:
     return torch.view_as_complex(torch.from_numpy(np.load(data / "golden/espirit.npz")[name]).float())
+
+
+@pytest.mark.parametrize("rows", [13, 40])
+def test_products_alone_give_what_eigenvectors_give(brain: Tensor, rows: int) -> None:
+    """The way of GPUs, for calibration matrices with fewer and with more rows than columns."""
+    calib = brain[None, :3, 115 - rows // 2 : 115 + rows // 2, 80:100]
+    expected = pixel_samples(calib, 4, 0.02)
+    found = samples_of_projection(projection(calib.to(torch.complex128), 4, 0.02), 4)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
 
 def test_real_scan_equals_sigpy(data: Path, brain: Tensor) -> None:

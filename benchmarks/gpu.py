@@ -1,0 +1,487 @@
+"""Everything that a GPU is measured with, in the order of its value, within the minutes that there are.
+
+    python -m benchmarks.gpu --minutes 4 --json gpu.json
+    python -m benchmarks.gpu --minutes 2 --device cpu --smoke
+
+Every row is a process of its own with a time limit: what it measures is printed and saved at once, and a row
+that fails is recorded with its error. All rows begin with what needs no GPU and wait for their turn; first,
+processes side by side compile what the rows will run, so that the rows find it in the cache (a row's first
+round is then what a second run of a user takes). Correctness is measured beside speed: losses beside those of
+a plain loop, images by seed in batches of two sizes, maps and products beside those of the CPU or of peers,
+steps repeated bit by bit. ``--smoke`` takes everything at its smallest and compiles nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from benchmarks import espirit, normal, sampling, training
+from benchmarks.ablations import one_line
+from benchmarks.arguments import new_file, positive
+from benchmarks.devices import device_name
+from rich.console import Console
+
+from mrigen import recipe as recipes
+from mrigen.engine.launch import open_device
+from mrigen.engine.teacher import describe_teacher
+from mrigen.files import write_json
+from mrigen.model import Model
+from mrigen.networks.blocks import activation_checkpointing
+from mrigen.recipe.study import Study
+
+ROW, READY = "@row ", "@ready"
+SMALL = "{name: song-unet, model_channels: 8, channel_mult: [1, 1], num_blocks: 1, attn_resolutions: []}"
+PHOTOS = ["data.images.source=shapes", "data.images.limit=2048"]
+PHOTOS_SMOKE = [*PHOTOS, "data.images.size=8", "data.images.limit=32", f"teacher.network={SMALL}"]
+BRAIN = ["data.simulate.volumes=8", "data.simulate.matrix=[64,64]", "teacher.network.model_channels=64"]
+BRAIN_SMOKE = ["data.simulate.volumes=8", "data.simulate.slices=2", "teacher.network.model_channels=8"]
+COMPILED = 0.45  # of the minutes, for compiling
+
+Numbers = dict[str, Any]
+Measure = Callable[[], Iterator[Numbers]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Where rows are measured and how large.
+
+    Attributes:
+        device: ``cuda`` or ``cpu``.
+        smoke: everything at its smallest.
+        folder: for stores and models, of this process.
+    """
+
+    device: str
+    smoke: bool
+    folder: Path
+
+    @property
+    def batch(self) -> int:
+        """Images of a training step."""
+        return 4 if self.smoke else 128
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device, opened."""
+        return open_device(self.device).device
+
+    def study(self, name: str, changes: list[str]) -> Study:
+        """A recipe's data, prepared."""
+        sizes = [f"teacher.batch={self.batch}", f"distill.batch={self.batch}"]
+        study = Study(recipes.load(name, [*changes, *sizes]), self.folder, Console(stderr=True), self.device)
+        study.prepare()
+        return study
+
+    def photos(self) -> Study:
+        """EDM's DDPM++ at 64 x 64 on images that are drawn."""
+        return self.study("celeba/denoise-s20", PHOTOS_SMOKE if self.smoke else PHOTOS)
+
+    def brain(self) -> Study:
+        """A U-Net of 64 channels on brain slices of 64 x 64 behind four coils."""
+        return self.study("demo/brain", BRAIN_SMOKE if self.smoke else BRAIN)
+
+
+def normal_operator(case: Case) -> Measure:
+    """A^H A of phase-encode lines and of points in the plane, and its gradient."""
+    shape = (1, 3, 16, 12) if case.smoke else (2, 16, 384, 320)
+
+    def measure() -> Iterator[Numbers]:
+        for plane in (False, True):
+            for row in normal.compare(shape, 2 if case.smoke else 21, case.torch_device, plane=plane):
+                yield {"mask": "points" if plane else "lines", **row}
+
+    return measure
+
+
+def maps(case: Case) -> Measure:
+    """ESPIRiT of a batch of slices, and the overlap with the maps of the CPU."""
+    slices, shape = (2, (3, 40, 36)) if case.smoke else (64, (16, 384, 320))
+    kspace = torch.stack([espirit.simulate(*shape, seed) for seed in range(min(slices, 4))])
+    kspace = kspace.repeat(-(-slices // len(kspace)), 1, 1, 1)[:slices]
+    reference = espirit.espirit(kspace[0], **espirit.SIGPY)
+
+    def measure() -> Iterator[Numbers]:
+        there = kspace.to(case.torch_device)
+        yield espirit.compare(there, torch.get_num_threads(), 3)["mrigen"]
+        found = espirit.espirit(there, **espirit.SIGPY)[0].cpu()
+        yield {"peak_mib": espirit.peak_memory((slices, *shape), case.torch_device)}
+        yield espirit.agreement(found, reference)
+        if case.device == "cuda":
+            yield {"profile": device_profile(lambda: espirit.espirit(there, **espirit.SIGPY))}
+
+    return measure
+
+
+def samples(case: Case) -> Measure:
+    """The network of ``mrigen sample`` alone, and the command for many images with writing."""
+    given = argparse.Namespace(
+        device=case.device,
+        precision="bf16-mixed" if case.device == "cuda" else "32-true",
+        batch=4 if case.smoke else 500,
+        rounds=3,
+        forms=("eager",) if case.smoke else ("eager", "compiled"),
+        images=8 if case.smoke else 50_000,
+    )
+    study = case.photos()
+    folder = sampling.models(study)["generator"]
+
+    def measure() -> Iterator[Numbers]:
+        yield from sampling.forward(study, given)
+        yield sampling.many(folder, given, case.folder / "samples.h5")
+
+    return measure
+
+
+def trained(kind: str, make: Callable[[Case], Study]) -> Callable[[Case], Measure]:
+    """Steps of a loop beside the plain one."""
+
+    def prepared(case: Case) -> Measure:
+        study = make(case)
+        given = argparse.Namespace(
+            device=case.device,
+            variants=["float32"] if case.smoke else ["bf16-compiled", "bf16", "float32"],
+            steps=1 if case.smoke else 6,
+            rounds=1 if case.smoke else 2,
+            peak=None,
+            profile=0 if case.smoke else 25,
+            plain=True,
+        )
+
+        def measure() -> Iterator[Numbers]:
+            yield training.compare(kind, study.recipe, study.store, given)
+
+        return measure
+
+    return prepared
+
+
+def repeated(case: Case) -> Measure:
+    """Whether steps from the same state end in the same bits, as usual and with ``deterministic``."""
+    study = case.brain()
+
+    def measure() -> Iterator[Numbers]:
+        for deterministic in (False, True):
+            fabric = open_device(case.device, deterministic=deterministic)
+            weights = []
+            for _ in range(2):
+                denoiser = Model.random_init(describe_teacher(study.recipe.teacher, study.store), 0).denoiser
+                denoiser.network.to(fabric.device)
+                job = training.ours("teacher", study.recipe, study.store, denoiser, case.device, "float32")
+                step = training.stepped(job, "teacher")
+                start = time.perf_counter()
+                for number in range(2 if case.smoke else 10):
+                    step(number)
+                weights.append(torch.cat([p.detach().flatten().cpu() for p in job.result.parameters()]))
+            a, b = weights
+            yield {
+                "deterministic": deterministic,
+                "equal_bits": bool(torch.equal(a, b)),
+                "difference": float(torch.linalg.vector_norm(a - b) / torch.linalg.vector_norm(a)),
+                "seconds": time.perf_counter() - start,
+            }
+        torch.use_deterministic_algorithms(mode=False)
+
+    return measure
+
+
+def largest(case: Case) -> Measure:
+    """The largest micro-batch of ``fastmri/brain-r4`` at 384 x 320 that fits, recomputing or not."""
+    changes = [f"teacher.network={SMALL}"] if case.smoke else []
+    teacher = recipes.load("fastmri/brain-r4", changes).teacher
+    height, width = (16, 16) if case.smoke else (384, 320)
+    spec = {**teacher.network, "resolution": height, "in_channels": 4, "out_channels": 2}
+
+    def measure() -> Iterator[Numbers]:
+        from mrigen.networks import NETWORKS, PRECONDITIONERS
+
+        if case.device != "cuda":
+            yield {"left_out": "memory is measured on GPUs"}
+            return
+        for again in (False, True):
+            network = PRECONDITIONERS.build({"name": "edm"}, network=NETWORKS.build(spec)).cuda()
+            network = network.to(memory_format=torch.channels_last).train(not again)
+            if again:
+                activation_checkpointing(network)
+            peaks = {}
+            for batch in (1, 2):
+                peaks[batch] = stepped_peak(network, batch, height, width)
+            image = peaks[2] - peaks[1]
+            fixed = peaks[1] - image + 12 * sum(p.numel() for p in network.parameters())  # moments, average
+            fits = int((torch.cuda.mem_get_info()[1] * 0.97 - fixed) // image)
+            yield {"recomputed": again, "gib_per_image": image / 2**30, "micro_batch": fits}
+            del network
+            torch.cuda.empty_cache()
+
+    return measure
+
+
+def stepped_peak(network: torch.nn.Module, batch: int, height: int, width: int) -> int:
+    """Bytes at the peak of one gradient in bfloat16."""
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    x = torch.randn(batch, 4, height, width, device="cuda")
+    with torch.autocast("cuda", torch.bfloat16):
+        network(x, torch.ones(batch, device="cuda")).square().mean().backward()
+    return torch.cuda.max_memory_allocated()
+
+
+def device_profile(run: Callable[[], object]) -> list[list[Any]]:
+    """Kernels of a call: milliseconds, number, name, the longest first."""
+    run()
+    kinds = [torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=kinds, acc_events=True) as profile:
+        run()
+        torch.cuda.synchronize()
+    rows = [[e.self_device_time_total / 1000, e.count, e.key[:90]] for e in profile.key_averages()]
+    return sorted(rows, reverse=True)[:14]
+
+
+ROWS: dict[str, Callable[[Case], Measure]] = {
+    "normal": normal_operator,
+    "espirit": maps,
+    "brain-teacher": trained("teacher", Case.brain),
+    "sample": samples,
+    "photos-teacher": trained("teacher", Case.photos),
+    "brain-distillation": trained("distillation", Case.brain),
+    "repeat": repeated,
+    "memory": largest,
+}
+LIMITS = {
+    "normal": 20,
+    "espirit": 30,
+    "sample": 75,
+    "photos-teacher": 60,
+    "brain-distillation": 60,
+    "memory": 30,
+}
+LIMIT = 45  # seconds of any other row
+
+
+def compile_ahead(name: str, case: Case) -> None:
+    """Run once what a row will run compiled, so that it is in the cache."""
+    if name == "sample":
+        study = case.photos()
+        model = Model.load(sampling.models(study)["generator"])
+        sampler = model.sampler(batch=500)
+        fabric = open_device(case.device, "bf16-mixed")
+        sampler.use(fabric)
+        sampler.compile(fabric.device)
+        for images in sampler(list(range(500))):
+            images.cpu()
+        return
+    kind = "distillation" if "distillation" in name else "teacher"
+    study = case.photos() if "photos" in name else case.brain()
+    denoiser = Model.random_init(describe_teacher(study.recipe.teacher, study.store), 0).denoiser
+    job = training.ours(kind, study.recipe, study.store, denoiser, case.device, "bf16-compiled")
+    job.step(0)
+    torch.cuda.synchronize()
+
+
+def child(name: str, case: Case, *, ahead: bool) -> None:
+    """One row: prepare, wait for a line, measure."""
+    if ahead:
+        compile_ahead(name, case)
+        return
+    measure = ROWS[name](case)
+    print(READY, flush=True)
+    if sys.stdin.readline():
+        for numbers in measure():
+            print(ROW + json.dumps(numbers), flush=True)
+
+
+@dataclass(eq=False)
+class Running:
+    """A process of a row, whose lines are printed as they come."""
+
+    name: str
+    process: subprocess.Popen[str]
+    rows: list[Numbers] = field(default_factory=list)
+    last: list[str] = field(default_factory=list)
+    ready: threading.Event = field(default_factory=threading.Event)
+    listener: threading.Thread = field(default_factory=threading.Thread)
+
+    def listen(self, save: Callable[[], None]) -> None:
+        """Print and keep its lines, in a thread."""
+        self.listener = threading.Thread(target=self._listen, args=(save,), daemon=True)
+        self.listener.start()
+
+    def _listen(self, save: Callable[[], None]) -> None:
+        """Print and keep its lines until it ends."""
+        assert self.process.stdout is not None
+        for text in self.process.stdout:
+            line = text.rstrip()
+            if line == READY:
+                self.ready.set()
+                continue
+            if line.startswith(ROW):
+                self.rows.append(json.loads(line.removeprefix(ROW)))
+                save()
+                line = json.dumps(shortened(self.rows[-1]))
+            self.last = [*self.last[-8:], line]
+            print(f"{self.name}: {line}", flush=True)
+        self.ready.set()
+
+    def go(self) -> None:
+        """Let it measure."""
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):
+            self.process.stdin.write("go\n")
+            self.process.stdin.flush()
+
+    def end(self, seconds: float) -> str | None:
+        """Wait so long; what went wrong, if anything did."""
+        try:
+            code = self.process.wait(max(0.1, seconds))
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            return f"not done after {seconds:.0f} s"
+        finally:
+            if self.process.returncode is not None:
+                self.listener.join()
+                for pipe in (self.process.stdin, self.process.stdout):
+                    with suppress(BrokenPipeError):
+                        assert pipe is not None
+                        pipe.close()
+        return None if code == 0 else f"exit code {code}: {' / '.join(self.last[-3:])}"
+
+
+def shortened(numbers: Numbers) -> Numbers:
+    """Numbers without long lists, which the file has."""
+    out: Numbers = {}
+    for key, value in numbers.items():
+        if isinstance(value, dict):
+            out[key] = shortened(value)
+        elif not isinstance(value, list) or len(value) < 4:
+            out[key] = value
+    return out
+
+
+def start(name: str, given: argparse.Namespace, *more: str) -> Running:
+    command = [sys.executable, "-m", "benchmarks.gpu", "--child", name, "--device", given.device, *more]
+    if given.smoke:
+        command.append("--smoke")
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    return Running(name, process)
+
+
+def about(device: str) -> Numbers:
+    """Card, driver and versions."""
+    found: Numbers = {"python": platform.python_version(), "torch": torch.__version__}
+    found["processors"] = os.cpu_count()
+    for package in ("triton", "numpy"):
+        try:
+            found[package] = version(package)
+        except ImportError:
+            found[package] = None
+    if device == "cuda":
+        query = ["nvidia-smi", "--query-gpu=driver_version,memory.total", "--format=csv,noheader"]
+        shown = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
+        found |= {
+            "gpu": device_name(torch.device("cuda")),
+            "cuda": torch.version.cuda,
+            "driver, memory": shown,
+        }
+    return found
+
+
+def run(given: argparse.Namespace) -> Numbers:
+    """All rows, or as many as there is time for."""
+    end = time.monotonic() + 60 * given.minutes
+    rows: dict[str, Running] = {}
+    found: Numbers = {"about": about(given.device), "rows": {}}
+    lock = threading.Lock()
+
+    def save() -> None:
+        with lock:
+            for name, running in rows.items():
+                if running.rows:
+                    found["rows"].setdefault(name, {})["numbers"] = running.rows
+            if given.json:
+                write_json(given.json, found)
+
+    def begin(name: str, *more: str) -> Running:
+        running = start(name, given, *more)
+        running.listen(save)
+        return running
+
+    print(found["about"], flush=True)
+    ahead = []
+    if given.device == "cuda" and not given.smoke:
+        compiled = {"sample", "photos-teacher", "brain-teacher", "brain-distillation"}
+        ahead = [begin(name, "--ahead") for name in given.rows if name in compiled]
+    rows |= {name: begin(name) for name in given.rows}
+    limit = time.monotonic() + COMPILED * 60 * given.minutes
+    for running in ahead:
+        wrong = running.end(limit - time.monotonic())
+        left = end - time.monotonic()
+        print(f"{running.name}: compiled ahead, {wrong or 'done'}; {left:.0f} s left", flush=True)
+    for name, running in rows.items():
+        began = time.monotonic()
+        seconds = min(LIMITS.get(name, LIMIT) * given.patience, end - began)
+        if seconds < 2:
+            wrong: str | None = "no time was left"
+            running.end(0)
+        else:
+            running.ready.wait(seconds)
+            running.go()
+            wrong = running.end(seconds)
+        row = found["rows"].setdefault(name, {})
+        row |= {"seconds": time.monotonic() - began, "error": wrong}
+        save()
+        print(f"{name}: {wrong or 'done'} after {row['seconds']:.0f} s", flush=True)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=positive, default=4.0)
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    parser.add_argument("--smoke", action="store_true", help="everything at its smallest")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--patience", type=positive, default=1.0, help="factor on the time limits of rows")
+    parser.add_argument("--json", type=new_file)
+    parser.add_argument("--child", choices=ROWS, help=argparse.SUPPRESS)
+    parser.add_argument("--ahead", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.child is None:
+        open_device(given.device)
+        run(given)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            child(given.child, Case(given.device, given.smoke, Path(folder)), ahead=given.ahead)
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is this row's)
+            traceback.print_exc()
+            print(f"{type(error).__name__}: {error}".partition("\n")[0], flush=True)
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    one_line(main)

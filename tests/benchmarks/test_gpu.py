@@ -1,0 +1,36 @@
+"""The benchmark of GPUs, without one: rows are kept whatever becomes of the others."""
+
+import argparse
+import json
+
+import pytest
+from benchmarks import gpu
+
+
+def test_a_row_that_fails_does_not_end_the_others(tmp_path, monkeypatch, capsys):
+    """One row is measured, another has no time left."""
+    monkeypatch.setattr(gpu, "LIMITS", {"espirit": 0.1})
+    out = tmp_path / "gpu.json"
+    given = argparse.Namespace(
+        minutes=2, device="cpu", smoke=True, rows=["normal", "espirit"], patience=4.0, json=out
+    )
+    gpu.run(given)
+    saved = json.loads(out.read_text(encoding="utf-8"))
+    assert saved["about"]["torch"]
+    normal, espirit = saved["rows"]["normal"], saved["rows"]["espirit"]
+    assert normal["error"] is None
+    assert {row["mask"] for row in normal["numbers"]} == {"lines", "points"}
+    assert all(row["difference"] < 1e-5 for row in normal["numbers"])
+    assert espirit["error"]
+    assert "normal: done" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["sample", "repeat"])
+def test_rows_are_measured_at_their_smallest(name, tmp_path):
+    rows = list(gpu.ROWS[name](gpu.Case("cpu", smoke=True, folder=tmp_path))())
+    if name == "repeat":
+        assert [row["equal_bits"] for row in rows] == [True, True]
+    else:
+        assert rows[0]["images_per_second"] > 0
+        assert rows[1]["difference"] < 1e-5
+        assert rows[-1]["images"] == 8
