@@ -44,7 +44,7 @@ from benchmarks.soak_faults import (
 
 from mrigen.files import write_json
 
-TIMED = {"log.jsonl", "seconds.json"}  # they tell how long something took
+TIMED = {"log.jsonl", "report.html", "seconds.json"}  # they tell how long something took
 
 
 @dataclass

@@ -142,6 +142,7 @@ from mrigen.cli import (  # noqa: E402
     prep_images,
     recipes,
     reconstruct,
+    report,
     sample,
     simulate,
     study,
@@ -154,6 +155,7 @@ app.command("train", cls=Command)(study.train)
 app.command("distill", cls=Command)(study.distill)
 app.command("sample", cls=Command)(sample.sample)
 app.command("reconstruct", cls=Command)(reconstruct.reconstruct)
+app.command("report", cls=Command)(report.report)
 app.command("evaluate", cls=Command)(evaluate.evaluate)
 app.command("info", cls=Command)(info.info)
 app.command("audit", cls=Command)(evaluate.audit)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -199,6 +201,7 @@ def reconstruct(
         mask=mask,
         degrade=degrade,
         formats=formats,
+        command=shlex.join(["mrigen", *sys.argv[1:]]),
     )
     found, report = job.reconstruct(source, out, request, choose_device(device))
     typer.echo(f"{len(found)} images: {out}, {report['seconds_per_slice']:.3g} s each")

@@ -31,6 +31,8 @@ from mrigen.metrics.rendering import magnitude_window
 from mrigen.metrics.scores import METRICS, FeaturePair, of_features
 from mrigen.metrics.spectra import ImageStatistics
 from mrigen.recipe.context import StudyContext
+from mrigen.recipe.page import NAME as REPORT
+from mrigen.recipe.page import write_page
 from mrigen.recipe.selection import proximal_distance
 from mrigen.recipe.stages import Stage
 from mrigen.report.figures import view_of
@@ -134,7 +136,9 @@ def _measured(
     view.comparison(rows_shown, window, study.out / "figure.png", study.recipe.title)
     study.console.print(summary_table(summary))
     study.console.print(
-        f"figure: {study.out / 'figure.png'}\nnumbers: {study.out / 'summary.json'}", highlight=False
+        f"figure: {study.out / 'figure.png'}\nnumbers: {study.out / 'summary.json'}\n"
+        f"report: {write_page(study.out, study.out / REPORT)}",
+        highlight=False,
     )
     for line in study.recipe.next:
         hint = re.sub(r"\bRUN\b", lambda _: shlex.quote(str(study.out)), line)

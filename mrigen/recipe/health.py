@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -37,6 +38,11 @@ def environment() -> dict[str, str]:
             if not extra:
                 found[name] = "missing: install mrigen again"
     return found
+
+
+def versions() -> dict[str, str]:
+    """The same without paths, for pages that are given away."""
+    return {name: re.sub(r" \(.*\)$", "", text) for name, text in environment().items()}
 
 
 def devices() -> dict[str, str]:

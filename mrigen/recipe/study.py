@@ -15,6 +15,7 @@ from mrigen.recipe.context import StudyContext
 from mrigen.recipe.distillation import distill, require_memory, student_stage
 from mrigen.recipe.evaluation import evaluate, require_references
 from mrigen.recipe.laps import check_laps, run_laps
+from mrigen.recipe.page import NAME as REPORT
 from mrigen.recipe.prepare import prepare
 from mrigen.recipe.stages import Stage
 from mrigen.recipe.training import describe, teacher_stage, train
@@ -60,7 +61,7 @@ class Study(StudyContext):
         if begun is not None and begun.is_started:
             self.console.print(f"{begun.name}: not finished yet, continued", highlight=False, markup=False)
             return
-        gone = [*self.out.glob("summary*.json"), *self.out.glob("figure*.png")]
+        gone = [*self.out.glob("summary*.json"), *self.out.glob("figure*.png"), *self.out.glob(REPORT)]
         gone += [path for path in (self.out / "samples").glob("*") if stage != "distill" or _of_student(path)]
         trainings = {
             "teacher": [*self._used(), self.out / "teacher"],

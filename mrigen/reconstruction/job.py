@@ -69,6 +69,7 @@ class Request(Params):
     mask: Path | None = None
     degrade: bool = False
     formats: str | None = None
+    command: str = ""
 
 
 def reconstruct(
@@ -99,6 +100,7 @@ def reconstruct(
         "model": "" if model is None or prior is None else model.description.weights_sha256,
         "seed": request.seed,
         "samples": request.samples,
+        "command": request.command,
         "notes": [*source.notes, *([] if model is None or prior is None else notes(model, source.shape))],
     }
     size = max(1, (request.batch or 1) // request.samples)

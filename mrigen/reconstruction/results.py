@@ -68,8 +68,8 @@ class Results:
                 "step_size) or try another"
             )
         mean, deviation = images.mean(1), _deviation(images)
-        self._write(batch, images, mean, deviation)
         observed = batch.data.operator.as_image(batch.data.y).cpu()
+        self._write(batch, images, mean, deviation, observed)
         self._measure(batch, mean, deviation, observed)
         for row, position in enumerate(batch.positions):
             label = self._source.labels[position]
@@ -84,10 +84,12 @@ class Results:
             if position in self._shown:
                 self._keep(row, batch, mean, deviation, observed)
 
-    def _write(self, batch: Batch, images: Tensor, mean: Tensor, deviation: Tensor) -> None:
+    def _write(self, batch: Batch, images: Tensor, mean: Tensor, deviation: Tensor, observed: Tensor) -> None:
         factor = batch.scale.reshape(-1, 1, 1, 1)
         own = factor if batch.phase is None else factor * batch.phase
-        arrays = {"image": mean * own, "scale": batch.scale}
+        arrays = {"image": mean * own, "scale": batch.scale, "zero_filled": observed * own}
+        if batch.reference is not None:
+            arrays["reference"] = batch.reference * factor
         if self._samples > 1:
             arrays |= {"samples": images * own[:, None], "std": deviation * factor}
         for name, values in arrays.items():

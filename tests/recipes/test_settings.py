@@ -85,7 +85,7 @@ def test_another_sampler_evaluates_again_and_nothing_else(study, capsys):
     assert "samples of the student: finished before, skipped" in out
     after = files(study)
     changed = {path.relative_to(study).parts[0] for path in before if after.get(path) != before[path]}
-    assert changed <= {"summary.json", "figure.png", "recipe.yaml"}
+    assert changed <= {"summary.json", "figure.png", "recipe.yaml", "report.html"}
     assert json.loads((study / "summary.json").read_text())["teacher"]["evaluations"] == 7
     assert sorted(path.name.partition(".")[0] for path in (study / "samples").iterdir()) == [
         "student",
@@ -140,7 +140,10 @@ def test_redo_says_what_it_deletes_and_makes_it_anew(study, capsys):
     before, teacher = weights(study, "student"), files(study / "teacher")
     assert run(command(study, "distill.sigma_init=1.0", redo="distill")) == 0
     out = lines(capsys.readouterr().out)
-    assert "--redo distill: deletes student (trained on 16 images), samples/student, figure.png" in out
+    assert (
+        "--redo distill: deletes student (trained on 16 images), samples/student, report.html, figure.png"
+        in out
+    )
     assert weights(study, "student") != before
     assert files(study / "teacher") == teacher
     assert "samples of the teacher: finished before, skipped" in out
