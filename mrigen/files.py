@@ -1,6 +1,5 @@
 """Files that are complete or absent: temporary folder, fsync, rename."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mrigen.errors import UsageError
+from mrigen.system import lock, open_folder
 
 CHUNK = 1 << 22
 HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # locks hold on one machine
@@ -88,10 +88,12 @@ def locked(folder: Path) -> Iterator[None]:
         OSError: it cannot be made or opened.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
+    handle = open_folder(folder)
+    if handle is None:  # nothing to hold on to
+        yield
+        return
     try:
-        # A file system without locks has nothing to hold on to.
-        with suppress(OSError):
+        with suppress(OSError):  # a file system without locks
             _lock(handle, folder)
         yield
     finally:
@@ -104,10 +106,12 @@ def _claimed(folder: Path) -> Iterator[bool | None]:
     with ExitStack() as stack:
         mine: bool | None = None
         with suppress(OSError):
-            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            handle = open_folder(folder, follow=False)
+            if handle is None:
+                raise OSError("this system opens no folders")
             stack.callback(os.close, handle)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(handle)
                 mine = True
             except BlockingIOError:
                 mine = False
@@ -116,7 +120,7 @@ def _claimed(folder: Path) -> Iterator[bool | None]:
 
 def _lock(handle: int, folder: Path) -> None:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(handle)
     except BlockingIOError as error:
         raise UsageError(
             f"{folder}: another mrigen is writing there; wait for it or choose another --out"
@@ -144,7 +148,10 @@ def sha256(path: Path) -> str:
 
 
 def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+    posix = hasattr(os, "O_DIRECTORY")  # elsewhere only what is written can be flushed
+    handle = open_folder(path) if path.is_dir() else os.open(path, os.O_RDONLY if posix else os.O_RDWR)
+    if handle is None:
+        return
     try:
         os.fsync(handle)
     finally:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 from contextlib import suppress
 from pathlib import Path
+
+from mrigen.system import physical_memory
 
 CGROUP = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
@@ -22,7 +23,7 @@ def available(cgroup: Path = CGROUP, meminfo: Path = MEMINFO) -> int:
         cgroup: folder of the control group, version 2, that a container or a Slurm job has.
         meminfo: the kernel's account of the machine.
     """
-    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    limits = [physical_memory() or sys.maxsize]
     with suppress(OSError, ValueError, StopIteration):
         lines = meminfo.read_text(encoding="ascii").splitlines()
         limits.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from importlib.resources import files
@@ -16,7 +15,7 @@ from urllib.request import Request, urlopen
 from pydantic import Field, ValidationError
 
 from mrigen.errors import UsageError
-from mrigen.files import atomic, scratch, sha256, write_json
+from mrigen.files import atomic, cache_folder, scratch, sha256, write_json
 from mrigen.registry import Params, describe
 
 CARD = "card.json"
@@ -82,7 +81,7 @@ def shipped() -> Path:
 
 def downloaded() -> Path:
     """Where downloads are kept: ``$XDG_CACHE_HOME/mrigen/models``, by default under ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mrigen" / "models"
+    return cache_folder() / "models"
 
 
 def named(name: str) -> Path | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 from mrigen import hdf5
 from mrigen.data.mri_manifest import Volume
 from mrigen.errors import UsageError
+from mrigen.system import open_files
 
 MAX_OPEN = 256
 
@@ -56,8 +56,8 @@ class OpenVolumes:
 
 
 def _affordable() -> int:
-    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return MAX_OPEN if soft == resource.RLIM_INFINITY else max(1, min(MAX_OPEN, soft // 4))
+    most = open_files()
+    return MAX_OPEN if most is None else max(1, min(MAX_OPEN, most // 4))
 
 
 def _open(path: Path, volume: Volume | None) -> h5py.File:

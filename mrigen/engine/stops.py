@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
@@ -16,6 +15,7 @@ from types import FrameType
 from typing import Any, Literal
 
 from mrigen.files import write_text
+from mrigen.system import lock
 
 RUNNING, REQUEST = "running.json", "end-request"
 RECORD = 1024  # bytes
@@ -114,13 +114,16 @@ def end_requests(folder: Path) -> Iterator[Callable[[], bool]]:
         return False
 
     try:
-        os.pwrite(handle, record.encode().ljust(RECORD), 0)  # as a whole, for who reads it now
+        os.write(handle, record.encode().ljust(RECORD))  # as a whole, for who reads it now
         with suppress(OSError):  # a file system without locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            lock(handle, wait=True)
         yield asked
     finally:
-        path.unlink(missing_ok=True)
+        with suppress(PermissionError):  # Windows removes no open files
+            path.unlink(missing_ok=True)
         os.close(handle)
+        if os.name == "nt":
+            path.unlink(missing_ok=True)
 
 
 def running(folder: Path) -> dict[str, Any] | None:
@@ -131,14 +134,14 @@ def running(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            lock(handle, shared=True)
         except BlockingIOError:
             pass
         except OSError:  # a file system without locks
             pass
         else:
             return None
-        record = json.loads(os.pread(handle, RECORD, 0))
+        record = json.loads(os.read(handle, RECORD))
         return record if isinstance(record, dict) else None
     except ValueError:
         return None

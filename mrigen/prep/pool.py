@@ -24,6 +24,7 @@ import torch
 
 from mrigen.errors import UsageError
 from mrigen.memory import malloc_keep_freed
+from mrigen.system import cores
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -76,7 +77,7 @@ class Processes:
 
 def processes(tasks: int, total_bytes: int) -> int:
     """How many processes are worth starting: no more than cores, tasks and 128 MiB portions of the data."""
-    return max(1, min(len(os.sched_getaffinity(0)), tasks, 1 + total_bytes // BYTES_PER_PROCESS))
+    return max(1, min(cores(), tasks, 1 + total_bytes // BYTES_PER_PROCESS))
 
 
 def run(function: Callable[[T], R], tasks: Sequence[T], jobs: int) -> Generator[tuple[T, R]]:

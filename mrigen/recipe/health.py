@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from mrigen import __version__
+from mrigen import __version__, system
 from mrigen.errors import UsageError
 from mrigen.files import cache_folder
 
@@ -51,12 +51,12 @@ def devices() -> dict[str, str]:
     Threads that share cores with busy programs wait for each other: one thread per core that is free. Torch,
     which takes two seconds to import, is asked only where the system has a driver of an accelerator.
     """
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = system.physical_memory()
+    size = "" if memory is None else f", {memory / GIB:.1f} GiB"
     busy = f", {os.getloadavg()[0]:.1f} busy in the last minute" if hasattr(os, "getloadavg") else ""
     threads = os.environ.get("OMP_NUM_THREADS")
     limit = "OMP_NUM_THREADS not set" if threads is None else f"OMP_NUM_THREADS={threads}"
-    found = {"cpu": f"{cores} cores{busy}, {limit}, {pages / GIB:.1f} GiB"}
+    found = {"cpu": f"{system.cores()} cores{busy}, {limit}{size}"}
     if sys.platform.startswith("linux") and not any(Path("/dev", name).exists() for name in DRIVERS):
         return found
     import torch

@@ -50,6 +50,9 @@ if __name__ == "__main__":
     call(f"{against} inception --metrics fid", 2)
     call(f"{against} dinov2", 2)
     call("audit a.h5 --data run/store --out audit --device cpu")
+    call("models")
+    call("models https://example.org/models", 2)
+    call("report run")
     call(f"reconstruct raw/simulated_0000.h5 --solver zero-filled --out found --acceleration 2 --acs-lines 4 "
          "--kernel-width 3")
     call("export run/student/model --to safetensors --out exported")
