@@ -78,7 +78,7 @@ def with_deepinv(maps: Tensor, mask: Tensor) -> Normal:
     from deepinv.physics import MultiCoilMRI as Peer
 
     full = mask.float().expand(-1, 1, *maps.shape[-2:])
-    physics = Peer(mask=full, coil_maps=maps, img_size=tuple(maps.shape[-2:]))
+    physics = Peer(mask=full, coil_maps=maps, img_size=tuple(maps.shape[-2:]), device=maps.device)
 
     def normal(x: Tensor) -> Tensor:
         channels = torch.view_as_real(x[:, 0]).permute(0, 3, 1, 2)

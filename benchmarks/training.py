@@ -152,12 +152,12 @@ def plain_distillation(recipe: Recipe, store: Store, denoiser: NetworkDenoiser, 
         fake.network.requires_grad_(True)
         with seeds.dropout_seed(SEED, "fake-dropout", number, 0, 0):
             with torch.no_grad():
-                x_g = generate(latent(params.batch, shape, conventions, rng).to(device))
+                x_g = generate(latent(params.batch, shape, conventions, rng, device))
             fake.step(loss.fake_score_loss(score, x_g, corruption, rng).mean(), images)
         fake.network.requires_grad_(False)
         rng = seeds.seeded_rng(SEED, "generator", number, 0)
         with seeds.dropout_seed(SEED, "generator-dropout", number, 0):
-            x_g = generate(latent(params.batch, shape, conventions, rng).to(device))
+            x_g = generate(latent(params.batch, shape, conventions, rng, device))
             value = student.step(loss.generator_loss(teacher, score, x_g, corruption, rng).mean(), images)
         average(ema, student.network, images, params.batch, params.halflives[0])
         return value
@@ -267,10 +267,14 @@ def profiled(job: Job, device: torch.device, most: int) -> list[dict[str, Any]]:
             job.images += job.params.batch
         wait(device)
     key = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
-    rows = [(event.key, getattr(event, key), event.count) for event in profile.key_averages()]
+    events = profile.key_averages()
+    if device.type == "cuda":  # kernels alone, which operations have the time of, too
+        events = [e for e in events if e.device_type == torch.autograd.DeviceType.CUDA]
+    rows = [(event.key[:100], getattr(event, key), event.count) for event in events]
     total = sum(time_ for _, time_, _ in rows)
     rows.sort(key=lambda row: -row[1])
-    return [{"operation": n, "share": t / total, "calls": c // 3} for n, t, c in rows[:most]]
+    whole = {"operation": "all", "share": 1.0, "calls": sum(c for _, _, c in rows) // 3, "ms": total / 3000}
+    return [whole, *({"operation": n, "share": t / total, "calls": c // 3} for n, t, c in rows[:most])]
 
 
 def compare(
@@ -310,7 +314,9 @@ def compare(
         job.step(0)
         job.images += job.params.batch
         result["profile"] = profiled(job, device, given.profile)
-        tell("\n".join(f"{r['share']:7.1%} {r['calls']:5d} x  {r['operation']}" for r in result["profile"]))
+        whole, *rows = result["profile"]
+        tell(f"{whole['ms']:.1f} ms a step in {whole['calls']} operations")
+        tell("\n".join(f"{r['share']:7.1%} {r['calls']:5d} x  {r['operation']}" for r in rows))
     return result
 
 

@@ -19,6 +19,7 @@ from mrigen.errors import UsageError
 ArrayLike = Tensor | NDArray[Any]
 """A tensor, or a numpy array that is taken as one."""
 COMPLEX_OF = {torch.float32: torch.complex64, torch.float64: torch.complex128}
+KEYS = 1 << 62
 R = TypeVar("R", bound="TensorRecord")
 
 
@@ -189,10 +190,15 @@ def tensor_of(array: ArrayLike) -> Tensor:
 
 
 def randn_like(x: Tensor, rng: torch.Generator) -> Tensor:
-    """Standard normal noise like ``x``, drawn on the generator's device.
+    """Standard normal noise like ``x``.
 
-    Complex noise has variance 1 in each of its components (torch.randn gives 1 in all).
+    Complex noise has variance 1 in each of its components (torch.randn gives 1 in all). For a tensor on a GPU
+    and a generator that is not, that draws a key alone, and a generator of the GPU with this key draws the
+    noise: the same on cards of one kind, and other noise than a processor's.
     """
+    if x.is_cuda and rng.device.type == "cpu":
+        key = int(torch.randint(KEYS, (), generator=rng))
+        rng = torch.Generator(device=x.device).manual_seed(key)
     noise = torch.randn(x.shape, dtype=x.dtype, device=rng.device, generator=rng)
     return to_device(noise, x.device) * (2**0.5 if x.is_complex() else 1.0)
 

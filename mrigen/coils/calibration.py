@@ -24,7 +24,8 @@ from mrigen.coils.eigenmaps import leading_eigenvectors
 from mrigen.errors import UsageError
 
 Extent = int | slice
-NEAREST, ROUNDING = 1e-8, 1e-13  # relative to the largest eigenvalue
+NEAREST, ROUNDING = 1e-4, 1e-13  # to the threshold, and to 1
+MARGIN = 1.01
 
 
 def region(size: int, extent: Extent) -> slice:
@@ -138,14 +139,15 @@ def _above(squared: Tensor, largest: Tensor, thresh: float) -> Tensor:
 
     The sign is the limit of scaled Newton-Schulz steps X ← ρ X (3 I − ρ² X²) / 2, whose ρ is the best for
     eigenvalues of size l to 1 (Chen and Chow 2014, "A stable scaling of Newton-Schulz for improving the sign
-    function computation of a Hermitian matrix"). An eigenvalue nearer to the threshold than l counts in part.
+    function computation of a Hermitian matrix"). λ_max is an estimate from below, and an eigenvalue above 1 would
+    change its sign; hence the margin. One nearer to the threshold than a ten thousandth of it counts in part.
     """
     eye = torch.eye(squared.shape[-1], dtype=squared.dtype, device=squared.device)
-    sign = squared / largest - thresh**2 * eye
-    least = NEAREST
+    sign = (squared / largest - thresh**2 * eye) / MARGIN
+    least = NEAREST * thresh**2 / MARGIN
     while least < 1 - ROUNDING:
         scale = math.sqrt(3 / (1 + least + least**2))
-        sign = (1.5 * scale) * sign - (0.5 * scale**3) * (sign @ (sign @ sign))
+        sign = torch.baddbmm(sign, sign, sign @ sign, beta=1.5 * scale, alpha=-0.5 * scale**3)
         least = 0.5 * scale * least * (3 - (scale * least) ** 2)
     return (eye + sign) / 2
 

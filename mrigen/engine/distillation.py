@@ -261,9 +261,7 @@ class DistillJob(Job):
         """Generated images of a random step and their class labels, each class as often as the others."""
         size, device = self.params.batch // self.params.micro_batches, self.fabric.device
         last = int(torch.randint(self.distill.steps, (), generator=rng)) if self.distill.steps > 1 else 0
-        latents = [
-            to_device(latent(size, self.image_shape, self.conventions, rng), device) for _ in range(last + 1)
-        ]
+        latents = [latent(size, self.image_shape, self.conventions, rng, device) for _ in range(last + 1)]
         drawn = random_labels(self.classes, size, rng)
         labels = None if drawn is None else to_device(drawn, device)
         objective, further = None, None

@@ -111,8 +111,12 @@ class Generator(nn.Module):
 
 
 def latent(
-    batch: int, shape: tuple[int, int, int], conventions: ChannelLayout, rng: torch.Generator
+    batch: int,
+    shape: tuple[int, int, int],
+    conventions: ChannelLayout,
+    rng: torch.Generator,
+    device: torch.device | None = None,
 ) -> Tensor:
-    """Standard normal z (batch, *shape), complex where the images are."""
+    """Standard normal z (batch, *shape) on a device, complex where the images are."""
     dtype = torch.complex64 if conventions.image == "complex" else torch.float32
-    return randn_like(torch.empty(batch, *shape, dtype=dtype), rng)
+    return randn_like(torch.empty(batch, *shape, dtype=dtype, device=device), rng)

@@ -14,7 +14,7 @@ from mrigen.errors import UsageError
 from mrigen.operators.base import linear
 from mrigen.operators.corruption import Corruption
 from mrigen.operators.measurements import Measurements
-from mrigen.tensors import randn_like
+from mrigen.tensors import randn_like, to_device
 
 LEVELS = (0.1, 0.5, 2.0)
 BATCH = 64
@@ -51,7 +51,8 @@ def held_out_errors(
         hidden = A.adjoint(batch.y) - further.adjoint(batch.y)
         power += _power(hidden)
         for level in squared:
-            noise = level * randn_like(hidden, seeds.seeded_rng(seed, "held-out noise", number, str(level)))
+            rng = seeds.seeded_rng(seed, "held-out noise", number, str(level))
+            noise = level * to_device(randn_like(hidden.cpu(), rng), hidden.device)
             network_input = further.adjoint(batch.y) + further.normal(noise)
             sigma = torch.full((len(batch),), level, device=network_input.device)
             estimate = denoise(network_input, sigma, further, batch.labels)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from mrigen.operators.base import LinearOperator
@@ -49,6 +51,9 @@ class PseudoInverse(TensorRecord):
 
     def _solve(self, b: Tensor) -> Tensor:
         """q(N / L) b, Chebyshev's semi-iteration for eigenvalues in [τ, 1 + τ]."""
+        if b.is_cuda:
+            product: Tensor = _SelfAdjoint.apply(b, self)
+            return product
         centre, radius = self.tau + 0.5, 0.5
         rate = 1 / centre
         direction, residual = b, b
@@ -61,3 +66,36 @@ class PseudoInverse(TensorRecord):
             direction = residual + momentum * direction
             x = x + rate * direction
         return x
+
+    def in_place(self, b: Tensor) -> Tensor:
+        """The same, in few kernels."""
+        centre, radius = self.tau + 0.5, 0.5
+        rate, inverse = 1 / centre, self._bound.reciprocal()
+        direction, residual = b.clone(), b.clone()
+        x = rate * direction
+        for number in range(1, self.steps):
+            residual.sub_(self.operator.normal(direction) * inverse, alpha=rate)
+            residual.sub_(direction, alpha=rate * self.tau)
+            momentum = 0.5 * (radius * rate) ** 2 if number == 1 else (0.5 * radius * rate) ** 2
+            rate = 1 / (centre - momentum / rate)
+            direction = torch.add(residual, direction, alpha=momentum)
+            x.add_(direction, alpha=rate)
+        return x
+
+
+class _SelfAdjoint(torch.autograd.Function):
+    """q(N / L), whose gradient is q(N / L) of the gradient: nothing is kept of its steps."""
+
+    @staticmethod
+    def forward(b: Tensor, inverse: PseudoInverse) -> Tensor:
+        return inverse.in_place(b)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, PseudoInverse], output: Tensor) -> None:
+        del output
+        _, ctx.inverse = inputs
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        product: Tensor = _SelfAdjoint.apply(gradient, ctx.inverse)
+        return product, None

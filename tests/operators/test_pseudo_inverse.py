@@ -7,6 +7,7 @@ import torch
 
 from mrigen.operators import MultiCoilMRI
 from mrigen.operators.inpainting import PixelMask
+from mrigen.operators.pseudo_inverse import PseudoInverse, _SelfAdjoint
 from mrigen.tensors import randn_like
 
 
@@ -89,3 +90,15 @@ def test_gradients_are_those_of_a_linear_map(generator):
     project = A.pseudo_inverse().project
     (gradient,) = torch.autograd.grad((project(x).conj() * y).real.sum(), x)
     torch.testing.assert_close(gradient, project(y))
+
+
+def test_gpus_do_the_same_in_fewer_kernels(generator):
+    """Values and gradients of the way of GPUs, in double precision."""
+    operator = MultiCoilMRI.example().to(dtype=torch.float64)
+    inverse = PseudoInverse(operator, 0.05, 8)
+    b = operator.normal(randn_like(operator.zero_image(), generator)).requires_grad_()
+    weight = randn_like(b, generator)
+    expected, found = inverse._solve(b), _SelfAdjoint.apply(b, inverse)
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad((weight.conj() * y).real.sum(), b)[0] for y in (expected, found)]
+    torch.testing.assert_close(*gradients)
