@@ -293,8 +293,11 @@ def compare(
     result["programs"] = found = {}
     tell(header(result))
 
+    jobs: dict[str, Job] = {}
+
     def made(variant: str) -> Step:
-        return stepped(ours(kind, recipe, store, denoiser, given.device, variant), kind)
+        jobs[variant] = ours(kind, recipe, store, denoiser, given.device, variant)
+        return stepped(jobs[variant], kind)
 
     plain = {"teacher": plain_teacher, "distillation": plain_distillation}[kind]
     programs: dict[str, Callable[[], Step]] = {}
@@ -309,14 +312,12 @@ def compare(
         found[name] = row
         row["speedup"] = next(iter(found.values()))["seconds"] / row["seconds"]
         tell(line(name, row))
-    if given.profile:
-        job = ours(kind, recipe, store, denoiser, given.device, given.variants[-1])
-        job.step(0)
-        job.images += job.params.batch
-        result["profile"] = profiled(job, device, given.profile)
-        whole, *rows = result["profile"]
-        tell(f"{whole['ms']:.1f} ms a step in {whole['calls']} operations")
-        tell("\n".join(f"{r['share']:7.1%} {r['calls']:5d} x  {r['operation']}" for r in rows))
+        if given.profile and name == given.variants[0]:
+            result["profile"] = profiled(jobs[name], device, given.profile)
+            whole, *rows = result["profile"]
+            tell(f"{whole['ms']:.1f} ms a step in {whole['calls']} operations")
+            tell("\n".join(f"{r['share']:7.1%} {r['calls']:5d} x  {r['operation']}" for r in rows))
+        jobs.pop(name, None)
     return result
 
 

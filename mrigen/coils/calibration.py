@@ -139,8 +139,9 @@ def _above(squared: Tensor, largest: Tensor, thresh: float) -> Tensor:
 
     The sign is the limit of scaled Newton-Schulz steps X ← ρ X (3 I − ρ² X²) / 2, whose ρ is the best for
     eigenvalues of size l to 1 (Chen and Chow 2014, "A stable scaling of Newton-Schulz for improving the sign
-    function computation of a Hermitian matrix"). λ_max is an estimate from below, and an eigenvalue above 1 would
-    change its sign; hence the margin. One nearer to the threshold than a ten thousandth of it counts in part.
+    function computation of a Hermitian matrix"). λ_max is an estimate from below, and an eigenvalue above 1
+    would change its sign; hence the margin. One nearer to the threshold than a ten thousandth of it counts in
+    part.
     """
     eye = torch.eye(squared.shape[-1], dtype=squared.dtype, device=squared.device)
     sign = (squared / largest - thresh**2 * eye) / MARGIN
