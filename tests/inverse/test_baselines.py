@@ -62,6 +62,29 @@ def test_sparse_reconstructions_solve_the_problems_of_sigpy(task, name, app, mor
     assert np.linalg.norm(found - expected) < 5e-3 * np.linalg.norm(expected)
 
 
+def test_cg_sense_is_that_of_bart_at_convergence(task, data):
+    with np.load(data / "golden" / "bart_baselines.npz") as golden:
+        expected = golden["cg_sense"]
+    found = solve(task, "cg-sense", regularization=0.02, steps=200, tolerance=1e-7)[0, 0].numpy()
+    assert np.linalg.norm(found - expected) < 1e-4 * np.linalg.norm(expected)
+
+
+def test_total_variation_is_that_of_bart_but_for_its_norm(task, data):
+    """BART's gradients are isotropic, Σ √(|∂₁x|² + |∂₂x|²): each solution has the least of its own objective."""
+    with np.load(data / "golden" / "bart_baselines.npz") as golden:
+        barts = torch.from_numpy(golden["total_variation"])
+    ours = solve(task, "total-variation", regularization=0.02, iterations=1500)[0, 0]
+
+    def objective(x, norm):
+        rest = task.operator.forward(x[None, None]) - task.data.y
+        gradient = torch.stack([x.roll(-1, axis) - x for axis in (0, 1)])
+        return 0.5 * rest.abs().square().sum() + 0.02 * torch.linalg.vector_norm(gradient, norm, 0).sum()
+
+    assert objective(ours, 1) < objective(barts, 1)
+    assert objective(barts, 2) < objective(ours, 2)
+    assert (ours - barts).norm() < 0.01 * barts.norm()
+
+
 def test_nothing_depends_on_numpys_global_generator(task):
     np.random.seed(1)
     before = np.random.get_state()[1].copy()
