@@ -51,7 +51,7 @@ def info(
         typer.echo(json.dumps(found.facts, indent=2, ensure_ascii=False))
     else:
         for name, value in found.facts.items():
-            for line in _lines(value):
+            for line in _lines(value, ", " if name.endswith("per_coil") else " x "):
                 typer.echo(f"{name.replace('_', ' '):>22}  {one_line(line)}")
         for fault in found.faults:
             typer.echo(one_line(fault))
@@ -63,13 +63,15 @@ def info(
         raise typer.Exit(1)
 
 
-def _lines(value: Any) -> list[str]:
+def _lines(value: Any, between: str = " x ") -> list[str]:
     """A value as lines of text: notes and rows of matrices have one each."""
     if isinstance(value, list) and value and isinstance(value[0], str | list):
         return [line for one in value for line in _lines(one)]
     if isinstance(value, list):
         more = f" ... ({len(value)})" if len(value) > MOST_NUMBERS else ""
-        return [" x ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in value[:MOST_NUMBERS]) + more]
+        return [
+            between.join(f"{v:g}" if isinstance(v, float) else str(v) for v in value[:MOST_NUMBERS]) + more
+        ]
     if isinstance(value, dict):
         return [", ".join(f"{k} {v}" for k, v in value.items())]
     return [f"{value:g}" if isinstance(value, float) else str(value)]
@@ -79,7 +81,7 @@ def _grey(picture: Any) -> Any:
     """Between 0 and 1, the 99th percentile at 1."""
     import numpy as np
 
-    values = np.asarray(picture, np.float32)
+    values = np.nan_to_num(np.asarray(picture, np.float32), posinf=0, neginf=0)
     low, high = min(float(values.min()), 0.0), float(np.quantile(values, 0.99))
     return np.clip((values - low) / max(high - low, 1e-30), 0, 1)
 

@@ -27,6 +27,7 @@ ARRAYS = (".npz", ".npy", ".safetensors")
 COLOURS = {1, 3}
 LOOKED_AT = 256  # images of which the range of values is guessed
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)  # the last: encrypted, unknown compression
+REMEDY = "give what mrigen sample wrote, pictures, or what mrigen prep-images made of DICOM and NIfTI"
 Bytes = NDArray[np.uint8]
 
 
@@ -103,7 +104,8 @@ def _open_hdf5(path: Path) -> ImageSet:
         with hdf5.reader(path) as file:
             shape, dtype = file["images"].shape, file["images"].dtype
     except (OSError, KeyError, AttributeError) as error:
-        raise UsageError(f"{path}: no images here ({error}); give a file written by mrigen sample") from error
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{path}: no images here ({reason:.60}); {REMEDY}") from error
 
     def take(first: int, last: int) -> NDArray[np.generic]:
         with hdf5.reader(path) as file:
@@ -121,12 +123,12 @@ def open_pictures(path: Path) -> ImageSet:
     """
     files = open_files(path, is_image)
     if not files.places:
-        raise UsageError(f"{path}: no pictures here ({', '.join(sorted(SUFFIXES))}); give what was sampled")
+        raise UsageError(f"{path}: no pictures here ({', '.join(sorted(SUFFIXES))}); {REMEDY}")
     names = list(files.places)
     shape = _decoded(files, names[0]).shape
 
     def take(first: int, last: int) -> Tensor:
-        images = [_decoded(files, name) for name in names[first:last]]
+        images = [_decoded(files, name, shape[0]) for name in names[first:last]]
         for name, picture in zip(names[first:last], images, strict=True):
             if picture.shape != shape:
                 raise UsageError(
@@ -137,13 +139,13 @@ def open_pictures(path: Path) -> ImageSet:
     return ImageSet(str(path), len(names), (shape[0], shape[1], shape[2]), complex_valued=False, take=take)
 
 
-def _decoded(files: Files, name: str) -> Tensor:
-    """A picture (C, H, W) in [-1, 1], grey or in colour, as a preparation decodes it."""
+def _decoded(files: Files, name: str, channels: int = 1) -> Tensor:
+    """A picture (C, H, W) in [-1, 1] as a preparation decodes it, with at least so many channels."""
     try:
         picture = decode(files.read(name))
     except ImageError as error:
         raise UsageError(f"{files.path}/{name}: {error}") from error
-    return tensor(picture, len(picture.image.getbands()))
+    return tensor(picture, max(channels, len(picture.image.getbands())))
 
 
 def open_arrays(path: Path) -> ImageSet:

@@ -119,7 +119,8 @@ def require_centred(kspace: Tensor, where: str) -> None:
     Raises:
         UsageError: the peak is farther from (H // 2, W // 2) than an eighth of a side.
     """
-    energy = torch.view_as_real(kspace).square().sum((0, 1, 4))
+    parts = torch.view_as_real(kspace)
+    energy = (parts / parts.abs().max()).square().sum((0, 1, 4))
     height, width = energy.shape
     row, column = divmod(int(energy.argmax()), width)
     near = [max(2, side // 8) for side in (height, width)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from mrigen import fourier
+from mrigen.data.archives import is_archive, open_files
+from mrigen.data.images import ARRAYS, open_images
 from mrigen.data.manifest import NAME as MANIFEST
-from mrigen.data.pixels import is_image
+from mrigen.data.pixels import ImageError, Picture, is_image
 from mrigen.errors import UsageError
+from mrigen.prep.images.sources import open_set
 from mrigen.prep.kspace.noise_level import NoiseLevel, noise_level
+from mrigen.prep.kspace.sources import raw_files
 from mrigen.prep.readers import READERS, find_reader, inspect, open_slices, signatures
 from mrigen.prep.scan import Mask, Scan
 
@@ -54,6 +59,8 @@ def info(path: Path, reader: str = "", choose: str = "") -> Info:
         raise UsageError(f"{path}: no such file or folder; give one")
     if path.is_dir():
         return _folder(path)
+    if not reader and (images := _set(path)) is not None:
+        return images
     if reader or (is_raw := find_reader(path)):
         return _scan(path, reader or str(is_raw), choose)
     from mrigen.checkpoints.description import CHECKPOINTS
@@ -249,20 +256,12 @@ def _folder(path: Path) -> Info:
         return Info({**facts, "checksums": "damaged" if faults else "sound"}, faults=faults)
     if image_volumes.looks_like(path):
         return _image_volume(path)
-    pictures = [p for p in sorted(path.iterdir()) if p.is_file() and is_image(p.name)]
-    if pictures:
-        one = _picture(pictures[0])
-        return Info(
-            {**one.facts, "file": path.name, "what": f"folder of {len(pictures)} pictures"}, one.picture
-        )
-    raw = [
-        p
-        for p in sorted(path.iterdir())
-        if p.is_file() and any(READERS[n].matches(p) for n in READERS.names())
-    ]
+    raw = raw_files(path)
     if raw:
         names = ", ".join(p.name for p in raw[:3])
         raise UsageError(f"{path}: holds {len(raw)} files of raw k-space; give one of them ({names})")
+    if not (path / "recipe.yaml").is_file() and open_files(path, is_image).places:
+        return _pictures(path)
     faults = _checked(path)
     return Info(
         {"file": path.name, "what": "run folder", "checksums": "damaged" if faults else "sound"},
@@ -310,14 +309,53 @@ def _checkpoint(path: Path) -> Info:
     return Info({"file": path.name, "what": "released checkpoint", **rows})
 
 
+def _pictures(path: Path) -> Info:
+    """A folder or archive of image files, with its first picture."""
+    images = open_set(str(path.absolute()))
+    where = "folder" if path.is_dir() else "archive"
+    try:
+        one = _shown(images.picture(0))
+    except ImageError as error:
+        raise UsageError(f"{path}/{images.items[0].name}: {error}; leave it out") from error
+    facts = {"file": path.name, "what": f"{where} of {len(images)} pictures"} | one.facts
+    parts = Counter(item.part for item in images.items if item.part is not None)
+    facts |= {"splits": dict(parts)} if parts else {}
+    folders = {str(PurePosixPath(item.name).parent) for item in images.items}
+    facts |= {"folders": len(folders)} if len(folders) > 1 else {}
+    facts |= {"other_files": images.ignored} if images.ignored else {}
+    return Info(facts, one.picture)
+
+
+def _set(path: Path) -> Info | None:
+    """Images of an archive or an array; None where there are none, or where they are k-space."""
+    if is_archive(path):
+        return _pictures(path)
+    named = "images" in signatures.layout(path) and "kspace" not in signatures.layout(path)
+    if not named and path.suffix.lower() not in ARRAYS:
+        return None
+    try:
+        images = open_images(path)
+    except UsageError:
+        return None
+    if images.complex_valued and not named:
+        return None
+    middle = images.take(len(images) // 2, len(images) // 2 + 1)[0]
+    channels, *matrix = images.shape
+    what = "complex images" if images.complex_valued else "images in [-1, 1]"
+    facts = {"file": path.name, "what": what, "images": len(images), "matrix": matrix, "channels": channels}
+    return Info(facts, middle.abs().numpy()[0] if images.complex_valued else middle.mean(0).numpy() + 1)
+
+
 def _picture(path: Path) -> Info:
     from mrigen.reconstruction.photographs import read_picture
 
-    picture = read_picture(path)
+    shown = _shown(read_picture(path))
+    return Info({"file": path.name, "what": "picture"} | shown.facts, shown.picture)
+
+
+def _shown(picture: Picture) -> Info:
     values = np.asarray(picture.image, np.float32)
     facts = {
-        "file": path.name,
-        "what": "picture",
         "matrix": [picture.image.height, picture.image.width],
         "channels": len(picture.image.getbands()),
         "white": picture.peak,

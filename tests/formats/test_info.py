@@ -1,14 +1,19 @@
 """``mrigen info`` of everything that mrigen reads, and magnitude images as sets."""
 
 import json
+import shutil
+from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+import torch
 from format_files import CHOOSE, COILS, HEIGHT, SLICES, WIDTH, WRITERS, kspace, lines, mrd, npy
 from PIL import Image
 
 from mrigen.cli.main import run
+from mrigen.data.images import write_images
+from mrigen.data.pixels import ImageError
 from mrigen.data.stores import open_store
 from mrigen.prep.images.sources import open_set
 
@@ -142,6 +147,41 @@ def test_model_folders(info, tmp_path):
     )
 
 
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar.gz"])
+def test_sets_of_pictures(kind, info, tmp_path):
+    folder = tmp_path / "set"
+    for name in ("train/a/0.png", "train/b/1.png", "test/a/2.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((6, 5, 3), 7, np.uint8)).save(folder / name)
+    (folder / "notes.txt").write_text("x")
+    path = folder
+    if kind != "folder":
+        archive = shutil.make_archive(str(tmp_path / "set"), {"zip": "zip", "tar.gz": "gztar"}[kind], folder)
+        path = Path(archive)
+    found = info(path)
+    assert found["what"] == f"{'folder' if kind == 'folder' else 'archive'} of 3 pictures"
+    assert (found["matrix"], found["channels"], found["splits"]) == ([6, 5], 3, {"train": 2, "test": 1})
+    assert (found["folders"], found["other_files"]) == (3, 1)
+
+
+@pytest.mark.parametrize("ending", ["npz", "npy", "h5"])
+@pytest.mark.parametrize("kind", [np.uint8, np.float32, np.complex64])
+def test_arrays_of_images(ending, kind, info, tmp_path):
+    pixels = (np.arange(3 * 64).reshape(3, 1, 8, 8) % 2).astype(kind) * (2 if kind is np.float32 else 1)
+    pixels = pixels - 1 if kind is np.float32 else pixels
+    path = tmp_path / f"x.{ending}"
+    if ending == "h5":
+        write_images(path, [0, 1, 2], [torch.from_numpy(pixels)])
+    else:
+        np.savez(path, images=pixels) if ending == "npz" else np.save(path, pixels)
+    if ending != "h5" and kind is np.complex64:  # arrays of complex numbers are k-space
+        assert info(path)["what"] == "raw k-space"
+        return
+    found = info(path)
+    assert (found["images"], found["matrix"], found["channels"]) == (3, [8, 8], 1)
+    assert found["what"] == ("complex images" if kind is np.complex64 else "images in [-1, 1]")
+
+
 def test_what_nothing_can_be_done_with(info, tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     assert "no format that mrigen knows" in info(tmp_path / "notes.txt", code=2)
@@ -216,6 +256,33 @@ def test_prepared_magnitude_images_carry_the_warning(tmp_path, capsys):
     assert done == 0, said.err
     assert "implicit data crimes" in " ".join(said.out.split())
     assert len(open_store(tmp_path / "store", None)) == 3
+
+
+def test_other_files_of_a_series_are_counted(tmp_path):
+    """Cut off before the pixels, or no image at all."""
+    write_series(tmp_path / "study")
+    one = tmp_path / "study" / "IM1"
+    one.write_bytes(one.read_bytes()[:400])
+    (tmp_path / "study" / "notes.txt").write_text("x")
+    found = open_set(str(tmp_path / "study"))
+    assert (len(found), found.ignored) == (2, 2)
+
+
+def test_values_that_are_no_magnitudes(info, tmp_path):
+    data = head().astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(data - 500, np.eye(4)), tmp_path / "negative.nii")
+    with pytest.warns(UserWarning, match="negative values, which become black"):
+        assert np.asarray(open_set(str(tmp_path / "negative.nii")).picture(0).image).min() == 0
+    data[3, 4, 2] = np.nan
+    nibabel.save(nibabel.Nifti1Image(data, np.eye(4)), tmp_path / "nan.nii")
+    found = open_set(str(tmp_path / "nan.nii"))
+    found.picture(1)
+    with pytest.raises(ImageError, match="NaN"):
+        found.picture(2)
+    assert run(["info", str(tmp_path / "nan.nii")]) == 0
+    colour = np.zeros((4, 5, 3), [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nibabel.save(nibabel.Nifti1Image(colour, np.eye(4)), tmp_path / "colour.nii")
+    assert "is in colour" in info(tmp_path / "colour.nii", code=2)
 
 
 def test_a_missing_pydicom_is_named(info, tmp_path, monkeypatch):

@@ -70,7 +70,7 @@ def test_cg_sense_is_that_of_bart_at_convergence(task, data):
 
 
 def test_total_variation_is_that_of_bart_but_for_its_norm(task, data):
-    """BART's gradients are isotropic, Σ √(|∂₁x|² + |∂₂x|²): each solution has the least of its own objective."""
+    """BART's gradients are isotropic, Σ √(|∂₁x|² + |∂₂x|²): each is the best of its own objective."""
     with np.load(data / "golden" / "bart_baselines.npz") as golden:
         barts = torch.from_numpy(golden["total_variation"])
     ours = solve(task, "total-variation", regularization=0.02, iterations=1500)[0, 0]

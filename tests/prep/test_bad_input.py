@@ -65,7 +65,7 @@ def truncated(path):
 
 
 FILES = {
-    "empty file": (lambda p: p.write_bytes(b""), "not a readable HDF5 file"),
+    "empty file": (lambda p: p.write_bytes(b""), "is empty"),
     "text": (lambda p: p.write_text("kspace"), "not a readable HDF5 file"),
     "truncated": (truncated, "not a readable HDF5 file"),
     "no kspace": (lambda p: h5py.File(p, "w").close(), "no dataset `kspace`"),

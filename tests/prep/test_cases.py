@@ -9,7 +9,7 @@ from mrigen.data.mri_manifest import MRIManifest
 from mrigen.errors import UsageError
 from mrigen.prep.kspace.options import Options
 from mrigen.prep.measured import measured
-from mrigen.prep.readers import inspect
+from mrigen.prep.readers import inspect, open_slices
 
 from .scans import centred_fft, dense, noise, write_scan
 
@@ -243,6 +243,64 @@ def test_coils_last_are_named(tmp_path, size, coils):
     path = write_scan(tmp_path / "scan.h5", np.moveaxis(kspace(2, coils, size), 1, -1))
     with pytest.raises(UsageError, match=r"coils seem to come last.*moveaxis"):
         inspect(path)
+
+
+@pytest.mark.parametrize("kind", ["c16", ">c8", "f2 pairs", "last axis", "compressed"])
+def test_complex_numbers_of_every_kind(tmp_path, kind):
+    data = kspace()
+    pairs = np.stack([data.real, data.imag], -1)
+    stored = {
+        "c16": data.astype(np.complex128),
+        ">c8": data.astype(">c8"),
+        "f2 pairs": np.rec.fromarrays([pairs[..., 0].astype("f2"), pairs[..., 1].astype("f2")], names="r,i"),
+        "last axis": pairs,
+        "compressed": data,
+    }[kind]
+    with h5py.File(tmp_path / "scan.H5", "w") as file:
+        more = {"compression": "gzip", "chunks": (1, 2, 9, 10)} if kind == "compressed" else {}
+        file.create_dataset("kspace", data=stored, **more)
+    scan = inspect(tmp_path / "scan.H5")
+    with open_slices(scan) as read:
+        found = read([0, 2]).numpy()
+    np.testing.assert_allclose(
+        found, data[[0, 2]], rtol=0, atol=1e-3 * abs(data).max() * (kind == "f2 pairs")
+    )
+
+
+def test_coils_in_the_place_of_h_are_named(tmp_path):
+    from scipy.io import savemat
+
+    savemat(tmp_path / "scan.mat", {"kspace": kspace()[0]})
+    with pytest.raises(UsageError, match=r"seems to stand where H is.*in MATLAB \(H, W, coils\)"):
+        inspect(tmp_path / "scan.mat")
+
+
+def test_large_values_do_not_move_the_centre(tmp_path):
+    path = tmp_path / "scan.npy"
+    np.save(path, kspace() * np.complex64(1e30))
+    assert inspect(path).mask is None
+
+
+@pytest.mark.parametrize("ending", ["h5", "npy", "npz", "mat", "dat", "cfl"])
+def test_empty_files_are_called_empty(tmp_path, ending):
+    (tmp_path / f"scan.{ending}").touch()
+    (tmp_path / "scan.hdr").write_text("# Dimensions\n1 1\n")
+    with pytest.raises(UsageError, match="is empty; copy the file again"):
+        inspect(tmp_path / f"scan.{ending}")
+
+
+@pytest.mark.parametrize("endings", ["CFL HDR", "cfl hdr"])
+def test_pairs_of_bart_are_named_by_either_file_or_by_none(tmp_path, endings):
+    from mrigen.prep.readers.bart import write_cfl
+
+    write_cfl(tmp_path / "scan.cfl", kspace()[0].transpose(1, 2, 0)[:, :, None])
+    data, header = endings.split()
+    (tmp_path / "scan.cfl").rename(tmp_path / f"scan.{data}")
+    (tmp_path / "scan.hdr").rename(tmp_path / f"scan.{header}")
+    names = [f"scan.{data}", f"scan.{header}", *(["scan"] if data == "cfl" else [])]
+    for name in names:
+        out = tmp_path / name.replace(".", "-")
+        assert prep(tmp_path / name, f"{out}-store", "--acceleration", 2, "--acs-lines", 8) == 0
 
 
 def test_a_filter_that_is_missing_is_named(tmp_path):

@@ -3,9 +3,11 @@
 import gzip
 import io
 import json
+import os
 import re
 import tarfile
 import zipfile
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -62,6 +64,30 @@ def test_a_set_is_evaluated_as_it_was_prepared(tmp_path, make):
     pool = open_images(folder)
     assert len(pool) == len(reference) == 4
     torch.testing.assert_close(torch.cat(list(pool.read(4))), reference.images([0, 1, 2, 3]))
+
+
+def test_grey_pictures_among_coloured_ones_are_coloured(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(4):
+        Image.fromarray(picture(i) if i < 3 else picture(i)[..., 0]).save(folder / f"{i}.png")
+    assert run(["prep-images", str(folder), "--out", str(tmp_path / "store"), "--jobs", "1"]) == 0
+    reference = open_reference(tmp_path / "store-reference", "train")
+    torch.testing.assert_close(torch.cat(list(open_images(folder).read(4))), reference.images([0, 1, 2, 3]))
+
+
+def test_names_that_are_no_text_are_written_in_hexadecimal(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(2):
+        Image.fromarray(picture(i)).save(folder / f"{i}.png")
+    try:
+        (folder / "1.png").rename(folder / os.fsdecode(b"\xff 1.png"))
+    except OSError:
+        pytest.skip("the file system takes text only")
+    assert run(["prep-images", str(folder), "--out", str(tmp_path / "store"), "--jobs", "1"]) == 0
+    assert [item.name for item in open_set(str(folder)).items] == ["0.png", "\\xff 1.png"]
+    assert len(open_images(folder)) == 2
 
 
 def test_a_zip_with_backslashes_has_folders(tmp_path):
@@ -215,6 +241,33 @@ def test_an_array_of_bytes_is_a_set(tmp_path, name):
     np.testing.assert_array_equal(np.asarray(found.picture(3).image), pixels[3])
     expected = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1
     torch.testing.assert_close(torch.cat(list(open_images(tmp_path / "real.npz").read(5))), expected)
+
+
+@pytest.mark.parametrize("colour", [False, True])
+@pytest.mark.parametrize("low", [0, -1])
+def test_arrays_of_floats_are_prepared_as_they_are_evaluated(tmp_path, colour, low):
+    pixels = np.random.default_rng(0).random((4, 16, 16, 3 if colour else 1)) * (1 - low) + low
+    path = tmp_path / "x.npy"
+    np.save(path, pixels.astype(np.float32))
+    with pytest.warns(UserWarning, match="0 ... 1") if low == 0 else nullcontext():
+        expected = next(open_images(path).read())
+    with (
+        pytest.warns(UserWarning, match="rounded to 8 bits|0 ... 1") if colour or low == 0 else nullcontext()
+    ):
+        assert run(["prep-images", str(path), "--out", str(tmp_path / "store"), "--jobs", "1"]) == 0
+    found = open_reference(tmp_path / "store-reference", "train").images([0, 1, 2, 3])
+    torch.testing.assert_close(found, expected, atol=1 / 255 if colour else 1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [(np.full((3, 4, 4), np.nan), "NaN"), (np.ones((3, 4, 4, 4), np.uint8), "4 channels"),
+     (np.ones((3, 4, 4), np.complex64), "complex images"), (np.ones((3, 4, 4), np.uint16), "not uint16")],
+)  # fmt: skip
+def test_arrays_that_are_no_pictures(tmp_path, array, said):
+    np.save(tmp_path / "x.npy", array)
+    with pytest.raises(UsageError, match=said):
+        open_set(str(tmp_path / "x.npy"))
 
 
 @pytest.mark.parametrize(("white", "said"), [(1.0, "0 ... 1"), (255.0, "0 ... 255")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mrigen.data.archives import is_archive, open_files
+from mrigen.data.images import ARRAYS
 from mrigen.errors import UsageError
 from mrigen.prep.images import arrays as image_array
 from mrigen.prep.images import cifar as image_cifar
@@ -20,9 +21,9 @@ def open_set(source: str, *, labels: bool = False) -> ImageSet:
 
     Args:
         source: ``digits``, ``spiral`` or ``shapes``; a folder, zip or tar archive of image files, as EDM's
-            data sets are; an array of bytes (``.npz``, ``.npy``); CIFAR-10's own archive or its folder; a
-            folder of MNIST's IDX files; or NIfTI, DICOM and BIDS, a file or a folder, whose slices are the
-            images. Write ``./digits`` for a folder of that name.
+            data sets are; an array (``.npz``, ``.npy``, ``.safetensors``, ``.h5``); CIFAR-10's own archive or
+            its folder; a folder of MNIST's IDX files; or NIfTI, DICOM and BIDS, a file or a folder, whose
+            slices are the images. Write ``./digits`` for a folder of that name.
         labels: read class labels too.
 
     Raises:
@@ -38,8 +39,8 @@ def open_set(source: str, *, labels: bool = False) -> ImageSet:
         return image_idx.IdxSet.open(path, labels=labels)
     if image_volumes.looks_like(path):
         return image_volumes.VolumeSet.open(path, labels=labels)
-    if path.suffix.lower() in {".npz", ".npy"}:
-        return image_array.BytesSet.open(path, labels=labels)
+    if path.suffix.lower() in {*ARRAYS, ".h5", ".hdf5"}:
+        return image_array.ArrayFileSet.open(path, labels=labels)
     if path.is_dir() or is_archive(path):
         files = open_files(path, lambda name: is_relevant(name) or image_cifar.is_batch(name))
         if any(map(image_cifar.is_batch, files.places)):

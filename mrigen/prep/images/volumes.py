@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -41,6 +42,11 @@ class ImageVolume(ABC):
 
     path: Path
     name: str
+
+    @property
+    def count(self) -> int:
+        """Number of files."""
+        return 1
 
     @abstractmethod
     def values(self) -> Array:
@@ -86,6 +92,8 @@ class NiftiVolume(ImageVolume):
         except (OSError, ValueError, EOFError) as error:
             reason = " ".join(str(error).split())
             raise UsageError(f"{self.path}: damaged ({reason}); copy it again") from error
+        if data.dtype.kind not in "biufc":
+            raise UsageError(f"{self.path}: is in colour, no magnitude image; leave it out")
         data = np.abs(data) if np.iscomplexobj(data) else data
         data = data.reshape(*data.shape[:2], -1)[..., : data.shape[2] if data.ndim > 2 else 1]
         return np.ascontiguousarray(data.transpose(2, 1, 0)[:, ::-1], np.float32)
@@ -118,6 +126,11 @@ class DicomVolume(ImageVolume):
     format = "DICOM"
 
     files: tuple[Path, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """Number of files of the series."""
+        return len(self.files)
 
     def values(self) -> Array:
         """Stored values times slope plus intercept."""
@@ -304,10 +317,13 @@ class VolumeSet(ImageSet):
         volumes = open_volumes(source)
         items = []
         for number, volume in enumerate(volumes):
+            if (_values(volume)[0] < 0).any():
+                warnings.warn(f"{volume.path}: has negative values, which become black", stacklevel=2)
             items += [
                 Item(f"{volume.name}/{s:04d}", place=f"{number}:{s}") for s in range(len(_values(volume)[0]))
             ]
-        return cls(source, sorted(items, key=lambda item: item.name), volumes=tuple(volumes))
+        others = len(_files(source)) - sum(volume.count for volume in volumes) if source.is_dir() else 0
+        return cls(source, sorted(items, key=lambda item: item.name), others, volumes=tuple(volumes))
 
     def select(self, positions: Sequence[int]) -> Self:
         """The set of some of the slices."""

@@ -45,12 +45,8 @@ def discover(sources: Iterable[Path], outputs: Iterable[Path]) -> tuple[list[Pat
                         f"{path.name} is left out: {kept.name} beside it has the same name; give it by itself"
                     )
             found += first.values()
-        elif source.exists():
-            found.append(source)
         else:
-            raise UsageError(
-                f"{source}: no such file or folder; give files of raw k-space or folders of them"
-            )
+            found.append(named_file(source))
     taken = {folder.resolve() for folder in outputs}
     names: dict[str, Path] = {}
     for path in found:
@@ -62,6 +58,18 @@ def discover(sources: Iterable[Path], outputs: Iterable[Path]) -> tuple[list[Pat
         if path.resolve().parent in taken:
             raise UsageError(f"{path.parent}: is both a source and an output folder; choose another --out")
     return [names[name] for name in sorted(names)], notes
+
+
+def named_file(path: Path) -> Path:
+    """A file, or the pair of BART that is named without an ending.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for file in (path, path.with_name(f"{path.name}.cfl")):
+        if file.exists():
+            return file
+    raise UsageError(f"{path}: no such file or folder; give files of raw k-space or folders of them")
 
 
 def raw_files(folder: Path) -> list[Path]:

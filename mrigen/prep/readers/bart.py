@@ -39,9 +39,10 @@ class Bart(LoadedReader):
         """A ``.cfl`` whose ``.hdr`` beside it begins as BART's do."""
         if path.suffix.lower() not in cls.suffixes:
             return False
+        header, data = pair(path)
         try:
-            with path.with_suffix(".hdr").open("rb") as file:
-                return file.read(12) == b"# Dimensions" and path.with_suffix(".cfl").is_file()
+            with header.open("rb") as file:
+                return file.read(12) == b"# Dimensions" and data.is_file()
         except OSError:
             return False
 
@@ -75,13 +76,19 @@ class Bart(LoadedReader):
         return Loaded.of(path, combine_averages(plane, 1, 2), choices=choices, notes=notes)
 
 
+def pair(path: Path) -> tuple[Path, Path]:
+    """The header and the data of an array that is named by one of them, with endings in the same case."""
+    endings = (".HDR", ".CFL") if path.suffix.isupper() else (".hdr", ".cfl")
+    return path.with_suffix(endings[0]), path.with_suffix(endings[1])
+
+
 def read_cfl(path: Path) -> NDArray[np.complex64]:
     """An array of BART with all 16 dimensions, memory-mapped.
 
     Raises:
         UsageError: one of the two files is missing or does not fit the other.
     """
-    header, data = path.with_suffix(".hdr"), path.with_suffix(".cfl")
+    header, data = pair(path)
     for file in (header, data):
         if not file.is_file():
             raise UsageError(f"{file}: no such file; BART's arrays are pairs of .hdr and .cfl")

@@ -224,6 +224,8 @@ def reader_of(path: Path, name: str = "") -> Reader:
         UsageError: no format has this name, or the file is of none.
     """
     found = name or find_reader(path)
+    if path.is_file() and not path.stat().st_size:
+        raise UsageError(f"{path}: is empty; copy the file again")
     if found is None:
         known = ", ".join(READERS.names())
         raise UsageError(
@@ -271,6 +273,11 @@ def require_coils(shape: tuple[int, ...], where: str) -> None:
         raise UsageError(
             f"{where}: k-space of shape {shape} has {coils} coils of {height}x{width}: the coils seem to "
             "come last; move them first with numpy.moveaxis(k, -1, -3)"
+        )
+    if height <= MOST_COILS // 4 and 2 * height <= min(coils, width):
+        raise UsageError(
+            f"{where}: k-space of shape {shape} has {coils} coils of {height}x{width}: an axis of coils or "
+            "slices seems to stand where H is; the axes must be (coils, H, W), in MATLAB (H, W, coils)"
         )
     if coils > MOST_COILS:
         raise UsageError(

@@ -43,14 +43,11 @@ class FastMRI(Reader):
 
     @classmethod
     def matches(cls, path: Path) -> bool:
-        """A complex dataset ``kspace`` of three or four axes."""
+        """A dataset ``kspace`` of three or four axes and complex numbers, or pairs of real ones."""
         shape, dtype = signatures.layout(path).get("kspace", ((), None))
-        return (
-            signatures.kind(path) == "HDF5"
-            and len(shape) in {3, 4}
-            and dtype is not None
-            and dtype.kind == "c"
-        )
+        if signatures.kind(path) != "HDF5" or dtype is None:
+            return False
+        return len(shape) - _last_axis_of_two(shape, dtype) in {3, 4} and _is_complex(shape, dtype)
 
     def inspect(self, path: Path, choice: Choice) -> Scan:
         """Its declarations; where the slices lie in the patient is not among them."""
@@ -114,7 +111,7 @@ def read_slices(scan: Scan) -> Iterator[ReadSlices]:
             with _damage(scan.path):
                 raw = kspace[()] if kspace.ndim == 3 and scan.coils > 1 else kspace[_as_slice(slices)]
             with np.errstate(over="ignore"):
-                raw = raw.astype(np.complex64, copy=False)
+                raw = _complex(raw).astype(np.complex64, copy=False)
             found = torch.from_numpy(raw.reshape(len(slices), scan.coils, scan.height, scan.width))
             extremes = torch.stack([torch.stack(torch.view_as_real(one).aminmax()) for one in found])
             finite = extremes.isfinite().all(1).tolist()
@@ -160,7 +157,10 @@ def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
     """A dataset whose data lie in this very file."""
     link = file.get(name, getlink=True)
     if link is None:
-        raise UsageError(f"{path}: has no dataset `{name}`; give fastMRI files with raw k-space")
+        raise UsageError(
+            f"{path}: has no dataset `{name}`, it is {signatures.describe(path)}; give fastMRI files with "
+            "raw k-space"
+        )
     if not isinstance(link, h5py.HardLink):
         raise UsageError(f"{path}: `{name}` is a link; copy the data into the file")
     found = file[name]
@@ -168,6 +168,26 @@ def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
         raise UsageError(f"{path}: `{name}` is not stored in this file; copy the data into it")
     hdf5.require_filters(found, path)
     return found
+
+
+def _last_axis_of_two(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    """Whether the last axis of (slices, coils, H, W, 2) holds real and imaginary parts."""
+    return dtype.kind == "f" and len(shape) == 5 and shape[-1] == 2
+
+
+def _is_complex(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    """Whether a dataset holds complex numbers, pairs along a last axis, or h5py's fields ``r`` and ``i``."""
+    pairs = dtype.names == ("r", "i") and dtype["r"].kind == dtype["i"].kind == "f"
+    return dtype.kind == "c" or pairs or _last_axis_of_two(shape, dtype)
+
+
+def _complex(values: NDArray[Any]) -> NDArray[Any]:
+    """Complex numbers of what ``_is_complex`` takes."""
+    if values.dtype.names is not None:
+        return np.asarray(values["r"].astype(np.float32) + np.complex64(1j) * values["i"].astype(np.float32))
+    if values.dtype.kind == "f":
+        return np.asarray(values[..., 0] + np.complex64(1j) * values[..., 1])
+    return values
 
 
 def _single_coil(file: h5py.File) -> bool:
@@ -180,13 +200,14 @@ def _single_coil(file: h5py.File) -> bool:
 
 
 def _shape(path: Path, kspace: h5py.Dataset) -> tuple[int, int, int, int]:
-    shape: tuple[int, ...] = tuple(kspace.shape or ())
+    stored: tuple[int, ...] = tuple(kspace.shape or ())
+    shape = stored[: len(stored) - _last_axis_of_two(stored, kspace.dtype)]
     if len(shape) not in (3, 4):
         raise UsageError(
             f"{path}: kspace has shape {shape}; it must be (slices, coils, H, W), or (coils, H, W), "
             "or (slices, H, W) beside fastMRI's header"
         )
-    if kspace.dtype.kind != "c":
+    if not _is_complex(stored, kspace.dtype):
         raise UsageError(f"{path}: kspace is {kspace.dtype}, not complex; store complex64")
     if 0 in shape:
         raise UsageError(f"{path}: kspace is empty, shape {shape}; leave this file out")

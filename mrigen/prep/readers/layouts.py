@@ -194,9 +194,9 @@ class Breast(HDF5Layout):
 
     @classmethod
     def matches(cls, path: Path) -> bool:
-        """``kspace`` of real numbers and five axes, one of them of two."""
+        """``kspace`` of real numbers and five axes, (2, spokes, samples, coils, partitions)."""
         shape, dtype = signatures.layout(path).get(NAME, ((), None))
-        return len(shape) == 5 and dtype is not None and dtype.kind == "f" and 2 in (shape[0], shape[-1])
+        return len(shape) == 5 and dtype is not None and dtype.kind == "f" and shape[0] == 2 != shape[-1]
 
     def arrange(self, path: Path, shape: tuple[int, ...], choice: Choice) -> Loaded:
         """Refused, with the way through Python."""

@@ -1,4 +1,4 @@
-"""k-space in MATLAB files, version 5 (scipy) and 7.3 (HDF5).
+"""k-space in MATLAB files, version 4 and 5 (scipy) and 7.3 (HDF5).
 
 MATLAB's axes, first to last, are (H, W), (H, W, coils), (H, W, coils, slices) or (H, W, coils, slices,
 frames), as CMRxRecon keeps them: (kx, ky, coils, slices, frames or contrasts). Version 7.3 stores them
@@ -22,6 +22,7 @@ from mrigen.prep.readers.base import READERS, Choice, Loaded, LoadedReader, pick
 from mrigen.prep.scan import MASKS
 
 AXES = "(H, W), (H, W, coils), (H, W, coils, slices) or (H, W, coils, slices, frames)"
+HDF5 = {"HDF5", "MATLAB 7.3"}
 MOST_BYTES = 1 << 36
 Array = NDArray[Any]
 
@@ -40,7 +41,7 @@ class Matlab(LoadedReader):
 
     def load(self, path: Path, choice: Choice) -> Loaded:
         """The complex array whose name begins with ``k``, or the only complex one."""
-        arrays = _version_7_3(path) if signatures.kind(path) != "MATLAB 5" else _version_5(path)
+        arrays = _version_7_3(path) if signatures.kind(path) in HDF5 else _version_5(path)
         name = _name(path, {n: a for n, a in arrays.items() if a.dtype.kind == "c"}, arrays)
         found = arrays[name]
         if "single" in name.lower() and found.ndim > 2:
@@ -57,14 +58,19 @@ class Matlab(LoadedReader):
 
 
 def _name(path: Path, complex_ones: dict[str, Array], arrays: dict[str, Array]) -> str:
-    """Which of the arrays is k-space."""
+    """Which of the arrays is k-space.
+
+    Raises:
+        UsageError: none, or several alike; arrays in a struct are not looked for.
+    """
     named = [n for n in complex_ones if n.lower().startswith(("k", "raw"))] or list(complex_ones)
     if len(named) == 1:
         return named[0]
     there = ", ".join(f"{n} {a.shape}" for n, a in list(arrays.items())[:8]) or "no arrays"
     if not named:
         raise UsageError(
-            f"{path}: holds {there}, none of them complex; save k-space as a complex array `kspace`"
+            f"{path}: holds {there}, none of them complex; save k-space as a complex array `kspace`, "
+            "not in a struct"
         )
     if "kspace" in named:
         return "kspace"
