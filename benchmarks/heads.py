@@ -156,6 +156,7 @@ class Plan:
         counts: numbers of images of every row.
         stops: noise levels at which the teacher's sampler stops, beside the full schedule.
         solver: of L1-EDM's images, in a command's words.
+        l1_images: training images of L1-EDM; None for as long as teacher, laps and student together.
         work: folder.
         device: of the networks.
     """
@@ -169,6 +170,7 @@ class Plan:
     counts: list[int]
     stops: list[float]
     solver: str
+    l1_images: int | None
     work: Path
     device: str
 
@@ -183,6 +185,7 @@ class Plan:
             "volumes": self.volumes,
             "counts": self.counts,
             "solver": self.solver,
+            **({} if self.l1_images is None else {"l1_images": self.l1_images}),
         }
 
     def loaded(self, acceleration: float, seed: int) -> Recipe:
@@ -295,8 +298,9 @@ class Case:
         return diverged or self.work.sample(study, study.student_folder, study.out, 0.0)
 
     def l1_edm(self) -> dict[str, Any]:
-        """L1-EDM, trained for as long as teacher and student together."""
-        self.distilled()
+        """L1-EDM, trained for as long as teacher, laps and student together, or for the images asked for."""
+        if self.plan.l1_images is None:
+            self.distilled()
         base, folder = self.work.base, self.out / "reconstructions"
         budget = sum(taken(self.out / f"{name}-seconds.json") for name in (TEACHER, STUDENT))
 
@@ -305,6 +309,9 @@ class Case:
             return ReconstructedStudy(base, self.plan.solver, folder, out, self.plan.device, images)
 
         batch, known = base.recipe.teacher.batch, self.out / "l1-edm-images.json"
+        if self.plan.l1_images is not None:
+            known.parent.mkdir(parents=True, exist_ok=True)
+            write_json(known, self.plan.l1_images)
         if not known.is_file():
             whole = base.recipe.teacher.images
             few = max(1, min(CALIBRATION, whole // (4 * batch))) * batch
@@ -502,6 +509,7 @@ def options() -> argparse.ArgumentParser:
     made.add_argument("--n", type=int, nargs="+", default=[250, 500, 1000], help="images of every row")
     made.add_argument("--stops", type=float, nargs="*", default=[0.1, 0.2, 0.4], metavar="SIGMA")
     made.add_argument("--l1", default="l1-wavelet", metavar="SOLVER", help="such as l1-wavelet:iterations=50")
+    made.add_argument("--l1-images", type=int, metavar="N", help="L1-EDM's training, instead of equal time")
     made.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="SEED")
     made.add_argument("--only", action="append", default=[], metavar="WORDS", help="rows with these words")
     made.add_argument("--smoke", action="store_true", help="everything at its smallest, 16 x 16")
@@ -530,6 +538,7 @@ def planned(given: argparse.Namespace) -> Plan | None:
         counts,
         given.stops,
         solver,
+        given.l1_images,
         given.work,
         given.device,
     )
