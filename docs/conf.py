@@ -42,6 +42,7 @@ sphinx_gallery_conf = {
     "matplotlib_animations": False,
     "download_all_examples": False,
     "show_memory": False,
+    "write_computation_times": False,
     "remove_config_comments": True,
     "abort_on_example_error": True,
 }
@@ -120,9 +121,9 @@ def write_pages(app: Any) -> None:
 def plain(_app: Any, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
     """Docstrings are plain text: no substitutions |x|, no emphasis."""
     for number, line in enumerate(lines):
-        if not line.lstrip().startswith((":", "..", ">>>")):
+        if not line.lstrip().startswith(("..", ">>>")):
             words = line.split("``")
-            words[::2] = [re.sub(r"([|*])", r"\\\1", text) for text in words[::2]]
+            words[::2] = [re.sub(r"(?<!\\)([|*])", r"\\\1", text) for text in words[::2]]
             lines[number] = "``".join(words)
 
 
