@@ -61,31 +61,27 @@ def api_page() -> str:
     values = {name: getattr(mrigen, name) for name in names}
     parts += ["\n## Functions and classes\n"]
     shown: set[int] = set()
-    parts += _members([v for v in values.values() if not isinstance(v, ModuleType)], shown)
+    own = {f"mrigen.{name}": v for name, v in values.items() if not isinstance(v, ModuleType)}
+    parts += _members(own, shown)
     for name, module in values.items():
         if isinstance(module, ModuleType):
             about = (inspect.getdoc(module) or "").split("\n\n", maxsplit=1)[0]
             parts.append(f"\n## mrigen.{name}\n\n{about}\n")
-            parts += _members([getattr(module, member) for member in module.__all__], shown)
+            inner = {f"mrigen.{name}.{member}": getattr(module, member) for member in module.__all__}
+            parts += _members(inner, shown)
     return "\n".join(parts)
 
 
-def _members(members: list[Any], shown: set[int]) -> list[str]:
-    """Directives of classes and functions that have none yet; ``mrigen.load`` is a method of ``Model``."""
+def _members(members: dict[str, Any], shown: set[int]) -> list[str]:
+    """Autodoc's directives of classes and functions, by public name, that have none yet."""
     found = []
-    for member in members:
-        callable_ = inspect.isclass(member) or inspect.isfunction(member)
-        if callable_ and id(member) not in shown:
+    for path, member in members.items():
+        kind = "autoclass" if inspect.isclass(member) else "autofunction"
+        if (inspect.isclass(member) or inspect.isroutine(member)) and id(member) not in shown:
             shown.add(id(member))
-            found.append(_directive(member.__module__, member))
+            options = "   :members:\n" if kind == "autoclass" else ""
+            found.append(f"```{{eval-rst}}\n.. {kind}:: {path}\n{options}```\n")
     return found
-
-
-def _directive(module: str, member: Any) -> str:
-    """An autodoc directive for a class or function."""
-    kind = "autoclass" if inspect.isclass(member) else "autofunction"
-    options = "   :members:\n" if kind == "autoclass" else ""
-    return f"```{{eval-rst}}\n.. {kind}:: {module}.{member.__qualname__}\n{options}```\n"
 
 
 def commands_page() -> str:

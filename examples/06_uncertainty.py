@@ -55,8 +55,10 @@ estimate = mg.reconstruct(
 
 # %%
 # May the spread be taken for an uncertainty? Where the truth is known, error over spread should be about 1.
-# It is far above 1 here, so that it may not: a teacher of half a minute is too sure of itself, and so is DDS
-# (:doc:`/reconstruction`). ``mrigen reconstruct`` says this number wherever it can.
+# It is far above 1 here, so that it may not: a teacher of half a minute is too sure of itself, and is also
+# behind total variation. The teacher of ``mrigen run demo/brain`` is ahead of it (:doc:`/results/quality`),
+# and :doc:`/reconstruction` says which solvers have the right spread. ``mrigen reconstruct`` says this
+# number wherever it can.
 error = (mean.abs() - truth.abs()).square().mean().sqrt()
 predicted = deviation.square().mean().sqrt()
 print(f"error / predicted deviation: {float(error / predicted):.2f}")
