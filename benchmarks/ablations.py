@@ -29,9 +29,10 @@ from mrigen.errors import NonFiniteLossError, UsageError
 from mrigen.files import write_json
 from mrigen.model import Model
 from mrigen.recipe.comparison import Comparison, compare
-from mrigen.recipe.evaluation import sample, spread
+from mrigen.recipe.evaluation import sample
 from mrigen.recipe.schema import Recipe
 from mrigen.recipe.study import Study
+from mrigen.tensors import evenly_spaced
 
 BATCH = 250
 OWN = "as the recipe says"
@@ -206,7 +207,7 @@ class Ablations:
     def observed(self) -> dict[str, Any]:
         """The row of the measurements themselves, as images."""
         store, path = open_store(self.base.store_folder), self.out / "observations.h5"
-        chosen = spread(len(store), self.base.recipe.evaluate.samples)
+        chosen = evenly_spaced(len(store), self.base.recipe.evaluate.samples)
         batches = (store.measurements(chosen[i : i + BATCH]) for i in range(0, len(chosen), BATCH))
         if not path.is_file():
             write_images(path, chosen, (batch.operator.as_image(batch.y) for batch in batches))

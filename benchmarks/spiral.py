@@ -26,10 +26,10 @@ from mrigen.data.noise_estimate import NoiseEstimate
 from mrigen.data.stores import open_store
 from mrigen.files import write_json
 from mrigen.metrics.reference import open_reference
-from mrigen.recipe.evaluation import spread
 from mrigen.recipe.schema import Recipe
 from mrigen.recipe.study import Study
 from mrigen.report.figures import panel, save
+from mrigen.tensors import evenly_spaced
 
 RECIPE = "toy/spiral"
 TRUE = 0.05
@@ -98,7 +98,7 @@ def draw(studies: dict[float, Study], path: Path) -> None:
         for axes, (kind, words) in zip(line, KINDS.items(), strict=True):
             if kind == "observation":
                 store = open_store(study.store_folder)
-                points = store.measurements(spread(len(store), summary["n"])).y
+                points = store.measurements(evenly_spaced(len(store), summary["n"])).y
             else:
                 points = next(read_images(study.out / "samples" / kind / "images.h5", summary["n"]))
             panel(axes, truth.numpy(), reach, s=0.5, color="0.7", alpha=1)

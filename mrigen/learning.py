@@ -19,6 +19,7 @@ from mrigen.data.manifest import NAME as MANIFEST
 from mrigen.data.stores import Store, as_store
 from mrigen.data.tensor_store import TensorStore
 from mrigen.engine.logs import Log, OpenLog
+from mrigen.engine.params import RunParams
 from mrigen.errors import UsageError
 from mrigen.files import sha256
 from mrigen.model import Model
@@ -29,6 +30,7 @@ from mrigen.recipe.schema import Recipe
 from mrigen.registry import describe
 
 OnStep = Callable[[dict[str, float]], None]
+OnSnapshot = Callable[[int, Model], None]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 Spec = str | Mapping[str, Any]
 
@@ -45,6 +47,7 @@ def train(
     compiled: bool | None = None,
     loggers: Sequence[str] = (),
     on_step: OnStep | None = None,
+    on_snapshot: OnSnapshot | None = None,
     **params: Any,
 ) -> Model:
     """A diffusion teacher of clean images, trained on measurements alone.
@@ -62,6 +65,9 @@ def train(
         loggers: ``tensorboard``, ``csv``, ``wandb``, ``mlflow``; they need ``out``.
         on_step: called with ``images`` so far and the losses: after every step on a CPU, about once a second
             on a GPU, in the first process.
+        on_snapshot: called with the images so far and the model as it is then, after every saved state (every
+            ``snapshot_images`` and at the end), in the first process; ``copy`` what you keep of a training
+            in memory.
         params: others of a recipe's section ``teacher``: ``batch``, ``network``, ``optimizer``,
             ``ema_halflife`` ...
 
@@ -86,7 +92,7 @@ def train(
     data = as_store(store)
     recipe = _recipe("train", settings, {"images": 1}, seed=seed, precision=precision, compile=compiled)
     with _run_folder(out, loggers) as folder:
-        context = _Context(recipe, folder, device, data, None, loggers, on_step)
+        context = _Context(recipe, folder, device, data, None, loggers, on_step, on_snapshot)
         training.train(context)
         return _detached(context.teacher, out)
 
@@ -104,6 +110,7 @@ def distill(
     compiled: bool | None = None,
     loggers: Sequence[str] = (),
     on_step: OnStep | None = None,
+    on_snapshot: OnSnapshot | None = None,
     **params: Any,
 ) -> Model:
     """A generator of one step, or of a few, from a teacher, under the teacher's corruption.
@@ -123,6 +130,7 @@ def distill(
         compiled: compile the networks with torch.compile; by default in long runs on one GPU.
         loggers: ``tensorboard``, ``csv``, ``wandb``, ``mlflow``; they need ``out``.
         on_step: called with ``images`` so far, the losses and the selection metric, as by ``train``.
+        on_snapshot: as by ``train``, with the generator that would be kept.
         params: others of a recipe's section ``distill``: ``batch``, ``generator`` and ``fake`` (optimisers),
             ``steps``, ``selection={"every_images": 10_000}`` ...
 
@@ -149,7 +157,8 @@ def distill(
     data = as_store(store)
     recipe = _recipe("distill", {"images": 1}, settings, seed=seed, precision=precision, compile=compiled)
     with _run_folder(out, loggers) as folder:
-        context = _Context(recipe, folder, device, data, model.require("teacher"), loggers, on_step)
+        given = model.require("teacher")
+        context = _Context(recipe, folder, device, data, given, loggers, on_step, on_snapshot)
         distillation.distill(context)
         return _detached(context.student, out)
 
@@ -166,9 +175,10 @@ class _Context(StudyContext):
         teacher: Model | None,
         loggers: Sequence[str],
         on_step: OnStep | None,
+        on_snapshot: OnSnapshot | None,
     ) -> None:
         super().__init__(recipe, out, Console(quiet=True), device, loggers=loggers)
-        self._given, self._on_step = store, on_step
+        self._given, self._on_step, self._on_snapshot = store, on_step, on_snapshot
         if store is not None:
             self.store = store
         if teacher is not None:
@@ -190,6 +200,13 @@ class _Context(StudyContext):
 
     def write_recipe(self) -> None:
         """There is none: ``stage.json`` says what was done."""
+
+    def save_snapshot(self, stage: Path, model: Model, images: int, params: RunParams) -> Model:
+        """As of a study; the caller's function gets the model too."""
+        saved = super().save_snapshot(stage, model, images, params)
+        if self._on_snapshot is not None:
+            self._on_snapshot(images, saved)
+        return saved
 
     def log(self, sampler: NewSampler) -> OpenLog | None:
         """The chosen loggers, and the caller's function."""

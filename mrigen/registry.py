@@ -302,11 +302,22 @@ def _attributes(docstring: str) -> dict[str, str]:
     return texts
 
 
+WORDS = {
+    "extra_forbidden": "unknown key",
+    "model_type": "must be a section, that is, keys with values, or {key: value}",
+    "dict_type": "must be a section, that is, keys with values, or {key: value}",
+    "mapping_type": "must be a section, that is, keys with values, or {key: value}",
+    "list_type": "must be a list, [one, two]",
+    "missing": "is missing; give it",
+}
+"""What pydantic says with words of Python, or too shortly, by its name of the fault."""
+
+
 def describe(error: ValidationError) -> str:
     """One line for a pydantic error: every faulty key with its fault."""
     faults = []
     for fault in error.errors():
         where = ".".join(str(part) for part in fault["loc"]) or "value"
-        what = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"]
+        what = WORDS.get(fault["type"], fault["msg"]).removeprefix("Value error, ")
         faults.append(f"{where}: {what}")
     return "; ".join(faults)

@@ -203,6 +203,17 @@ def randn_like(x: Tensor, rng: torch.Generator) -> Tensor:
     return to_device(noise, x.device) * (2**0.5 if x.is_complex() else 1.0)
 
 
+def evenly_spaced(available: int, count: int) -> list[int]:
+    """``count`` indices evenly over ``available`` items, first and last among them; all if there are fewer.
+
+    Examples:
+        >>> evenly_spaced(10, 4), evenly_spaced(3, 4)
+        ([0, 3, 6, 9], [0, 1, 2])
+    """
+    ends = torch.linspace(0, available - 1, min(count, available), dtype=torch.float64)
+    return [int(index) for index in ends.round()]
+
+
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """A tensor on a device, without waiting for what the device still has to do.
 

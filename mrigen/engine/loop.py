@@ -127,11 +127,11 @@ def fit(
             open_logs(folder, job.images, log) if fabric.is_global_zero else nullcontext(Log()) as logs,
             bar(title, job.params.images, "img", job.images) as advance,
         ):
-            course = _Run(job, folder, logs, stopped, end, snapshot)
+            course = _Run(job, folder, logs, stopped, end, snapshot, unsaved=not continued)
             course.begin()
             while not course.over:
                 advance(job.params.batch, course.step())
-            if course.unsaved or not continued:
+            if course.unsaved:
                 course.save()
             course.end()
 
@@ -140,7 +140,7 @@ class _Run:
     """A run from where it is to its end, and what is saved and logged of it.
 
     Attributes:
-        unsaved: whether something has happened since the last state.
+        unsaved: whether something has happened since the last state, or there is none.
     """
 
     def __init__(
@@ -151,13 +151,15 @@ class _Run:
         stopped: Callable[[], bool],
         end: Callable[[], bool],
         snapshot: Snapshot | None,
+        *,
+        unsaved: bool,
     ) -> None:
         self._job, self._folder, self._logs, self._stopped = job, folder, logs, stopped
         self._end, self._snapshot = end, snapshot
         self._looks = _LossPoller(job)
         self._note = ""
         self._ended = False
-        self.unsaved = False
+        self.unsaved = unsaved
 
     @property
     def over(self) -> bool:

@@ -15,9 +15,10 @@ from mrigen.errors import UsageError
 from mrigen.metrics.cache import Cache, data_digest
 from mrigen.metrics.features import AnyExtractor, Extractor, Features, PrincipalExtractor
 from mrigen.metrics.frechet import Statistics, frechet_distance, statistics
-from mrigen.metrics.principal import evenly_spread
+from mrigen.metrics.principal import MOST
 from mrigen.metrics.rendering import Rendering, magnitude_window, streamed_window
 from mrigen.progress import Advance
+from mrigen.tensors import evenly_spaced
 
 COMPARED = ("fid", "kid", "prc")
 
@@ -42,7 +43,7 @@ class Reference:
     def of(cls, images: Tensor, extractor: AnyExtractor, batch: int = 256) -> Reference:
         """Statistics of reference images (n, C, H, W); principal components are of 1,000 evenly over more."""
         if isinstance(extractor, PrincipalExtractor):
-            fitted, features = extractor.fit(images[evenly_spread(len(images))])
+            fitted, features = extractor.fit(images[evenly_spaced(len(images), MOST)])
             return cls(fitted, None, statistics(features[fitted.layer("fid")]), features)
         rendering = Rendering(magnitude_window(images) if images.is_complex() else None)
         found = extractor(rendering(part) for part in images.split(batch))
@@ -117,7 +118,7 @@ def evenly_spread_images(pool: ImageSet) -> Tensor:
     Raises:
         UsageError: pixels that are not finite.
     """
-    at = evenly_spread(len(pool)).tolist()
+    at = evenly_spaced(len(pool), MOST)
     images = torch.cat(list(pool.read()) if len(at) == len(pool) else [pool.take(i, i + 1) for i in at])
     if not bool(images.isfinite().all()):
         raise UsageError(f"{pool.name}: has pixels that are not finite")

@@ -116,11 +116,6 @@ def held_out(images: Tensor, whole: PrincipalComponents) -> tuple[Tensor, Tensor
     return features, energy
 
 
-def evenly_spread(count: int) -> Tensor:
-    """Positions of the references that components are made of: all, or 1,000 evenly over more."""
-    return torch.linspace(0, count - 1, min(count, MOST), dtype=torch.float64).round().long()
-
-
 def _rest(residual: Tensor, scores: Tensor) -> Tensor:
     """Squared norm (n,) of what is left of vectors beside their coordinates in an orthonormal basis."""
     return (residual.square().sum(1) - scores.square().sum(1)).clamp(min=0)

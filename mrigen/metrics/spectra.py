@@ -14,7 +14,8 @@ from torch import Tensor
 from mrigen import seeds
 from mrigen.fourier import fft
 from mrigen.metrics.frechet import Statistics, bootstrap_interval, frechet_distance, statistics
-from mrigen.metrics.principal import PrincipalComponents, evenly_spread, held_out
+from mrigen.metrics.principal import MOST, PrincipalComponents, held_out
+from mrigen.tensors import evenly_spaced
 
 HEAD = "_head"
 HIGH = 0.25
@@ -135,7 +136,7 @@ class ImageStatistics:
         """
         if min(references.shape[-2:]) < SMALLEST:
             return None
-        references = references[evenly_spread(len(references))]
+        references = references[evenly_spaced(len(references), MOST)]
         weights: dict[str, Tensor | None] = {"": None}
         if references.is_complex():
             weights[HEAD] = head_weight(references)

@@ -68,14 +68,17 @@ class MultiCoilMRI(LinearOperator):
 
     def forward(self, x: Tensor) -> Tensor:
         """M F S x: complex image (B, 1, H, W) to k-space (B, coils, H, W)."""
+        self._check(x, 1, "images")
         return fourier.fft(self.maps * x) * self.mask
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Σ_c conj(S_c) Fᴴ M y_c: k-space (B, coils, H, W) to complex image (B, 1, H, W)."""
+        self._check(y, self.maps.shape[1], "k-space")
         return (self.maps.conj() * fourier.ifft(y * self.mask)).sum(1, keepdim=True)
 
     def normal(self, x: Tensor) -> Tensor:
         """Σ_c conj(S_c) Fᴴ M F S_c x: complex image (B, 1, H, W) to complex image (B, 1, H, W)."""
+        self._check(x, 1, "images")
         return gram(self.maps, *self._response, x)
 
     @cached_property
@@ -83,6 +86,20 @@ class MultiCoilMRI(LinearOperator):
         axes = (-1,) if self.mask.shape[-2] == 1 else fourier.PLANE
         with torch.inference_mode(mode=False):
             return fourier.response(self.mask, axes, self.maps.real.dtype), axes
+
+    def _check(self, x: Tensor, channels: int, what: str) -> None:
+        """Refuse shapes that would broadcast silently, or fail far from here.
+
+        Raises:
+            UsageError: x is not (B, ``channels``, H, W).
+        """
+        batch = max(len(self.maps), len(self.mask))
+        shape = (channels, *self.maps.shape[-2:])
+        if x.shape[1:] != shape or (batch != 1 and len(x) != batch):
+            expected = ("B" if batch == 1 else batch, *shape)
+            raise UsageError(
+                f"MultiCoilMRI: {what} must be ({', '.join(map(str, expected))}), not {tuple(x.shape)}"
+            )
 
     def norm_bound(self) -> Tensor:
         """The largest Σ_c |S_c|² of a pixel; F and M have norm 1.

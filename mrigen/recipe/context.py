@@ -237,11 +237,12 @@ class StudyContext:
         free = free_memory(self.fabric.device)
         require_memory(section, params, needed, free, trained=trained, frozen=frozen, sharded=sharded)
 
-    def save_snapshot(self, stage: Path, model: Model, images: int, params: RunParams) -> None:
+    def save_snapshot(self, stage: Path, model: Model, images: int, params: RunParams) -> Model:
         """Write the model of a stage that is not finished, beside its state after so many images."""
         reached = {"images": images, "of": params.images}
         model = model.variant(provenance={**model.description.provenance, "snapshot": reached})
         save_snapshot(stage, images, model.save, params.keep)
+        return model
 
     def log(self, sampler: NewSampler) -> OpenLog | None:
         """The chosen loggers, with images of a sampler."""

@@ -24,7 +24,7 @@ from mrigen.errors import UsageError
 from mrigen.files import write_json
 from mrigen.metrics.distance import Reference
 from mrigen.metrics.memorisation import copied_share, distance_and_coverage
-from mrigen.metrics.principal import PrincipalComponents, evenly_spread
+from mrigen.metrics.principal import MOST, PrincipalComponents
 from mrigen.metrics.proximal import ProximalDistance
 from mrigen.metrics.reference import References, open_reference
 from mrigen.metrics.rendering import magnitude_window
@@ -37,6 +37,7 @@ from mrigen.recipe.selection import proximal_distance
 from mrigen.recipe.stages import Stage
 from mrigen.report.figures import view_of
 from mrigen.report.tables import summary_table
+from mrigen.tensors import evenly_spaced
 
 BATCH = 250
 RESAMPLES = 100
@@ -50,7 +51,7 @@ def evaluate(study: StudyContext) -> dict[str, Any]:
     """
     params = study.recipe.evaluate
     references, count = require_references(study)
-    images = references.images(spread(len(references), params.samples))
+    images = references.images(evenly_spaced(len(references), params.samples))
     samplers = _samplers(study)
     sampled = {name: sample(study, name, sampler, count) for name, sampler in samplers.items()}
     return on_rank_zero(lambda: _measured(study, references, images, count, sampled))
@@ -93,7 +94,7 @@ def _measured(
     params = study.recipe.evaluate
     measure = _Measure(study, images, references)
     copies = _Copies.of(study, references, images)
-    batch = study.store.measurements(spread(len(study.store), count))
+    batch = study.store.measurements(evenly_spaced(len(study.store), count))
     observed = batch.operator.as_image(batch.y)
     shown = {"reference": images, "zero-filled" if images.is_complex() else "observation": observed}
     view = view_of(references.image_shape)
@@ -130,7 +131,8 @@ def _measured(
     _keep_earlier(study, summary["settings"])
     write_json(study.out / "summary.json", summary)
     rows_shown = {
-        name: image_seeds[spread(len(image_seeds), view.compared)] for name, image_seeds in shown.items()
+        name: image_seeds[evenly_spaced(len(image_seeds), view.compared)]
+        for name, image_seeds in shown.items()
     }
     window = magnitude_window(images) if images.is_complex() else None
     view.comparison(rows_shown, window, study.out / "figure.png", study.recipe.title)
@@ -253,8 +255,8 @@ class _Copies:
         if "train" not in references.parts - {study.recipe.evaluate.split}:
             return None
         training = open_reference(study.reference_folder, "train")
-        components = PrincipalComponents.of(images[evenly_spread(len(images))])
-        taken = spread(len(training), TRAINING)
+        components = PrincipalComponents.of(images[evenly_spaced(len(images), MOST)])
+        taken = evenly_spaced(len(training), TRAINING)
         features = [
             components.features(training.images(taken[i : i + BATCH])) for i in range(0, len(taken), BATCH)
         ]
@@ -264,20 +266,13 @@ class _Copies:
         return {"copied_share": copied_share(self.components.features(images), self.training, self.unseen)}
 
 
-def spread(available: int, count: int) -> list[int]:
-    """``count`` indices evenly over ``available`` items, or all of them."""
-    if count >= available:
-        return list(range(available))
-    return [int(i) for i in torch.linspace(0, available - 1, count, dtype=torch.float64).round()]
-
-
 def _other_references(study: StudyContext, references: References, count: int) -> Tensor | None:
     """Clean images of another part of the data: how close another sample of the truth comes."""
     parts = sorted(references.parts - {study.recipe.evaluate.split}, key=lambda part: (part != "train", part))
     if not parts:
         return None
     others = open_reference(study.reference_folder, parts[0])
-    return others.images(spread(len(others), count)) if len(others) > 1 else None
+    return others.images(evenly_spaced(len(others), count)) if len(others) > 1 else None
 
 
 def _samplers(study: StudyContext) -> dict[str, TeacherSampler | StudentSampler]:

@@ -18,6 +18,7 @@ from mrigen.engine.params import TeacherParams
 from mrigen.engine.processes import on_rank_zero
 from mrigen.engine.resumable import ResumableSampling, discard
 from mrigen.engine.sampling import chunks
+from mrigen.engine.states import saved_images
 from mrigen.errors import UsageError
 from mrigen.files import write_json
 from mrigen.inverse import SOLVERS, Task
@@ -66,15 +67,32 @@ def run_laps(study: StudyContext) -> None:
             "seed": study.recipe.seed,
             "precision": study.recipe.precision,
         }
-        study.run_stage(
-            Stage(folder.name, folder, settings, redo="laps"), partial(_lap, study, laps, before, number)
-        )
+        stage = Stage(folder.name, folder, settings, section="lap", redo="laps", option="laps")
+        if stage.status == "unfinished":
+            _require_unused(study, number)
+        study.run_stage(stage, partial(_lap, study, laps, before, number))
         distance = study.lap_distance(folder.name)
         study.console.print(f"{folder.name}: proximal distance {distance:.4g}", highlight=False)
         if distance >= least and number < laps.count:
             study.console.print(f"{folder.name}: no better than the one before; laps end", highlight=False)
             break
         before, least = Model.load(folder / "model", role="teacher"), distance
+
+
+def _require_unused(study: StudyContext, number: int) -> None:
+    """Refuse to train a lap on from which others were made, before anything is trained.
+
+    Raises:
+        UsageError: says how to make them again.
+    """
+    later = [study.out / "student", study.lap_folder(number + 1)]
+    for folder, redo in zip(later, ("distill", "laps"), strict=True):
+        if saved_images(folder) is not None:
+            again = "and what was made of it" if redo == "distill" else f"lap {number} and those after it"
+            raise UsageError(
+                f"{folder}: was made with lap {number} as it is, and training that on makes it another: add "
+                f"--redo {redo} to discard the {folder.name} {again}, or choose another --out"
+            )
 
 
 def _lap(study: StudyContext, laps: LapsParams, before: Model, number: int) -> None:
@@ -107,8 +125,7 @@ def _lap(study: StudyContext, laps: LapsParams, before: Model, number: int) -> N
     trained = Model.load(folder / "model", study.fabric.device)
     sampler = trained.sampler(study.store, study.recipe.evaluate.sampler, BATCH)
     distance = proximal_distance(study.store, study.extractor, laps.samples, study.recipe.seed)
-    value = distance(sampler)
-    on_rank_zero(lambda: write_json(folder / SELECTION, {"proximal": value}))
+    on_rank_zero(lambda: write_json(folder / SELECTION, {"proximal": distance(sampler)}))
 
 
 def _restore(study: StudyContext, model: Model, spec: Mapping[str, Any], path: Path) -> None:

@@ -81,12 +81,20 @@ def _wandb(folder: Path, images: int) -> Any:
 
 
 def _mlflow(folder: Path, images: int) -> Any:
-    """A run at ``MLFLOW_TRACKING_URI``, or in ``folder/mlflow.db``; a continued training continues it."""
+    """A run at ``MLFLOW_TRACKING_URI``, or in ``folder``; a continued training continues it.
+
+    In the folder are a database, ``mlflow.db``, and the images, ``mlflow-artifacts``.
+    """
     from pytorch_lightning.loggers import MLFlowLogger
 
-    where = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{folder.resolve() / 'mlflow.db'}")
+    where, images_folder = os.environ.get("MLFLOW_TRACKING_URI"), None
+    if where is None:
+        where = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
+        images_folder = (folder.resolve() / "mlflow-artifacts").as_uri()
     number = _run(folder, "mlflow", images)
-    logger = MLFlowLogger("mrigen", _name(folder), tracking_uri=where, run_id=number)
+    logger = MLFlowLogger(
+        "mrigen", _name(folder), tracking_uri=where, run_id=number, artifact_location=images_folder
+    )
     _remember(folder, "mlflow", str(logger.run_id))
     return logger
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 from mrigen.data.stores import Store
@@ -15,6 +14,7 @@ from mrigen.engine.sampling import StudentSampler
 from mrigen.losses import Generator
 from mrigen.metrics.features import AnyExtractor
 from mrigen.metrics.proximal import EmpiricalCorruption, ProximalDistance
+from mrigen.tensors import evenly_spaced
 
 
 def selection_score(
@@ -40,8 +40,7 @@ def selection_score(
 def proximal_distance(store: Store, extractor: AnyExtractor, samples: int, seed: int) -> ProximalDistance:
     """Proximal distance from at most so many samples of a store, spread evenly over it."""
     count = min(samples, len(store))
-    chosen = torch.linspace(0, len(store) - 1, count).round().int().tolist()
-    batch = store.measurements(chosen)
+    batch = store.measurements(evenly_spaced(len(store), count))
     return ProximalDistance(
         batch.operator.as_image(batch.y), EmpiricalCorruption(store), extractor, count, seed
     )

@@ -38,6 +38,7 @@ class Stage:
             the stages that it builds on.
         section: of the recipe, in ``settings``, if the stage is a training: more images continue it.
         redo: word of ``--redo`` that makes it anew; empty where there is none.
+        option: the recipe's own word for the section, for messages, if that is another.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Stage:
     settings: Mapping[str, Any]
     section: str = ""
     redo: str = ""
+    option: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -101,6 +103,11 @@ class Stage:
         except UsageError:
             return "refused"
 
+    @property
+    def _option(self) -> str:
+        """What the section is called in a recipe."""
+        return self.option or self.section
+
     def _begin(self, console: Console) -> tuple[bool, bool]:
         """Check and write the record; whether the stage is finished, and whether it is new."""
         record = self.record()
@@ -131,7 +138,9 @@ class Stage:
 
     def _untouched(self, record: Mapping[str, Any]) -> bool:
         """Whether a training has begun and has nothing yet: other settings lose nothing."""
-        return bool(self.section) and not record["finished"] and saved_images(self.folder) is None
+        if not self.section or record["finished"] or any(self.folder.glob("*.h5")):
+            return False
+        return saved_images(self.folder) is None
 
     def _early(self, record: Mapping[str, Any]) -> str:
         """Words for a training that ended before its images."""
@@ -183,13 +192,13 @@ class Stage:
         trained = record.get("images", done)
         if trained is not None and new < trained:
             raise UsageError(
-                f"{self.folder}: has seen {trained:,} images, more than {self.section}.images={new}: --set "
-                f"{self.section}.images={trained} takes it as it is, --redo {self.redo} makes it anew"
+                f"{self.folder}: has seen {trained:,} images, more than {self._option}.images={new}: --set "
+                f"{self._option}.images={trained} takes it as it is, --redo {self.redo} makes it anew"
             )
         if new != trained and done is None:
             raise UsageError(
                 f"{self.folder}: cannot be continued, its states are gone; --redo {self.redo} makes it anew, "
-                f"or leave {self.section}.images as it was"
+                f"or leave {self._option}.images as it was"
             )
         return bool(new == trained)
 
@@ -198,7 +207,7 @@ class Stage:
         done = saved_images(self.folder) or 0
         words = f"{self.name}: continues after {done:,} images, to {new:,} instead of {old:,}"
         for optimizer in ("optimizer", "generator", "fake"):
-            if optimizer not in self.settings[self.section]:
+            if not self.settings[self.section].get(optimizer):
                 continue
             params = OptimizerParams(**self.settings[self.section][optimizer])
             if params.decay != "none" and done > params.decay_from * min(old, new):

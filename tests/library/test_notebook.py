@@ -109,18 +109,24 @@ def test_denoise_looks_through_further_masks(store, teacher, heads):
 def test_a_run_folder_is_continued_and_kept(store, tmp_path):
     """The same call returns the finished model; other settings and other data are refused."""
     settings = {"batch": 4, "network": NETWORK, "device": "cpu", "out": tmp_path}
-    steps = []
-    first = mg.train(store, images=8, on_step=steps.append, **settings)
+    steps, snapshots = [], {}
+    keep = {"on_step": steps.append, "snapshot_images": 4}
+    first = mg.train(
+        store, images=8, on_snapshot=lambda n, model: snapshots.update({n: model}), **keep, **settings
+    )
+    assert list(snapshots) == [4, 8]
+    assert snapshots[8].role == "teacher"
+    assert snapshots[4].description.provenance["snapshot"] == {"images": 4, "of": 8}
     assert [step["images"] for step in steps] == [4, 8]
     assert all(np.isfinite(step["loss"]) for step in steps)
-    again = mg.train(store, images=8, on_step=steps.append, **settings)
+    again = mg.train(store, images=8, **keep, **settings)
     assert len(steps) == 2
     assert again.fingerprint == first.fingerprint
     assert mg.load(tmp_path / "teacher" / "model").fingerprint == first.fingerprint
     other = mg.TensorStore(2 * store.y, store.maps, store.masks)
     for data, seed in ((other, 0), (store, 1)):
         with pytest.raises(mg.UsageError, match="other settings"):
-            mg.train(data, images=8, seed=seed, **settings)
+            mg.train(data, images=8, seed=seed, snapshot_images=4, **settings)
 
 
 def test_a_run_in_memory_is_that_of_a_folder(store, teacher, tmp_path):

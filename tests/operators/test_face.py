@@ -96,15 +96,17 @@ def test_wrong_sizes_are_refused_and_not_broadcast(A, x):
         x[..., :-1],
         x[0, 0, 0],
     ):
-        with pytest.raises(UsageError, match="images must be"):
-            A(wrong)
+        for apply in (A, A.forward, A.normal):
+            with pytest.raises(UsageError, match="images must be"):
+                apply(wrong)
     with pytest.raises(UsageError, match=r"add the leading axes, x\[None, None\]"):
         A[0](x[0, 0])
     with pytest.raises(UsageError, match=r"images must be \(B, 1, 12, 9\)"):
         A[0](torch.zeros(1, 1, H, W + 1))
     for wrong in (A(x)[0], A(x)[:, :1], A(x)[:1]):
-        with pytest.raises(UsageError, match="must be"):
-            A.H(wrong)
+        for apply in (A.H, A.adjoint):
+            with pytest.raises(UsageError, match="must be"):
+                apply(wrong)
         with pytest.raises(UsageError, match="measurements must be"):
             A.solve(wrong)
     with pytest.raises(UsageError, match="are real here"):

@@ -96,6 +96,23 @@ def test_more_laps_continue_and_interrupted_ones_end_the_same(study, tmp_path):
         assert a.description.weights_sha256 == b.description.weights_sha256
 
 
+def test_a_longer_lap_continues_and_nothing_made_of_it_is_lost(study, tmp_path, capsys):
+    """As a lap of that length from the start; a student or a later lap says what to do instead."""
+    for out, lengths in ((tmp_path / "twice", (8, 16)), (tmp_path / "once", (16,))):
+        for length in lengths:
+            assert run(command(out, laps=["count: 1", f"images: {length}", *LAPS[2:]], do="train")) == 0
+        if len(lengths) == 2:
+            assert "lap-1: continues after 8 images, to 16 instead of 8" in capsys.readouterr().out
+    once, twice = (read_description(tmp_path / name / "lap-1" / "model") for name in ("once", "twice"))
+    assert once.weights_sha256 == twice.weights_sha256
+    before = read_description(study / "lap-1" / "model")
+    assert run(command(study, laps=["count: 2", "images: 32", *LAPS[2:]], do="train")) == 2
+    error = capsys.readouterr().err
+    assert "student: was made with lap 1 as it is" in error
+    assert "--redo distill" in error
+    assert read_description(study / "lap-1" / "model") == before
+
+
 def test_unknown_noise_is_refused_before_training(tmp_path, capsys):
     arguments = [*command(tmp_path / "run", do="train"), "--set", "data.prep.noise_whitening=false"]
     assert run(arguments) == 2

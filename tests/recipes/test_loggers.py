@@ -61,6 +61,28 @@ def test_a_killed_run_shows_every_step_once(tmp_path, monkeypatch):
         assert read_description(folder / "model").weights_sha256 == read_description(alone).weights_sha256
 
 
+@pytest.mark.filterwarnings("default")
+def test_mlflow_has_every_step_and_the_images_of_every_snapshot_in_the_run_folder(tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    pytest.importorskip("sqlalchemy")  # mlflow-skinny does without, and needs a server
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    settings = [setting for setting in SMALL if setting.startswith("--set=teacher")]
+    assert run(["train", TINY, "--out", "run", "--device", "cpu", *settings, "--logger", "mlflow"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/run/teacher/mlflow.db")
+    (experiment,) = client.search_experiments(filter_string="name = 'mrigen'")
+    (record,) = client.search_runs([experiment.experiment_id])
+    assert record.info.status == "FINISHED"
+    steps = [point.step for point in client.get_metric_history(record.info.run_id, "loss")]
+    assert steps == list(range(4, 33, 4))
+    shown = [file.path for file in client.list_artifacts(record.info.run_id, "images")]
+    assert sorted(int(name.split("step")[1].split("+")[1]) for name in shown if name.endswith(".png")) == [
+        16,
+        32,
+    ]
+
+
 def rows(folder, tag):
     with (folder / "metrics.csv").open() as file:
         return [int(row["step"]) for row in csv.DictReader(file) if row[tag]]
@@ -74,6 +96,7 @@ def test_a_start_replaces_the_tables_that_it_repeats(tmp_path):
     assert sorted(path.name for path in (tmp_path / "csv").iterdir()) == ["from-0", "from-16"]
 
 
+@pytest.mark.filterwarnings("default")  # of SQLAlchemy and others, which are not ours
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
 def test_a_continued_training_continues_the_run_of_a_service(name, tmp_path, monkeypatch):
     """Weights & Biases without a connection, MLflow in a file of the run folder."""

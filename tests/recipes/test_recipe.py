@@ -37,6 +37,9 @@ def test_overrides_reach_their_key_and_are_checked():
         ("distill.loss.alfa=1", "alfa: unknown key"),
         ("teacher.network.channels=3", "channels: unknown key"),
         ("data.prep.crop=7", "crop"),
+        ("laps=3", r"laps: must be a section, that is, keys with values, or \{key: value\}"),
+        ("data.prep=1", "data.prep: must be a section"),
+        ("evaluate.stops=1", r"evaluate.stops: must be a list, \[one, two\]"),
         ("data.simulate.volumes=0", "volumes"),
         ("evaluate.sampler.name=huen", "did you mean 'heun'"),
         ("teacher", "write key=value"),
@@ -58,7 +61,7 @@ def test_wrong_overrides_are_named(override, message):
         ("a: &x [1]\nb: *x\n", "aliases are not allowed"),
         ("a: !!python/object/apply:os.system [true]", "not a valid recipe"),
         ("1: 2", "words|unknown|required"),
-        ("title: x", "teacher: Field required"),
+        ("title: x", "teacher: is missing"),
     ],
 )
 def test_broken_files_are_named(tmp_path, text, message):
