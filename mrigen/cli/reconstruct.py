@@ -211,6 +211,7 @@ def reconstruct(
         typer.echo(f"by volume, as fastMRI: {_row(report['volumes']['mean'])}")
     for note in report["notes"]:
         typer.echo(f"note: {note}")
+    typer.echo(f"next: {shlex.join(['mrigen', 'report', str(out)])}")
 
 
 def _row(errors: dict[str, Any]) -> str:

@@ -149,6 +149,8 @@ def run(
         on_stderr=as_json,
     )
     study.run(None if redo is None else redo.value)
+    if smoke:
+        _print(study, "note: all parts fit; the numbers of a smoke run say nothing else")
     if as_json and not study.console.quiet:
         typer.echo((study.out / "summary.json").read_text(encoding="utf-8"), nl=False)
 

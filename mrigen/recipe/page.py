@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 NAME = "report.html"
 RECIPE, SUMMARY, LOG, SELECTION = "recipe.yaml", "summary.json", "log.jsonl", "selection.json"
 SAMPLES, NEIGHBOURS = 24, 6
-SEARCHED = 5000  # measurements that neighbours are looked for among, at most
+SEARCHED = 20_000_000  # pixels of the measurements that neighbours are looked for among, at most
 POINTS = 400  # of a curve, at most
 
 
@@ -43,24 +43,30 @@ def write_page(run: Path, out: Path) -> Path:
     title = str(recipe.get("title") or summary.get("recipe") or run.name)
     figure = run / "figure.png"
     overview = "observations, samples and references, side by side"
-    text = html.document(
-        title,
+    about = (
         f"Run folder {run.name}, seed {recipe.get('seed', 0)}. Trained on corrupted measurements; references "
-        "were used for the numbers below only.",
-        [
-            ("Overview", html.png(figure.read_bytes(), overview) if figure.is_file() else ""),
-            ("Distances", _table(summary)),
-            ("Samples", _samples(run)),
-            ("Nearest neighbours in the training data", _neighbours(run, store)),
-            ("Curves", _curves(run)),
-            ("Data", _data(store)),
-            ("Stages", _stages(run)),
-            ("Again", html.preformatted(_command(run))),
-            ("Settings", html.preformatted((run / RECIPE).read_text(encoding="utf-8"), "the whole recipe")),
-            ("Checksums", html.facts(_checksums(run, store))),
-            ("Versions when this page was written", html.facts(health.versions())),
-        ],
+        "were used for the numbers below only."
     )
+    before = [
+        ("Overview", html.png(figure.read_bytes(), overview) if figure.is_file() else ""),
+        ("Distances", _table(summary)),
+    ]
+    after = [
+        ("Nearest neighbours in the training data", _neighbours(run, store)),
+        ("Curves", _curves(run)),
+        ("Data", _data(store)),
+        ("Stages", _stages(run)),
+        ("Again", html.preformatted(_command(run))),
+        ("Settings", html.preformatted((run / RECIPE).read_text(encoding="utf-8"), "the whole recipe")),
+        ("Checksums", html.facts(_checksums(run, store))),
+        ("Versions when this page was written", html.facts(health.versions())),
+    ]
+    count = SAMPLES
+    while True:
+        text = html.document(title, about, [*before, ("Samples", _samples(run, count)), *after])
+        if count == 0 or len(text.encode()) <= html.LARGEST:
+            break
+        count //= 2
     write_text(out, text)
     return out
 
@@ -178,14 +184,14 @@ def _window(images: Tensor) -> float | None:
     return magnitude_window(images) if images.is_complex() else None
 
 
-def _samples(run: Path) -> str:
+def _samples(run: Path, count: int) -> str:
     """The first samples of each model with their seeds, side by side and one by one."""
     from mrigen.report.figures import POINT
 
     parts, layers, names = "", [], []
     for name, path in _files(run).items():
-        seeds, images = _read(path, SAMPLES)
-        if tuple(images.shape[1:]) == POINT:
+        seeds, images = _read(path, count)
+        if not seeds or tuple(images.shape[1:]) == POINT:
             return ""
         pixels = _pixels(images, _window(images))
         figures = [
@@ -213,7 +219,8 @@ def _neighbours(run: Path, store: Store | None) -> str:
     known = _files(run)
     if store is None or not known or store.image_shape == POINT:
         return ""
-    if len(store) > SEARCHED:
+    _, height, width = store.image_shape
+    if len(store) * height * width > SEARCHED:
         return f"<p>{len(store):,} measurements; mrigen audit searches so many.</p>"
     name, path = list(known.items())[-1]
     seeds, images = _read(path, NEIGHBOURS)

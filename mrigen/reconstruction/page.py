@@ -57,19 +57,21 @@ def _page(
     left_out = len(names) - len(chosen)
     note = f'<p class="note">{left_out} of {len(names)} slices are left out.</p>' if left_out else ""
     command = str(attributes.get("command", ""))
+    seconds = numbers.get("seconds_per_slice")
     settings = {
         "input": source,
         "solver": solver,
         "model": attributes.get("model") and f"weights with SHA-256 {attributes['model']}",
-        "posterior samples": attributes.get("samples"),
+        "posterior samples": attributes.get("samples") if "std" in file else None,
         "seed": attributes.get("seed"),
-        "seconds per slice": numbers.get("seconds_per_slice"),
+        "seconds per slice": f"{seconds:.3g}" if seconds is not None else None,
         "written by": attributes.get("created_by"),
     }
     return html.document(
         f"Reconstruction of {source} by {solver}",
-        f"{len(names)} slices of {file['image'].shape[-2]} × {file['image'].shape[-1]}."
-        + ("" if "mean" in numbers else " No true image is known, so that no errors are."),
+        f"{len(names)} image{'s' * (len(names) > 1)} of {' × '.join(map(str, file['image'].shape[-2:]))}."
+        + ("" if "mean" in numbers else " No reference is known, and so no errors.")
+        + (" Colours are shown as the mean of their channels." if file["image"].shape[1] > 1 else ""),
         [
             ("Slices", html.viewer("slices", layers, [names[i] for i in chosen]) + note),
             ("Errors", _errors(numbers)),
@@ -108,7 +110,7 @@ def _layers(file: Any, chosen: NDArray[np.int64]) -> list[html.Layer]:
         truth = read("reference")
         truth = np.abs(truth) if np.iscomplexobj(image) and not np.iscomplexobj(truth) else truth
         true = grey(truth)
-        layers += [html.Layer("truth", true), html.Layer("error", np.abs(found - true), is_map=True)]
+        layers += [html.Layer("reference", true), html.Layer("error", np.abs(found - true), is_map=True)]
     if "std" in file:
         deviation = np.abs(read("std")).mean(1).astype(np.float32)
         layers.append(html.Layer("width of the 90 % interval, if normal", WIDTH_90 * deviation, is_map=True))

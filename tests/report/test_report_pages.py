@@ -123,6 +123,14 @@ def test_curves_of_a_run(study, tmp_path):
     assert "teacher: loss: 2 after 8 images, 1 after 16; least 1, largest 2" in page.words
 
 
+def test_a_run_of_large_images_shows_fewer_samples(study, tmp_path, monkeypatch):
+    whole = (study / "report.html").stat().st_size
+    monkeypatch.setattr(html, "LARGEST", whole - 1000)
+    page = sound(run_page.write_page(study, tmp_path / "a.html").read_text())
+    assert 0 < page.words.count("seed 0") < (study / "report.html").read_text().count(">seed ")
+    assert (tmp_path / "a.html").stat().st_size < whole
+
+
 def test_the_command_of_a_report_repeats_the_run(study, tmp_path):
     again = tmp_path / "again"
     assert run(["train", str(study / "recipe.yaml"), "--out", str(again), "--device", "cpu"]) == 0
