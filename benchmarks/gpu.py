@@ -47,9 +47,9 @@ from mrigen.networks.blocks import activation_checkpointing
 from mrigen.recipe.study import Study
 
 ROW, READY = "@row ", "@ready"
-SMALL = "{name: song-unet, model_channels: 8, channel_mult: [1, 1], num_blocks: 1, attn_resolutions: []}"
-PHOTOS = ["data.images.source=shapes", "data.images.limit=2048"]
-PHOTOS_SMOKE = [*PHOTOS, "data.images.size=8", "data.images.limit=32", f"teacher.network={SMALL}"]
+TINY = "{name: song-unet, model_channels: 8, channel_mult: [1, 1], num_blocks: 1, attn_resolutions: []}"
+PHOTOS = ["data.images.source=shapes"]
+PHOTOS_SMOKE = [*PHOTOS, "data.images.size=8", "data.images.limit=32", f"teacher.network={TINY}"]
 BRAIN = ["data.simulate.volumes=8", "data.simulate.matrix=[64,64]", "teacher.network.model_channels=64"]
 BRAIN_SMOKE = ["data.simulate.volumes=8", "data.simulate.slices=2", "teacher.network.model_channels=8"]
 COMPILED = 0.5  # of the minutes, for compiling
@@ -149,14 +149,14 @@ def samples(case: Case) -> Measure:
     return measure
 
 
-def trained(kind: str, make: Callable[[Case], Study]) -> Callable[[Case], Measure]:
-    """Steps of a loop beside the plain one."""
+def trained(kind: str, make: Callable[[Case], Study], variants: list[str]) -> Callable[[Case], Measure]:
+    """Steps of a loop beside the plain one, which is eager in float32."""
 
     def prepared(case: Case) -> Measure:
         study = make(case)
         given = argparse.Namespace(
             device=case.device,
-            variants=["float32"] if case.smoke else ["bf16-compiled", "bf16", "float32"],
+            variants=["float32"] if case.smoke else variants,
             steps=1 if case.smoke else 4,
             rounds=1 if case.smoke else 2,
             peak=None,
@@ -203,7 +203,7 @@ def repeated(case: Case) -> Measure:
 
 def largest(case: Case) -> Measure:
     """The largest micro-batch of ``fastmri/brain-r4`` at 384 x 320 that fits, recomputing or not."""
-    changes = [f"teacher.network={SMALL}"] if case.smoke else []
+    changes = [f"teacher.network={TINY}"] if case.smoke else []
     teacher = recipes.load("fastmri/brain-r4", changes).teacher
     height, width = (16, 16) if case.smoke else (384, 320)
     spec = {**teacher.network, "resolution": height, "in_channels": 4, "out_channels": 2}
@@ -253,13 +253,14 @@ def device_profile(run: Callable[[], object]) -> list[list[Any]]:
     return sorted(rows, reverse=True)[:14]
 
 
+LARGE, SMALL = ["bf16-compiled", "bf16"], ["bf16-graphs", "bf16-compiled", "bf16"]
 ROWS: dict[str, Callable[[Case], Measure]] = {
     "normal": normal_operator,
     "espirit": maps,
-    "brain-teacher": trained("teacher", Case.brain),
     "sample": samples,
-    "photos-teacher": trained("teacher", Case.photos),
-    "brain-distillation": trained("distillation", Case.brain),
+    "photos-teacher": trained("teacher", Case.photos, LARGE),
+    "brain-teacher": trained("teacher", Case.brain, SMALL),
+    "brain-distillation": trained("distillation", Case.brain, SMALL),
     "repeat": repeated,
     "memory": largest,
 }
@@ -289,9 +290,10 @@ def compile_ahead(name: str, case: Case) -> None:
     kind = "distillation" if "distillation" in name else "teacher"
     study = case.photos() if "photos" in name else case.brain()
     denoiser = Model.random_init(describe_teacher(study.recipe.teacher, study.store), 0).denoiser
-    job = training.ours(kind, study.recipe, study.store, denoiser, case.device, "bf16-compiled")
-    job.step(0)
-    torch.cuda.synchronize()
+    for variant in LARGE[:1] if "photos" in name else SMALL[:2]:
+        job = training.ours(kind, study.recipe, study.store, denoiser, case.device, variant)
+        job.step(0)
+        torch.cuda.synchronize()
 
 
 def child(name: str, case: Case, *, ahead: bool) -> None:

@@ -43,6 +43,7 @@ from mrigen.engine.averages import RAMP
 from mrigen.engine.distillation import DistillJob
 from mrigen.engine.launch import open_device
 from mrigen.engine.loop import Job
+from mrigen.engine.precision import Compile
 from mrigen.engine.teacher import TeacherJob, describe_teacher, sample_indices
 from mrigen.files import write_json
 from mrigen.losses import LOSSES, Generator
@@ -53,11 +54,12 @@ from mrigen.networks.layers import Conv2d
 from mrigen.recipe.schema import Recipe
 from mrigen.recipe.study import Study
 
-VARIANTS = {
+VARIANTS: dict[str, tuple[str, Compile]] = {
     "float32": ("32-true", False),
     "float32-compiled": ("32-true", True),
     "bf16": ("bf16-mixed", False),
     "bf16-compiled": ("bf16-mixed", True),
+    "bf16-graphs": ("bf16-mixed", "graphs"),
 }
 PEAKS = {"H200": 989.0, "H100": 989.0, "A100": 312.0}  # dense bfloat16, TFLOP/s, by the makers
 Step = Callable[[int], float]

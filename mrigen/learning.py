@@ -20,6 +20,7 @@ from mrigen.data.stores import Store, as_store
 from mrigen.data.tensor_store import TensorStore
 from mrigen.engine.logs import Log, OpenLog
 from mrigen.engine.params import RunParams
+from mrigen.engine.precision import Compile
 from mrigen.errors import UsageError
 from mrigen.files import sha256
 from mrigen.model import Model
@@ -44,7 +45,7 @@ def train(
     seed: int = 0,
     device: str = "auto",
     precision: Precision = "32-true",
-    compiled: bool | None = None,
+    compiled: Compile | None = None,
     loggers: Sequence[str] = (),
     on_step: OnStep | None = None,
     on_snapshot: OnSnapshot | None = None,
@@ -107,7 +108,7 @@ def distill(
     seed: int = 0,
     device: str = "auto",
     precision: Precision = "32-true",
-    compiled: bool | None = None,
+    compiled: Compile | None = None,
     loggers: Sequence[str] = (),
     on_step: OnStep | None = None,
     on_snapshot: OnSnapshot | None = None,

@@ -12,7 +12,7 @@ from mrigen.tensors import ArrayLike, tensor_of
 
 CACHE = 1 << 20  # complex numbers per temporary on a CPU: 8 MiB, so that it stays in the cache
 CROP = 0.0  # the default everywhere: maps without holes, as models are trained with
-MEMORY = 1 << 28  # and on an accelerator, at most: 2 GiB
+MEMORY = 1 << 29  # and on an accelerator, at most: 4 GiB
 
 
 def espirit(

@@ -19,7 +19,7 @@ from mrigen.engine.micro_batches import MicroBatch, MicroBatchPlan
 from mrigen.engine.optimizers import Optimizer, fix_augmentation, real_components, set_dropout
 from mrigen.engine.pairs import Pairs
 from mrigen.engine.params import DistillParams, Start
-from mrigen.engine.precision import AutocastModule, compile_network
+from mrigen.engine.precision import AutocastModule, Compile, compile_network
 from mrigen.engine.sampling import classes, random_labels
 from mrigen.engine.states import State
 from mrigen.errors import UsageError
@@ -86,7 +86,7 @@ class DistillJob(Job):
         fresh: NewNetwork | None = None,
         keep: OnMeasured | None = None,
         *,
-        compiled: bool = False,
+        compiled: Compile = False,
     ) -> None:
         self.params = params
         self.guard = NonFiniteGuard(fabric.device)
@@ -110,7 +110,7 @@ class DistillJob(Job):
         if compiled:
             for each in (start, fake, network):
                 if each is not None:
-                    compile_network(each, fabric.device)
+                    compile_network(each, fabric.device, graphs=compiled == "graphs")
         self.fake: Optimizer | None = None
         if fake is not None:
             components = real_components(image_shape, self.conventions)

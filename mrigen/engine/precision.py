@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import nn
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 WORTH_COMPILING = 50_000  # images, from which compilation saves more time than it takes
 GRAPHS = 64
+
+
+Compile = bool | Literal["graphs"]
+"""Whether to compile networks, and to replay them as CUDA graphs."""
 
 
 def use_network_precision(fabric: Fabric) -> None:
@@ -72,7 +76,7 @@ class AutocastModule(nn.Module):
             return self.module(*inputs)
 
 
-def compiles(asked: bool | None, device: torch.device, images: int) -> bool:
+def compiles(asked: Compile | None, device: torch.device, images: int) -> Compile:
     """Whether networks are to be compiled: as asked, or else on one GPU for many images.
 
     Args:
@@ -90,16 +94,24 @@ def compiles(asked: bool | None, device: torch.device, images: int) -> bool:
     return True
 
 
-def compile_network(network: nn.Module, device: torch.device) -> None:
+def compile_network(network: nn.Module, device: torch.device, *, graphs: bool = False) -> None:
     """Compile a preconditioned network in place at its first use; names of its weights stay the same.
 
     A copy of it is not compiled, and each size of batch is compiled anew. What was compiled is
     kept in ``$XDG_CACHE_HOME/mrigen/inductor`` for the next process, unless
     ``TORCHINDUCTOR_CACHE_DIR`` names another folder.
 
+    Args:
+        network: preconditioned.
+        device: where it is called.
+        graphs: replay all kernels of a pass at once (CUDA graphs): faster where they are small, and memory of
+            every pass is kept.
+
     Raises:
-        UsageError: nothing here could compile it.
+        UsageError: nothing here could compile it, or graphs without a GPU.
     """
+    if graphs and device.type != "cuda":
+        raise UsageError("compile: graphs are for NVIDIA's GPUs; set compile: true, or leave it out")
     compiler = os.environ.get("CXX", "g++")
     if device.type == "cpu" and shutil.which(compiler) is None:
         raise UsageError(
@@ -113,4 +125,8 @@ def compile_network(network: nn.Module, device: torch.device) -> None:
     from torch._dynamo import config
 
     config.recompile_limit = max(GRAPHS, config.recompile_limit)
-    cast("Preconditioner", network).network.compile(dynamic=False)
+    options: dict[str, Any] = {}
+    if device.type == "cuda":
+        # Weights are channels last, and torch's own rule would have small networks convert every activation.
+        options = {"force_layout_optimization": True, "triton.cudagraphs": graphs}
+    cast("Preconditioner", network).network.compile(dynamic=False, options=options)

@@ -22,7 +22,7 @@ from mrigen.engine.loop import Job
 from mrigen.engine.micro_batches import MicroBatch, MicroBatchPlan
 from mrigen.engine.optimizers import Optimizer, fix_augmentation, real_components
 from mrigen.engine.params import TeacherParams
-from mrigen.engine.precision import compile_network
+from mrigen.engine.precision import Compile, compile_network
 from mrigen.engine.sampling import classes
 from mrigen.engine.states import State
 from mrigen.errors import UsageError
@@ -132,7 +132,7 @@ class TeacherJob(Job):
         fabric: Fabric,
         seed: int,
         *,
-        compiled: bool = False,
+        compiled: Compile = False,
     ) -> None:
         if params.fixed_further and not objective.conditions_on_mask:
             raise UsageError(f"objective {params.objective['name']} hides nothing: leave out fixed_further")
@@ -147,7 +147,7 @@ class TeacherJob(Job):
             fix_augmentation(network)
         self.ema = EMA(network, params.ema_halflife)
         if compiled:
-            compile_network(network, fabric.device)
+            compile_network(network, fabric.device, graphs=compiled == "graphs")
         self.guard = NonFiniteGuard(fabric.device)
         components = real_components(store.image_shape, denoiser.conventions)
         self.optimizer = Optimizer(

@@ -325,6 +325,8 @@ def gram(maps: Tensor, seen: Tensor, axes: fourier.Axes, x: Tensor) -> Tensor:
     Returns:
         complex (B, 1, H, W).
     """
+    if not torch.is_grad_enabled():
+        return _tiled(maps, seen, axes, x)
     if maps.requires_grad:
         return _product(maps, seen, axes, x)
     product: Tensor = _Gram.apply(x, maps, seen, axes)
@@ -334,29 +336,30 @@ def gram(maps: Tensor, seen: Tensor, axes: fourier.Axes, x: Tensor) -> Tensor:
 class _Gram(torch.autograd.Function):
     """The product with a gradient of its own: AᴴA applied to the gradient."""
 
+    # A setup_context of its own would have torch inspect the signature of forward at every call, which takes
+    # longer than the rest.
     @staticmethod
-    def forward(x: Tensor, maps: Tensor, seen: Tensor, axes: fourier.Axes) -> Tensor:
-        batch = max(len(x), len(maps), len(seen))
-        x, maps, seen = (t.expand(batch, *t.shape[1:]) for t in (x, maps, seen))
-        tiles = list(_tiles(maps, by_rows=len(axes) == 1))
-        if len(tiles) == 1:
-            return _product(maps, seen, axes, x)
-        product = torch.zeros_like(x)
-        for samples, coils, rows in tiles:
-            part = _product(maps[samples, coils, rows], seen[samples], axes, x[samples, :, rows])
-            product[samples, :, rows] += part
-        return product
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, fourier.Axes], output: Tensor) -> None:
-        del output
-        x, ctx.maps, ctx.seen, ctx.axes = inputs
-        ctx.batch = len(x)
+    def forward(ctx: Any, x: Tensor, maps: Tensor, seen: Tensor, axes: fourier.Axes) -> Tensor:
+        ctx.maps, ctx.seen, ctx.axes, ctx.batch = maps, seen, axes, len(x)
+        return _tiled(maps, seen, axes, x)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         product = gram(ctx.maps, ctx.seen, ctx.axes, gradient)
         return product.sum_to_size(ctx.batch, *product.shape[1:]), None, None, None
+
+
+def _tiled(maps: Tensor, seen: Tensor, axes: fourier.Axes, x: Tensor) -> Tensor:
+    batch = max(len(x), len(maps), len(seen))
+    x, maps, seen = (t if len(t) == batch else t.expand(batch, *t.shape[1:]) for t in (x, maps, seen))
+    tiles = list(_tiles(maps, by_rows=len(axes) == 1))
+    if len(tiles) == 1:
+        return _product(maps, seen, axes, x)
+    product = torch.zeros_like(x)
+    for samples, coils, rows in tiles:
+        part = _product(maps[samples, coils, rows], seen[samples], axes, x[samples, :, rows])
+        product[samples, :, rows] += part
+    return product
 
 
 def _product(maps: Tensor, seen: Tensor, axes: fourier.Axes, x: Tensor) -> Tensor:

@@ -87,13 +87,9 @@ class _SelfAdjoint(torch.autograd.Function):
     """q(N / L), whose gradient is q(N / L) of the gradient: nothing is kept of its steps."""
 
     @staticmethod
-    def forward(b: Tensor, inverse: PseudoInverse) -> Tensor:
+    def forward(ctx: Any, b: Tensor, inverse: PseudoInverse) -> Tensor:
+        ctx.inverse = inverse
         return inverse.in_place(b)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, PseudoInverse], output: Tensor) -> None:
-        del output
-        _, ctx.inverse = inputs
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:

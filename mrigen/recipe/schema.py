@@ -18,6 +18,7 @@ from mrigen.engine.params import (
     SolverSpec,
     TeacherParams,
 )
+from mrigen.engine.precision import Compile
 from mrigen.metrics.features import DEFAULT, key_of
 from mrigen.prep.images.options import ImageOptions
 from mrigen.prep.simulate.heads import Heads
@@ -216,6 +217,7 @@ class Recipe(Params):
             is for GPUs and for processors with AVX512-BF16 or AMX; others emulate it slowly.
         compile: compile the networks with torch.compile while they are trained; the first steps take
             minutes. Results differ by rounding. By default in long runs on one GPU.
+            ``graphs`` replays a network's kernels at once (CUDA graphs), which is faster for small networks.
         deterministic: a GPU trains to the same bits every time, more slowly: no kernel is chosen by
             measuring, none adds in an order that changes. On a processor that is so anyway.
         data: raw data and their preparation.
@@ -230,7 +232,7 @@ class Recipe(Params):
     title: str = ""
     seed: int = 0
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    compile: bool | None = None
+    compile: Compile | None = None
     deterministic: bool = False
     data: DataParams = DataParams()
     teacher: TeacherParams

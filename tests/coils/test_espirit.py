@@ -236,7 +236,7 @@ def test_acs_region_is_what_the_mask_measured() -> None:
 def test_gpu_gives_the_maps_of_the_cpu(head_scan: Tensor) -> None:
     """A batch of slices: the same support but for pixels at the threshold, and the same maps in it."""
     kspace = torch.stack([head_scan, head_scan.flip(0)])
-    ours, theirs = espirit(kspace.cuda()).cpu(), espirit(kspace)
+    ours, theirs = espirit(kspace.cuda(), crop=0.95).cpu(), espirit(kspace, crop=0.95)
     agree(ours, theirs)
     inside = (support(ours) & support(theirs))[:, None]
     torch.testing.assert_close(ours * inside, theirs * inside, rtol=0, atol=1e-2)

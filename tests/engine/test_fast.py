@@ -6,7 +6,7 @@ import threading
 
 import pytest
 import torch
-from gpu import needs_gpu
+from gpu import needs_gpu, without_waiting
 from test_loop import _grad
 from tiny_jobs import StopAfter, distill_job, fabric, newest, teacher_job, tiny_denoiser, tiny_store, weights
 from torch import nn
@@ -296,10 +296,7 @@ def test_distillation_on_a_gpu_does_not_wait_for_it(given):
     job = distill_job(device="cuda", generator_input=given, images=400)
     for number in range(2):  # libraries and moments set themselves up
         job.step(number)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with without_waiting():
         for number in range(2, 5):
             job.step(number)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     assert job.guard.poll() == 5

@@ -185,3 +185,17 @@ def test_attention_in_a_block_equals_a_loop():
 def test_channels_that_do_not_split_into_heads_are_refused():
     with pytest.raises(UsageError, match="cannot be split into 3 attention heads"):
         UNetBlock(200, 200, 4, heads=3)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_gpus_repeat_and_average_pixels_for_the_box_filter(way, fused, monkeypatch):
+    torch.manual_seed(0)
+    layer = Conv2d(3, 4, 3, resample_filter=(1, 1), fused=fused, **{way: True})
+    x = torch.randn(2, 3, 6, 8, requires_grad=True)
+    filtered = layer(x)
+    (expected,) = torch.autograd.grad(filtered.square().sum(), x)
+    monkeypatch.setattr(Conv2d, "_box", lambda self, x: self.box)
+    found = layer(x)
+    torch.testing.assert_close(found, filtered)
+    torch.testing.assert_close(torch.autograd.grad(found.square().sum(), x)[0], expected)

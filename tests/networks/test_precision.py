@@ -80,6 +80,7 @@ def test_autocast_on_the_gpu(case, dtype):
     not torch.cuda.is_available(), reason="no GPU here: generating code on the CPU takes minutes"
 )
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_compiled_on_the_gpu():
     model, inputs = prepared(NAMES[1], "cuda")
     assert error(model, inputs, torch.compile(model)) < TOLERANCE["compiled"]
