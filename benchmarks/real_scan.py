@@ -55,7 +55,11 @@ TEACHER = [
 ]
 
 
-def train(size: tuple[int, int], images: int, out: Path, *, tiny: bool) -> Path:
+PAINTED = ["data.simulate.heads=1-14", "data.simulate.contrast=[t1, t2, random]"]
+SAMPLED = ("dds", "mmps")
+
+
+def train(size: tuple[int, int], images: int, out: Path, heads: Path | None, *, tiny: bool) -> Path:
     """The prior for scans of a size: a teacher of slices of a multiple of eight pixels, at most that size."""
     height, width = (side // 8 * 8 for side in size)
     volumes, slices = (2, 2) if tiny else (48, 24)
@@ -63,8 +67,9 @@ def train(size: tuple[int, int], images: int, out: Path, *, tiny: bool) -> Path:
         f"{{volumes: {volumes}, slices: {slices}, slice_range: [0.35, 0.8], matrix: [{height}, {width}], "
         "coils: 1, snr: 200}"
     )
+    painted = [] if heads is None else [f"data.simulate.anatomy={heads}", *PAINTED]
     length = [f"teacher.images={images}", "teacher.batch=2", f"teacher.ema_halflife={images / 12:g}"]
-    settings = [f"data.simulate={simulate}", *TEACHER, *length]
+    settings = [f"data.simulate={simulate}", *painted, *TEACHER, *length]
     study = Study(recipes.load("demo/brain", settings), out, Console(stderr=True), "cpu")
     study.prepare()
     study.train()
@@ -123,6 +128,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/real-scan"))
     parser.add_argument("--prior", type=existing, help="model folder of a teacher, instead of training one")
     parser.add_argument("--images", type=whole, default=12_000, help="slices that the prior is trained on")
+    parser.add_argument(
+        "--heads", type=existing, help="label maps, of which 1-14 are painted; else the bundled head"
+    )
+    parser.add_argument("--samples", type=whole, default=1, help="posterior samples; their mean is taken")
     parser.add_argument("--solvers", nargs="+", choices=LEARNED, default=list(LEARNED))
     parser.add_argument("--golden", type=existing, help="BART's l1-wavelet of the same scan, .npy or .npz")
     parser.add_argument("--tiny", action="store_true", help="a trial of the program")
@@ -134,7 +143,7 @@ def main() -> None:
     size = (kspace.shape[-2], kspace.shape[-1])
     golden = golden_magnitude(options.golden, size) if options.golden else None
     images = 8 if options.tiny else options.images
-    model = options.prior or train(size, images, options.out / "prior", tiny=options.tiny)
+    model = options.prior or train(size, images, options.out / "prior", options.heads, tiny=options.tiny)
     options.out.mkdir(parents=True, exist_ok=True)
     aside, given, maps = put_aside(kspace), options.out / "shown.npy", options.out / "maps.npy"
     np.save(given, (kspace * ~aside).numpy())
@@ -142,7 +151,8 @@ def main() -> None:
     np.save(maps, sensitivities.numpy())
 
     def solve(words: str, prior: Path | None) -> tuple[Tensor, dict[str, Any]]:
-        request = Request(solver=words, model=prior, maps=maps, prep=PREP)
+        samples = options.samples if words.startswith(SAMPLED) else 1
+        request = Request(solver=words, model=prior, maps=maps, prep=PREP, samples=samples)
         out = options.out / words.replace(":", "-").replace(",", "-")
         _, report = reconstruct(given, out, request, torch.device("cpu"))
         with h5py.File(out / "reconstruction.h5") as file:

@@ -34,6 +34,14 @@ def reconstruct(
     samples: Annotated[
         int, typer.Option(min=1, help="Posterior samples; from 2 on a standard-deviation map is written.")
     ] = 1,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate",
+            help="Put measured k-space aside first, and scale the samples' spread so that 90 % intervals "
+            "hold there; writes `lower` and `upper`. Takes twice the time.",
+        ),
+    ] = False,
     sigma: Annotated[
         float | None,
         typer.Option(
@@ -158,8 +166,8 @@ def reconstruct(
 
     - `mrigen reconstruct scan.h5 --model runs/demo/brain/teacher/model --solver pnp --out learned`
 
-    - `mrigen reconstruct runs/demo/brain/store --model runs/demo/brain/teacher/model --solver dds --samples 8
-      --slices 0:4 --out posterior`
+    - `mrigen reconstruct runs/demo/brain/store --model runs/demo/brain/teacher/model --solver mmps
+      --samples 8 --slices 0:4 --calibrate --out posterior`
     """
     from pydantic import ValidationError
 
@@ -191,6 +199,7 @@ def reconstruct(
         solver=solver,
         model=model,
         samples=samples,
+        calibrate=calibrate,
         sigma=sigma,
         seed=seed,
         batch=batch,

@@ -22,6 +22,14 @@ from mrigen.prep.kspace.options import Options
 from mrigen.prep.kspace.sources import raw_files
 from mrigen.prep.readers import find_reader, reader_of
 from mrigen.progress import Advance, bar
+from mrigen.reconstruction.calibration import (
+    Calibration,
+    Deviations,
+    calibrated_slices,
+    put_aside,
+    require_calibration,
+    without,
+)
 from mrigen.reconstruction.coil_maps import open_maps
 from mrigen.reconstruction.outputs import DEFAULT, Volume, dataset_shape, parse_formats, write_formats
 from mrigen.reconstruction.photographs import PictureSource
@@ -42,6 +50,7 @@ class Request(Params):
         solver: in a command's words, ``pnp`` or ``latent:steps=500,starts=4``.
         model: model folder, for solvers that need one.
         samples: posterior samples of each slice.
+        calibrate: scale their spread by measured k-space that is put aside for it, see ``Calibration``.
         sigma: noise level of the data in their own units; None for what is known of it, 0 to meet the
             data exactly.
         seed: of everything random.
@@ -59,6 +68,7 @@ class Request(Params):
     solver: str
     model: Path | None = None
     samples: int = 1
+    calibrate: bool = False
     sigma: float | None = None
     seed: int = 0
     batch: int | None = None
@@ -92,6 +102,8 @@ def reconstruct(
         raise UsageError(
             f"{source_path}: --format is for k-space, and pictures are written as HDF5; leave it out"
         )
+    if request.calibrate:
+        require_calibration(source, request.samples)
     prior = _prior(model, solver, source, request)
     if request.batch is None:
         request = request.model_copy(update={"batch": batch_size_for(solver, source)})
@@ -106,8 +118,9 @@ def reconstruct(
     size = max(1, (request.batch or 1) // request.samples)
     start = time.perf_counter()
     total = len(source) * request.samples * solver.steps
+    calibration = _calibrate(solver, source, prior, request, device) if request.calibrate else None
     with (
-        open_results(out, source, request.samples) as results,
+        open_results(out, source, request.samples, calibration) as results,
         bar(f"reconstruct with {request.solver}", total, "step") as advance,
     ):
         for batch in source.batches(size):
@@ -120,6 +133,36 @@ def reconstruct(
         about = (source.name, dataset_shape(path), source.voxel, source.geometry, source.acquisition)
         write_formats(out, formats, Volume(path, *about, summary))
     return source, report
+
+
+def _calibrate(
+    solver: Solver[Any], source: Source, prior: Prior | None, request: Request, device: torch.device
+) -> Calibration:
+    """The factor on the samples' standard deviation, from some slices of which less is shown."""
+    chosen = calibrated_slices(len(source))
+    fits: list[Deviations] = []
+    checks: list[Deviations] = []
+    size = max(1, (request.batch or 1) // request.samples)
+    total = len(chosen) * request.samples * solver.steps
+    with bar(f"calibrate {request.solver}", total, "step") as advance:
+        for batch in source.batches(size):
+            known = batch.with_sigma(request.sigma)
+            for row, position in enumerate(batch.positions):
+                if position not in chosen:
+                    continue
+                one = Batch([position], _rows(known.data, [row]), known.scale[row : row + 1])
+                aside = put_aside(one, seeds.key(request.seed, "calibrate", position))
+                if not (aside[0].any() and aside[1].any()):
+                    continue
+                images, _, _ = solve_batch(solver, without(one, aside), prior, request, device, advance)
+                for found, part in zip((fits, checks), aside, strict=True):
+                    found.append(Deviations.of(one, images[0], part))
+    if not fits:
+        raise UsageError(
+            f"{source.name}: --calibrate needs two lines measured outside the fully sampled centre of a "
+            "slice, and there are fewer; leave it out"
+        )
+    return Calibration.of(Deviations.joined(fits), Deviations.joined(checks), len(fits))
 
 
 def notes(model: Model, shape: Shape) -> list[str]:

@@ -18,12 +18,14 @@ from mrigen.files import write_json
 from mrigen.metrics.reconstruction import Errors, image_errors, volume_errors
 from mrigen.metrics.reconstruction import mean as mean_errors
 from mrigen.metrics.rendering import magnitude_window
+from mrigen.reconstruction.calibration import Calibration
 from mrigen.reconstruction.sources import Batch, Source
 from mrigen.reconstruction.volumes import VolumeErrors
 from mrigen.report.figures import comparison, grid
 
 SHOWN = 8
 TRUSTED = 1.5  # ratio of errors to predicted deviations, or its inverse, beyond which the spread misleads
+HEAD = 0.1  # of the brightest pixel, above which a pixel counts for the coverage of intervals
 GAIN = 5.0  # by which errors and standard deviations are brightened in the figure
 
 
@@ -34,11 +36,16 @@ class Results:
         out: folder.
         source: what is reconstructed.
         samples: posterior samples of each slice.
+        calibration: of their spread; None for the spread as it is.
         file: open HDF5 file.
     """
 
-    def __init__(self, out: Path, source: Source, samples: int, file: h5py.File) -> None:
+    def __init__(
+        self, out: Path, source: Source, samples: int, calibration: Calibration | None, file: h5py.File
+    ) -> None:
         self._out, self._source, self._samples, self._file = out, source, samples, file
+        self._calibrated = calibration
+        self._inside = torch.zeros(2, dtype=torch.float64)  # pixels of the head, and those in their intervals
         count = len(source)
         last = (count - 1) / max(min(SHOWN, count) - 1, 1)
         self._shown = {round(i * last) for i in range(min(SHOWN, count))}
@@ -68,6 +75,8 @@ class Results:
                 "step_size) or try another"
             )
         mean, deviation = images.mean(1), _deviation(images)
+        if self._calibrated is not None:
+            deviation = self._calibrated.factor * deviation
         observed = batch.data.operator.as_image(batch.data.y).cpu()
         self._write(batch, images, mean, deviation, observed)
         self._measure(batch, mean, deviation, observed)
@@ -92,6 +101,14 @@ class Results:
             arrays["reference"] = batch.reference * factor
         if self._samples > 1:
             arrays |= {"samples": images * own[:, None], "std": deviation * factor}
+        if self._calibrated is not None:
+            low, high = self._calibrated.interval(images)
+            arrays |= {"lower": low * factor, "upper": high * factor}
+            if batch.reference is not None:
+                truth = batch.reference.abs()
+                head = truth > HEAD * truth.amax((1, 2, 3), keepdim=True)
+                inside = head & (low <= truth) & (truth <= high)
+                self._inside += torch.stack([head.sum(), inside.sum()])
         for name, values in arrays.items():
             rows = values.numpy()
             if name not in self._file:
@@ -164,6 +181,8 @@ class Results:
         """What is known of the spread of posterior samples as a measure of error; None for one sample."""
         if self._samples == 1:
             return None
+        if self._calibrated is not None:
+            return self._conformal(self._calibrated)
         if not self._source.has_reference:
             return {
                 "note": "the spread of these samples was not compared with errors: no true image is known"
@@ -177,12 +196,24 @@ class Results:
             note += ": do not read the spread as uncertainty"
         return {"error_over_deviation": ratio, "note": note}
 
+    def _conformal(self, calibration: Calibration) -> dict[str, Any]:
+        """How the spread was calibrated, and where the truth is known, whether that holds for images."""
+        row, note = calibration.row(), calibration.note
+        if self._source.has_reference:
+            error, predicted = self._squares.sqrt().tolist()
+            pixels, inside = self._inside.tolist()
+            row |= {"error_over_deviation": error / predicted, "coverage_image": inside / max(pixels, 1)}
+            note += f"; {100 * row['coverage_image']:.1f} % of the head's pixels lie in their intervals"
+        return {**row, "note": note}
+
 
 @contextmanager
-def open_results(out: Path, source: Source, samples: int) -> Iterator[Results]:
+def open_results(
+    out: Path, source: Source, samples: int, calibration: Calibration | None = None
+) -> Iterator[Results]:
     """Results in a folder; ``reconstruction.h5`` appears, complete, when the block ends."""
     with hdf5.writer(out / "reconstruction.h5") as file:
-        yield Results(out, source, samples, file)
+        yield Results(out, source, samples, calibration, file)
 
 
 def _finite(value: Any) -> Any:
