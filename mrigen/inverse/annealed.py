@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from mrigen import fourier
 from mrigen.diffusion.consistency import reverse_step
 from mrigen.diffusion.schedules import Karras
 from mrigen.inverse.base import (
@@ -269,8 +270,8 @@ class RingSpectrum:
     """Covariance Fᴴ diag(v) F of images whose variances are the same all over a ring of frequencies.
 
     Attributes:
-        variances: v of the frequencies of a real transform, (B, P, H, W // 2 + 1), for each of P real planes:
-            channels, or real and imaginary parts.
+        variances: v of the frequencies (B, P, H, W), DC in the centre, for each of P real planes: channels,
+            or real and imaginary parts.
     """
 
     variances: Tensor
@@ -278,9 +279,9 @@ class RingSpectrum:
     @classmethod
     def of(cls, probe: Tensor, product: Tensor, largest: float) -> RingSpectrum:
         """Of V u for a random image u, in [1e-6, 1] of the largest variance that can be."""
-        u, v = torch.fft.rfft2(_planes(probe)), torch.fft.rfft2(_planes(product))
+        u, v = fourier.fft(_planes(probe)), fourier.fft(_planes(product))
         height, width = probe.shape[-2:]
-        rows, columns = torch.fft.fftfreq(height), torch.fft.rfftfreq(width)
+        rows, columns = (torch.arange(side) / side - (side // 2) / side for side in (height, width))
         rings = (torch.hypot(rows[:, None], columns) * max(height, width)).round().long().to(probe.device)
 
         def total(values: Tensor) -> Tensor:
@@ -292,9 +293,7 @@ class RingSpectrum:
 
     def root(self, x: Tensor) -> Tensor:
         """V^½ x."""
-        planes = _planes(x)
-        size = (planes.shape[-2], planes.shape[-1])
-        filtered = torch.fft.irfft2(self.variances.sqrt() * torch.fft.rfft2(planes), s=size)
+        filtered = fourier.ifft(self.variances.sqrt() * fourier.fft(_planes(x))).real
         return torch.complex(*filtered.chunk(2, 1)) if x.is_complex() else filtered
 
 
