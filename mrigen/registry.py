@@ -318,6 +318,10 @@ def describe(error: ValidationError) -> str:
     faults = []
     for fault in error.errors():
         where = ".".join(str(part) for part in fault["loc"]) or "value"
-        what = WORDS.get(fault["type"], fault["msg"]).removeprefix("Value error, ")
+        what = (
+            WORDS.get(fault["type"], fault["msg"])
+            .removeprefix("Value error, ")
+            .replace("Input should be", "must be")
+        )
         faults.append(f"{where}: {what}")
     return "; ".join(faults)

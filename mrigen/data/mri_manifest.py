@@ -23,6 +23,8 @@ class SliceStatistics(Params):
         mismatch: ‖k − M F S x‖ / ‖k‖ on the measured points, with x = argmin over images of that
             norm (a few conjugate-gradient steps): how far the data deviate from the model.
         noise: standard deviation of the noise per real component after scaling, None if unknown.
+        noise_share: expected ‖noise‖ / ‖k‖ on the measured points, None if unknown: mismatch beyond it is
+            not noise.
     """
 
     slice: int
@@ -31,6 +33,7 @@ class SliceStatistics(Params):
     scale: float
     mismatch: float
     noise: float | None = None
+    noise_share: float | None = None
 
 
 class Volume(Params):

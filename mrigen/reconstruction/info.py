@@ -270,14 +270,25 @@ def _folder(path: Path) -> Info:
 
 
 def _store(path: Path) -> Info:
+    from mrigen.data.image_manifest import ImageManifest
+    from mrigen.data.manifest import data_kind
     from mrigen.data.mri_manifest import MRIManifest
     from mrigen.data.stores import open_store
+    from mrigen.metrics.reference import open_reference
 
     faults = _checked(path)
-    store = None if faults else open_store(path, None)
     facts: dict[str, Any] = {"file": path.name, "what": "store"}
-    if store is None:
+    if faults:
         return Info({**facts, "checksums": "damaged"}, faults=faults)
+    manifest_of = ImageManifest if data_kind(path) == "images" else MRIManifest
+    if manifest_of.load(path).kind == "reference":
+        images = open_reference(path)
+        facts |= {"kind": "reference", "images": len(images), "image_shape": list(images.image_shape)}
+        facts["splits"] = sorted(images.parts)
+        picture = images.images([len(images) // 2])[0]
+        shown = picture.abs()[0] if picture.is_complex() else picture.mean(0) + 1
+        return Info({**facts, "checksums": "sound"}, shown.numpy())
+    store = open_store(path, None)
     manifest = store.manifest
     facts |= {"kind": manifest.kind, "created_by": manifest.created_by, "images": len(store)}
     facts["image_shape"] = list(store.image_shape)

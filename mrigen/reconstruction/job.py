@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from mrigen.data.manifest import NAME
 from mrigen.data.pixels import is_image
 from mrigen.errors import UsageError
 from mrigen.inverse import SOLVERS, Prior, Solver, Task
+from mrigen.inverse.task import square
 from mrigen.inverse.tiling import Shape, size_text
 from mrigen.model import Model
 from mrigen.operators.measurements import Measurements
 from mrigen.prep.kspace.options import Options
 from mrigen.prep.kspace.sources import raw_files
+from mrigen.prep.kspace.steps import mismatch_note
 from mrigen.prep.readers import find_reader, reader_of
 from mrigen.progress import Advance, bar
 from mrigen.reconstruction.calibration import (
@@ -123,10 +126,14 @@ def reconstruct(
         open_results(out, source, request.samples, calibration) as results,
         bar(f"reconstruct with {request.solver}", total, "step") as advance,
     ):
+        mismatch = []
         for batch in source.batches(size):
+            mismatch.append(_mismatch(batch))
             known = batch.with_sigma(request.sigma)
             results.add(known, *solve_batch(solver, known, prior, request, device, advance))
         seconds = (time.perf_counter() - start) / len(source)
+        note = _mismatch_note(mismatch)
+        summary["notes"] += [note] if note else []
         report = results.finish({**summary, "seconds_per_slice": seconds})
     if source.complex_valued:
         path = out / "reconstruction.h5"
@@ -182,6 +189,22 @@ def notes(model: Model, shape: Shape) -> list[str]:
             "was trained on whole images of its own size, so that tiles show it another scale"
         )
     return lines
+
+
+def _mismatch(batch: Batch) -> tuple[Tensor, Tensor] | None:
+    """Mismatch of the slices, and ‖noise‖ / ‖y‖ that their σ lets expect, 0 where it is unknown."""
+    if batch.mismatch is None:
+        return None
+    noise = Task(batch.data, [0] * len(batch.positions)).noise_energy() / square(batch.data.y)
+    return batch.mismatch, noise.sqrt()
+
+
+def _mismatch_note(found: Sequence[tuple[Tensor, Tensor] | None]) -> str | None:
+    known = [one for one in found if one is not None]
+    if not known:
+        return None
+    mismatch, noise = (torch.cat(parts) for parts in zip(*known, strict=True))
+    return mismatch_note(mismatch, noise if bool((noise > 0).all()) else None)
 
 
 def _with_phase(request: Request, model: Model) -> Request:

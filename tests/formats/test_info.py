@@ -115,6 +115,8 @@ def test_stores_models_and_their_damage(info, tmp_path):
     assert found["acceleration"] == pytest.approx(
         open_store(store).manifest.volumes[0].slices[0].acceleration, rel=0.01
     )
+    found = info(tmp_path / "store-reference")
+    assert (found["kind"], found["images"], found["splits"]) == ("reference", SLICES, ["train"])
     file = store / "scan.h5"
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 255

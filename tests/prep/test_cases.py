@@ -245,6 +245,31 @@ def test_coils_last_are_named(tmp_path, size, coils):
         inspect(path)
 
 
+@pytest.mark.parametrize(("swapped", "level"), [(True, 0.0), (False, 0.0), (False, 0.3)])
+def test_slices_in_the_place_of_coils_are_suspected(tmp_path, capsys, swapped, level):
+    """And noise, whose level is known, is not."""
+    rng = np.random.default_rng(1)
+    y, x = np.meshgrid(np.linspace(-1, 1, SIZE[0]), np.linspace(-1, 1, SIZE[1]), indexing="ij")
+    discs = [(x - a) ** 2 + (y - b) ** 2 < 0.1 for a, b in rng.uniform(-0.5, 0.5, (60, 2))]
+    images = np.stack([np.sum(discs[s::6], 0) for s in range(6)]) + 0.5 * (
+        (x / 0.7) ** 2 + (y / 0.8) ** 2 < 1
+    )
+    angle = 2 * np.pi * np.arange(8)[:, None, None] / 8
+    maps = np.exp(-((x - np.cos(angle)) ** 2 + (y - np.sin(angle)) ** 2) / 1.6 + 1j * angle)
+    data = centred_fft(images[:, None] * maps)
+    data = (data + (1e-3 + level) * noise(rng, *data.shape)).astype(np.complex64)
+    path = tmp_path / "scan.npy"
+    np.save(path, data.swapaxes(0, 1) if swapped else data)
+    more = ["--acceleration", 2, "--acs-lines", 10]
+    assert prep(path, tmp_path / "store", "--virtual-coils", 0, *more) == 0
+    assert ("are the axes (slices, coils, H, W)?" in capsys.readouterr().out) == swapped
+    (volume,) = MRIManifest.load(tmp_path / "store").volumes
+    assert level == 0 or volume.slices[0].mismatch > 0.15
+    out = ["--solver", "zero-filled", "--kernel-width", 4, "--out", tmp_path / "out"]
+    assert run([str(a) for a in ("reconstruct", path, *more, *out)]) == 0
+    assert ("are the axes (slices, coils, H, W)?" in capsys.readouterr().out) == swapped
+
+
 @pytest.mark.parametrize("kind", ["c16", ">c8", "f2 pairs", "last axis", "compressed"])
 def test_complex_numbers_of_every_kind(tmp_path, kind):
     data = kspace()

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 import mrigen
 from mrigen.data.manifest import NAME, read_record
 from mrigen.data.mri_manifest import MRIManifest, Volume, VolumeRecord
@@ -23,6 +25,7 @@ from mrigen.prep.kspace.sources import (
     require_one_size,
     undersampled,
 )
+from mrigen.prep.kspace.steps import mismatch_note
 from mrigen.prep.kspace.volume import Task, prepare
 from mrigen.prep.pool import Work, Workers
 from mrigen.prep.readers import inspect
@@ -122,7 +125,10 @@ def run(
                 manifest.save(folder)
                 report.manifest = report.manifest or manifest
         report.notes += (
-            (_notes(options, law) if report.manifest else []) + _of_scans(scans) + _of_split(scans, options)
+            (_notes(options, law) if report.manifest else [])
+            + _of_scans(scans)
+            + _of_mismatch(prepared)
+            + _of_split(scans, options)
         )
     return report
 
@@ -220,6 +226,18 @@ def _of_scans(scans: list[Scan]) -> list[str]:
     """What the readers have to say, once each, with the number of files that it concerns."""
     counts = Counter(note for scan in scans for note in scan.notes)
     return [f"{note} ({count} of {len(scans)} files)" for note, count in counts.items()]
+
+
+def _of_mismatch(volumes: list[Volume]) -> list[str]:
+    """Volumes whose coil maps explain too little, with their number."""
+    notes = []
+    for volume in volumes:
+        shares = [s.noise_share for s in volume.slices]
+        noise = torch.tensor([s for s in shares if s is not None]) if None not in shares else None
+        note = mismatch_note(torch.tensor([s.mismatch for s in volume.slices]), noise)
+        notes += [f"{volume.source}: {note}"] if note else []
+    more = f" (and {len(notes) - 1} more files alike)" if len(notes) > 1 else ""
+    return [f"{note}{more}" for note in notes[:1]]
 
 
 def _of_split(scans: list[Scan], options: Options) -> list[str]:

@@ -14,6 +14,7 @@ from mrigen.operators import MultiCoilMRI
 from mrigen.operators.solve import conjugate_gradient
 
 CG_STEPS = 8
+MUCH, MUCH_WITH_NOISE = 0.1, 0.2  # of the data; sound scans leave 0.02 to 0.06
 
 
 def crop_image(kspace: Tensor, size: int, axis: int) -> Tensor:
@@ -55,6 +56,25 @@ def divide(kspace: Tensor, scale: Tensor) -> Tensor:
     """k-space over a real scale per slice: each component is divided once, correctly rounded."""
     shape = (-1, *[1] * kspace.ndim)
     return torch.view_as_complex(torch.view_as_real(kspace) / scale.view(shape))
+
+
+def mismatch_note(mismatch: Tensor, noise_share: Tensor | None) -> str | None:
+    """A line where the model leaves much more unexplained than noise does, in half of the slices or more.
+
+    Args:
+        mismatch: of the slices, (n,), see ``mismatch``.
+        noise_share: expected ‖noise‖ / ‖k‖ of the slices, (n,); None where it is unknown.
+    """
+    noise = torch.zeros_like(mismatch) if noise_share is None else noise_share
+    excess = (mismatch.square() - noise.square()).clamp(0).sqrt() * (mismatch > 2 * noise)
+    share = excess.median().item()
+    if share < (MUCH if noise_share is not None else MUCH_WITH_NOISE):
+        return None
+    unknown = " (noise included, whose level is unknown)" if noise_share is None else ""
+    return (
+        f"the coil maps leave {share:.0%} of the measured data unexplained{unknown}: are the axes (slices, "
+        "coils, H, W)? Otherwise there is motion, or the ACS lines are too few"
+    )
 
 
 def mismatch(kspace: Tensor, operator: MultiCoilMRI) -> Tensor:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from mrigen.data.manifest import read_record
 from mrigen.data.mri_manifest import REFERENCE, SliceStatistics, Volume, VolumeRecord
 from mrigen.data.mri_store import new_volume, pack
@@ -139,11 +141,15 @@ def _stored(pipeline: Pipeline, part: PreparedSlices, points: int) -> dict[str, 
 def _statistics(pipeline: Pipeline, part: PreparedSlices) -> list[SliceStatistics]:
     masks = pipeline.sampling.masks[part.positions]
     possible = int(pipeline.sampling.acquired.sum()) * masks.shape[1]
+    coils, height, _ = pipeline.shape
+    numbers = 2 * coils * masks.sum((1, 2)) * (height if masks.shape[1] == 1 else 1)
+    unit = numbers.sqrt() / torch.linalg.vector_norm(part.kspace, dim=(1, 2, 3))
     rows = zip(
         pipeline.slices[part.positions],
         masks.sum((1, 2)).tolist(),
         part.scale.tolist(),
         part.mismatch.tolist(),
+        unit.tolist(),
         strict=True,
     )
     return [
@@ -154,8 +160,11 @@ def _statistics(pipeline: Pipeline, part: PreparedSlices) -> list[SliceStatistic
             scale=scale,
             mismatch=float(f"{mismatch:.4g}"),
             noise=None if pipeline.noise is None else float(f"{pipeline.noise / scale:.4g}"),
+            noise_share=None
+            if pipeline.noise is None
+            else float(f"{pipeline.noise / scale * per_sigma:.4g}"),
         )
-        for index, lines, scale, mismatch in rows
+        for index, lines, scale, mismatch, per_sigma in rows
     ]
 
 
