@@ -285,8 +285,8 @@ def _store(path: Path) -> Info:
         images = open_reference(path)
         facts |= {"kind": "reference", "images": len(images), "image_shape": list(images.image_shape)}
         facts["splits"] = sorted(images.parts)
-        picture = images.images([len(images) // 2])[0]
-        shown = picture.abs()[0] if picture.is_complex() else picture.mean(0) + 1
+        middle = images.images([len(images) // 2])[0]
+        shown = middle.abs()[0] if middle.is_complex() else middle.mean(0) + 1
         return Info({**facts, "checksums": "sound"}, shown.numpy())
     store = open_store(path, None)
     manifest = store.manifest

@@ -80,8 +80,28 @@ def test_the_same_reconstruction_from_every_format(kind, reconstructions):
     np.testing.assert_allclose(other, one, atol=1e-6 * np.abs(one).max())
 
 
-def test_prep_takes_every_format(tmp_path):
-    """A folder of several formats becomes one store."""
+@pytest.fixture(scope="module")
+def scales(tmp_path_factory):
+    """What the slices were divided by, in stores of the volume from every format."""
+    found = {}
+    options = ["--acceleration", "2", "--acs-lines", "8", "--kernel-width", "4", "--jobs", "1"]
+    for kind, writer in WRITERS.items():
+        folder = tmp_path_factory.mktemp("prep")
+        path, store = writer(folder, K), folder / "store"
+        more = ["--no-noise-whitening", "--choose", CHOOSE.get(kind, "")]
+        assert run(["prep-fastmri", str(path), "--out", str(store), *options, *more]) == 0
+        with h5py.File(store / f"{path.stem}.h5") as file:
+            found[kind] = file["scale"][()]
+    return found
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_prep_takes_every_format(kind, scales):
+    """Masks depend on the names, but the ACS and so the scale do not."""
+    np.testing.assert_allclose(scales[kind], scales["fastmri"], rtol=1e-5)
+
+
+def test_a_folder_of_several_formats_becomes_one_store(tmp_path):
     raw = tmp_path / "raw"
     raw.mkdir()
     for number, kind in enumerate(("fastmri", "mrd", "bart", "matlab", "npy", "siemens")):
