@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-WORTH_COMPILING = 50_000  # images, from which compilation saves more time than it takes
+TRAINED, EVALUATED = 500_000, 50_000  # images from which compilation may save more time than it takes
 GRAPHS = 64
 
 
@@ -76,17 +77,18 @@ class AutocastModule(nn.Module):
             return self.module(*inputs)
 
 
-def compiles(asked: Compile | None, device: torch.device, images: int) -> Compile:
+def compiles(asked: Compile | None, device: torch.device, images: int, least: int) -> Compile:
     """Whether networks are to be compiled: as asked, or else on one GPU for many images.
 
     Args:
         asked: None where nobody said.
         device: of the networks.
         images: that go through a network.
+        least: so many are worth it, ``TRAINED`` or ``EVALUATED``.
     """
     if asked is not None:
         return asked
-    if device.type != "cuda" or ranks.world_size() > 1 or images < WORTH_COMPILING:
+    if device.type != "cuda" or ranks.world_size() > 1 or images < least:
         return False
     if triton_kernels_of(device) is None:
         warnings.warn("compile: Triton does not run on this GPU; networks stay as they are", stacklevel=2)
@@ -106,6 +108,8 @@ def compile_network(network: nn.Module, device: torch.device, *, graphs: bool = 
         device: where it is called.
         graphs: replay all kernels of a pass at once (CUDA graphs): faster where they are small, and memory of
             every pass is kept.
+
+    A compiler that fails is told in one line, and the network is called as it is.
 
     Raises:
         UsageError: nothing here could compile it, or graphs without a GPU.
@@ -129,4 +133,22 @@ def compile_network(network: nn.Module, device: torch.device, *, graphs: bool = 
     if device.type == "cuda":
         # Weights are channels last, and torch's own rule would have small networks convert every activation.
         options = {"force_layout_optimization": True, "triton.cudagraphs": graphs}
-    cast("Preconditioner", network).network.compile(dynamic=False, options=options)
+    inner = cast("Preconditioner", network).network
+    inner.compile(dynamic=False, options=options)
+    inner._compiled_call_impl = _or_as_it_is(inner, inner._compiled_call_impl)  # noqa: SLF001
+
+
+def _or_as_it_is(module: nn.Module, compiled: Callable[..., Any]) -> Callable[..., Any]:
+    """Calls what was compiled; if the compiler fails, says so once and goes on without it."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    def call(*inputs: Any, **named: Any) -> Any:
+        try:
+            return compiled(*inputs, **named)
+        except TorchDynamoException as error:
+            reason = str(error).strip().partition("\n")[0]
+            warnings.warn(f"compile: failed ({reason}); the network runs as it is", stacklevel=2)
+            module._compiled_call_impl = None  # noqa: SLF001
+            return module(*inputs, **named)
+
+    return call

@@ -11,7 +11,7 @@ from mrigen.checkpoints.snapshots import remove_snapshots
 from mrigen.engine.distillation import DistillJob
 from mrigen.engine.logs import OpenLog
 from mrigen.engine.loop import Snapshot, fit
-from mrigen.engine.precision import compiles
+from mrigen.engine.precision import TRAINED, compiles
 from mrigen.engine.processes import on_rank_zero
 from mrigen.engine.sampling import StudentSampler, TeacherSampler
 from mrigen.errors import NonFiniteLossError, UsageError
@@ -107,7 +107,7 @@ def _distill(study: StudyContext) -> None:
         score,
         lambda key: Model.random_init(teacher.description, key).denoiser,
         keep if params.selection.keep else None,
-        compiled=compiles(recipe.compile, study.fabric.device, params.images),
+        compiled=compiles(recipe.compile, study.fabric.device, params.images, TRAINED),
     )
 
     def sampler() -> TeacherSampler | StudentSampler:

@@ -11,7 +11,7 @@ from mrigen.data.sample_files import write_magnitudes, writer_of
 from mrigen.diffusion.samplers import SAMPLERS
 from mrigen.engine.launch import choose_device, open_device
 from mrigen.engine.params import SamplerSpec
-from mrigen.engine.precision import compiles
+from mrigen.engine.precision import EVALUATED, compiles
 from mrigen.engine.processes import all_gather, on_rank_zero
 from mrigen.engine.resumable import ResumableSampling, discard
 from mrigen.errors import UsageError
@@ -103,7 +103,7 @@ def sample_model(
         fabric = open_device(device, precision)
         where = fabric.device
         run.use(fabric)
-    if compiles(None, where, run.evaluations * len(image_seeds)):
+    if compiles(None, where, run.evaluations * len(image_seeds), EVALUATED):
         run.compile(where)
     parts = ResumableSampling(out, described, image_seeds, batch, run.shape, complex_valued=complex_valued)
     parts.make(run, "sampling")

@@ -10,7 +10,7 @@ from mrigen.data.stores import Store
 from mrigen.diffusion.objectives import Objective
 from mrigen.engine.loop import fit
 from mrigen.engine.params import TeacherParams
-from mrigen.engine.precision import compiles
+from mrigen.engine.precision import TRAINED, compiles
 from mrigen.engine.processes import on_rank_zero
 from mrigen.engine.sampling import StudentSampler, TeacherSampler
 from mrigen.engine.teacher import TeacherJob, describe_teacher
@@ -80,7 +80,7 @@ def train_model(
         folder: of the stage, whose name the progress bar has.
     """
     recipe = study.recipe
-    compiled = compiles(recipe.compile, study.fabric.device, params.images)
+    compiled = compiles(recipe.compile, study.fabric.device, params.images, TRAINED)
     job = TeacherJob(params, model.denoiser, objective, store, study.fabric, recipe.seed, compiled=compiled)
 
     def sampler() -> TeacherSampler | StudentSampler:

@@ -276,12 +276,55 @@ def test_compilation_needs_a_compiler(monkeypatch):
 def test_a_compiled_network_keeps_its_names_and_computes_the_same(monkeypatch):
     """With the compiler's first half alone (dynamo), which decides what is computed."""
     real = nn.Module.compile
-    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: real(self, backend="eager", **options))
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: real(self, backend="eager"))
     plain, compiled = teacher_job(), teacher_job(compiled=True)
     assert compiled.optimizer.module.network._compiled_call_impl is not None
     assert list(compiled.result.state_dict()) == list(plain.result.state_dict())
     a, b = (float(job.step(0)["loss"]) for job in (plain, compiled))
     assert a == pytest.approx(b, rel=1e-5)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiler_that_fails_is_told_and_done_without(monkeypatch):
+    def backend(graph, inputs):
+        raise RuntimeError("no such kernel")
+
+    real = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: real(self, backend=backend))
+    plain, compiled = teacher_job(), teacher_job(compiled=True)
+    with pytest.warns(UserWarning, match="compile: failed"):
+        found = float(compiled.step(0)["loss"])
+    assert found == pytest.approx(float(plain.step(0)["loss"]), rel=1e-5)
+    compiled.step(1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "images", "expected"),
+    [
+        (True, "cpu", 1, True),
+        ("graphs", "cuda", 1, "graphs"),
+        (False, "cuda", 10**9, False),
+        (None, "cpu", 10**9, False),
+        (None, "cuda", precision.TRAINED - 1, False),
+    ],
+)
+def test_long_runs_on_a_gpu_compile(asked, device, images, expected):
+    assert precision.compiles(asked, torch.device(device), images, precision.TRAINED) == expected
+
+
+@pytest.mark.parametrize("kernels", [None, precision])
+def test_a_gpu_without_triton_does_without(kernels, monkeypatch):
+    monkeypatch.setattr(precision, "triton_kernels_of", lambda device: kernels)
+    if kernels is not None:
+        assert precision.compiles(None, torch.device("cuda"), precision.TRAINED, precision.TRAINED) is True
+        return
+    with pytest.warns(UserWarning, match="Triton does not run"):
+        assert not precision.compiles(None, torch.device("cuda"), precision.TRAINED, precision.TRAINED)
+
+
+def test_graphs_need_a_gpu():
+    with pytest.raises(UsageError, match="graphs are for"):
+        teacher_job(compiled="graphs")
 
 
 def test_freed_memory_is_kept_where_glibc_is():
