@@ -1,6 +1,7 @@
 """The ``mrigen`` command: thin functions; heavy imports happen inside them."""
 
 import os
+import re
 import sys
 from typing import Any
 
@@ -115,7 +116,14 @@ def _command_line_fault(error: Any) -> int:
 
 
 def _system_fault(error: Exception) -> str | None:
-    """What the system refused to do with a file: the disk is full, a name too long, a folder not ours."""
+    """What the system refused: a file (the disk is full, a name too long, a folder not ours), or memory."""
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which may not have been imported
+        tried = re.search(r"Tried to allocate ([\d.]+ \w+)", str(error))
+        more = "" if tried is None else f" ({tried[1]} more were asked for)"
+        return (
+            f"the GPU's memory is full{more}: lower teacher.micro_batch or distill.micro_batch of a "
+            "training, or --batch of other commands, or end what else uses the GPU (nvidia-smi)"
+        )
     if isinstance(error, OSError) and error.errno is not None:
         where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
         return f"{where}{error.strerror}; check the path, its permissions and the free space"

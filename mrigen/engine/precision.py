@@ -135,7 +135,9 @@ def compile_network(network: nn.Module, device: torch.device, *, graphs: bool = 
         options = {"force_layout_optimization": True, "triton.cudagraphs": graphs}
     inner = cast("Preconditioner", network).network
     inner.compile(dynamic=False, options=options)
-    inner._compiled_call_impl = _or_as_it_is(inner, inner._compiled_call_impl)  # noqa: SLF001
+    compiled = inner._compiled_call_impl  # noqa: SLF001
+    assert compiled is not None
+    inner._compiled_call_impl = _or_as_it_is(inner, compiled)  # noqa: SLF001
 
 
 def _or_as_it_is(module: nn.Module, compiled: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,6 +4,10 @@ import os
 import subprocess
 import sys
 
+import torch
+
+from mrigen.cli import main
+
 WITHOUT = """
 import os, sys
 
@@ -39,3 +43,20 @@ def test_commands_run_without_posix(tmp_path):
     assert done.stdout.endswith("all done\n")
     assert "Error" not in done.stderr
     assert (tmp_path / "first.png").is_file()
+
+
+def test_a_gpu_whose_memory_is_full_is_one_line(monkeypatch, capsys):
+    def full(**options):
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total of ..."
+        )
+
+    class Command:
+        main = staticmethod(full)
+
+    monkeypatch.setattr(main.typer.main, "get_command", lambda app: Command)
+    assert main.run(["sample"]) == 2
+    words = capsys.readouterr().err.strip()
+    assert "2.50 GiB" in words
+    assert "micro_batch" in words
+    assert "Traceback" not in words
