@@ -51,7 +51,7 @@ def info(
         typer.echo(json.dumps(found.facts, indent=2, ensure_ascii=False))
     else:
         for name, value in found.facts.items():
-            for line in _lines(value, ", " if name.endswith("per_coil") else " x "):
+            for line in _lines(value, ", " if name.endswith(("per_coil", "affine_ras")) else " x "):
                 typer.echo(f"{name.replace('_', ' '):>22}  {one_line(line)}")
         for fault in found.faults:
             typer.echo(one_line(fault))

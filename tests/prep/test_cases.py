@@ -222,6 +222,19 @@ def test_three_axes_mean_the_same_in_every_format(tmp_path):
         assert any("one slice of 4 coils" in note for note in scan.notes)
 
 
+@pytest.mark.parametrize("averages", [1, 3])
+def test_an_axis_of_averages(tmp_path, averages):
+    """One is no axis; of several, each line is the mean of those that measured it."""
+    odd, data = np.arange(SIZE[1]) % 2 == 1, kspace()
+    stored = np.stack([data * odd, data * ~odd, 3 * data * odd]) if averages == 3 else data[None]
+    scan = inspect(write_scan(tmp_path / "scan.h5", stored))
+    assert (scan.slices, scan.coils, scan.mask) == (3, 4, None)
+    assert scan.notes == (("3 averages were averaged",) if averages == 3 else ())
+    with open_slices(scan) as read:
+        expected = data[1:2] * np.where(odd, 2, 1) if averages == 3 else data[1:2]
+        np.testing.assert_allclose(read([1]).numpy(), expected, rtol=1e-5)
+
+
 def test_one_volume_in_two_formats_is_taken_once(tmp_path, capsys):
     folder = tmp_path / "raw"
     folder.mkdir()
