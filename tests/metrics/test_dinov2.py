@@ -84,3 +84,14 @@ def test_features_come_from_a_file_of_any_size_of_model(tmp_path):
         expected = VisionTransformer(weights(16)).eval()(plane)
     torch.testing.assert_close(grey, expected.expand(2, -1), rtol=1e-3, atol=1e-4)
     assert taken.weights.startswith("sha256 ")
+
+
+@torch.inference_mode()
+def test_the_layers_are_those_of_timm():
+    """At the weights' own size, where no positions are resampled."""
+    timm = pytest.importorskip("timm")
+    model = timm.create_model("vit_small_patch14_dinov2", pretrained=False, img_size=56).eval()
+    tensors = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    own = VisionTransformer({**tensors, "mask_token": torch.zeros(1, 384)}).eval()
+    images = torch.randn(2, 3, 56, 56, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(own(images), model.forward_features(images)[:, 0])
