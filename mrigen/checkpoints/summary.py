@@ -69,11 +69,16 @@ def _channels(conventions: ChannelLayout) -> str:
 def _corruption(corruption: Mapping[str, Any] | None) -> str:
     if corruption is None:
         return "none"
-    if "mask" in corruption:
-        mask = corruption["mask"]
+    described = next(
+        (corruption[k] for k in ("mask", "operator") if isinstance(corruption.get(k), Mapping)), None
+    )
+    if described is not None and not {"acceleration", "acs_lines"} <= set(described):
+        return _call(described)
+    if described is not None:
+        mask = described
         drop = (
             f"{mask['further_drop']} lines"
-            if "further_drop" in mask
+            if mask.get("further_drop") is not None
             else f"to R = {mask['acceleration'] + 1:g}"
         )
         return f"R = {mask['acceleration']:g}, {mask['acs_lines']} ACS lines, dropped further {drop}"

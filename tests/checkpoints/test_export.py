@@ -123,6 +123,30 @@ def test_an_export_imports_itself(role, tmp_path):
         import_checkpoint(tmp_path / "x.safetensors", tmp_path / "b", tmp_path / "training_options.json")
 
 
+@pytest.mark.parametrize(
+    ("corruption", "words"),
+    [
+        ({"operator": {"name": "identity", "complex_valued": True}}, "identity (complex_valued True)"),
+        ({"operator": {"name": "inpainting", "missing": 0.6}, "noise": 0.1}, "inpainting (missing 0.6)"),
+        (
+            {"mask": {"name": "poisson-disc", "acceleration": 4.0, "calibration": 8}},
+            "poisson-disc (acceleration",
+        ),
+        (
+            {"mask": {"name": "x", "acceleration": 4.0, "acs_lines": 8, "further_drop": None}},
+            "R = 4, 8 ACS lines",
+        ),
+    ],
+)
+def test_an_export_of_a_model_of_ones_own_names_its_corruption(tmp_path, capsys, corruption, words):
+    model = make_model()
+    description = described(model, conventions=RGB, image_shape=(3, 8, 8), corruption=corruption)
+    save_model(tmp_path / "m", model, description)
+    export(tmp_path / "m", "safetensors", tmp_path / "x.safetensors")
+    assert cli(["import-checkpoint", str(tmp_path / "x.safetensors"), str(tmp_path / "back")]) == 0
+    assert words in " ".join(capsys.readouterr().out.split())
+
+
 def test_networks_without_a_released_counterpart_come_back_too(tmp_path):
     torch.manual_seed(0)
     network = NETWORKS.build({"name": "mlp", "resolution": 4, "in_channels": 1, "out_channels": 1})
