@@ -77,22 +77,25 @@ def load_class(name: str, base: type) -> type:
     Raises:
         UsageError: no such file, an error in it, no such class, or a class of another kind.
     """
-    path, wanted = split(name)
+    path, class_name = split(name)
     module = _load(path)
-    member = getattr(module, wanted, None)
+    member = getattr(module, class_name, None)
     if not inspect.isclass(member):
         own = [n for n, c in vars(module).items() if inspect.isclass(c) and c.__module__ == module.__name__]
-        raise UsageError(f"{path}: has no class {wanted!r}; there are: {', '.join(own) or 'none'}")
+        raise UsageError(f"{path}: has no class {class_name!r}; there are: {', '.join(own) or 'none'}")
     if not issubclass(member, base):
         raise UsageError(
-            f"{path}: {wanted} is no {base.__name__}; derive it from {base.__module__}.{base.__qualname__}"
+            f"{path}: {class_name} is no {base.__name__}; derive it from "
+            f"{base.__module__}.{base.__qualname__}"
         )
     missing = sorted(getattr(member, "__abstractmethods__", ()))
     parametrised = any("Params" in {*vars(c), *vars(c).get("__annotations__", {})} for c in base.__mro__)
     if parametrised and not inspect.isclass(getattr(member, "Params", None)):
         missing.append("Params")
     if missing:
-        raise UsageError(f"{path}: {wanted} lacks {', '.join(missing)}; define what {base.__name__} asks for")
+        raise UsageError(
+            f"{path}: {class_name} lacks {', '.join(missing)}; define what {base.__name__} asks for"
+        )
     return member
 
 

@@ -184,15 +184,15 @@ class _Run:
             full = self._full()
             stop, due, self._ended = any_rank_each([self._stopped(), full or self._looks.due(), self._end()])
             due = due or self._ended
-            told = self._looks.take(numbers) if stop or due else {}
+            logged = self._looks.take(numbers) if stop or due else {}
             if job.measuring and not stop:
-                told |= job.measure()
+                logged |= job.measure()
         except (NonFiniteLossError, Interrupted):
             self.save(stopping=True)
             raise
-        if told:
-            self._logs.step(job.images, told)
-            self._note = "  ".join(f"{name} {value:.4g}" for name, value in told.items())
+        if logged:
+            self._logs.step(job.images, logged)
+            self._note = "  ".join(f"{name} {value:.4g}" for name, value in logged.items())
         if stop:
             self.save(stopping=True)
             raise Interrupted

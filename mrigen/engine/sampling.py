@@ -138,8 +138,8 @@ class StudentSampler:
             if self._objective is not None and self._corruption is not None:
                 further = further_operators(self._objective, self._corruption, part).to_device(device)
             labels = seeded_labels(self._classes, part, self._label)
-            told = None if labels is None else to_device(labels, device)
-            images = self._generator(latents[0], self._objective, further, told, latents[1:])
+            device_labels = None if labels is None else to_device(labels, device)
+            images = self._generator(latents[0], self._objective, further, device_labels, latents[1:])
             yield images[: len(image_seeds) - number * self._batch]
 
 

@@ -153,8 +153,8 @@ class ReferenceStore:
         for row, index in enumerate(indices):
             file, position = self._where[index]
             by_file.setdefault(file, []).append((row, position))
-        for name, wanted in by_file.items():
+        for name, places in by_file.items():
             with hdf5.reader(self.folder / name) as file:
-                for row, position in wanted:
+                for row, position in places:
                     images[row, 0] = file[REFERENCE][position]
         return torch.from_numpy(images)

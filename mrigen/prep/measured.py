@@ -216,8 +216,8 @@ def _smallest(holds: Mask) -> Mask:
 
     Slices without any data have the points of the others.
     """
-    some = holds.any((1, 2))
-    used = holds[some]
+    nonzero = holds.any((1, 2))
+    used = holds[nonzero]
     lines: Mask = np.asarray(used.any(1, keepdims=True))
     if (used == lines).all():
         used = lines
@@ -225,5 +225,5 @@ def _smallest(holds: Mask) -> Mask:
         one = used[0]
         return np.ascontiguousarray(one[0] if len(one) == 1 else one)
     whole = np.broadcast_to(used.any(0), (len(holds), *used.shape[1:])).copy()
-    whole[some] = used
+    whole[nonzero] = used
     return whole

@@ -165,9 +165,9 @@ class StudyContext:
     @cached_property
     def extractors(self) -> dict[str, AnyExtractor]:
         """The feature spaces of Fréchet distances by their names, on the chosen device."""
-        wanted = self.recipe.evaluate
-        found = extractors(wanted.features, wanted.weights)
-        return {name: each.to(self.fabric.device) for name, each in found.items()}
+        evaluation = self.recipe.evaluate
+        networks = extractors(evaluation.features, evaluation.weights)
+        return {name: each.to(self.fabric.device) for name, each in networks.items()}
 
     @property
     def extractor(self) -> AnyExtractor:

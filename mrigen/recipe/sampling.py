@@ -115,8 +115,10 @@ def sample_model(
             written["magnitudes"] = out.with_suffix(".nii")
             write_magnitudes(written["magnitudes"], len(image_seeds), parts.read)
         view = view_of(run.shape)
-        some = next(parts.read(view.shown))
-        view.several(some, magnitude_window(some) if complex_valued else None, written["picture"])
+        first_images = next(parts.read(view.shown))
+        view.several(
+            first_images, magnitude_window(first_images) if complex_valued else None, written["picture"]
+        )
         discard(out)
         return written
 

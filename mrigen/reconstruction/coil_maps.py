@@ -84,8 +84,8 @@ class CoilMaps:
             UsageError: they are not finite, or zero everywhere.
         """
         maps = torch.from_numpy(np.ascontiguousarray(self.rows(rows), np.complex64))
-        for axis, wanted in zip((-2, -1), size, strict=True):
-            maps = maps.narrow(axis, maps.shape[axis] // 2 - wanted // 2, wanted)
+        for axis, extent in zip((-2, -1), size, strict=True):
+            maps = maps.narrow(axis, maps.shape[axis] // 2 - extent // 2, extent)
         if not torch.view_as_real(maps).isfinite().all():
             raise UsageError(f"{self.path}: coil maps hold NaN or infinity; mend the file")
         norm = maps.abs().square().sum(1, keepdim=True).sqrt()

@@ -340,11 +340,11 @@ def _prior(model: Model | None, solver: Solver[Any], source: Source, request: Re
     """
     if not solver.needs:
         return None
-    wanted = " or a ".join(sorted(solver.needs))
+    kinds = " or a ".join(sorted(solver.needs))
     if model is None:
-        raise UsageError(f"solver {request.solver}: needs a {wanted}; give its model folder with --model")
+        raise UsageError(f"solver {request.solver}: needs a {kinds}; give its model folder with --model")
     if model.role not in solver.needs:
-        raise UsageError(f"{model.name}: is a {model.role}, and solver {request.solver} needs a {wanted}")
+        raise UsageError(f"{model.name}: is a {model.role}, and solver {request.solver} needs a {kinds}")
     return model.prior(
         source.shape, complex_valued=source.complex_valued, differentiated=solver.differentiates
     )

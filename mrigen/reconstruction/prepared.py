@@ -94,19 +94,19 @@ class StoreSource(Source):
     def batches(self, size: int) -> Iterator[Batch]:
         """As the store has them; the scale leads back to the source's units."""
         for first in range(0, len(self._indices), size):
-            some = self._indices[first : first + size]
-            data = self._store.measurements(some)
-            sigma = data.sigma.where(data.sigma > 0, self._noise[some])
-            operator, deviation = data.operator, None if self._mismatch is None else self._mismatch[some]
+            part = self._indices[first : first + size]
+            data = self._store.measurements(part)
+            sigma = data.sigma.where(data.sigma > 0, self._noise[part])
+            operator, deviation = data.operator, None if self._mismatch is None else self._mismatch[part]
             if self._maps is not None:
                 assert isinstance(operator, MultiCoilMRI)
                 maps = self._maps.read(self._rows[first : first + size], (self.shape[1], self.shape[2]))
                 operator = MultiCoilMRI(maps, operator.mask)
                 deviation = mismatch(data.y, operator)
             yield Batch(
-                list(range(first, first + len(some))),
+                list(range(first, first + len(part))),
                 type(data)(data.y, operator, sigma, data.labels),
-                self._scale[some],
+                self._scale[part],
                 deviation,
-                None if self._references is None else self._references.images(some),
+                None if self._references is None else self._references.images(part),
             )

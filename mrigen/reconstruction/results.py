@@ -128,7 +128,7 @@ class Results:
                 found.extend(image_errors(estimates, batch.reference))
         if self._volumes is not None:
             for row, position in enumerate(batch.positions):
-                images = (batch.scale[row] * some[row] for some in (mean, observed, batch.reference))
+                images = (batch.scale[row] * shown[row] for shown in (mean, observed, batch.reference))
                 self._volumes.add(self._source.volumes[position], *images)
         error = (mean - batch.reference).abs().double()
         self._squares += torch.stack([error.square().sum(), deviation.double().square().sum()])

@@ -88,8 +88,8 @@ class ShapesSet(BuiltInSet):
         random = np.random.default_rng(0)
         counts = random.integers(1, 4, SHAPES)
         pixels = np.stack([_drawing(random, int(count)) for count in counts])
-        told = [int(count) - 1 if labels else None for count in counts]
-        return cls(source, [Item(f"{i:04d}", None, told[i]) for i in range(SHAPES)], 0, pixels)
+        point_labels = [int(count) - 1 if labels else None for count in counts]
+        return cls(source, [Item(f"{i:04d}", None, point_labels[i]) for i in range(SHAPES)], 0, pixels)
 
 
 BUILT_IN: dict[str, type[DigitsSet | SpiralSet | ShapesSet]] = {

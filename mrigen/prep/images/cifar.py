@@ -132,7 +132,7 @@ def _batch(content: bytes) -> tuple[NDArray[np.uint8], list[int]]:
     values = getattr(data, "values", None) if isinstance(data, _Array) else None
     if values is None or values.shape[1:] != (PIXELS,):
         raise MalformedError("has no rows of 3072 bytes")
-    told: list[Any] = labels if isinstance(labels, list) and len(labels) == len(values) else [None]
-    if not all(type(label) is int and 0 <= label < CLASSES for label in told):
+    class_numbers: list[Any] = labels if isinstance(labels, list) and len(labels) == len(values) else [None]
+    if not all(type(label) is int and 0 <= label < CLASSES for label in class_numbers):
         raise MalformedError("has no label from 0 to 9 for each image")
-    return values.reshape(-1, COLOURS, SIDE, SIDE).transpose(0, 2, 3, 1).copy(), told
+    return values.reshape(-1, COLOURS, SIDE, SIDE).transpose(0, 2, 3, 1).copy(), class_numbers

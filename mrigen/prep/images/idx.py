@@ -43,8 +43,8 @@ class IdxSet(ArraySet):
             images = _read(path, 3)
             classes: list[int] | list[None] = [None] * len(images)
             if labels:
-                told = _file(source, f"{prefix}-{LABELS}")
-                classes = [] if told is None else _read(told, 1).tolist()
+                label_file = _file(source, f"{prefix}-{LABELS}")
+                classes = [] if label_file is None else _read(label_file, 1).tolist()
             if len(classes) != len(images):
                 raise UsageError(f"{source}: no label for each image of {path.name}; leave out --labels")
             pixels.append(images)

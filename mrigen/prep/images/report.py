@@ -93,8 +93,8 @@ def _noise(manifest: ImageManifest) -> str:
     known = f"{noise.low:g}" if noise.high is None else f"{noise.low:g} to {noise.high:g}"
     if estimate is None:
         return known
-    told = f"estimated {estimate.sigma:.4g} ({estimate.low:.4g} to {estimate.high:.4g})"
-    return f"{told}, simulated {known}" if noise else told
+    estimated = f"estimated {estimate.sigma:.4g} ({estimate.low:.4g} to {estimate.high:.4g})"
+    return f"{estimated}, simulated {known}" if noise else estimated
 
 
 def _notes(report: ImageReport) -> list[str]:

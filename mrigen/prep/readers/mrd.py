@@ -264,8 +264,8 @@ class _Measurement:
         """Number and samples (coils, samples) of acquisitions, many read at a time."""
         fields = self.rows.fields("data")
         for first in range(0, len(numbers), AT_ONCE):
-            some = numbers[first : first + AT_ONCE]
-            for number, values in zip(some, fields[some.tolist()], strict=True):
+            part = numbers[first : first + AT_ONCE]
+            for number, values in zip(part, fields[part.tolist()], strict=True):
                 coils = int(self.head["active_channels"][number])
                 yield (
                     int(number),

@@ -256,8 +256,8 @@ def _geometry(
         first.setdefault(one.cSlc, one)
     if not readout and partitions == 1 and len(first) < slices:
         return None
-    some = first[min(first)]
-    phase, read, normal = _rotation(np.asarray(list(some.mdh.SliceData.Quaternion), float)).T
+    first_line = first[min(first)]
+    phase, read, normal = _rotation(np.asarray(list(first_line.mdh.SliceData.Quaternion), float)).T
     phase, read, across = -phase, -read, -normal
     spacing = (fov[0] / matrix[0], fov[1] / matrix[1])
     centres = np.array([_position(first[s]) for s in sorted(first)])
