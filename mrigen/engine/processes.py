@@ -61,6 +61,11 @@ def any_rank_each(flags: list[bool]) -> list[bool]:
     return [count > 0 for count in all_reduce_sum([float(flag) for flag in flags])]
 
 
+def barrier() -> None:
+    """Wait until every process has come here."""
+    all_reduce_sum([0.0])
+
+
 def broadcast(value: T) -> T:
     """The first process's value."""
     box = [value]

@@ -15,7 +15,7 @@ from mrigen.data.images import write_images
 from mrigen.data.restored_store import RestoredStore
 from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.engine.params import TeacherParams
-from mrigen.engine.processes import on_rank_zero
+from mrigen.engine.processes import barrier, on_rank_zero
 from mrigen.engine.resumable import ResumableSampling, discard
 from mrigen.engine.sampling import chunks
 from mrigen.engine.states import saved_images
@@ -37,9 +37,18 @@ def check_laps(study: StudyContext) -> None:
     """Refuse laps that cannot work, before anything is trained.
 
     Raises:
-        UsageError: the noise of the measurements is unknown: posterior samples would fit it as signal.
+        UsageError: micro-batches do not divide batches, or the noise of the measurements is unknown:
+            posterior samples would fit it as signal.
     """
-    if study.recipe.laps is None or study.given_teacher is not None or not study.store.complex_valued:
+    laps, own = study.recipe.laps, study.recipe.teacher
+    if laps is None or study.given_teacher is not None:
+        return
+    batch, part = laps.batch or own.batch, laps.micro_batch or own.micro_batch
+    if part is not None and batch % part:
+        raise UsageError(
+            f"laps: micro-batches of {part} do not divide batches of {batch}; set laps.micro_batch"
+        )
+    if not study.store.complex_valued:
         return
     if not bool((study.store.noise_levels(list(range(len(study.store)))) > 0).all()):
         raise UsageError(
@@ -112,6 +121,7 @@ def _lap(study: StudyContext, laps: LapsParams, before: Model, number: int) -> N
         objective=objective,
         images=laps.images,
         batch=laps.batch or own.batch,
+        micro_batch=laps.micro_batch or own.micro_batch,
         optimizer=laps.optimizer or own.optimizer,
         ema_halflife=laps.ema_halflife,
     )
@@ -130,7 +140,7 @@ def _lap(study: StudyContext, laps: LapsParams, before: Model, number: int) -> N
 
 def _restore(study: StudyContext, model: Model, spec: Mapping[str, Any], path: Path) -> None:
     """Restore every sample of the store, shared by several processes; what is there is not made again."""
-    if path.is_file():
+    if on_rank_zero(path.is_file):
         return
     store, device = study.store, study.fabric.device
     solver = SOLVERS.build(spec)
@@ -148,6 +158,7 @@ def _restore(study: StudyContext, model: Model, spec: Mapping[str, Any], path: P
         path, settings, every, BATCH, store.image_shape, complex_valued=store.complex_valued
     )
     parts.make(solve, f"{path.parent.name}: restoring")
+    barrier()
 
     def collect() -> None:
         write_images(path, every, parts.read())

@@ -146,6 +146,7 @@ class LapsParams(Params):
         count: number of laps at most.
         images: training images of each.
         batch: images per optimiser step; None for the teacher's.
+        micro_batch: images per forward pass, which divide ``batch``; None for the teacher's.
         noise: distribution of training noise levels.
         optimizer: of each; None for the teacher's.
         ema_halflife: half-life of the weight average, in images.
@@ -158,6 +159,7 @@ class LapsParams(Params):
     count: Count = 1
     images: Count
     batch: Count | None = None
+    micro_batch: Count | None = None
     noise: LogNormal = LogNormal()
     optimizer: OptimizerParams | None = None
     ema_halflife: Annotated[float, Field(gt=0)]

@@ -113,6 +113,13 @@ def test_a_longer_lap_continues_and_nothing_made_of_it_is_lost(study, tmp_path, 
     assert read_description(study / "lap-1" / "model") == before
 
 
+def test_micro_batches_that_do_not_divide_are_refused_before_training(tmp_path, capsys):
+    laps = [*LAPS, "batch: 8", "micro_batch: 3"]
+    assert run(command(tmp_path / "run", laps=laps)) == 2
+    assert "micro-batches of 3 do not divide batches of 8; set laps.micro_batch" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "teacher").exists()
+
+
 def test_unknown_noise_is_refused_before_training(tmp_path, capsys):
     arguments = [*command(tmp_path / "run", do="train"), "--set", "data.prep.noise_whitening=false"]
     assert run(arguments) == 2

@@ -3,8 +3,11 @@
 import json
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
-from launcher import torchrun
+from launcher import TORCHRUN, finished, started, torchrun
+from waiting import wait_until
 
 from mrigen.cli.main import run
 
@@ -39,6 +42,48 @@ def test_a_study_has_the_numbers_of_one_process(alone, together):
         for f in (alone, together[0])
     ]
     assert names[0] == names[1]
+
+
+LAPS = [
+    "--set",
+    "laps={count: 2, images: 16, ema_halflife: 8, samples: 8, solver: {name: mmps, steps: 2}}",
+    "--set",
+    "data.prep.noise_whitening=true",
+]
+
+
+def test_laps_restore_and_train_as_one_process_does(tmp_path):
+    """Two laps, the second of posterior samples that depend on the seed of each image alone."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert run(["train", *STUDY, *SHARED, *LAPS, "--out", str(one)]) == 0
+    done = torchrun("-m", "mrigen", "train", *STUDY, *SHARED, *LAPS, "--out", two)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in one.glob("lap-*")} == {path.name for path in two.glob("lap-*")}
+    for number in (1, 2):
+        restored = []
+        for folder in (one, two):
+            with h5py.File(folder / f"lap-{number}" / "restored.h5") as file:
+                restored.append(file["images"][:])
+        np.testing.assert_allclose(restored[1], restored[0], rtol=2e-2, atol=2e-3)
+        distances = [
+            json.loads((folder / f"lap-{number}" / "selection.json").read_text())["proximal"]
+            for folder in (one, two)
+        ]
+        assert distances[1] == pytest.approx(distances[0], rel=2e-2)
+    assert done.stdout.count("lap-1: proximal distance") == 1
+
+
+def test_stop_ends_a_training_of_two_processes_as_finished(alone, tmp_path):
+    store, out = str(alone / "run" / "store"), tmp_path / "run"
+    long = ["--set", "teacher.images=1000000", "--set", "teacher.snapshot_images=16"]
+    command = ["-m", "mrigen", "train", *STUDY, *SHARED, *long, "--data", store, "--out", out]
+    process = started(*TORCHRUN, "--standalone", "--nproc-per-node", 2, *command)
+    wait_until(lambda: list((out / "teacher").glob("state-*.json")), seconds=120)
+    assert run(["stop", str(out)]) == 0
+    done = finished(process)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((out / "teacher" / "stage.json").read_text())["finished"]
+    assert (out / "teacher" / "model" / "model.json").is_file()
 
 
 def test_a_study_tells_everything_once(together):
