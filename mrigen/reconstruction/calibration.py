@@ -12,6 +12,7 @@ from torch import Tensor
 from mrigen import seeds
 from mrigen.errors import UsageError
 from mrigen.operators import MultiCoilMRI
+from mrigen.operators.masks.base import centred, sampled_centre
 from mrigen.reconstruction.sources import Batch, Source
 
 LEVEL = 0.9
@@ -141,12 +142,6 @@ def require_calibration(source: Source, samples: int) -> None:
         )
 
 
-def calibrated_slices(count: int) -> set[int]:
-    """Positions of at most ``SLICES`` slices, evenly spread."""
-    last = (count - 1) / max(min(SLICES, count) - 1, 1)
-    return {round(i * last) for i in range(min(SLICES, count))}
-
-
 def put_aside(slice_: Batch, key: int) -> tuple[Tensor, Tensor]:
     """A fifth of the measured lines, or points, outside a slice's centre, in two halves (1, 1, 1 or H, W).
 
@@ -154,26 +149,15 @@ def put_aside(slice_: Batch, key: int) -> tuple[Tensor, Tensor]:
         UsageError: this is no k-space of coils.
     """
     mask = _multi_coil(slice_).mask.cpu()
-    where = (mask & ~centre(mask)).flatten().nonzero().flatten()
+    height, width = mask.shape[-2:]
+    side = sampled_centre(mask[0, 0])
+    outside = ~(centred(height, side if height > 1 else 1)[:, None] & centred(width, side))
+    where = (mask & outside).flatten().nonzero().flatten()
     count = max(2, round(ASIDE * len(where)))
     order = where[torch.randperm(len(where), generator=seeds.seeded_rng(key, "aside"))[:count]]
     halves = torch.zeros(2, mask.numel(), dtype=torch.bool)
     halves[0, order[::2]], halves[1, order[1::2]] = True, True
     return halves[0].view_as(mask), halves[1].view_as(mask)
-
-
-def centre(mask: Tensor) -> Tensor:
-    """The largest fully measured square, or run of lines, around DC, of a mask (1, 1, 1 or H, W)."""
-    plane = mask[0, 0]
-    row, column = plane.shape[0] // 2, plane.shape[1] // 2
-    found = torch.zeros_like(mask)
-    for reach in range(max(plane.shape)):
-        rows = slice(max(row - reach, 0), row + reach + 1)
-        columns = slice(max(column - reach, 0), column + reach + 1)
-        if not bool(plane[rows, columns].all()):
-            break
-        found[..., rows, columns] = True
-    return found
 
 
 def without(slice_: Batch, aside: tuple[Tensor, Tensor]) -> Batch:

@@ -26,9 +26,9 @@ from mrigen.prep.kspace.steps import mismatch_note
 from mrigen.prep.readers import find_reader, reader_of
 from mrigen.progress import Advance, bar
 from mrigen.reconstruction.calibration import (
+    SLICES,
     Calibration,
     Deviations,
-    calibrated_slices,
     put_aside,
     require_calibration,
     without,
@@ -41,7 +41,7 @@ from mrigen.reconstruction.results import open_results
 from mrigen.reconstruction.scans import ScanSource
 from mrigen.reconstruction.sources import Batch, Source
 from mrigen.registry import Params
-from mrigen.tensors import concatenate
+from mrigen.tensors import concatenate, evenly_spaced
 
 MOST, PIXELS = 4, 2 * 384 * 320
 
@@ -84,6 +84,11 @@ class Request(Params):
     formats: str | None = None
     command: str = ""
 
+    @property
+    def slices_at_once(self) -> int:
+        """As many as have all their samples in one batch, or one."""
+        return max(1, (self.batch or 1) // self.samples)
+
 
 def reconstruct(
     source_path: Path, out: Path, request: Request, device: torch.device
@@ -118,7 +123,6 @@ def reconstruct(
         "command": request.command,
         "notes": [*source.notes, *([] if model is None or prior is None else notes(model, source.shape))],
     }
-    size = max(1, (request.batch or 1) // request.samples)
     start = time.perf_counter()
     total = len(source) * request.samples * solver.steps
     calibration = _calibrate(solver, source, prior, request, device) if request.calibrate else None
@@ -127,7 +131,7 @@ def reconstruct(
         bar(f"reconstruct with {request.solver}", total, "step") as advance,
     ):
         mismatch = []
-        for batch in source.batches(size):
+        for batch in source.batches(request.slices_at_once):
             mismatch.append(_mismatch(batch))
             known = batch.with_sigma(request.sigma)
             results.add(known, *solve_batch(solver, known, prior, request, device, advance))
@@ -146,13 +150,12 @@ def _calibrate(
     solver: Solver[Any], source: Source, prior: Prior | None, request: Request, device: torch.device
 ) -> Calibration:
     """The factor on the samples' standard deviation, from some slices of which less is shown."""
-    chosen = calibrated_slices(len(source))
+    chosen = evenly_spaced(len(source), SLICES)
     fits: list[Deviations] = []
     checks: list[Deviations] = []
-    size = max(1, (request.batch or 1) // request.samples)
     total = len(chosen) * request.samples * solver.steps
     with bar(f"calibrate {request.solver}", total, "step") as advance:
-        for batch in source.batches(size):
+        for batch in source.batches(request.slices_at_once):
             known = batch.with_sigma(request.sigma)
             for row, position in enumerate(batch.positions):
                 if position not in chosen:

@@ -22,11 +22,15 @@ from mrigen.reconstruction.calibration import Calibration
 from mrigen.reconstruction.sources import Batch, Source
 from mrigen.reconstruction.volumes import VolumeErrors
 from mrigen.report.figures import comparison, grid
+from mrigen.tensors import evenly_spaced
 
 SHOWN = 8
 TRUSTED = 1.5  # ratio of errors to predicted deviations, or its inverse, beyond which the spread misleads
 HEAD = 0.1  # of the brightest pixel, above which a pixel counts for the coverage of intervals
 GAIN = 5.0  # by which errors and standard deviations are brightened in the figure
+
+Interval = tuple[Tensor, Tensor]
+"""Lower and upper ends of magnitudes (n, 1, H, W)."""
 
 
 class Results:
@@ -46,9 +50,7 @@ class Results:
         self._out, self._source, self._samples, self._file = out, source, samples, file
         self._calibrated = calibration
         self._inside = torch.zeros(2, dtype=torch.float64)  # pixels of the head, and those in their intervals
-        count = len(source)
-        last = (count - 1) / max(min(SHOWN, count) - 1, 1)
-        self._shown = {round(i * last) for i in range(min(SHOWN, count))}
+        self._shown = evenly_spaced(len(source), SHOWN)
         self._rows: dict[str, list[Tensor]] = {}
         self._errors: list[dict[str, Any]] = []
         self._zero_filled: list[Errors] = []
@@ -78,8 +80,9 @@ class Results:
         if self._calibrated is not None:
             deviation = self._calibrated.factor * deviation
         observed = batch.data.operator.as_image(batch.data.y).cpu()
-        self._write(batch, images, mean, deviation, observed)
-        self._measure(batch, mean, deviation, observed)
+        interval = None if self._calibrated is None else self._calibrated.interval(images)
+        self._write(batch, images, mean, deviation, observed, interval)
+        self._measure(batch, mean, deviation, observed, interval)
         for row, position in enumerate(batch.positions):
             label = self._source.labels[position]
             entry: dict[str, Any] = {
@@ -93,7 +96,15 @@ class Results:
             if position in self._shown:
                 self._keep(row, batch, mean, deviation, observed)
 
-    def _write(self, batch: Batch, images: Tensor, mean: Tensor, deviation: Tensor, observed: Tensor) -> None:
+    def _write(
+        self,
+        batch: Batch,
+        images: Tensor,
+        mean: Tensor,
+        deviation: Tensor,
+        observed: Tensor,
+        interval: Interval | None,
+    ) -> None:
         factor = batch.scale.reshape(-1, 1, 1, 1)
         own = factor if batch.phase is None else factor * batch.phase
         arrays = {"image": mean * own, "scale": batch.scale, "zero_filled": observed * own}
@@ -101,14 +112,8 @@ class Results:
             arrays["reference"] = batch.reference * factor
         if self._samples > 1:
             arrays |= {"samples": images * own[:, None], "std": deviation * factor}
-        if self._calibrated is not None:
-            low, high = self._calibrated.interval(images)
-            arrays |= {"lower": low * factor, "upper": high * factor}
-            if batch.reference is not None:
-                truth = batch.reference.abs()
-                head = truth > HEAD * truth.amax((1, 2, 3), keepdim=True)
-                inside = head & (low <= truth) & (truth <= high)
-                self._inside += torch.stack([head.sum(), inside.sum()])
+        if interval is not None:
+            arrays |= {"lower": interval[0] * factor, "upper": interval[1] * factor}
         for name, values in arrays.items():
             rows = values.numpy()
             if name not in self._file:
@@ -117,7 +122,9 @@ class Results:
                 self._file.create_dataset(name, shape, rows.dtype, chunks=chunks)
             self._file[name][batch.positions[0] : batch.positions[-1] + 1] = rows
 
-    def _measure(self, batch: Batch, mean: Tensor, deviation: Tensor, observed: Tensor) -> None:
+    def _measure(
+        self, batch: Batch, mean: Tensor, deviation: Tensor, observed: Tensor, interval: Interval | None
+    ) -> None:
         if batch.reference is None:
             return
         for estimates, found in ((mean, self._found), (observed, self._zero_filled)):
@@ -130,6 +137,11 @@ class Results:
             for row, position in enumerate(batch.positions):
                 images = (batch.scale[row] * shown[row] for shown in (mean, observed, batch.reference))
                 self._volumes.add(self._source.volumes[position], *images)
+        if interval is not None:
+            truth = batch.reference.abs()
+            head = truth > HEAD * truth.amax((1, 2, 3), keepdim=True)
+            inside = head & (interval[0] <= truth) & (truth <= interval[1])
+            self._inside += torch.stack([head.sum(), inside.sum()])
         error = (mean - batch.reference).abs().double()
         self._squares += torch.stack([error.square().sum(), deviation.double().square().sum()])
 

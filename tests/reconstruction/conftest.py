@@ -3,6 +3,8 @@
 import json
 
 import h5py
+import numpy as np
+import phantoms
 import pytest
 from phantoms import write_model
 
@@ -31,6 +33,14 @@ def reconstruct(tmp_path, capsys):
         return arrays, json.loads(metrics.read_text()) if metrics.is_file() else None
 
     return call
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """Two undersampled slices as a numpy file."""
+    path = tmp_path / "scan.npy"
+    np.save(path, phantoms.kspace(2) * phantoms.lines())
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -2,23 +2,15 @@
 
 import h5py
 import numpy as np
-import phantoms
 import pytest
 import torch
 
 from mrigen.operators import Measurements, MultiCoilMRI
-from mrigen.reconstruction.calibration import Calibration, Deviations, centre, put_aside, without
+from mrigen.operators.masks.base import centred, sampled_centre
+from mrigen.reconstruction.calibration import Calibration, Deviations, put_aside, without
 from mrigen.reconstruction.sources import Batch
 
 ACS = ("--acs-lines", 8)
-
-
-@pytest.fixture
-def measured(tmp_path):
-    """Two undersampled slices as a numpy file."""
-    path = tmp_path / "scan.npy"
-    np.save(path, phantoms.kspace(2) * phantoms.lines())
-    return path
 
 
 def normal(count, seed=0):
@@ -64,11 +56,21 @@ def test_what_is_put_aside_is_measured_outside_the_centre_and_not_shown(shape):
     assert check.any()
     assert not (fit & check).any()
     assert bool((mask | ~(fit | check)).all())
-    assert not ((fit | check) & centre(mask)).any()
+    block = sampled_centre(mask[0, 0])
+    rows, columns = (centred(side, block if side > 1 else 1) for side in shape[-2:])
+    assert not ((fit | check)[0, 0][rows][:, columns]).any()
     shown = without(one, (fit, check))
     assert torch.equal(shown.data.operator.mask, mask & ~(fit | check))
     assert (shown.data.y * (fit | check) == 0).all()
     assert torch.equal(shown.data.y * shown.data.operator.mask, one.data.y * shown.data.operator.mask)
+
+
+def test_no_line_of_an_even_centre_is_put_aside():
+    """Four lines around DC, from (W - 4 + 1) // 2 on, and two others: these are the ones."""
+    mask = torch.zeros(1, 1, 1, 9, dtype=torch.bool)
+    mask[..., [0, 3, 4, 5, 6, 8]] = True
+    halves = [put_aside(slice_of(mask), key) for key in range(20)]
+    assert {tuple((fit | check).flatten().nonzero().flatten().tolist()) for fit, check in halves} == {(0, 8)}
 
 
 def test_deviations_are_of_what_was_put_aside():

@@ -22,14 +22,6 @@ ACS = ("--kernel-width", 4)
 
 
 @pytest.fixture
-def measured(tmp_path):
-    """Two undersampled slices as a numpy file."""
-    path = tmp_path / "scan.npy"
-    np.save(path, phantoms.kspace(2) * phantoms.lines())
-    return path
-
-
-@pytest.fixture
 def fastmri(tmp_path):
     """Three fully sampled slices in fastMRI's layout, oversampled twice along the readout."""
     size = phantoms.SIZE
