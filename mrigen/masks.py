@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,21 +38,27 @@ def draw(name: str, shape: int | tuple[int, int], *, seed: int = 0, **params: An
         >>> draw("exact-random", 12, acceleration=3, acs_lines=2).sum()
         tensor(4)
     """
+    if not isinstance(name, str):
+        raise UsageError(
+            f"masks: {name!r} is no name; write draw('random', 320, acceleration=4), "
+            "or draw(shape=320, **mapping)"
+        )
     mask_distribution: MaskDistribution = MASKS.build({"name": name, **params})
-    sizes = (1, shape) if isinstance(shape, int) else shape
+    lines = isinstance(shape, int | np.integer)
+    sizes = (1, shape) if isinstance(shape, int | np.integer) else shape
     if (
         not isinstance(sizes, tuple)
         or len(sizes) != 2
-        or not all(isinstance(n, int) and n > 0 for n in sizes)
+        or not all(isinstance(n, int | np.integer) and not isinstance(n, bool) and n > 0 for n in sizes)
     ):
         raise UsageError(f"masks: {shape} is no size of a k-space; give W, or (H, W) for points")
-    height, width = sizes
+    height, width = int(sizes[0]), int(sizes[1])
     acquired = torch.ones(width, dtype=torch.bool)
-    if mask_distribution.rows(2) == 2 and isinstance(shape, int):
+    if mask_distribution.rows(2) == 2 and lines:
         raise UsageError(f"masks: {name} draws points; give (H, W), not {shape}")
     mask_distribution.check(acquired, height, further=False)
     mask = mask_distribution.sample(acquired[None], height, seeds.seeded_rng(seed, "mask"))[0, 0]
-    return mask[0] if len(mask) == 1 and isinstance(shape, int) else mask
+    return mask[0] if len(mask) == 1 and lines else mask
 
 
 def exact_random(

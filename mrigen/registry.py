@@ -151,7 +151,10 @@ class Registry(Generic[T]):
         try:
             params: BaseModel = self[name].Params(**values)
         except ValidationError as error:
-            raise UsageError(f"{self.kind} {name!r}: {describe(error)}") from error
+            fault = describe(error)
+            if WORDS["extra_forbidden"] in fault:
+                fault += f" (it has {', '.join(self[name].Params.model_fields) or 'none'})"
+            raise UsageError(f"{self.kind} {name!r}: {fault}") from error
         return params
 
     def build(self, spec: Mapping[str, Any], **context: Any) -> Any:
@@ -198,6 +201,11 @@ class Registry(Generic[T]):
         Raises:
             UsageError: a file is missing, or is another one now.
         """
+        if not isinstance(spec, Mapping) or not isinstance(spec.get("name"), str):
+            example = self.names()[0]
+            raise UsageError(
+                f"{self.kind}: give a mapping with a name, such as {{'name': {example!r}}}, not {spec!r}"
+            )
         values = dict(spec)
         for path, checksum in values.pop(CHECKSUMS, {}).items():
             if not Path(path).is_file():

@@ -101,7 +101,11 @@ class TensorRecord:
             return change(value) if isinstance(value, Tensor) else value
 
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
-        return dataclasses.replace(self, **{f.name: changed(getattr(self, f.name)) for f in fields})  # type: ignore[type-var]
+        return self.replaced({f.name: changed(getattr(self, f.name)) for f in fields})
+
+    def replaced(self, values: Mapping[str, object]) -> Self:
+        """The record with other values in its fields; an ``__init__`` that checks them may be skipped."""
+        return dataclasses.replace(self, **values)  # type: ignore[type-var]
 
     @classmethod
     def cat(cls, records: Sequence[Self], sizes: Sequence[int]) -> Self:
@@ -110,7 +114,7 @@ class TensorRecord:
         for field in dataclasses.fields(records[0]):  # type: ignore[arg-type]
             values = [getattr(record, field.name) for record in records]
             joined[field.name] = _joined(field.name, values, sizes)
-        return dataclasses.replace(records[0], **joined)  # type: ignore[type-var]
+        return records[0].replaced(joined)
 
     def select(self, index: int) -> Self:
         """The record of one sample: tensors with a leading axis of 1, what all samples share included."""
@@ -121,7 +125,7 @@ class TensorRecord:
             return value[min(index, len(value) - 1)][None] if isinstance(value, Tensor) else value
 
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
-        return dataclasses.replace(self, **{f.name: one(getattr(self, f.name)) for f in fields})  # type: ignore[type-var]
+        return self.replaced({f.name: one(getattr(self, f.name)) for f in fields})
 
 
 def _joined(name: str, values: list[Any], sizes: Sequence[int]) -> object:

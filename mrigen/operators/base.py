@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from functools import cached_property, wraps
+from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +23,23 @@ if TYPE_CHECKING:
 POWER_STEPS, POWER_MARGIN = 50, 1.3
 
 
+def _takes_numpy(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """``forward``, ``adjoint`` or ``normal`` of an operator, of numpy arrays too."""
+
+    @wraps(method)
+    def product(self: Operator, x: ArrayLike) -> Tensor:
+        if isinstance(x, np.ndarray):
+            name = type(self).__name__
+            if method.__name__ == "adjoint":
+                x = _fitted(x, *self.measured, f"{name}: measurements")
+            else:
+                zero = self.zero_image()
+                x = _fitted(x, tuple(zero.shape), zero, f"{name}: images")
+        return method(self, x)
+
+    return product
+
+
 class Operator(TensorRecord, ABC):
     """A forward model from images (B, C, H, W) to measurements, one per sample of the batch.
 
@@ -28,8 +47,8 @@ class Operator(TensorRecord, ABC):
     a leading axis of B, or of 1 where all samples share them; ``shape`` and other constants are plain
     values.
 
-    ``A(x)`` checks the shape of x and takes numpy arrays; ``forward``, which subclasses define and
-    loops call, does neither.
+    ``A(x)`` checks the shape of x; ``forward``, which subclasses define and loops call, does not.
+    All methods take numpy arrays, cast to the operator's precision, where they take tensors.
 
     Examples:
         >>> import numpy as np, mrigen
@@ -39,6 +58,14 @@ class Operator(TensorRecord, ABC):
         >>> A(np.ones((1, 1, 4, 6))).shape
         torch.Size([1, 2, 4, 6])
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Products take numpy arrays, also those of operators in a user's file."""
+        super().__init_subclass__(**options)
+        for name in ("forward", "adjoint", "normal"):
+            method = cls.__dict__.get(name)
+            if method is not None and not getattr(method, "__isabstractmethod__", False):
+                setattr(cls, name, _takes_numpy(method))
 
     def __call__(self, x: ArrayLike) -> Tensor:
         """A(x), of images (B, C, H, W).
@@ -54,14 +81,19 @@ class Operator(TensorRecord, ABC):
         zero = self.zero_image()
         return self.forward(_fitted(x, tuple(zero.shape), zero, f"{type(self).__name__}: images"))
 
+    __array_ufunc__ = None
+    """numpy leaves ``array @ A`` to Python, which refuses it."""
+
     def __matmul__(self, other: object) -> Operator:
         """A @ B, the operator that applies B first: (A @ B)(x) = A(B(x)); linear if both are.
 
         Raises:
-            UsageError: the measurements of B are no images for A.
+            UsageError: the measurements of B are no images for A, or B is an array.
         """
         from mrigen.operators.composition import compose
 
+        if isinstance(other, Tensor | np.ndarray):
+            raise UsageError(f"{type(self).__name__} @ array: write A(x) to apply it; A @ B joins operators")
         if not isinstance(other, Operator):
             return NotImplemented
         image, (shape, like) = self.zero_image(), other.measured
@@ -216,6 +248,12 @@ class LinearOperator(Operator):
     def adjoint(self, y: Tensor) -> Tensor:
         """Aᴴ y: measurement to image. Applies A's own mask, so it may be given a fuller measurement."""
 
+    @cached_property
+    def eigenvalue_bound(self) -> Tensor:
+        """``norm_bound``, worked out once for all pseudo-inverses of this operator."""
+        with torch.inference_mode(mode=False):
+            return self.norm_bound()
+
     @property
     def is_projection(self) -> bool:
         """Whether N N = N for N = Aᴴ A, whatever the mask; False where that depends on the values."""
@@ -291,6 +329,24 @@ class Adjoint(LinearOperator):
         return cls(MultiCoilMRI.example())
 
 
+def fault_of_shape(array: Tensor, shape: tuple[int, ...], like: Tensor) -> str:
+    """Why a batch is not of a shape, of one sample for any batch, and kind; empty if it is."""
+    if (
+        array.ndim != len(shape)
+        or tuple(array.shape[1:]) != tuple(shape[1:])
+        or shape[0] not in (1, len(array))
+    ):
+        expected = f"({'B' if shape[0] == 1 else shape[0]}, {', '.join(map(str, shape[1:]))})"
+        missing = len(shape) - array.ndim
+        hint = ""
+        if missing > 0 and tuple(array.shape) == tuple(shape[missing:]):
+            hint = f"; add the leading axes, x[{', '.join(['None'] * missing)}]"
+        return f"must be {expected}, not {tuple(array.shape)}{hint}"
+    if array.is_complex() and not like.is_complex():
+        return f"are real here, not {str(array.dtype).removeprefix('torch.')}; give x.real or x.abs()"
+    return ""
+
+
 def _fitted(array: ArrayLike, shape: tuple[int, ...], like: Tensor, what: str) -> Tensor:
     """A batch of the wanted shape, cast to the precision, kind and device of ``like``.
 
@@ -299,18 +355,8 @@ def _fitted(array: ArrayLike, shape: tuple[int, ...], like: Tensor, what: str) -
             their imaginary part.
     """
     x = tensor_of(array)
-    batch = (shape[0], len(x)) if x.ndim else (shape[0], 0)
-    if x.ndim != len(shape) or tuple(x.shape[1:]) != tuple(shape[1:]) or (batch[0] not in (1, batch[1])):
-        expected = f"({'B' if shape[0] == 1 else shape[0]}, {', '.join(map(str, shape[1:]))})"
-        missing = len(shape) - x.ndim
-        hint = ""
-        if missing > 0 and tuple(x.shape) == tuple(shape[missing:]):
-            hint = f"; add the leading axes, x[{', '.join(['None'] * missing)}]"
-        raise UsageError(f"{what} must be {expected}, not {tuple(x.shape)}{hint}")
-    if x.is_complex() and not like.is_complex():
-        raise UsageError(
-            f"{what} are real here, not {str(x.dtype).removeprefix('torch.')}; give x.real or x.abs()"
-        )
+    if fault := fault_of_shape(x, shape, like):
+        raise UsageError(f"{what} {fault}")
     return x.to(device=like.device, dtype=like.dtype)
 
 

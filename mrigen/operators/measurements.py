@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mrigen.errors import UsageError
-from mrigen.operators.base import Operator
+from mrigen.operators.base import Operator, fault_of_shape
 from mrigen.tensors import ArrayLike, TensorRecord, batch_size, tensor_of
 
 
@@ -40,7 +40,7 @@ class Measurements(TensorRecord):
         augment: see above.
 
     Raises:
-        UsageError: σ has another shape, or y has no sample.
+        UsageError: y is not shaped as A's measurements, or is on another device, or σ has another shape.
 
     Examples:
         >>> import mrigen
@@ -66,32 +66,24 @@ class Measurements(TensorRecord):
         further: Operator | None = None,
         augment: ArrayLike | None = None,
     ) -> None:
-        values = tensor_of(y)
-        if values.ndim < 2:
-            raise UsageError(f"measurements need a leading axis of samples, not shape {tuple(values.shape)}")
-        if isinstance(sigma, int | float | np.number):
-            if not 0 <= float(sigma) < math.inf:
-                raise UsageError(f"sigma must be finite and not negative, not {sigma}")
-            level = torch.full((len(values),), float(sigma), device=values.device)
-        else:
-            level = tensor_of(sigma)
-        if tuple(level.shape) != (len(values),):
-            raise UsageError(
-                f"sigma must be one number or ({len(values)},), one for each measurement, not "
-                f"{tuple(level.shape)}"
-            )
-        if (count := batch_size(operator)) not in (1, len(values)):
-            raise UsageError(f"{len(values)} measurements do not fit operators of {count} samples")
+        values = _measured(tensor_of(y), operator)
         fields = {
             "y": values,
             "operator": operator,
-            "sigma": level,
+            "sigma": _levels(sigma, values),
             "labels": None if labels is None else tensor_of(labels),
             "further": further,
             "augment": None if augment is None else tensor_of(augment),
         }
         for name, value in fields.items():
             object.__setattr__(self, name, value)
+
+    def replaced(self, values: Mapping[str, object]) -> Measurements:
+        """Copies of checked fields, whose shapes still fit: nothing is measured anew."""
+        record = object.__new__(Measurements)
+        for name, value in values.items():
+            object.__setattr__(record, name, value)
+        return record
 
     def __len__(self) -> int:
         return len(self.y)
@@ -103,3 +95,45 @@ class Measurements(TensorRecord):
     def unpack(self) -> Measurements:
         """These: nothing is packed."""
         return self
+
+
+def _measured(y: Tensor, operator: Operator) -> Tensor:
+    """y, if it is shaped as measurements of the operator are.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not isinstance(operator, Operator):
+        raise UsageError(
+            "measurements need the operator that they are of, such as mrigen.MultiCoilMRI(maps, mask), "
+            f"not {type(operator).__name__}"
+        )
+    what = f"measurements of {type(operator).__name__}"
+    shape, like = operator.measured
+    if fault := fault_of_shape(y, shape, like):
+        raise UsageError(f"{what} {fault}")
+    if (count := batch_size(operator)) not in (1, len(y)):
+        raise UsageError(f"{len(y)} measurements do not fit operators of {count} samples")
+    if like.is_complex() and not y.is_complex():
+        raise UsageError(f"{what} are complex, not {str(y.dtype).removeprefix('torch.')}")
+    if y.device != like.device:
+        raise UsageError(f"{what} are on {like.device} as it is, not on {y.device}: move one of them")
+    return y
+
+
+def _levels(sigma: ArrayLike | float, y: Tensor) -> Tensor:
+    """Standard deviations (B,) of the noise.
+
+    Raises:
+        UsageError: they are another number than the measurements, or one is negative.
+    """
+    if isinstance(sigma, int | float | np.number):
+        if not 0 <= float(sigma) < math.inf:
+            raise UsageError(f"sigma must be finite and not negative, not {sigma}")
+        return torch.full((len(y),), float(sigma), device=y.device)
+    levels = tensor_of(sigma)
+    if tuple(levels.shape) != (len(y),):
+        raise UsageError(
+            f"sigma must be one number or ({len(y)},), one for each measurement, not {tuple(levels.shape)}"
+        )
+    return levels

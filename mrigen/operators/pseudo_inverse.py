@@ -38,7 +38,7 @@ class PseudoInverse(TensorRecord):
 
     @cached_property
     def _bound(self) -> Tensor:
-        return self.operator.norm_bound().reshape(-1, 1, 1, 1)
+        return self.operator.eigenvalue_bound.reshape(-1, 1, 1, 1)
 
     def apply(self, x: Tensor) -> Tensor:
         """(N + τ L)⁻¹ x for x in the range of N: images (B, C, H, W), such as Aᴴ y, to images."""

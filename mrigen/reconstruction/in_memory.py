@@ -41,8 +41,7 @@ def reconstruct(
         (B, C, H, W), or (B, samples, C, H, W) for more than one sample.
 
     Raises:
-        UsageError: unknown solver or parameter, a solver that needs another model, measurements that do not
-            fit their operators, or a number below 1.
+        UsageError: unknown solver or parameter, a solver that needs another model, or a number below 1.
 
     Examples:
         >>> import mrigen as mg
@@ -56,13 +55,6 @@ def reconstruct(
     if not isinstance(data, Measurements):
         raise UsageError(f"reconstruct: give mrigen.Measurements(y, A, sigma), not {type(data).__name__}")
     method = _solver(solver, params)
-    shape, like = data.operator.measured
-    if tuple(data.y.shape[1:]) != shape[1:] or shape[0] not in (1, len(data)):
-        raise UsageError(
-            f"reconstruct: measurements {tuple(data.y.shape)} do not fit an operator that gives {shape}"
-        )
-    if data.y.is_complex() != like.is_complex():
-        raise UsageError("reconstruct: measurements and operator must both be complex, or both real")
     prior = _prior(model, data, method)
     pairs = [(index, sample) for index in range(len(data)) for sample in range(samples)]
     size = batch or len(pairs)

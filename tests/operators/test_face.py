@@ -43,6 +43,27 @@ def test_the_adjoint_is_an_operator(A, x, generator):
     assert_close((A.H @ A)(x), A.normal(x), rtol=1e-4, atol=1e-5)
 
 
+def test_operators_of_a_users_class_take_numpy_arrays():
+    @dataclasses.dataclass(frozen=True, eq=False)
+    class Twice(Identity):
+        def forward(self, x):
+            return 2 * x
+
+    assert_close(Twice(torch.zeros(1, 1, 2, 2)).normal(np.ones((3, 1, 2, 2))), 2 * torch.ones(3, 1, 2, 2))
+
+
+def test_bound_of_eigenvalues_is_worked_out_once_an_operator(monkeypatch):
+    A, calls = Blur.example(), []
+    bound = Blur.norm_bound
+    monkeypatch.setattr(Blur, "norm_bound", lambda self: calls.append(self) or bound(self))
+    with torch.inference_mode():
+        A.pseudo_inverse().project(A.zero_image() + 1)
+    x = (A.zero_image() + 1).requires_grad_()
+    A.pseudo_inverse(0.1).apply(x).sum().backward()
+    assert len(calls) == 1
+    assert x.grad.isfinite().all()
+
+
 def test_composition_applies_the_second_first(generator):
     blur, mask = Blur.example(), PixelMask.example()
     x = randn_like(blur.zero_image(), generator)
@@ -127,6 +148,17 @@ def test_numpy_arrays_are_taken(A, x):
     assert_close(A(x.to(torch.complex128).numpy()), A(x))  # in the operator's precision
     assert_close(A.H(A(x).numpy()), A.normal(x), rtol=1e-4, atol=1e-5)
     assert_close(A.solve(A(x).numpy()), A.solve(A(x)))
+    for B in (A, A.H, A @ A.H, A.H @ A):
+        image = B.zero_image() + 1j
+        assert_close(B.normal(image.numpy()), B.normal(image))
+        assert_close(B.forward(image.numpy()), B(image))
+        assert_close(B.adjoint(B(image).numpy()), B.adjoint(B(image)))
+    with pytest.raises(UsageError, match="images must be"):
+        A.normal(x.numpy()[0])
+    with pytest.raises(UsageError, match=r"write A\(x\) to apply it"):
+        A @ x.numpy()
+    with pytest.raises(TypeError, match="unsupported operand"):
+        x.numpy() @ A
     assert_close(MultiCoilMRI(A.maps.numpy(), A.mask.numpy())(x), A(x))
     assert_close(mrigen.fft(x.numpy()), mrigen.fft(x))
     noise = np.random.default_rng(0).normal(size=(2, 3, 40, 40)) + 1j
@@ -212,7 +244,7 @@ def test_reconstruction_in_memory_is_the_solver_of_the_command(A, x):
     ):
         with pytest.raises(UsageError, match=message):
             mrigen.reconstruct(data, **wrong)
-    with pytest.raises(UsageError, match="do not fit an operator"):
+    with pytest.raises(UsageError, match="measurements of MultiCoilMRI must be"):
         mrigen.reconstruct(Measurements(A(x)[..., :4], A))
 
 
