@@ -8,12 +8,12 @@ from pathlib import Path
 
 def listed() -> dict[str, str]:
     """First line of the docstring of everything here that can be run."""
-    found = {}
+    titles = {}
     for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
         source = path.read_text(encoding="utf-8")
         if '__name__ == "__main__"' in source:
-            found[path.stem] = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
-    return found
+            titles[path.stem] = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+    return titles
 
 
 if __name__ == "__main__":

@@ -69,19 +69,19 @@ MASKED = {
 
 def mismatches(corruption: dict[str, Any]) -> dict[str, list[str]]:
     """Weaker and stronger corruption than the data's, assumed on purpose (DCD, fig. 6)."""
-    found: dict[str, list[str]] = {}
+    settings: dict[str, list[str]] = {}
     mask, operator, sigma = (corruption.get(key) or {} for key in ("mask", "operator", "sigma"))
     for factor in (0.75, 1.25):
         if "acceleration" in mask:
             value = round(factor * mask["acceleration"], 2)
-            found[f"assumed R = {value:g}"] = [f"distill.corruption.mask.acceleration={value}"]
+            settings[f"assumed R = {value:g}"] = [f"distill.corruption.mask.acceleration={value}"]
         if "missing" in operator:
             value = round(min(0.95, factor * operator["missing"]), 3)
-            found[f"assumed missing = {value:g}"] = [f"distill.corruption.operator.missing={value}"]
+            settings[f"assumed missing = {value:g}"] = [f"distill.corruption.operator.missing={value}"]
         if sigma.get("low"):
             value = round(factor * sigma["low"], 4)
-            found[f"assumed σ = {value:g}"] = [f"distill.corruption.sigma={value}"]
-    return found
+            settings[f"assumed σ = {value:g}"] = [f"distill.corruption.sigma={value}"]
+    return settings
 
 
 def floors(corruption: dict[str, Any]) -> dict[str, list[str]]:
@@ -195,14 +195,14 @@ class Ablations:
         start = time.perf_counter()
         write_images(path, list(range(params.samples)), sampler(list(range(params.samples))))
         seconds = 1000 * (time.perf_counter() - start) / params.samples
-        found = {
+        numbers = {
             **key,
             "minutes": minutes,
             "evaluations": sampler.evaluations,
             "seconds_per_1000": seconds,
         }
-        write_json(record, found)
-        return {**found, "path": str(path)}
+        write_json(record, numbers)
+        return {**numbers, "path": str(path)}
 
     def observed(self) -> dict[str, Any]:
         """The row of the measurements themselves, as images."""
@@ -226,11 +226,11 @@ class Ablations:
             device=self.device,
         )
         paths = [Path(row["path"]) for row in rows if "path" in row]
-        measured = {found["samples"]: found for found in compare(paths, settings)}
-        found = [measured.get(row.get("path"), {}) for row in rows]
+        measured = {row["samples"]: row for row in compare(paths, settings)}
+        numbers = [measured.get(row.get("path"), {}) for row in rows]
         names = [*metrics, *(f"fd_{name}" for name in params.features[1:]), "high_frequency_ratio"]
         return [
-            {**row, **{name: at.get(name) for name in names}} for row, at in zip(rows, found, strict=True)
+            {**row, **{name: at.get(name) for name in names}} for row, at in zip(rows, numbers, strict=True)
         ]
 
     def teachers(
@@ -242,8 +242,8 @@ class Ablations:
         sampler = study.teacher.sampler(study.store, study.recipe.evaluate.sampler, BATCH)
         sampler.to(study.fabric.device)
         whole = sample(study, "teacher", sampler, count)
-        found = {name: whole}
-        found |= {f"{name}, stopped at σ = {stop:g}": early for stop, early in whole.stopped.items()}
+        samples = {name: whole}
+        samples |= {f"{name}, stopped at σ = {stop:g}": early for stop, early in whole.stopped.items()}
         return [
             {
                 "variation": words,
@@ -254,7 +254,7 @@ class Ablations:
                 "seconds_per_1000": 1000 * made.seconds / count,
                 "path": str(made.path),
             }
-            for words, made in found.items()
+            for words, made in samples.items()
         ]
 
 
@@ -305,21 +305,21 @@ def main() -> None:
     options.add_argument("--out", type=Path, default=Path("runs/ablations"))
     options.add_argument("--vary", action="append", default=[], metavar="'KEY=VALUE ...'")
     options.add_argument("--only", action="append", default=[], metavar="WORDS")
-    given = options.parse_args()
-    work = Ablations(given.recipe, given.out, given.changes, given.device)
-    work.check({text: text.split() for text in given.vary})
+    arguments = options.parse_args()
+    work = Ablations(arguments.recipe, arguments.out, arguments.changes, arguments.device)
+    work.check({text: text.split() for text in arguments.vary})
     work.base.prepare()
-    found = variations(work.base.recipe, work.base.store.described() or {}, given.vary)
-    if given.only:
-        found = {name: s for name, s in found.items() if any(words in name for words in given.only)}
-    if not found:
-        raise UsageError(f"--only {' '.join(given.only)}: no variation has these words in its name")
+    students = variations(work.base.recipe, work.base.store.described() or {}, arguments.vary)
+    if arguments.only:
+        students = {name: s for name, s in students.items() if any(words in name for words in arguments.only)}
+    if not students:
+        raise UsageError(f"--only {' '.join(arguments.only)}: no variation has these words in its name")
     work.teach()
-    rows = [*work.teachers(), *(work.student(name, settings) for name, settings in found.items())]
+    rows = [*work.teachers(), *(work.student(name, settings) for name, settings in students.items())]
     rows = work.measure(rows)
     print(table(rows, work.base.recipe.evaluate.features))
-    if given.json:
-        write_json(given.json, rows)
+    if arguments.json:
+        write_json(arguments.json, rows)
 
 
 def one_line(action: Callable[[], None]) -> None:

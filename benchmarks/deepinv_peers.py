@@ -31,8 +31,8 @@ class UnitDenoiser(nn.Module):
         level = (
             torch.as_tensor(2 * sigma, dtype=torch.float32).clamp(min=SIGMA_MIN).reshape(-1).expand(len(x))
         )
-        found: Tensor = (self.denoiser(2 * x - 1, level) + 1) / 2
-        return found
+        estimate: Tensor = (self.denoiser(2 * x - 1, level) + 1) / 2
+        return estimate
 
 
 def installed() -> bool:
@@ -53,23 +53,23 @@ def diffpir(denoiser: nn.Module, y: Tensor, mask: Tensor, sigma: float, steps: i
     from deepinv.optim.data_fidelity import L2
     from deepinv.sampling import DiffPIR
 
-    told = max(sigma, NOISELESS)
-    model = DiffPIR(UnitDenoiser(denoiser), L2(), sigma=told / 2, max_iter=steps)
-    return _each(model, y, mask, told)
+    level = max(sigma, NOISELESS)
+    model = DiffPIR(UnitDenoiser(denoiser), L2(), sigma=level / 2, max_iter=steps)
+    return _each(model, y, mask, level)
 
 
 def _each(model: nn.Module, y: Tensor, mask: Tensor, sigma: float) -> Tensor:
     """Every image with its own mask and a seed of its own."""
     from deepinv.physics import GaussianNoise, Inpainting
 
-    found = []
+    images = []
     for number, (one, seen) in enumerate(zip(y, mask, strict=True)):
         shown = seen.expand(one.shape).float()
         physics = Inpainting(img_size=tuple(one.shape), mask=shown, noise_model=GaussianNoise(sigma / 2))
         measured = ((one + 1) / 2 * shown).unsqueeze(0)
         with torch.no_grad():
-            found.append(2 * model(measured, physics, seed=number + 1) - 1)
-    return torch.cat(found)
+            images.append(2 * model(measured, physics, seed=number + 1) - 1)
+    return torch.cat(images)
 
 
 PEERS: dict[str, Callable[[nn.Module, Tensor, Tensor, float, int], Tensor]] = {

@@ -101,11 +101,11 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
     parser.add_argument("--ratio", type=positive, default=RATIO)
     parser.add_argument("--json", type=new_file)
-    given = parser.parse_args()
-    rows = [run(given.recipe, seed, given.out, given.changes) for seed in given.seeds]
-    print(table(rows, given.ratio))
-    if given.json:
-        given.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    arguments = parser.parse_args()
+    rows = [run(arguments.recipe, seed, arguments.out, arguments.changes) for seed in arguments.seeds]
+    print(table(rows, arguments.ratio))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -65,19 +65,19 @@ def main() -> None:
     options.add_argument("--steps", type=whole, nargs="+", default=[1, 2, 4])
     options.add_argument("--levels", type=whole, nargs="+", default=TEACHER_LEVELS)
     options.add_argument("--figure", type=new_file)
-    given = options.parse_args()
-    work = Ablations(given.recipe, given.out, given.changes, given.device)
-    work.check({f"{steps}": [f"distill.steps={steps}"] for steps in given.steps})
+    arguments = options.parse_args()
+    work = Ablations(arguments.recipe, arguments.out, arguments.changes, arguments.device)
+    work.check({f"{steps}": [f"distill.steps={steps}"] for steps in arguments.steps})
     work.teach()
-    rows = teacher_rows(work, tuple(given.levels))
-    for steps in given.steps:
+    rows = teacher_rows(work, tuple(arguments.levels))
+    for steps in arguments.steps:
         rows.append(work.student(f"student, {steps} step{'s' * (steps > 1)}", [f"distill.steps={steps}"]))
     rows = work.measure(rows)
     print(table(rows, work.base.recipe.evaluate.features))
-    if given.json:
-        write_json(given.json, rows)
-    if given.figure and any("evaluations" in row for row in rows[len(given.levels) :]):
-        draw(rows, given.figure)
+    if arguments.json:
+        write_json(arguments.json, rows)
+    if arguments.figure and any("evaluations" in row for row in rows[len(arguments.levels) :]):
+        draw(rows, arguments.figure)
 
 
 if __name__ == "__main__":

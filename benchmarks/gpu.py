@@ -120,9 +120,9 @@ def maps(case: Case) -> Measure:
     def measure() -> Iterator[Numbers]:
         there = kspace.to(case.torch_device)
         yield espirit.compare(there, torch.get_num_threads(), 3)["mrigen"]
-        found = espirit.espirit(there, **espirit.SIGPY)[0].cpu()
+        estimate = espirit.espirit(there, **espirit.SIGPY)[0].cpu()
         yield {"peak_mib": espirit.peak_memory((slices, *shape), case.torch_device)}
-        yield espirit.agreement(found, reference)
+        yield espirit.agreement(estimate, reference)
         if case.device == "cuda":
             yield {"profile": device_profile(lambda: espirit.espirit(there, **espirit.SIGPY))}
 
@@ -131,7 +131,7 @@ def maps(case: Case) -> Measure:
 
 def samples(case: Case) -> Measure:
     """The network of ``mrigen sample`` alone, and the command for many images with writing."""
-    given = argparse.Namespace(
+    arguments = argparse.Namespace(
         device=case.device,
         precision="bf16-mixed" if case.device == "cuda" else "32-true",
         batch=4 if case.smoke else 500,
@@ -143,8 +143,8 @@ def samples(case: Case) -> Measure:
     folder = sampling.models(study)["generator"]
 
     def measure() -> Iterator[Numbers]:
-        yield from sampling.forward(study, given)
-        yield sampling.many(folder, given, case.folder / "samples.h5")
+        yield from sampling.forward(study, arguments)
+        yield sampling.many(folder, arguments, case.folder / "samples.h5")
 
     return measure
 
@@ -154,7 +154,7 @@ def trained(kind: str, make: Callable[[Case], Study], variants: list[str]) -> Ca
 
     def prepared(case: Case) -> Measure:
         study = make(case)
-        given = argparse.Namespace(
+        arguments = argparse.Namespace(
             device=case.device,
             variants=["float32"] if case.smoke else variants,
             steps=1 if case.smoke else 4,
@@ -165,7 +165,7 @@ def trained(kind: str, make: Callable[[Case], Study], variants: list[str]) -> Ca
         )
 
         def measure() -> Iterator[Numbers]:
-            yield training.compare(kind, study.recipe, study.store, given)
+            yield training.compare(kind, study.recipe, study.store, arguments)
 
         return measure
 
@@ -376,9 +376,9 @@ def shortened(numbers: Numbers) -> Numbers:
     return out
 
 
-def start(name: str, given: argparse.Namespace, *more: str) -> Running:
-    command = [sys.executable, "-m", "benchmarks.gpu", "--child", name, "--device", given.device, *more]
-    if given.smoke:
+def start(name: str, arguments: argparse.Namespace, *more: str) -> Running:
+    command = [sys.executable, "-m", "benchmarks.gpu", "--child", name, "--device", arguments.device, *more]
+    if arguments.smoke:
         command.append("--smoke")
     process = subprocess.Popen(
         command,
@@ -393,58 +393,58 @@ def start(name: str, given: argparse.Namespace, *more: str) -> Running:
 
 def about(device: str) -> Numbers:
     """Card, driver and versions."""
-    found: Numbers = {"python": platform.python_version(), "torch": torch.__version__}
-    found["processors"] = os.cpu_count()
+    numbers: Numbers = {"python": platform.python_version(), "torch": torch.__version__}
+    numbers["processors"] = os.cpu_count()
     for package in ("triton", "numpy"):
         try:
-            found[package] = version(package)
+            numbers[package] = version(package)
         except ImportError:
-            found[package] = None
+            numbers[package] = None
     if device == "cuda":
         query = ["nvidia-smi", "--query-gpu=driver_version,memory.total", "--format=csv,noheader"]
         shown = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
-        found |= {
+        numbers |= {
             "gpu": device_name(torch.device("cuda")),
             "cuda": torch.version.cuda,
             "driver, memory": shown,
         }
-    return found
+    return numbers
 
 
-def run(given: argparse.Namespace) -> Numbers:
+def run(arguments: argparse.Namespace) -> Numbers:
     """All rows, or as many as there is time for."""
-    end = time.monotonic() + 60 * given.minutes
+    end = time.monotonic() + 60 * arguments.minutes
     rows: dict[str, Running] = {}
-    found: Numbers = {"about": about(given.device), "rows": {}}
+    numbers: Numbers = {"about": about(arguments.device), "rows": {}}
     lock = threading.Lock()
 
     def save() -> None:
         with lock:
             for name, running in rows.items():
                 if running.rows:
-                    found["rows"].setdefault(name, {})["numbers"] = running.rows
-            if given.json:
-                write_json(given.json, found)
+                    numbers["rows"].setdefault(name, {})["numbers"] = running.rows
+            if arguments.json:
+                write_json(arguments.json, numbers)
 
     def begin(name: str, *more: str) -> Running:
-        running = start(name, given, *more)
+        running = start(name, arguments, *more)
         running.listen(save)
         return running
 
-    print(found["about"], flush=True)
+    print(numbers["about"], flush=True)
     ahead = []
-    if given.device == "cuda" and not given.smoke:
+    if arguments.device == "cuda" and not arguments.smoke:
         compiled = {"sample", "photos-teacher", "brain-teacher", "brain-distillation"}
-        ahead = [begin(name, "--ahead") for name in given.rows if name in compiled]
-    rows |= {name: begin(name) for name in given.rows}
-    limit = time.monotonic() + COMPILED * 60 * given.minutes
+        ahead = [begin(name, "--ahead") for name in arguments.rows if name in compiled]
+    rows |= {name: begin(name) for name in arguments.rows}
+    limit = time.monotonic() + COMPILED * 60 * arguments.minutes
     for running in ahead:
         wrong = running.end(limit - time.monotonic())
         left = end - time.monotonic()
         print(f"{running.name}: compiled ahead, {wrong or 'done'}; {left:.0f} s left", flush=True)
     for name, running in rows.items():
         began = time.monotonic()
-        seconds = min(LIMITS.get(name, LIMIT) * given.patience, end - began)
+        seconds = min(LIMITS.get(name, LIMIT) * arguments.patience, end - began)
         if seconds < 2:
             wrong: str | None = "no time was left"
             running.end(0)
@@ -452,11 +452,11 @@ def run(given: argparse.Namespace) -> Numbers:
             running.ready.wait(seconds)
             running.go()
             wrong = running.end(seconds)
-        row = found["rows"].setdefault(name, {})
+        row = numbers["rows"].setdefault(name, {})
         row |= {"seconds": time.monotonic() - began, "error": wrong}
         save()
         print(f"{name}: {wrong or 'done'} after {row['seconds']:.0f} s", flush=True)
-    return found
+    return numbers
 
 
 def main() -> None:
@@ -471,14 +471,16 @@ def main() -> None:
     parser.add_argument("--json", type=new_file)
     parser.add_argument("--child", choices=ROWS, help=argparse.SUPPRESS)
     parser.add_argument("--ahead", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.child is None:
-        open_device(given.device)
-        run(given)
+    arguments = parser.parse_args()
+    if arguments.child is None:
+        open_device(arguments.device)
+        run(arguments)
         return
     with tempfile.TemporaryDirectory() as folder:
         try:
-            child(given.child, Case(given.device, given.smoke, Path(folder)), ahead=given.ahead)
+            child(
+                arguments.child, Case(arguments.device, arguments.smoke, Path(folder)), ahead=arguments.ahead
+            )
         except Exception as error:  # noqa: BLE001 (whatever it is, it is this row's)
             traceback.print_exc()
             print(f"{type(error).__name__}: {error}".partition("\n")[0], flush=True)

@@ -186,17 +186,17 @@ def main() -> None:
     parser.add_argument("--threads", type=whole, default=torch.get_num_threads())
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--json", type=new_file)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    print(espirit.machine(given.threads))
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    print(espirit.machine(arguments.threads))
     print(HEAD)
     rows: list[dict[str, Any]] = []
-    for part in given.parts:
-        found = PARTS[part](given.rounds)
-        print(lines(found), flush=True)
-        rows += found
-        if given.json:
-            write_json(given.json, rows)
+    for part in arguments.parts:
+        results = PARTS[part](arguments.rounds)
+        print(lines(results), flush=True)
+        rows += results
+        if arguments.json:
+            write_json(arguments.json, rows)
 
 
 PARTS: dict[str, Callable[[int], list[dict[str, Any]]]] = {

@@ -131,15 +131,15 @@ class ReconstructedStudy(Study):
 def reconstruct(store: Store, words: str, path: Path) -> None:
     """Reconstruct every sample of a store into a file."""
     solver = SOLVERS.build(SOLVERS.parse(words))
-    wanted = list(range(len(store)))
+    indices = list(range(len(store)))
 
     def solved() -> Iterator[Tensor]:
-        for some in chunks(wanted, BATCH):
-            keys = [seeds.key(0, "reconstruct", index) for index in some]
-            yield solver.solve(Task(store.measurements(some), keys)).image
+        for part in chunks(indices, BATCH):
+            keys = [seeds.key(0, "reconstruct", index) for index in part]
+            yield solver.solve(Task(store.measurements(part), keys)).image
 
-    with bar(words, len(wanted), "img") as advance:
-        write_images(path, wanted, counted(solved(), advance))
+    with bar(words, len(indices), "img") as advance:
+        write_images(path, indices, counted(solved(), advance))
 
 
 @dataclass(frozen=True)
@@ -234,8 +234,8 @@ class Case:
     def references(self, part: str) -> Tensor:
         """Clean images of a part, in the order of the store."""
         folder = self.store(part)
-        found = open_reference(folder.with_name(f"{folder.name}-reference"), part)
-        return found.images(list(range(len(found))))
+        references = open_reference(folder.with_name(f"{folder.name}-reference"), part)
+        return references.images(list(range(len(references))))
 
     @cached_property
     def work(self) -> Ablations:
@@ -343,7 +343,7 @@ class Case:
         """Zero-filled images of the training heads, drawn without replacement."""
         store = open_store(self.store("train"))
         chosen = self.chosen(len(store))
-        parts = (store.measurements(some) for some in chunks(chosen, BATCH))
+        parts = (store.measurements(rows) for rows in chunks(chosen, BATCH))
         return torch.cat([part.operator.as_image(part.y) for part in parts])
 
     def mixed(self, images: Tensor) -> Tensor:
@@ -352,13 +352,13 @@ class Case:
 
     def chosen(self, available: int) -> list[int]:
         """Indices of the most images that any row has."""
-        wanted = max(self.plan.counts)
-        if available < wanted:
+        largest = max(self.plan.counts)
+        if available < largest:
             raise UsageError(
-                f"--n {wanted}: a part has {available} slices only; raise --volumes or lower --n"
+                f"--n {largest}: a part has {available} slices only; raise --volumes or lower --n"
             )
         order = torch.randperm(available, generator=seeds.seeded_rng(self.seed, "heads"))
-        return order[:wanted].tolist()
+        return order[:largest].tolist()
 
     @cached_property
     def yardstick(self) -> Yardstick:
@@ -404,9 +404,9 @@ def taken(record: Path) -> float:
 
 def measured(case: Case, name: str) -> dict[str, Any]:
     """A finished row: what it is, and its numbers at every n."""
-    found = case.row(name)
-    images = found.pop("images", None)
-    row = {"seed": case.seed, "acceleration": case.acceleration, "row": name, **found}
+    numbers = case.row(name)
+    images = numbers.pop("images", None)
+    row = {"seed": case.seed, "acceleration": case.acceleration, "row": name, **numbers}
     for key in (TEACHER, STUDENT):
         if name == key:
             row["seconds"] = taken(case.out / f"{key}-seconds.json")
@@ -477,16 +477,20 @@ def verdicts(rows: list[dict[str, Any]], n: str) -> list[str]:
     """Where the student is farther than its teacher, or than 0.8 of L1-EDM."""
     lines = []
     for metric in SPACES:
-        found = {
+        distances = {
             (row["acceleration"], row["seed"], row["row"]): row.get("at", {}).get(n, {}).get(metric, math.inf)
             for row in rows
         }
         for other, factor in ((TEACHER, 1.0), (LAPS, 1.0), (L1_EDM, 0.8)):
             runs = dict.fromkeys(
-                key[:2] for key in found if {STUDENT, other} <= {k[2] for k in found if k[:2] == key[:2]}
+                key[:2]
+                for key in distances
+                if {STUDENT, other} <= {k[2] for k in distances if k[:2] == key[:2]}
             )
             worse = [
-                f"{r:g} (seed {s})" for r, s in runs if found[r, s, STUDENT] > factor * found[r, s, other]
+                f"{r:g} (seed {s})"
+                for r, s in runs
+                if distances[r, s, STUDENT] > factor * distances[r, s, other]
             ]
             where = f"not at R = {', '.join(worse)}" if worse else "at every R"
             lines.append(f"{METRICS[metric]}: student at most {factor:g} of {other}: {where}")
@@ -516,52 +520,54 @@ def options() -> argparse.ArgumentParser:
     return made
 
 
-def planned(given: argparse.Namespace) -> Plan | None:
+def planned(arguments: argparse.Namespace) -> Plan | None:
     """What is asked for; None where the heads are not there."""
-    heads: Path | None = given.heads or next((place for place in PLACES if place.is_dir()), None)
+    heads: Path | None = arguments.heads or next((place for place in PLACES if place.is_dir()), None)
     if heads is None:
         return None
     if str(heads) == COLIN:
         heads = None
-    size, volumes, counts, solver = given.size, given.volumes, sorted(set(given.n)), given.l1
+    size, volumes, counts, solver = arguments.size, arguments.volumes, sorted(set(arguments.n)), arguments.l1
     changes = [] if heads is None else [*HEADS]
-    if given.smoke:
+    if arguments.smoke:
         size, volumes, counts, solver = 16, [4, 3, 3], [8, 12], "l1-wavelet:iterations=2"
         changes += SMOKE
     return Plan(
-        given.recipe,
-        [*changes, f"data.simulate.matrix=[{size}, {size}]", *given.changes],
+        arguments.recipe,
+        [*changes, f"data.simulate.matrix=[{size}, {size}]", *arguments.changes],
         heads,
-        {part: getattr(given, part) for part in PARTS},
-        given.contrast,
+        {part: getattr(arguments, part) for part in PARTS},
+        arguments.contrast,
         dict(zip(PARTS, volumes, strict=True)),
         counts,
-        given.stops,
+        arguments.stops,
         solver,
-        given.l1_images,
-        given.work,
-        given.device,
+        arguments.l1_images,
+        arguments.work,
+        arguments.device,
     )
 
 
 def main() -> None:
-    given = options().parse_args()
-    plan = planned(given)
+    arguments = options().parse_args()
+    plan = planned(arguments)
     if plan is None:
         print("heads: skipped, for there are no label maps; give --heads PATH or --heads colin")
         return
     SOLVERS.build(SOLVERS.parse(plan.solver))
     recipes.load(plan.recipe, plan.changes)
-    path = given.json or plan.work / "rows.jsonl"
+    path = arguments.json or plan.work / "rows.jsonl"
     settings = plan.settings()
     rows = known_rows(path, settings)
-    cases = [Case(plan, acceleration, seed) for seed in given.seeds for acceleration in given.acceleration]
+    cases = [
+        Case(plan, acceleration, seed) for seed in arguments.seeds for acceleration in arguments.acceleration
+    ]
     done = {(row["acceleration"], row["seed"], row["row"]) for row in rows}
     print("\n".join([TITLE, *map(line_of, rows)]), flush=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     for case in cases:
         for name in case.names:
-            if given.only and not any(words in name for words in given.only):
+            if arguments.only and not any(words in name for words in arguments.only):
                 continue
             if (case.acceleration, case.seed, name) not in done:
                 row = {**measured(case, name), "settings": settings}

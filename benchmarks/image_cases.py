@@ -70,12 +70,12 @@ def noise2self(name: str, parameters: dict[str, Any]) -> Method:
     from skimage import restoration
 
     def run(data: Measurements) -> Tensor:
-        found = []
+        estimates = []
         for y in data.y:
             noisy = ((y + 1) / 2).permute(1, 2, 0).squeeze(-1).numpy().astype(np.float64)
             chosen = restoration.calibrate_denoiser(noisy, getattr(restoration, name), parameters)
-            found.append(torch.from_numpy(2 * chosen(noisy) - 1).float().reshape(1, *noisy.shape))
-        return torch.stack(found)
+            estimates.append(torch.from_numpy(2 * chosen(noisy) - 1).float().reshape(1, *noisy.shape))
+        return torch.stack(estimates)
 
     return run
 
@@ -85,9 +85,9 @@ def measure(data: Measurements, truth: Tensor, run: Method, distance: Distance |
     start = time.perf_counter()
     images = run(data)
     row: dict[str, Any] = {"seconds": (time.perf_counter() - start) / len(truth), "n": len(truth)}
-    found = image_errors(images, truth)
+    figures = image_errors(images, truth)
     for name in ("psnr", "ssim"):
-        values = np.array([getattr(errors, name) for errors in found])
+        values = np.array([getattr(errors, name) for errors in figures])
         row |= {
             name: float(values.mean()),
             f"{name}_error": float(values.std(ddof=1) / math.sqrt(len(values))),
@@ -154,9 +154,9 @@ def main() -> None:
     }
     rows = []
     for title, changes in cases.items():
-        found = compare(title, SETS[options.images], changes, options)
-        print(f"\n{title}, {found[0]['n']} images\n\n{table(found)}", flush=True)
-        rows += found
+        results = compare(title, SETS[options.images], changes, options)
+        print(f"\n{title}, {results[0]['n']} images\n\n{table(results)}", flush=True)
+        rows += results
     if options.json:
         write_json(options.json, rows)
 

@@ -160,12 +160,12 @@ class Measure:
     def __init__(self, references: Tensor, training: Tensor, features: tuple[str, ...] = DEFAULT) -> None:
         spaces = extractors(features)
         self._spaces = {name: Reference.of(references, each) for name, each in spaces.items()}
-        found = ImageStatistics.of(references)
-        if found is None:
+        statistics = ImageStatistics.of(references)
+        if statistics is None:
             raise ValueError("heads are too small for spectra")
-        self._statistics = found
-        self._components = found.components[""]
-        self._known = [self._components.features(some) for some in (training, references)]
+        self._statistics = statistics
+        self._components = statistics.components[""]
+        self._known = [self._components.features(images) for images in (training, references)]
 
     def __call__(self, images: Tensor) -> dict[str, float]:
         """Numbers by name; ratios as |log₁₀|."""
@@ -180,14 +180,14 @@ def climb(count: int, seed: int, features: tuple[str, ...] = DEFAULT) -> dict[st
     """The numbers of all rungs, by ladder and metric, for ``count`` images of each of the three sets."""
     references, images, training = (heads(count, 3 * seed + i) for i in range(3))
     measure = Measure(references, training, features)
-    found = {}
+    ladders = {}
     for name, (degrade, strengths) in track(LADDERS.items(), f"ladders, n = {count}", len(LADDERS)):
         rungs = [
             measure(degrade(images, s, Rung(seeds.seeded_rng(seed, "ladder", name), training)))
             for s in strengths
         ]
-        found[name] = {metric: [rung[metric] for rung in rungs] for metric in rungs[0]}
-    return found
+        ladders[name] = {metric: [rung[metric] for rung in rungs] for metric in rungs[0]}
+    return ladders
 
 
 def rises(numbers: list[float]) -> bool:
@@ -220,17 +220,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--features", nargs="+", default=list(DEFAULT), help="pca, r64, pixels")
     parser.add_argument("--json", type=new_file)
-    given = parser.parse_args()
-    if min(given.counts) < SLICES:
-        raise UsageError(f"--counts {min(given.counts)}: give at least {SLICES}, the slices of one volume")
+    arguments = parser.parse_args()
+    if min(arguments.counts) < SLICES:
+        raise UsageError(
+            f"--counts {min(arguments.counts)}: give at least {SLICES}, the slices of one volume"
+        )
     runs = [
-        {"n": count, "seed": seed, "ladders": climb(count, seed, tuple(given.features))}
-        for count in given.counts
-        for seed in given.seeds
+        {"n": count, "seed": seed, "ladders": climb(count, seed, tuple(arguments.features))}
+        for count in arguments.counts
+        for seed in arguments.seeds
     ]
     print(table(runs))
-    if given.json:
-        write_json(given.json, runs)
+    if arguments.json:
+        write_json(arguments.json, runs)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def perception(size: tuple[int, int], *, download: bool) -> Distance | None:
 
     def distance(estimate: Tensor, target: Tensor) -> list[float]:
         window = magnitude_window(target) if target.is_complex() else None
-        found: list[float] = network(estimate, target, window).tolist()
-        return found
+        distances: list[float] = network(estimate, target, window).tolist()
+        return distances
 
     return distance

@@ -72,9 +72,9 @@ def photographs() -> dict[str, Image.Image]:
     from skimage import data
     from sklearn.datasets import load_sample_image
 
-    found = {name: load_sample_image(f"{name}.jpg") for name in ("china", "flower")}
-    found |= {name: getattr(data, name)() for name in ("astronaut", "camera", "chelsea", "coffee", "rocket")}
-    return {name: Image.fromarray(pixels).convert("L") for name, pixels in found.items()}
+    photos = {name: load_sample_image(f"{name}.jpg") for name in ("china", "flower")}
+    photos |= {name: getattr(data, name)() for name in ("astronaut", "camera", "chelsea", "coffee", "rocket")}
+    return {name: Image.fromarray(pixels).convert("L") for name, pixels in photos.items()}
 
 
 def cut_photographs(folder: Path) -> Path:

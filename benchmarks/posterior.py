@@ -88,8 +88,8 @@ class Problem:
         """E[x₀ | x₀ + σ ε]."""
         del others
         level = sigma.double()[:, None, None] ** 2 * torch.eye(PIXELS, dtype=torch.float64)
-        found = torch.linalg.solve(self.covariance + level, x.double().flatten(1)[..., None])
-        return (self.covariance @ found).view_as(x)
+        weights = torch.linalg.solve(self.covariance + level, x.double().flatten(1)[..., None])
+        return (self.covariance @ weights).view_as(x)
 
     def samples(self, words: str, count: int) -> Tensor:
         """Samples of a solver, (count, pixels)."""

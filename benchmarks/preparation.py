@@ -57,13 +57,13 @@ def raw_folders(folder: Path, numbers: list[int], simulation: Simulation) -> dic
     """Folders with so many names of one simulated volume."""
     simulate(folder / "simulated", 1, simulation)
     (volume,) = (folder / "simulated").glob("*.h5")
-    found = {}
+    folders = {}
     for number in numbers:
-        found[number] = folder / f"raw{number}"
-        found[number].mkdir()
+        folders[number] = folder / f"raw{number}"
+        folders[number].mkdir()
         for i in range(number):
-            os.link(volume, found[number] / f"volume{i:05d}.h5")
-    return found
+            os.link(volume, folders[number] / f"volume{i:05d}.h5")
+    return folders
 
 
 def forget(folder: Path) -> None:
@@ -80,12 +80,12 @@ def commands(raw: dict[int, Path], options: argparse.Namespace) -> dict[tuple[st
     shared += ["--virtual-coils", str(options.virtual_coils)]
     fewest = min(raw)
     loop = [sys.executable, "-m", "benchmarks.sigpy_loop", str(raw[fewest]), *shared]
-    found = {("sigpy loop", fewest): loop}
+    programs = {("sigpy loop", fewest): loop}
     for number, folder in raw.items():
         for count in options.jobs:
             ours = [sys.executable, "-m", "mrigen", "prep-fastmri", str(folder), *shared, "--no-references"]
-            found[f"mrigen --jobs {count}", number] = [*ours, "--jobs", str(count)]
-    return found
+            programs[f"mrigen --jobs {count}", number] = [*ours, "--jobs", str(count)]
+    return programs
 
 
 def compare(
@@ -106,7 +106,7 @@ def compare(
             scales[name] = _scales(out / "volume00000.h5")
             shutil.rmtree(out)
     reference = scales.pop("sigpy loop")
-    return costs, max(float(np.abs(found / reference - 1).max()) for found in scales.values())
+    return costs, max(float(np.abs(scale / reference - 1).max()) for scale in scales.values())
 
 
 def _scales(path: Path) -> np.ndarray:
@@ -120,30 +120,32 @@ def _scales(path: Path) -> np.ndarray:
 
 def rows(costs: dict[tuple[str, int], list[Cost]], slices: int) -> list[dict[str, object]]:
     """Medians, with the loop over sigpy as the unit."""
-    found = []
+    table = []
     for (name, number), rounds in costs.items():
         medians = {key: statistics.median(asdict(cost)[key] for cost in rounds) for key in asdict(rounds[0])}
         rate = number * slices / medians["seconds"]
-        found.append({"program": name, "volumes": number, "slices_per_second": rate, **medians})
-    unit = found[0]["slices_per_second"]
-    per_slice = found[0]["processor_seconds"] / found[0]["volumes"]
-    for row in found:
+        table.append({"program": name, "volumes": number, "slices_per_second": rate, **medians})
+    unit = table[0]["slices_per_second"]
+    per_slice = table[0]["processor_seconds"] / table[0]["volumes"]
+    for row in table:
         row["ratio"] = row["slices_per_second"] / unit
         row["processor_ratio"] = per_slice / (row["processor_seconds"] / row["volumes"])
         row["cores"] = row["processor_seconds"] / row["seconds"]
-    return found
+    return table
 
 
-def profile(raw: Path, given: argparse.Namespace, scratch: Path) -> dict[str, float]:
+def profile(raw: Path, arguments: argparse.Namespace, scratch: Path) -> dict[str, float]:
     """Cumulative seconds of the functions named in FUNCTIONS, and of the whole."""
-    options = Options(acceleration=ACCELERATION, acs_lines=given.acs_lines, virtual_coils=given.virtual_coils)
+    options = Options(
+        acceleration=ACCELERATION, acs_lines=arguments.acs_lines, virtual_coils=arguments.virtual_coils
+    )
     profiler = cProfile.Profile()
     profiler.runcall(job.run, [raw], scratch / "profiled", options, references=None, jobs=1)
-    found = dict.fromkeys(("run", *FUNCTIONS), 0.0)
+    seconds = dict.fromkeys(("run", *FUNCTIONS), 0.0)
     for (_, _, name), (_, _, _, cumulative, _) in pstats.Stats(profiler).stats.items():  # type: ignore[attr-defined]
-        if name in found:
-            found[name] = max(found[name], cumulative)
-    return found
+        if name in seconds:
+            seconds[name] = max(seconds[name], cumulative)
+    return seconds
 
 
 def _numbers(text: str) -> list[int]:
@@ -196,10 +198,10 @@ def main() -> None:
             )
         print(f"scales of the slices differ by {deviation:.1e} at most")
         if options.profile:
-            result["profile_s"] = found = profile(raw[min(raw)], options, scratch)
-            print(f"{found['run']:8.2f} s in all, one process")
+            result["profile_s"] = seconds = profile(raw[min(raw)], options, scratch)
+            print(f"{seconds['run']:8.2f} s in all, one process")
             for name, what in FUNCTIONS.items():
-                print(f"{found[name]:8.2f} s  {what}")
+                print(f"{seconds[name]:8.2f} s  {what}")
     if options.json:
         options.json.write_text(json.dumps(result, indent=2) + "\n")
 

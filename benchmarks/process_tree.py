@@ -67,12 +67,12 @@ def _watch(root: int, ended: threading.Event, peaks: list[float]) -> None:
 
 def _tree(pid: int) -> list[int]:
     """A process and all its descendants."""
-    found = [pid]
+    pids = [pid]
     with suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
             for child in (task / "children").read_text().split():
-                found += _tree(int(child))
-    return found
+                pids += _tree(int(child))
+    return pids
 
 
 def _proportional(pid: int) -> int:

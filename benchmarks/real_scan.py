@@ -93,8 +93,8 @@ def golden_magnitude(path: Path, size: tuple[int, int]) -> Tensor:
         UsageError: no such file, or no such array.
     """
     try:
-        found = np.load(path)
-        arrays = list(found.values()) if isinstance(found, np.lib.npyio.NpzFile) else [found]
+        contents = np.load(path)
+        arrays = list(contents.values()) if isinstance(contents, np.lib.npyio.NpzFile) else [contents]
     except (OSError, ValueError, EOFError) as error:
         raise UsageError(f"--golden {path}: not a readable numpy file; save it with numpy.save") from error
     fitting = [array for array in arrays if array.shape == size]
@@ -145,8 +145,8 @@ def main() -> None:
     images = 8 if options.tiny else options.images
     model = options.prior or train(size, images, options.out / "prior", options.heads, tiny=options.tiny)
     options.out.mkdir(parents=True, exist_ok=True)
-    aside, given, maps = put_aside(kspace), options.out / "shown.npy", options.out / "maps.npy"
-    np.save(given, (kspace * ~aside).numpy())
+    aside, shown_file, maps = put_aside(kspace), options.out / "shown.npy", options.out / "maps.npy"
+    np.save(shown_file, (kspace * ~aside).numpy())
     sensitivities = mrigen.espirit(kspace, calib_width=CENTRE, crop=0.95)
     np.save(maps, sensitivities.numpy())
 
@@ -154,29 +154,29 @@ def main() -> None:
         samples = options.samples if words.startswith(SAMPLED) else 1
         request = Request(solver=words, model=prior, maps=maps, prep=PREP, samples=samples)
         out = options.out / words.replace(":", "-").replace(",", "-")
-        _, report = reconstruct(given, out, request, torch.device("cpu"))
+        _, report = reconstruct(shown_file, out, request, torch.device("cpu"))
         with h5py.File(out / "reconstruction.h5") as file:
             image = torch.from_numpy(file["image"][0])
         wrong = (fourier.fft(sensitivities * image) - kspace)[:, aside]
         row = {"solver": words, "seconds": report["seconds_per_slice"]}
         return image, {**row, "aside": float(wrong.norm() / kspace[:, aside].norm())}
 
-    found, rows = {}, {}
+    solved, rows = {}, {}
     for weight in WEIGHTS:
         name = f"l1-wavelet, λ = {weight:g}"
-        found[name], rows[name] = solve(f"l1-wavelet:regularization={weight:g}", None)
+        solved[name], rows[name] = solve(f"l1-wavelet:regularization={weight:g}", None)
     best = min(rows, key=lambda name: float(rows[name]["aside"]))
     for name in options.solvers:
         words = LEARNED[name].split(":")[0] + ":steps=2" if options.tiny else LEARNED[name]
-        found[name], rows[name] = solve(words, model)
-    for name, image in found.items():
-        rows[name]["correlation"] = correlation(image, found[best])
+        solved[name], rows[name] = solve(words, model)
+    for name, image in solved.items():
+        rows[name]["correlation"] = correlation(image, solved[best])
         if golden is not None:
             rows[name]["bart"] = correlation(image, golden)
     print(table(rows))
     if options.figure:
-        shown = {name: found[name][None] for name in [best, *options.solvers]}
-        comparison(shown, magnitude_window(found[best]), options.figure, "real scan")
+        shown = {name: solved[name][None] for name in [best, *options.solvers]}
+        comparison(shown, magnitude_window(solved[best]), options.figure, "real scan")
     if options.json:
         write_json(options.json, rows)
 

@@ -117,13 +117,13 @@ def batches(
 
 
 def measure(
-    words: str, some: list[Batch], prior: Any, distance: Distance | None = None, samples: int = 1
+    words: str, batches: list[Batch], prior: Any, distance: Distance | None = None, samples: int = 1
 ) -> dict[str, Any]:
     """Mean errors, their standard errors, and seconds of a slice."""
     solver = SOLVERS.build(SOLVERS.parse(words))
     request = Request(solver=words, samples=samples, batch=samples)
     rows, seconds = [], 0.0
-    for batch in some:
+    for batch in batches:
         start = time.perf_counter()
         images, _, _ = solve_batch(solver, batch, prior, request, torch.device("cpu"), silent)
         seconds += time.perf_counter() - start
@@ -131,7 +131,7 @@ def measure(
         rows.append(volume_errors(images.mean(1), batch.reference).row())
         if distance is not None:
             rows[-1]["lpips"] = distance(images.mean(1), batch.reference)[0]
-    row: dict[str, Any] = {"solver": words, "seconds": seconds / len(some), "slices": len(some)}
+    row: dict[str, Any] = {"solver": words, "seconds": seconds / len(batches), "slices": len(batches)}
     for name in DIGITS.keys() & rows[0].keys():
         values = np.array([r[name] for r in rows])
         row[name] = float(values.mean())
@@ -139,14 +139,14 @@ def measure(
     return row
 
 
-def tuned(candidates: list[str], some: list[Batch]) -> str:
+def tuned(candidates: list[str], batches: list[Batch]) -> str:
     """The candidate with the highest PSNR."""
     if len(candidates) == 1:
         return candidates[0]
-    return max(candidates, key=lambda words: measure(words, some, None)["psnr"])
+    return max(candidates, key=lambda words: measure(words, batches, None)["psnr"])
 
 
-def calibration(words: str, some: list[Batch], prior: Any, samples: int) -> dict[str, Any]:
+def calibration(words: str, batches: list[Batch], prior: Any, samples: int) -> dict[str, Any]:
     """Root mean square error of pixels against their predicted standard deviation, in ten equal groups.
 
     The ratio over all pixels is 1 for samples of the posterior: the mean of n such samples errs by a factor
@@ -156,7 +156,7 @@ def calibration(words: str, some: list[Batch], prior: Any, samples: int) -> dict
     request = Request(solver=words, samples=samples, batch=samples)
     errors: list[Tensor] = []
     spreads: list[Tensor] = []
-    for batch in some:
+    for batch in batches:
         images, _, _ = solve_batch(solver, batch, prior, request, torch.device("cpu"), silent)
         assert batch.reference is not None
         mean = images.mean(1, keepdim=True)

@@ -61,8 +61,8 @@ class Counted(nn.Module):
     def forward(self, x: Tensor, *arguments: Any) -> Tensor:
         """The denoiser's estimate."""
         self.images += len(x)
-        found: Tensor = self.denoiser(x, *arguments)
-        return found
+        estimate: Tensor = self.denoiser(x, *arguments)
+        return estimate
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,16 +111,16 @@ def methods(
     priors: dict[str, TeacherPrior], steps: int
 ) -> dict[str, tuple[Callable[[Case], Tensor], Counted]]:
     """Every row's method and the network that it calls, whose priors are told to count."""
-    found = {}
+    rows = {}
     for name, prior in priors.items():
         network = Counted(prior.denoiser)
         prior.denoiser = network
         if prior.objective.conditions_on_mask:
-            found[f"{name} one-step"] = (solver("ambient-one-step", prior), network)
-        found[f"DPS, {name} teacher"] = (solver(f"dps:steps={steps}", prior), network)
+            rows[f"{name} one-step"] = (solver("ambient-one-step", prior), network)
+        rows[f"DPS, {name} teacher"] = (solver(f"dps:steps={steps}", prior), network)
         for other in PEERS if installed() else ():
-            found[f"{other}, {name} teacher"] = (peer(other, network, steps), network)
-    return found
+            rows[f"{other}, {name} teacher"] = (peer(other, network, steps), network)
+    return rows
 
 
 def measure(
@@ -176,8 +176,8 @@ def restore(kind: Kind, options: argparse.Namespace) -> list[dict[str, Any]]:
         for missing in MISSING:
             case = Case.draw(truth, missing, sigma)
             for name, (run, network) in compared.items():
-                found = measure(case, run, network, distance)
-                rows.append({"method": name, "missing": missing, "sigma": sigma, "n": len(truth), **found})
+                errors = measure(case, run, network, distance)
+                rows.append({"method": name, "missing": missing, "sigma": sigma, "n": len(truth), **errors})
     return rows
 
 

@@ -55,20 +55,20 @@ def models(study: Study) -> dict[str, Path]:
     return folders
 
 
-def speeds(study: Study, folders: dict[str, Path], given: argparse.Namespace) -> dict[str, Any]:
+def speeds(study: Study, folders: dict[str, Path], arguments: argparse.Namespace) -> dict[str, Any]:
     """Median images per second of both, and their ratio; rounds alternate."""
     spec = {"name": "heun", "steps": STEPS}
-    fabric = open_device(given.device, given.precision)
+    fabric = open_device(arguments.device, arguments.precision)
     samplers = {
-        name: Model.load(folder).sampler(study.store, spec if name == "teacher" else None, given.batch)
+        name: Model.load(folder).sampler(study.store, spec if name == "teacher" else None, arguments.batch)
         for name, folder in folders.items()
     }
     seconds: dict[str, list[float]] = {name: [] for name in samplers}
     for sampler in samplers.values():
         sampler.use(fabric)
-    for round_ in range(given.rounds + 1):
+    for round_ in range(arguments.rounds + 1):
         for name, sampler in samplers.items():
-            count = given.batch * (1 if name == "teacher" else given.generator_batches)
+            count = arguments.batch * (1 if name == "teacher" else arguments.generator_batches)
             start = time.perf_counter()
             for images in sampler(list(range(count))):
                 images.cpu()
@@ -85,30 +85,30 @@ def speeds(study: Study, folders: dict[str, Path], given: argparse.Namespace) ->
     return {"rows": rows, "ratio": rate["generator"] / rate["teacher"]}
 
 
-def forward(study: Study, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def forward(study: Study, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Images per second of the generator's network, as it is and compiled, and whether its images depend
     on the size of the batch.
     """
-    fabric = open_device(given.device, given.precision)
+    fabric = open_device(arguments.device, arguments.precision)
     device, model = fabric.device, Model.load(models(study)["generator"])
-    seeds, kept = list(range(given.batch)), {}
-    few = max(1, given.batch // 4)
+    seeds, kept = list(range(arguments.batch)), {}
+    few = max(1, arguments.batch // 4)
 
     def sampler(batch: int) -> Any:
         return model.copy().sampler(batch=batch)
 
-    for name in given.forms:
-        start, used = time.perf_counter(), sampler(given.batch)
+    for name in arguments.forms:
+        start, used = time.perf_counter(), sampler(arguments.batch)
         used.use(fabric)
         if name == "compiled":
             used.compile(device)
         (kept[name],) = (images.cpu() for images in used(seeds))
         first = time.perf_counter() - start
         channels = model.description.conventions.network_channels
-        x = torch.randn(given.batch, channels, *model.image_shape[1:]).to(device)
-        run = functools.partial(evaluate, used.network, x, torch.ones(given.batch, device=device))
-        seconds = statistics.median([timed(run, device) for _ in range(1 + given.rounds)][1:])
-        row = {"form": name, "first_seconds": first, "images_per_second": given.batch / seconds}
+        x = torch.randn(arguments.batch, channels, *model.image_shape[1:]).to(device)
+        run = functools.partial(evaluate, used.network, x, torch.ones(arguments.batch, device=device))
+        seconds = statistics.median([timed(run, device) for _ in range(1 + arguments.rounds)][1:])
+        row = {"form": name, "first_seconds": first, "images_per_second": arguments.batch / seconds}
         if device.type == "cuda":
             row["peak_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
         yield row
@@ -117,7 +117,7 @@ def forward(study: Study, given: argparse.Namespace) -> Iterator[dict[str, Any]]
     again = torch.cat([images.cpu() for images in smaller(seeds[: 2 * few])])
     for name, images in kept.items():
         apart = torch.linalg.vector_norm(images[: 2 * few] - again) / torch.linalg.vector_norm(again)
-        yield {"form": name, "batches": [given.batch, few], "difference": float(apart)}
+        yield {"form": name, "batches": [arguments.batch, few], "difference": float(apart)}
 
 
 @torch.inference_mode()
@@ -125,11 +125,11 @@ def evaluate(network: Any, x: Tensor, sigma: Tensor) -> None:
     network(x, sigma)
 
 
-def peak(folder: Path, count: int, given: argparse.Namespace, out: Path) -> float:
+def peak(folder: Path, count: int, arguments: argparse.Namespace, out: Path) -> float:
     """MiB that ``mrigen sample`` needs at most for so many images, the interpreter included."""
     command = [sys.executable, "-m", "mrigen", "sample", str(folder), "--out", str(out)]
-    command += ["--seeds", f"0-{count - 1}", "--batch", str(given.batch), "--device", given.device]
-    command += ["--precision", given.precision]
+    command += ["--seeds", f"0-{count - 1}", "--batch", str(arguments.batch), "--device", arguments.device]
+    command += ["--precision", arguments.precision]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -138,50 +138,56 @@ def peak(folder: Path, count: int, given: argparse.Namespace, out: Path) -> floa
     return usage.ru_maxrss / 1024
 
 
-def many(folder: Path, given: argparse.Namespace, out: Path) -> dict[str, float]:
+def many(folder: Path, arguments: argparse.Namespace, out: Path) -> dict[str, float]:
     """Seconds that many images take in this process, writing included."""
     start = time.perf_counter()
     model = Model.load(folder)
-    sample_model(model, out, f"0-{given.images - 1}", None, given.batch, given.device, given.precision)
+    sample_model(
+        model, out, f"0-{arguments.images - 1}", None, arguments.batch, arguments.device, arguments.precision
+    )
     seconds = time.perf_counter() - start
-    return {"images": given.images, "seconds": seconds, "mib": out.stat().st_size / 2**20}
+    return {"images": arguments.images, "seconds": seconds, "mib": out.stat().st_size / 2**20}
 
 
-def run(given: argparse.Namespace, work: Path) -> dict[str, Any]:
+def run(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
     """All numbers."""
-    study = Study(recipes.load(given.recipe, given.changes), work, Console(stderr=True), given.device)
+    study = Study(
+        recipes.load(arguments.recipe, arguments.changes), work, Console(stderr=True), arguments.device
+    )
     study.prepare()
     folders = models(study)
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         "machine": {
             **machine(torch.get_num_threads()),
-            "gpu": device_name(torch.device(given.device)),
+            "gpu": device_name(torch.device(arguments.device)),
         },
-        "recipe": given.recipe,
+        "recipe": arguments.recipe,
         "image": study.store.image_shape,
-        "batch": given.batch,
-        "precision": given.precision,
-        **speeds(study, folders, given),
+        "batch": arguments.batch,
+        "precision": arguments.precision,
+        **speeds(study, folders, arguments),
     }
-    out = work / f"samples{given.suffix}"
-    found["peaks"] = [{"images": n, "mib": peak(folders["generator"], n, given, out)} for n in given.counts]
-    if given.images:
+    out = work / f"samples{arguments.suffix}"
+    results["peaks"] = [
+        {"images": n, "mib": peak(folders["generator"], n, arguments, out)} for n in arguments.counts
+    ]
+    if arguments.images:
         out.unlink(missing_ok=True)
-        found["many"] = many(folders["generator"], given, out)
-    return found
+        results["many"] = many(folders["generator"], arguments, out)
+    return results
 
 
-def table(found: dict[str, Any]) -> str:
+def table(results: dict[str, Any]) -> str:
     """Speeds, then memory."""
-    about = f"{found['image']}, batch {found['batch']}, {found['precision']}"
-    lines = [f"{found['recipe']} {about}; {found['machine']}"]
+    about = f"{results['image']}, batch {results['batch']}, {results['precision']}"
+    lines = [f"{results['recipe']} {about}; {results['machine']}"]
     lines += ["| model | evaluations | images/s |", "|---" * 3 + "|"]
-    for name, row in found["rows"].items():
+    for name, row in results["rows"].items():
         lines.append(f"| {name} | {row['evaluations']} | {row['images_per_second']:.4g} |")
-    lines.append(f"generator / teacher: {found['ratio']:.1f} x")
-    lines.extend(f"{p['images']:,} images: peak memory {p['mib']:.0f} MiB" for p in found["peaks"])
-    if "many" in found:
-        row = found["many"]
+    lines.append(f"generator / teacher: {results['ratio']:.1f} x")
+    lines.extend(f"{p['images']:,} images: peak memory {p['mib']:.0f} MiB" for p in results["peaks"])
+    if "many" in results:
+        row = results["many"]
         lines.append(
             f"{row['images']:,} images, {row['mib']:.0f} MiB, in {row['seconds']:.1f} s with writing"
         )
@@ -203,12 +209,12 @@ def main() -> None:
     parser.add_argument("--images", type=whole_or_zero, default=0, help="time this many with writing")
     parser.add_argument("--suffix", default=".h5", choices=[".h5", ".npz", ".zip"])
     parser.add_argument("--json", type=new_file)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = run(given, Path(folder))
-    print(table(found))
-    if given.json:
-        write_json(given.json, found)
+        results = run(arguments, Path(folder))
+    print(table(results))
+    if arguments.json:
+        write_json(arguments.json, results)
 
 
 if __name__ == "__main__":

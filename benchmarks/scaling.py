@@ -73,21 +73,21 @@ def counted_network(name: str) -> Network:
 
 
 def training(
-    given: dict[str, float], network: Network, gpus: int, which: str, batch: int, length: float
+    inputs: dict[str, float], network: Network, gpus: int, which: str, batch: int, length: float
 ) -> Row:
     """Days and cost of a training on so many GPUs, and what bounds it.
 
     A step takes as long as the slower of computing and of reading the next slices, and then the gradients'
     way: 2 x 4 bytes per parameter and updated network through a node's link, where there are several nodes.
     """
-    speed = given[f"{which}-speed"] or given["flops-per-second"] / (PASSES[which] * network.forward)
+    speed = inputs[f"{which}-speed"] or inputs["flops-per-second"] / (PASSES[which] * network.forward)
     used = max(n for n in range(1, gpus + 1) if batch % n == 0)
-    updates, read = (1, batch * given["store-megabytes"]) if which == "teacher" else (2, 0.0)
-    link = 8 * network.parameters / (given["network-gigabytes"] * 1e9)
+    updates, read = (1, batch * inputs["store-megabytes"]) if which == "teacher" else (2, 0.0)
+    link = 8 * network.parameters / (inputs["network-gigabytes"] * 1e9)
     parts = {
         "GPUs": batch / used / speed,
-        "disk": read * 1e6 / (given["disk-gigabytes"] * 1e9),
-        "network": updates * link if used > given["gpus-per-node"] else 0.0,
+        "disk": read * 1e6 / (inputs["disk-gigabytes"] * 1e9),
+        "network": updates * link if used > inputs["gpus-per-node"] else 0.0,
     }
     step = max(parts["GPUs"], parts["disk"]) + parts["network"]
     days = length / batch * step / DAY
@@ -98,45 +98,45 @@ def training(
         "used": used,
         "images/s": batch / step,
         "days": days,
-        "cost": days * 24 * used * given["gpu-price"],
+        "cost": days * 24 * used * inputs["gpu-price"],
         "bound": f"batch: {gpus - used} GPUs idle" if used < gpus else max(parts, key=lambda n: parts[n]),
     }
 
 
-def preparation(given: dict[str, float], gpus: int) -> Row:
+def preparation(inputs: dict[str, float], gpus: int) -> Row:
     """Days and cost of the preparation on the cores that come with so many GPUs."""
-    cores = gpus * given["cores-per-gpu"]
-    compute = given["slices"] * given["prep-seconds"] / cores
-    moved = given["slices"] * (given["raw-megabytes"] + given["store-megabytes"]) * 1e6
-    reading = moved / (given["disk-gigabytes"] * 1e9)
+    cores = gpus * inputs["cores-per-gpu"]
+    compute = inputs["slices"] * inputs["prep-seconds"] / cores
+    moved = inputs["slices"] * (inputs["raw-megabytes"] + inputs["store-megabytes"]) * 1e6
+    reading = moved / (inputs["disk-gigabytes"] * 1e9)
     seconds = max(compute, reading)
     return {
         "stage": "preparation",
         "gpus": gpus,
         "used": cores,
-        "images/s": given["slices"] / seconds,
+        "images/s": inputs["slices"] / seconds,
         "days": seconds / DAY,
-        "cost": cores * seconds / 3600 * given["core-price"],
+        "cost": cores * seconds / 3600 * inputs["core-price"],
         "bound": "disk" if reading > compute else "cores",
     }
 
 
-def table(given: dict[str, float], name: str, network: Network, gpus: list[int], scaled: int) -> list[Row]:
+def table(inputs: dict[str, float], name: str, network: Network, gpus: list[int], scaled: int) -> list[Row]:
     """All rows: preparation, and both trainings with the recipe's batch and with another."""
     tree = recipe.resolved(name)
-    rows = [preparation(given, count) for count in gpus]
+    rows = [preparation(inputs, count) for count in gpus]
     for which, section in (("teacher", tree["teacher"]), ("student", tree["distill"])):
-        length = given[f"{which}-images"] or section["images"]
+        length = inputs[f"{which}-images"] or section["images"]
         for batch in dict.fromkeys([section["batch"], scaled or section["batch"]]):
-            rows += [training(given, network, count, which, batch, length) for count in gpus]
+            rows += [training(inputs, network, count, which, batch, length) for count in gpus]
     return rows
 
 
-def show(given: dict[str, float], network: Network, rows: list[Row]) -> None:
+def show(inputs: dict[str, float], network: Network, rows: list[Row]) -> None:
     kept = {
-        name: given["slices"] * given[f"{name}-megabytes"] / 1e6 for name in ("raw", "store", "reference")
+        name: inputs["slices"] * inputs[f"{name}-megabytes"] / 1e6 for name in ("raw", "store", "reference")
     }
-    price = (kept["store"] + kept["reference"]) * given["disk-price"]
+    price = (kept["store"] + kept["reference"]) * inputs["disk-price"]
     print(
         f"network: {network.parameters / 1e6:.1f} M parameters, {network.forward / 1e12:.2f} TFLOP per image"
     )
@@ -164,12 +164,12 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=float, default=value, help=f"{words} (default {value:g})")
     parser.add_argument("--json", type=new_file, help="file for the numbers")
     options = parser.parse_args()
-    given = {name: getattr(options, name.replace("-", "_")) for name in INPUTS}
+    inputs = {name: getattr(options, name.replace("-", "_")) for name in INPUTS}
     network = counted_network(options.recipe)
-    rows = table(given, options.recipe, network, options.gpus, options.scaled_batch)
-    show(given, network, rows)
+    rows = table(inputs, options.recipe, network, options.gpus, options.scaled_batch)
+    show(inputs, network, rows)
     if options.json:
-        options.json.write_text(json.dumps({"inputs": given, "rows": rows}, indent=2))
+        options.json.write_text(json.dumps({"inputs": inputs, "rows": rows}, indent=2))
 
 
 if __name__ == "__main__":

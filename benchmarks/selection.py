@@ -67,7 +67,7 @@ def judged(true: Array, proximal: Array, seed: int = 0) -> dict[str, Any]:
         proximal: proximal distances of the same sets.
         seed: key of the draws of generators.
     """
-    found: dict[str, Any] = {
+    numbers: dict[str, Any] = {
         "regret": regret(true[0], proximal[0]),
         "rank_correlation": rank_correlation(true[0], proximal[0]),
     }
@@ -77,8 +77,8 @@ def judged(true: Array, proximal: Array, seed: int = 0) -> dict[str, Any]:
         regrets = [regret(t, p) for t, p in pairs]
         ranks = [rank_correlation(t[i], p[i]) for (t, p), i in zip(pairs, draws, strict=True)]
         for name, values in (("regret", regrets), ("rank_correlation", ranks)):
-            found[f"{name}_interval"] = np.nanquantile(values, [0.025, 0.975]).tolist()
-    return found
+            numbers[f"{name}_interval"] = np.nanquantile(values, [0.025, 0.975]).tolist()
+    return numbers
 
 
 class Distances:
@@ -155,30 +155,30 @@ def run(work: Ablations, resamples: int) -> dict[str, Any]:
     }
 
 
-def table(found: dict[str, Any]) -> str:
+def table(results: dict[str, Any]) -> str:
     """One line per generator, then regret and rank correlation."""
-    distance = f"Fréchet distance ({found['features']}, n = {found['n']})"
+    distance = f"Fréchet distance ({results['features']}, n = {results['n']})"
     lines = [
-        f"{found['recipe']}: {distance}; teacher {found['teacher']:.3f}",
+        f"{results['recipe']}: {distance}; teacher {results['teacher']:.3f}",
         "| images | half-life | true | proximal | |",
         "|---" * 5 + "|",
     ]
-    for row in found["generators"]:
-        words = [word for word in ("picked", "best") if row == found[word]]
+    for row in results["generators"]:
+        words = [word for word in ("picked", "best") if row == results[word]]
         start = f"| {row['images']:,.0f} | {row['halflife']:,.0f}"
         lines.append(f"{start} | {row['true']:.3f} | {row['proximal']:.3f} | {', '.join(words)} |")
     for name, word, shown in (
         ("regret", "regret", ".1%"),
         ("rank_correlation", "Spearman's rank correlation", ".3f"),
     ):
-        interval = found.get(f"{name}_interval")
-        words = f"{word} {found[name]:{shown}}"
+        interval = results.get(f"{name}_interval")
+        words = f"{word} {results[name]:{shown}}"
         lines.append(words + (f" [{interval[0]:{shown}}, {interval[1]:{shown}}]" if interval else ""))
-    lines.append(f"regret of the generator that the run itself kept {found['regret_of_the_run']:.1%}")
+    lines.append(f"regret of the generator that the run itself kept {results['regret_of_the_run']:.1%}")
     return "\n".join(lines)
 
 
-def draw(found: dict[str, Any], path: Path) -> None:
+def draw(results: dict[str, Any], path: Path) -> None:
     """Distances against images seen with the teacher's level; proximal against true distance."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import StrMethodFormatter
@@ -187,13 +187,13 @@ def draw(found: dict[str, Any], path: Path) -> None:
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    rows, picked = found["generators"], found["picked"]
+    rows, picked = results["generators"], results["picked"]
     for halflife in sorted({row["halflife"] for row in rows}):
-        some = [row for row in rows if row["halflife"] == halflife]
+        points = [row for row in rows if row["halflife"] == halflife]
         for name in ("true", "proximal"):
             words = f"{name}, half-life {halflife:,.0f}"
-            left.semilogy([r["images"] for r in some], [r[name] for r in some], "o-", ms=3, label=words)
-    left.axhline(found["teacher"], color="k", ls="--", label="teacher, true")
+            left.semilogy([r["images"] for r in points], [r[name] for r in points], "o-", ms=3, label=words)
+    left.axhline(results["teacher"], color="k", ls="--", label="teacher, true")
     left.plot(picked["images"], picked["true"], "r*", ms=12, label="picked")
     left.set(xlabel="training images of the student", ylabel="Fréchet distance")
     left.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
@@ -204,7 +204,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
     right.set(
         xlabel="proximal distance",
         ylabel="true distance",
-        title=f"rank correlation {found['rank_correlation']:.2f}, regret {found['regret']:.1%}",
+        title=f"rank correlation {results['rank_correlation']:.2f}, regret {results['regret']:.1%}",
     )
     save(figure, path)
 
@@ -216,14 +216,14 @@ def main() -> None:
         "--resamples", type=whole_or_zero, default=200, help="bootstrap sets; 0 for no intervals"
     )
     options.add_argument("--figure", type=new_file)
-    given = options.parse_args()
-    changes = [*given.changes, "distill.selection.keep=true"]
-    found = run(Ablations(given.recipe, given.out, changes, given.device), given.resamples)
-    print(table(found))
-    if given.json:
-        write_json(given.json, found)
-    if given.figure:
-        draw(found, given.figure)
+    arguments = options.parse_args()
+    changes = [*arguments.changes, "distill.selection.keep=true"]
+    results = run(Ablations(arguments.recipe, arguments.out, changes, arguments.device), arguments.resamples)
+    print(table(results))
+    if arguments.json:
+        write_json(arguments.json, results)
+    if arguments.figure:
+        draw(results, arguments.figure)
 
 
 if __name__ == "__main__":

@@ -65,15 +65,15 @@ def results(folder: Path) -> dict[str, bytes]:
 
     Of the saved states of a stage the newest one counts: SIGTERM saves one more than there would have been.
     """
-    found = {}
+    contents = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
         if path.is_dir():
-            found[f"{name}/"] = b""
+            contents[f"{name}/"] = b""
         elif path.name not in TIMED and not _superseded(path):
             content = path.read_bytes()
-            found[name] = _untimed(content) if path.name == "summary.json" else content
-    return found
+            contents[name] = _untimed(content) if path.name == "summary.json" else content
+    return contents
 
 
 def _superseded(path: Path) -> bool:
@@ -89,12 +89,12 @@ def _untimed(content: bytes) -> bytes:
     return json.dumps(tree).encode()
 
 
-def lost(expected: dict[str, bytes], found: dict[str, bytes]) -> tuple[int, list[str]]:
+def lost(expected: dict[str, bytes], actual: dict[str, bytes]) -> tuple[int, list[str]]:
     """Bytes that differ or are missing, and the names of files that differ, are missing or too many."""
-    names = [name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)]
+    names = [name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name)]
     count = 0
     for name in names:
-        a, b = expected.get(name, b""), found.get(name, b"")
+        a, b = expected.get(name, b""), actual.get(name, b"")
         count += sum(x != y for x, y in zip(a, b, strict=False)) + abs(len(a) - len(b))
     return count, sorted(names)
 
@@ -113,10 +113,10 @@ class Whole:
 
 
 def trial(
-    stage: Stage, given: Path, where: Place, row: Row, whole: Whole, draw: random.Random, most: int
+    stage: Stage, inputs: Path, where: Place, row: Row, whole: Whole, draw: random.Random, most: int
 ) -> None:
     """Faults one after the other until the command comes through or ``most`` struck; then compare."""
-    command, struck = stage.command(given), []
+    command, struck = stage.command(inputs), []
     while len(struck) < most:
         counts = {kind: row.faults[kind] for kind in faults_for(states=stage.states)}
         kind = draw.choice([kind for kind, count in counts.items() if count == min(counts.values())])
@@ -148,42 +148,42 @@ def strike(kind: str, command: list[str], where: Place, row: Row, most: int, dra
 
 
 def soak(
-    faults: int, seed: int, wanted: list[str], per_trial: int, told: Callable[[str], None]
+    faults: int, seed: int, names: list[str], per_trial: int, report: Callable[[str], None]
 ) -> dict[str, Row]:
     """Run trials until so many faults have struck, always of the command that has suffered least."""
-    stages = [stage for stage in STAGES if not wanted or stage.name in wanted]
+    stages = [stage for stage in STAGES if not names or stage.name in names]
     rows: dict[str, Row] = {}
     wholes: dict[str, Whole] = {}
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        given = root / "given"
-        given.mkdir()
-        prepare_inputs(given)
+        inputs = root / "given"
+        inputs.mkdir()
+        prepare_inputs(inputs)
         for stage in stages:
-            rows[stage.name], wholes[stage.name] = uninterrupted(stage, given, root / "whole")
-            told(f"{stage.name}: {rows[stage.name].seconds:.1f} s, {len(wholes[stage.name].files)} files")
+            rows[stage.name], wholes[stage.name] = uninterrupted(stage, inputs, root / "whole")
+            report(f"{stage.name}: {rows[stage.name].seconds:.1f} s, {len(wholes[stage.name].files)} files")
         numbers = itertools.count()
         while (there := sum(sum(row.faults.values()) for row in rows.values())) < faults:
             number = next(numbers)
             stage = min(stages, key=lambda stage: sum(rows[stage.name].faults.values()))
             row, draw = rows[stage.name], random.Random(f"{seed} {number}")
             with place(root / "trial") as where:
-                trial(stage, given, where, row, wholes[stage.name], draw, min(per_trial, faults - there))
+                trial(stage, inputs, where, row, wholes[stage.name], draw, min(per_trial, faults - there))
             shutil.rmtree(root / "trial")
-            told(f"{stage.name}: {dict(row.faults)} {row.survived} of {row.trials} {row.wrong[-1:]}")
+            report(f"{stage.name}: {dict(row.faults)} {row.survived} of {row.trials} {row.wrong[-1:]}")
     return rows
 
 
-def uninterrupted(stage: Stage, given: Path, folder: Path) -> tuple[Row, Whole]:
+def uninterrupted(stage: Stage, inputs: Path, folder: Path) -> tuple[Row, Whole]:
     """The run that the others are compared with."""
     with place(folder) as where:
         start = time.monotonic()
-        ended = run_forked(stage.command(given), folder)
+        ended = run_forked(stage.command(inputs), folder)
         if ended.code:
             raise SystemExit(f"{stage.name}: {ended.output}")
-        found = Row(time.monotonic() - start), Whole(results(folder), where.used())
+        result = Row(time.monotonic() - start), Whole(results(folder), where.used())
     shutil.rmtree(folder)
-    return found
+    return result
 
 
 def table(rows: dict[str, Row]) -> str:

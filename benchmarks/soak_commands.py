@@ -38,49 +38,51 @@ evaluate:
 
 @dataclass(frozen=True)
 class Stage:
-    """A command and where it writes; ``arguments`` may name the folder of the inputs as ``{given}``."""
+    """A command and where it writes; ``arguments`` may name the folder of the inputs as ``{inputs}``."""
 
     name: str
     arguments: str
     states: bool = False
 
-    def command(self, given: Path) -> list[str]:
+    def command(self, inputs: Path) -> list[str]:
         """The arguments, to be run in the folder that the results go to."""
-        return self.arguments.format(given=given).split()
+        return self.arguments.format(inputs=inputs).split()
 
 
 SMALL = "--acceleration 2 --acs-lines 4 --kernel-width 3 --no-noise-whitening"
 STAGES = [
-    Stage("prep-fastmri", f"prep-fastmri {{given}}/raw --out out {SMALL} --jobs 1"),
-    Stage("prep-images", "prep-images {given}/pictures --operator inpainting:missing=0.5 --out out --jobs 1"),
-    Stage("train", "train {given}/tiny.yaml --data {given}/run/store --out out --device cpu", states=True),
+    Stage("prep-fastmri", f"prep-fastmri {{inputs}}/raw --out out {SMALL} --jobs 1"),
+    Stage(
+        "prep-images", "prep-images {inputs}/pictures --operator inpainting:missing=0.5 --out out --jobs 1"
+    ),
+    Stage("train", "train {inputs}/tiny.yaml --data {inputs}/run/store --out out --device cpu", states=True),
     Stage(
         "distill",
-        "distill {given}/tiny.yaml --data {given}/run/store --teacher {given}/run/teacher/model --out out "
+        "distill {inputs}/tiny.yaml --data {inputs}/run/store --teacher {inputs}/run/teacher/model --out out "
         "--device cpu",
         states=True,
     ),
     Stage(
         "sample",
-        "sample {given}/run/teacher/model --seeds 0-31 --steps 4 --batch 4 --out out.h5 --device cpu",
+        "sample {inputs}/run/teacher/model --seeds 0-31 --steps 4 --batch 4 --out out.h5 --device cpu",
     ),
     Stage(
         "evaluate",
-        "evaluate {given}/samples.h5 --reference {given}/run/store-reference --split test --proximal "
-        "--data {given}/run/store --bootstrap 20 --metrics fd,precision --features pixels --cache cache "
+        "evaluate {inputs}/samples.h5 --reference {inputs}/run/store-reference --split test --proximal "
+        "--data {inputs}/run/store --bootstrap 20 --metrics fd,precision --features pixels --cache cache "
         "--out out.json --device cpu",
     ),
-    Stage("run", "run {given}/tiny.yaml --out out --device cpu", states=True),
+    Stage("run", "run {inputs}/tiny.yaml --out out --device cpu", states=True),
 ]
 
 
-def prepare_inputs(given: Path) -> None:
+def prepare_inputs(inputs: Path) -> None:
     """What the commands read, made once."""
-    (given / "tiny.yaml").write_text(TINY)
+    (inputs / "tiny.yaml").write_text(TINY)
     simulate = "simulate --out raw --volumes 4 --slices 2 --matrix 16 16 --coils 2"
     samples = "sample run/student/model --seeds 0-31 --out samples.h5 --device cpu"
     pictures = "sample run/student/model --seeds 0-99 --out pictures --device cpu"
     for command in (simulate, "run tiny.yaml --out run --device cpu", samples, pictures):
-        ended = run_forked(command.split(), given)
+        ended = run_forked(command.split(), inputs)
         if ended.code:
             raise SystemExit(f"{command}: {ended.output}")

@@ -77,8 +77,8 @@ class Place:
 
     def used(self) -> int:
         """Bytes on the file system."""
-        found = os.statvfs(self.folder)
-        return (found.f_blocks - found.f_bfree) * found.f_frsize
+        space = os.statvfs(self.folder)
+        return (space.f_blocks - space.f_bfree) * space.f_frsize
 
     @contextmanager
     def limited(self, size: int) -> Iterator[None]:
@@ -126,8 +126,8 @@ def run_forked(arguments: list[str], folder: Path, fault: Fault | None = None) -
         now = time.monotonic()
         if done:
             code = os.waitstatus_to_exitcode(status)
-        elif fault is not None and not signalled and fault.kind in SENT and now - start >= fault.moment:
-            os.kill(child, SENT[fault.kind])
+        elif fault is not None and not signalled and fault.kind in SIGNALS and now - start >= fault.moment:
+            os.kill(child, SIGNALS[fault.kind])
             signalled = now
         elif now - start > PATIENCE:
             os.kill(child, signal.SIGKILL)
@@ -138,7 +138,7 @@ def run_forked(arguments: list[str], folder: Path, fault: Fault | None = None) -
     return Ended(code, struck, stopping, output.decode(errors="replace"))
 
 
-SENT = {KILL: signal.SIGKILL, DAMAGE: signal.SIGKILL, TERM: signal.SIGTERM}
+SIGNALS = {KILL: signal.SIGKILL, DAMAGE: signal.SIGKILL, TERM: signal.SIGTERM}
 
 
 def _available(handle: int) -> bytes:
@@ -180,17 +180,17 @@ def _arm(fault: Fault) -> None:
 
 def _tear(handle: int) -> None:
     """Die when half of a file is there."""
-    found = os.fstat(handle)
-    if stat.S_ISREG(found.st_mode):
-        os.truncate(f"/proc/self/fd/{handle}", found.st_size // 2)
+    status = os.fstat(handle)
+    if stat.S_ISREG(status.st_mode):
+        os.truncate(f"/proc/self/fd/{handle}", status.st_size // 2)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def damage_newest_state(folder: Path, draw: random.Random) -> bool:
     """Cut off the newest state of an unfinished stage or its checksum, or turn a bit; False without one."""
     stages = [stage.parent for stage in folder.rglob("stage.json") if not _finished(stage)]
-    found = [path for stage in stages for path in stage.glob("state-*.pt")]
-    states = sorted(found, key=lambda path: path.stat().st_mtime_ns)
+    paths = [path for stage in stages for path in stage.glob("state-*.pt")]
+    states = sorted(paths, key=lambda path: path.stat().st_mtime_ns)
     if not states:
         return False
     path = states[-1] if draw.random() < 0.7 else states[-1].with_suffix(".json")

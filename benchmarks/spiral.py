@@ -58,14 +58,16 @@ def run(sigma: float, out: Path, changes: list[str], device: str) -> tuple[dict[
     data = Study(recipe, out / "data", console, device)
     data.prepare()
     if sigma != TRUE:
-        recipe = _given(recipe, told(data.store_folder, sigma, len(data.store), out / f"store-{sigma:g}"))
+        recipe = _with_store(
+            recipe, told(data.store_folder, sigma, len(data.store), out / f"store-{sigma:g}")
+        )
     else:
-        recipe = _given(recipe, data.store_folder)
+        recipe = _with_store(recipe, data.store_folder)
     study = Study(recipe, out / f"sigma-{sigma:g}", console, device, reference=data.reference_folder)
     return study.run(), study
 
 
-def _given(recipe: Recipe, store: Path) -> Recipe:
+def _with_store(recipe: Recipe, store: Path) -> Recipe:
     return recipe.model_copy(update={"data": recipe.data.of_source(store)})
 
 
@@ -120,14 +122,16 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--figure", type=new_file)
     parser.add_argument("--json", type=new_file)
-    given = parser.parse_args()
-    done = {sigma: run(sigma, given.out, given.changes, given.device) for sigma in given.sigma}
+    arguments = parser.parse_args()
+    done = {
+        sigma: run(sigma, arguments.out, arguments.changes, arguments.device) for sigma in arguments.sigma
+    }
     summaries = {sigma: summary for sigma, (summary, _) in done.items()}
     print(table(summaries))
-    if given.json:
-        write_json(given.json, {f"{sigma:g}": summary for sigma, summary in summaries.items()})
-    if given.figure:
-        draw({sigma: study for sigma, (_, study) in done.items()}, given.figure)
+    if arguments.json:
+        write_json(arguments.json, {f"{sigma:g}": summary for sigma, summary in summaries.items()})
+    if arguments.figure:
+        draw({sigma: study for sigma, (_, study) in done.items()}, arguments.figure)
 
 
 if __name__ == "__main__":

@@ -55,8 +55,8 @@ def imports(arguments: list[str], most: int) -> list[tuple[str, float]]:
     """The modules that take longest themselves, and their milliseconds."""
     command = [sys.executable, "-X", "importtime", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found = [(m[3], int(m[1]) / 1000) for m in map(LINE.match, done.stderr.splitlines()) if m]
-    return sorted(found, key=lambda row: -row[1])[:most]
+    costs = [(m[3], int(m[1]) / 1000) for m in map(LINE.match, done.stderr.splitlines()) if m]
+    return sorted(costs, key=lambda row: -row[1])[:most]
 
 
 def measure(runs: int, most: int, folder: Path) -> list[dict[str, Any]]:
@@ -99,12 +99,12 @@ def main() -> None:
     parser.add_argument("--runs", type=whole, default=10)
     parser.add_argument("--imports", type=whole, default=10, help="modules to name")
     parser.add_argument("--json", type=new_file)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        rows = measure(given.runs, given.imports, Path(name))
+        rows = measure(arguments.runs, arguments.imports, Path(name))
     print(table(rows))
-    if given.json:
-        write_json(given.json, rows)
+    if arguments.json:
+        write_json(arguments.json, rows)
 
 
 if __name__ == "__main__":

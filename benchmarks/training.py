@@ -280,42 +280,46 @@ def profiled(job: Job, device: torch.device, most: int) -> list[dict[str, Any]]:
 
 
 def compare(
-    kind: str, recipe: Recipe, store: Store, given: argparse.Namespace, tell: Callable[[str], None] = print
+    kind: str,
+    recipe: Recipe,
+    store: Store,
+    arguments: argparse.Namespace,
+    tell: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """All numbers of teacher training or distillation; a line of each program is told when it is measured."""
     description = describe_teacher(recipe.teacher, store)
-    device = open_device(given.device).device
+    device = open_device(arguments.device).device
     denoiser = Model.random_init(description, SEED).denoiser
     denoiser.network.to(device)
     batch = recipe.teacher.batch if kind == "teacher" else recipe.distill.batch
-    counted = next((v for v in given.variants if v in {"float32", "bf16"}), "float32")
-    work = flops(ours(kind, recipe, store, denoiser, given.device, counted))
-    peak = given.peak or next((p for name, p in PEAKS.items() if name in device_name(device)), None)
+    counted = next((v for v in arguments.variants if v in {"float32", "bf16"}), "float32")
+    work = flops(ours(kind, recipe, store, denoiser, arguments.device, counted))
+    peak = arguments.peak or next((p for name, p in PEAKS.items() if name in device_name(device)), None)
     result: dict[str, Any] = {"kind": kind, "recipe": recipe.name, "batch": batch, "flops": work}
-    result["programs"] = found = {}
+    result["programs"] = measured = {}
     tell(header(result))
 
     jobs: dict[str, Job] = {}
 
     def made(variant: str) -> Step:
-        jobs[variant] = ours(kind, recipe, store, denoiser, given.device, variant)
+        jobs[variant] = ours(kind, recipe, store, denoiser, arguments.device, variant)
         return stepped(jobs[variant], kind)
 
     plain = {"teacher": plain_teacher, "distillation": plain_distillation}[kind]
     programs: dict[str, Callable[[], Step]] = {}
-    if given.plain:
+    if arguments.plain:
         programs["plain"] = lambda: plain(recipe, store, denoiser, device)
-    programs |= {variant: functools.partial(made, variant) for variant in given.variants}
-    for name, row in race(programs, given.steps, given.rounds, device):
+    programs |= {variant: functools.partial(made, variant) for variant in arguments.variants}
+    for name, row in race(programs, arguments.steps, arguments.rounds, device):
         row["images_per_second"] = batch / row["seconds"]
         row["final_loss"] = statistics.mean(row["losses"][-max(1, len(row["losses"]) // 4) :])
         row["tflops"] = work / row["seconds"] / 1e12
         row["utilisation"] = None if peak is None else row["tflops"] / peak
-        found[name] = row
-        row["speedup"] = next(iter(found.values()))["seconds"] / row["seconds"]
+        measured[name] = row
+        row["speedup"] = next(iter(measured.values()))["seconds"] / row["seconds"]
         tell(line(name, row))
-        if given.profile and name == given.variants[0]:
-            result["profile"] = profiled(jobs[name], device, given.profile)
+        if arguments.profile and name == arguments.variants[0]:
+            result["profile"] = profiled(jobs[name], device, arguments.profile)
             whole, *rows = result["profile"]
             tell(f"{whole['ms']:.1f} ms a step in {whole['calls']} operations")
             tell("\n".join(f"{r['share']:7.1%} {r['calls']:5d} x  {r['operation']}" for r in rows))
@@ -323,11 +327,10 @@ def compare(
     return result
 
 
-def header(found: dict[str, Any]) -> str:
+def header(result: dict[str, Any]) -> str:
     """What is compared, and the columns."""
-    about = (
-        f"{found['recipe']}, {found['kind']}, batch {found['batch']}, {found['flops'] / 1e9:.1f} GFLOP a step"
-    )
+    work = f"{result['flops'] / 1e9:.1f} GFLOP a step"
+    about = f"{result['recipe']}, {result['kind']}, batch {result['batch']}, {work}"
     columns = "loop | images/s | to the first | last losses | TFLOP/s | of the peak | first round, s | GiB"
     return "\n".join([about, f"| {columns} |", "|---" * 8 + "|"])
 
@@ -357,20 +360,20 @@ def main() -> None:
     parser.add_argument("--profile", type=whole_or_zero, default=0, metavar="LINES")
     parser.add_argument("--peak", type=positive, help="TFLOP/s of the device; known for H200, H100, A100")
     parser.add_argument("--json", type=new_file)
-    given = parser.parse_args()
-    recipe = recipes.load(given.recipe, given.changes)
-    if given.data is not None:
-        recipe = recipe.model_copy(update={"data": recipe.data.of_source(given.data)})
+    arguments = parser.parse_args()
+    recipe = recipes.load(arguments.recipe, arguments.changes)
+    if arguments.data is not None:
+        recipe = recipe.model_copy(update={"data": recipe.data.of_source(arguments.data)})
     with tempfile.TemporaryDirectory() as folder:
-        study = Study(recipe, Path(folder), Console(stderr=True), given.device)
+        study = Study(recipe, Path(folder), Console(stderr=True), arguments.device)
         study.prepare()
-        about = {**machine(torch.get_num_threads()), "gpu": device_name(torch.device(given.device))}
+        about = {**machine(torch.get_num_threads()), "gpu": device_name(torch.device(arguments.device))}
         print(about)
-        found: list[dict[str, Any]] = []
-        for kind in given.kinds or ("teacher", "distillation"):
-            found.append(compare(kind, recipe, study.store, given))
-            if given.json:
-                write_json(given.json, {"machine": about, "results": found})
+        results: list[dict[str, Any]] = []
+        for kind in arguments.kinds or ("teacher", "distillation"):
+            results.append(compare(kind, recipe, study.store, arguments))
+            if arguments.json:
+                write_json(arguments.json, {"machine": about, "results": results})
 
 
 if __name__ == "__main__":

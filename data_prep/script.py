@@ -25,9 +25,9 @@ def run_script(text: str, command: Command, arguments: Sequence[str] | None = No
     parser = ArgumentParser(description=text, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="the data set's folder or archive")
     parser.add_argument("out", type=Path, help="folder of the store")
-    given, more = parser.parse_known_args(arguments)
+    options, more = parser.parse_known_args(arguments)
     try:
-        chosen = [*command(given.source, given.out), *more]
+        chosen = [*command(options.source, options.out), *more]
     except UsageError as error:
         parser.error(str(error))
     print("mrigen", shlex.join(chosen), flush=True)
@@ -40,7 +40,7 @@ def files(folder: Path, pattern: str, limit: int | None = None) -> list[str]:
     Raises:
         UsageError: there are none.
     """
-    found = sorted(folder.rglob(pattern), key=lambda path: path.name)[:limit]
-    if not found:
+    paths = sorted(folder.rglob(pattern), key=lambda path: path.name)[:limit]
+    if not paths:
         raise UsageError(f"{folder}: holds no {pattern}; give the folder of the extracted data set")
-    return [str(path) for path in found]
+    return [str(path) for path in paths]

@@ -74,14 +74,14 @@ def api_page() -> str:
 
 def _members(members: dict[str, Any], shown: set[int]) -> list[str]:
     """Autodoc's directives of classes and functions, by public name, that have none yet."""
-    found = []
+    directives = []
     for path, member in members.items():
         kind = "autoclass" if inspect.isclass(member) else "autofunction"
         if (inspect.isclass(member) or inspect.isroutine(member)) and id(member) not in shown:
             shown.add(id(member))
             options = "   :members:\n" if kind == "autoclass" else ""
-            found.append(f"```{{eval-rst}}\n.. {kind}:: {path}\n{options}```\n")
-    return found
+            directives.append(f"```{{eval-rst}}\n.. {kind}:: {path}\n{options}```\n")
+    return directives
 
 
 def commands_page() -> str:
@@ -99,11 +99,11 @@ def commands_page() -> str:
 
 def _leaves(group: Any, above: tuple[str, ...]) -> list[tuple[tuple[str, ...], Any]]:
     """Commands with their names, those of groups within included."""
-    found = []
+    leaves = []
     for name, command in group.commands.items():
         inner = (*above, name)
-        found += _leaves(command, inner) if hasattr(command, "commands") else [(inner, command)]
-    return found
+        leaves += _leaves(command, inner) if hasattr(command, "commands") else [(inner, command)]
+    return leaves
 
 
 def write_pages(app: Any) -> None:

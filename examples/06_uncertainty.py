@@ -62,8 +62,8 @@ estimate = mg.reconstruct(
 error = (mean.abs() - truth.abs()).square().mean().sqrt()
 predicted = deviation.square().mean().sqrt()
 print(f"error / predicted deviation: {float(error / predicted):.2f}")
-for name, found in {"total variation": baseline, "one step": estimate, "mean of 6": mean}.items():
-    print(f"{name}: error {float((found.abs() - truth.abs()).norm() / truth.norm()):.3f}")
+for name, reconstruction in {"total variation": baseline, "one step": estimate, "mean of 6": mean}.items():
+    print(f"{name}: error {float((reconstruction.abs() - truth.abs()).norm() / truth.norm()):.3f}")
 figure, axes = plt.subplots(2, 7, figsize=(13, 4), layout="constrained")
 for row in range(2):
     shown = {

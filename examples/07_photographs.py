@@ -46,12 +46,12 @@ for row, (title, spec) in zip(axes, cases.items(), strict=True):
     shown = {"measured": mg.reconstruct(measured, solver="zero-filled"), "truth": image}
     for solver in ("l1-wavelet", "total-variation"):
         shown[solver] = mg.reconstruct(measured, solver=solver)
-    for axis, (name, found) in zip(row, shown.items(), strict=True):
-        axis.imshow(found[0, 0], cmap="gray", vmin=-1, vmax=1)
-        axis.set_title(name if found is image else f"{name}, {psnr(found):.1f} dB", fontsize=10)
+    for axis, (name, panel) in zip(row, shown.items(), strict=True):
+        axis.imshow(panel[0, 0], cmap="gray", vmin=-1, vmax=1)
+        axis.set_title(name if panel is image else f"{name}, {psnr(panel):.1f} dB", fontsize=10)
         axis.set_axis_off()
     row[0].set_ylabel(title)
-    print(title, {name: round(psnr(found), 1) for name, found in shown.items() if found is not image})
+    print(title, {name: round(psnr(panel), 1) for name, panel in shown.items() if panel is not image})
 
 # %%
 # Noise: patches of four other photographs, all with noise of σ = 0.2, are all that the denoiser learns from
@@ -89,9 +89,9 @@ for solver in ("l1-wavelet", "total-variation"):
     shown[solver] = mg.reconstruct(measured, solver=solver)
 shown["learned from noisy"] = teacher.denoise(measured.y, sigma=0.2).detach()
 figure, axes = plt.subplots(1, 5, figsize=(12, 3), layout="constrained")
-for axis, (name, found) in zip(axes, shown.items(), strict=True):
-    axis.imshow(found[0, 0], cmap="gray", vmin=-1, vmax=1)
-    axis.set_title(name if found is image else f"{name}, {psnr(found):.1f} dB", fontsize=10)
+for axis, (name, panel) in zip(axes, shown.items(), strict=True):
+    axis.imshow(panel[0, 0], cmap="gray", vmin=-1, vmax=1)
+    axis.set_title(name if panel is image else f"{name}, {psnr(panel):.1f} dB", fontsize=10)
     axis.set_axis_off()
-print({name: round(psnr(found), 1) for name, found in shown.items() if found is not image})
+print({name: round(psnr(panel), 1) for name, panel in shown.items() if panel is not image})
 plt.show()

@@ -158,8 +158,8 @@ def distill(
     data = as_store(store)
     recipe = _recipe("distill", {"images": 1}, settings, seed=seed, precision=precision, compile=compiled)
     with _run_folder(out, loggers) as folder:
-        given = model.require("teacher")
-        context = _Context(recipe, folder, device, data, given, loggers, on_step, on_snapshot)
+        network = model.require("teacher")
+        context = _Context(recipe, folder, device, data, network, loggers, on_step, on_snapshot)
         distillation.distill(context)
         return _detached(context.student, out)
 
@@ -179,7 +179,7 @@ class _Context(StudyContext):
         on_snapshot: OnSnapshot | None,
     ) -> None:
         super().__init__(recipe, out, Console(quiet=True), device, loggers=loggers)
-        self._given, self._on_step, self._on_snapshot = store, on_step, on_snapshot
+        self._data, self._on_step, self._on_snapshot = store, on_step, on_snapshot
         if store is not None:
             self.store = store
         if teacher is not None:
@@ -188,7 +188,7 @@ class _Context(StudyContext):
 
     def data_settings(self) -> dict[str, Any]:
         """Checksum of the measurements, or of the manifest of their store."""
-        store = self._given
+        store = self._data
         if store is None:
             if self.teacher.complex_valued:
                 raise UsageError("distill: a teacher of MRI takes coil maps and masks from a store; give one")

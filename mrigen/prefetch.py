@@ -37,10 +37,10 @@ class Prefetcher(Generic[K, V]):
         Raises:
             Exception: what the function raises for this key.
         """
-        wanted = [key, *following]
-        for other in [k for k in self._known if k not in wanted]:
+        keys = [key, *following]
+        for other in [k for k in self._known if k not in keys]:
             self._known.pop(other).cancel()
-        for other in wanted:
+        for other in keys:
             if other not in self._known:
                 self._known[other] = self._thread.submit(self._read, other)
         return self._known.pop(key).result()

@@ -117,8 +117,8 @@ def models_in(folder: Path) -> dict[str, Card | None]:
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder; give a folder of model folders or a web address")
-    found = sorted(path.parent for path in folder.glob(f"*/{DESCRIPTION}"))
-    return {path.name: read_card(path) for path in found}
+    folders = sorted(path.parent for path in folder.glob(f"*/{DESCRIPTION}"))
+    return {path.name: read_card(path) for path in folders}
 
 
 def write_index(folder: Path) -> list[str]:

@@ -229,10 +229,10 @@ def _match(
     tensors: dict[str, StoredTensor], pairs: list[Correspondence], taps: dict[str, NDArray[np.float32]]
 ) -> None:
     """Refuse missing, unknown and wrongly shaped tensors, and resampling filters of another network."""
-    wanted = {name for pair in pairs for name in pair.theirs}
-    for name in sorted(wanted - tensors.keys()):
+    required = {name for pair in pairs for name in pair.theirs}
+    for name in sorted(required - tensors.keys()):
         raise UsageError(f"lacks the weight {name!r} that its architecture needs")
-    for name in sorted(tensors.keys() - wanted - taps.keys()):
+    for name in sorted(tensors.keys() - required - taps.keys()):
         raise UsageError(f"has a weight {printable(name)!r} that its architecture does not know")
     for pair in pairs:
         rows = pair.shape[0] // len(pair.theirs)

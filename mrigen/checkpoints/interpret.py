@@ -118,8 +118,8 @@ def role_of(released: ReleasedCheckpoint, file_name: str) -> tuple[Literal["teac
         return "generator", f"the weights are stored as {released.key}"
     if str(released.facts.get("loss", "")).upper().startswith("SID"):
         return "generator", "trained with a SiD loss"
-    alone = released.module and released.keys == ("ema",)
-    if alone and not file_name.startswith(PUBLISHED_TEACHERS):
+    average_only = released.module and released.keys == ("ema",)
+    if average_only and not file_name.startswith(PUBLISHED_TEACHERS):
         return "generator", "a module alone, as SiD stores it; --role teacher if it is not"
     return "teacher", "a denoiser; --role generator if it makes images in one step"
 

@@ -262,14 +262,14 @@ def audit(
     from mrigen.recipe.audit import audit as run
     from mrigen.report.tables import rows_table
 
-    found = run(samples, data, out, baseline, features, weights, download=download, device=device)
+    summary = run(samples, data, out, baseline, features, weights, download=download, device=device)
     if as_json:
         typer.echo((out / "audit.json").read_text(encoding="utf-8"), nl=False)
         return
-    rows = [{"set": name, **found[name]} for name in ("samples", "baseline") if name in found]
+    rows = [{"set": name, **summary[name]} for name in ("samples", "baseline") if name in summary]
     if baseline is not None:
         rows[1]["set"] = str(baseline)
     rows[0]["set"] = str(samples)
     console = Console()
-    console.print(rows_table(rows, f"Similarity ({features}) of the nearest of {found['training']}"))
+    console.print(rows_table(rows, f"Similarity ({features}) of the nearest of {summary['training']}"))
     console.print(f"numbers: {out / 'audit.json'}\npairs: {out / 'pairs.png'}", highlight=False)

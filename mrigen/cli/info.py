@@ -44,22 +44,22 @@ def info(
     from mrigen.errors import UsageError, one_line
     from mrigen.reconstruction.info import info as run
 
-    found = run(path, reader, choose)
-    if png is not None and found.picture is None:
+    summary = run(path, reader, choose)
+    if png is not None and summary.picture is None:
         raise UsageError(f"--png {png}: {path} has no picture; leave it out")
     if as_json:
-        typer.echo(json.dumps(found.facts, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(summary.facts, indent=2, ensure_ascii=False))
     else:
-        for name, value in found.facts.items():
+        for name, value in summary.facts.items():
             for line in _lines(value, ", " if name.endswith(("per_coil", "affine_ras")) else " x "):
                 typer.echo(f"{name.replace('_', ' '):>22}  {one_line(line)}")
-        for fault in found.faults:
+        for fault in summary.faults:
             typer.echo(one_line(fault))
     if png is not None:
-        _write(found.picture, png)
-    elif found.picture is not None and not as_json:
-        typer.echo(_text(found.picture))
-    if found.faults:
+        _write(summary.picture, png)
+    elif summary.picture is not None and not as_json:
+        typer.echo(_text(summary.picture))
+    if summary.faults:
         raise typer.Exit(1)
 
 

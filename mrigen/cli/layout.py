@@ -47,14 +47,14 @@ class Command(TyperCommand):
 
     def panels(self, ctx: Any) -> dict[str, list[tuple[str, str]]]:
         """Names and texts of the parameters, by panel in the order of their declaration."""
-        found: dict[str, list[tuple[str, str]]] = {}
+        rows: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None:
                 default = "Arguments" if parameter.param_type_name == "argument" else OPTIONS
                 panel = getattr(parameter, "rich_help_panel", None) or default
-                found.setdefault(panel, []).append((record[0], record[1].replace("`", "")))
-        return found
+                rows.setdefault(panel, []).append((record[0], record[1].replace("`", "")))
+        return rows
 
 
 def parts(text: str) -> tuple[str, list[tuple[str, str]], list[str]]:

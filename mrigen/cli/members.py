@@ -56,7 +56,7 @@ EXAMPLES = {
     Kind.metrics: "mrigen evaluate samples.h5 --reference store-reference --metrics {0}",
 }
 
-GIVEN = {"acceleration", "acs_lines", "center_fraction", "resolution", "in_channels", "out_channels"}
+FROM_DATA = {"acceleration", "acs_lines", "center_fraction", "resolution", "in_channels", "out_channels"}
 """Parameters that have an option of their own, or that the data give."""
 
 
@@ -132,16 +132,16 @@ def _described(kind: Kind, name: str, member: type[Any]) -> str:
     from mrigen.registry import parameters
 
     lines = [name, "", inspect.cleandoc(member.__doc__ or ""), "", "Parameters:"]
-    found = parameters(member)
-    for each in found:
+    params = parameters(member)
+    for each in params:
         lines.append(f"  {each.name}: {each.kind} = {each.default}")
         if each.text:
             lines.append(f"      {each.text}")
-    if not found:
+    if not params:
         lines.append("  none")
-    shown = {p.name: "..." for p in found if p.default == "required" and p.name not in GIVEN}
+    shown = {p.name: "..." for p in params if p.default == "required" and p.name not in FROM_DATA}
     if not shown:
-        simple = (p for p in reversed(found) if p.name not in GIVEN and p.default[0] not in "{[nN")
+        simple = (p for p in reversed(params) if p.name not in FROM_DATA and p.default[0] not in "{[nN")
         shown = {p.name: p.default for p in list(simple)[:1]}
     option = name + "".join(
         f"{',' if i else ':'}{key}={value}" for i, (key, value) in enumerate(shown.items())

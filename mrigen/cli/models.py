@@ -118,17 +118,17 @@ def publish(
     typer.echo(f"{out}: {card.title}, {len(card.numbers)} numbers")
 
 
-def _show(found: Mapping[str, tuple[str, Card | None]], as_json: bool) -> None:
+def _show(models: Mapping[str, tuple[str, Card | None]], as_json: bool) -> None:
     if as_json:
         rows = {
             name: {"folder": folder, "card": card.model_dump(mode="json") if card is not None else None}
-            for name, (folder, card) in found.items()
+            for name, (folder, card) in models.items()
         }
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
-    if not found:
+    if not models:
         typer.echo("no models here")
-    for name, (folder, card) in found.items():
+    for name, (folder, card) in models.items():
         if card is None:
             typer.echo(f"{name}\n  no card; {folder}")
             continue

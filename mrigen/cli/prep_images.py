@@ -143,7 +143,7 @@ def prep_images(
     from mrigen.prep.images import job as image_job
     from mrigen.prep.images import report as shown
 
-    given: dict[str, Any] = {
+    values: dict[str, Any] = {
         "size": size,
         "crop": crop,
         "resample": resample,
@@ -155,7 +155,7 @@ def prep_images(
         "limit": limit,
         "seed": seed,
     }
-    options = _options(given, operator, noise)
+    options = _options(values, operator, noise)
     beside = chosen_references(references, none=no_references)
     report = image_job.run(source, out, options, references=beside, jobs=jobs, dask_scheduler=dask_scheduler)
     if not as_json:
@@ -170,7 +170,7 @@ def prep_images(
         raise typer.Exit(1)
 
 
-def _options(given: dict[str, Any], operator: str | None, noise: str | None) -> ImageOptions:
+def _options(values: dict[str, Any], operator: str | None, noise: str | None) -> ImageOptions:
     """The options, with operator and noise of a recipe where one is named."""
     from pydantic import ValidationError
 
@@ -184,14 +184,14 @@ def _options(given: dict[str, Any], operator: str | None, noise: str | None) -> 
         images = recipe.load(operator).data.images
         if images is None:
             raise UsageError(f"--operator {operator}: this recipe is not about images; name another")
-        given |= {"operator": images.operator, "noise": images.noise}
-        given["estimate_noise"] |= images.estimate_noise
+        values |= {"operator": images.operator, "noise": images.noise}
+        values["estimate_noise"] |= images.estimate_noise
     elif operator is not None:
-        given["operator"] = CORRUPTIONS.parse(operator)
+        values["operator"] = CORRUPTIONS.parse(operator)
     if noise is not None:
         low, comma, high = noise.partition(",")
-        given["noise"] = [low, high] if comma else noise
+        values["noise"] = [low, high] if comma else noise
     try:
-        return ImageOptions(**given)
+        return ImageOptions(**values)
     except ValidationError as error:
         raise UsageError(f"mrigen prep-images: {describe(error)}") from error

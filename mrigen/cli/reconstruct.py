@@ -212,8 +212,8 @@ def reconstruct(
         formats=formats,
         command=shlex.join(["mrigen", *sys.argv[1:]]),
     )
-    found, report = job.reconstruct(source, out, request, choose_device(device))
-    typer.echo(f"{len(found)} images: {out}, {report['seconds_per_slice']:.3g} s each")
+    images, report = job.reconstruct(source, out, request, choose_device(device))
+    typer.echo(f"{len(images)} images: {out}, {report['seconds_per_slice']:.3g} s each")
     if "mean" in report:
         typer.echo(f"{_row(report['mean'])}; zero-filled: {_row(report['zero_filled'])}")
     if "volumes" in report:

@@ -84,8 +84,8 @@ def sample(
     model = Model.load(checkpoint)
     if model.folder != checkpoint and ranks.rank() == 0:
         typer.echo(f"model: {model.title}")
-    given = {"name": sampler, "steps": steps}
-    spec = {key: value for key, value in given.items() if value is not None}
+    options = {"name": sampler, "steps": steps}
+    spec = {key: value for key, value in options.items() if value is not None}
     written = sample_model(model, out, seeds, maps, batch, device, precision.value, spec, set_ or [])
     if ranks.rank() == 0:
         for kind, path in written.items():

@@ -97,14 +97,14 @@ def eigenmaps(matrices: PixelMatrices, maps: Tensor, values: Tensor, tile: int) 
         for y in torch.arange(height).split(lines):
             rows = slice(int(y[0]), int(y[-1]) + 1)
             vectors = _orthonormal(_interpolate(coarse[:, rows], width, steps[1]))
-            polished, found, misfit = _ritz(vectors, matrices.multiply(y.to(maps.device), vectors))
+            polished, eigenvalues, misfit = _ritz(vectors, matrices.multiply(y.to(maps.device), vectors))
             maps[..., rows, :] = polished.permute(0, 2, 3, 1, 4)
-            values[..., rows, :] = found.transpose(1, 2)
+            values[..., rows, :] = eigenvalues.transpose(1, 2)
             poor[:, rows] = (misfit > TOLERANCE).any(2)
     for index in poor.nonzero().split(_at_once(tile, coils)):
         b, y, x = index.unbind(1)
-        vectors, found = leading_eigenvectors(matrices.points(index), count)
-        maps[b, :, :, y, x], values[b, :, y, x] = vectors[..., 0], found[..., 0]
+        vectors, eigenvalues = leading_eigenvectors(matrices.points(index), count)
+        maps[b, :, :, y, x], values[b, :, y, x] = vectors[..., 0], eigenvalues[..., 0]
 
 
 def _at_once(tile: int, coils: int) -> int:
@@ -133,11 +133,11 @@ def leading_eigenvectors(matrices: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
     G^(2^s) tends to λ^(2^s) v vᴴ; any column of it is v. The next vector is that of G without v.
     """
-    found: list[Tensor] = []
+    basis: list[Tensor] = []
     rest = matrices
     for _ in range(count):
-        if found:
-            rest = rest - found[-1] @ (found[-1].mH @ rest)
+        if basis:
+            rest = rest - basis[-1] @ (basis[-1].mH @ rest)
         power = rest
         for squaring in range(SQUARINGS):
             if squaring % 3 == 0:  # λ_max ≥ trace / C: three squarings cannot underflow
@@ -146,8 +146,8 @@ def leading_eigenvectors(matrices: Tensor, count: int) -> tuple[Tensor, Tensor]:
             power = power @ power
         strongest = power.diagonal(dim1=1, dim2=2).real.contiguous().argmax(1)
         vector = power.gather(2, strongest[:, None, None].expand(-1, power.shape[1], 1))
-        found.append(_orthonormal(vector[:, None])[:, 0])
-    vectors = _orthonormal(torch.stack(found, 1))
+        basis.append(_orthonormal(vector[:, None])[:, 0])
+    vectors = _orthonormal(torch.stack(basis, 1))
     polished, values, _ = _ritz(vectors, matrices[:, None] @ vectors)
     return polished, values
 

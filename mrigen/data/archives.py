@@ -99,7 +99,7 @@ class Folder(Files):
     def open(cls, path: Path, keep: Callable[[str], bool]) -> Folder:
         """The files below the folder whose names are to be kept."""
         root = path.resolve()
-        found: list[tuple[str, Any]] = []
+        members: list[tuple[str, Any]] = []
         others = links = 0
         for file in path.rglob("*"):
             if not file.is_file():
@@ -107,10 +107,10 @@ class Folder(Files):
             name = plain(file.relative_to(path).as_posix())
             leads_out = keep(name) and not file.resolve().is_relative_to(root)
             if keep(name) and not leads_out:
-                found.append((name, file))
+                members.append((name, file))
             else:
                 others, links = others + 1, links + leads_out
-        return cls(path, _once(path, found), others, links)
+        return cls(path, _once(path, members), others, links)
 
     def _read(self, place: Path) -> bytes:
         with place.open("rb") as file:
@@ -128,8 +128,8 @@ class Zip(Files):
         with zipfile.ZipFile(path) as archive:
             files = [member.filename for member in archive.infolist() if not member.is_dir()]
         named = [(plain(stored.replace("\\", "/")), stored) for stored in files]
-        found = [pair for pair in named if keep(pair[0])]
-        return cls(path, _once(path, found), len(files) - len(found))
+        members = [pair for pair in named if keep(pair[0])]
+        return cls(path, _once(path, members), len(files) - len(members))
 
     def _read(self, place: str) -> bytes:
         archive = _opened_zip(self.path, self.path.stat().st_mtime_ns)
@@ -155,7 +155,7 @@ class Tar(Files):
             UsageError: a compressed archive is too large to be kept.
         """
         unpack = _compression(path)
-        found: list[tuple[str, Any]] = []
+        members: list[tuple[str, Any]] = []
         others = kept = 0
         limit = min(KEPT_BYTES, available() // 8)
         with (
@@ -178,11 +178,11 @@ class Tar(Files):
                     inside = archive.extractfile(member)
                     assert inside is not None
                     place = read_limited(inside, member.size)
-                found.append((name, place))
+                members.append((name, place))
             file.seek(archive.offset)
             if any(file.read(tarfile.BLOCKSIZE)):
                 raise ValueError(f"no member begins at byte {archive.offset}")
-        return cls(path, _once(path, found), others)
+        return cls(path, _once(path, members), others)
 
     def _read(self, place: tuple[int, int] | bytes) -> bytes:
         if isinstance(place, bytes):
@@ -197,10 +197,10 @@ class _Header(tarfile.TarInfo):
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        found = super().frombuf(buf, encoding, errors)
-        if found.type in EXTENSIONS and found.size > MOST_HEADER:
-            raise tarfile.ReadError(f"a header of {found.size >> 10} KiB")
-        return found
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in EXTENSIONS and header.size > MOST_HEADER:
+            raise tarfile.ReadError(f"a header of {header.size >> 10} KiB")
+        return header
 
 
 def open_files(path: Path, keep: Callable[[str], bool]) -> Files:
@@ -280,14 +280,14 @@ def _compression(path: Path) -> Callable[..., Any] | None:
     return next((unpack for magic, unpack in COMPRESSIONS.items() if head.startswith(magic)), None)
 
 
-def _once(path: Path, found: list[tuple[str, Any]]) -> dict[str, Any]:
+def _once(path: Path, members: list[tuple[str, Any]]) -> dict[str, Any]:
     """Places by name, in the order of the names.
 
     Raises:
         UsageError: a name is there twice.
     """
     places: dict[str, Any] = {}
-    for name, place in sorted(found, key=lambda pair: pair[0]):
+    for name, place in sorted(members, key=lambda pair: pair[0]):
         if name in places:
             raise UsageError(f"{path}: holds {printable(name)!r} twice; pack it again")
         places[name] = place

@@ -121,13 +121,13 @@ class ImageStore:
 
     def _take(self, dataset: str, indices: list[int]) -> Any:
         """Rows of a dataset, gathered from the shards that hold them."""
-        found: Array | None = None
+        values: Array | None = None
         for number, at, inside in self._index.located(indices):
             part = rows(self._shards[number][dataset], inside)
-            if found is None:
-                found = np.empty((len(indices), *part.shape[1:]), part.dtype)
-            found[at] = part
-        return found
+            if values is None:
+                values = np.empty((len(indices), *part.shape[1:]), part.dtype)
+            values[at] = part
+        return values
 
     def _layout(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         """Kind of number and shape per image of each dataset."""
@@ -155,8 +155,8 @@ class ImageStore:
             raise UsageError(f"{path}: {', '.join(other)} not as the manifest says; prepare the data again")
         wrong = [
             name
-            for name, found in sorted(lengths.items())
-            if found != shard.images and not (found == 1 and name in operator)
+            for name, length in sorted(lengths.items())
+            if length != shard.images and not (length == 1 and name in operator)
         ]
         if wrong:
             raise UsageError(

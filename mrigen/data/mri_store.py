@@ -328,12 +328,12 @@ class MeasurementStore:
             number, position = self._where[index]
             with self._reading:
                 file = self._open[number]
-                for name, found in rows.items():
+                for name, values in rows.items():
                     if name in file:
-                        found.append(file[name][position])
+                        values.append(file[name][position])
         points = max(row.shape[-1] for row in rows["samples"])
         rows["samples"] = [np.pad(r, ((0, 0), (0, points - r.shape[-1]))) for r in rows["samples"]]
-        return VolumeArrays(**{name: np.stack(found) if found else None for name, found in rows.items()})  # type: ignore[arg-type]
+        return VolumeArrays(**{name: np.stack(values) if values else None for name, values in rows.items()})  # type: ignore[arg-type]
 
 
 def _size(path: Path) -> int:

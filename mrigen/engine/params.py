@@ -146,7 +146,7 @@ class TeacherParams(RunParams):
     augment: Annotated[float, Field(ge=0, le=1)] = 0.0
 
     @model_validator(mode="after")
-    def _told(self) -> TeacherParams:
+    def _consistent(self) -> TeacherParams:
         if self.augment and self.network.get("augment_dim", LABELS) != LABELS:
             raise ValueError(f"network.augment_dim must be {LABELS} for augment; leave it out")
         name, form = self.preconditioning["name"], OBJECTIVES.params(self.objective)

@@ -46,8 +46,8 @@ class Reference:
             fitted, features = extractor.fit(images[evenly_spaced(len(images), MOST)])
             return cls(fitted, None, statistics(features[fitted.layer("fid")]), features)
         rendering = Rendering(magnitude_window(images) if images.is_complex() else None)
-        found = extractor(rendering(part) for part in images.split(batch))
-        return cls(extractor, rendering, statistics(found[extractor.layer("fid")]), found)
+        layers = extractor(rendering(part) for part in images.split(batch))
+        return cls(extractor, rendering, statistics(layers[extractor.layer("fid")]), layers)
 
     def features_of(self, images: Iterable[Tensor]) -> Features:
         """Features of batches of images (B, C, H, W), seen as the reference is."""

@@ -165,14 +165,14 @@ class ImageStatistics:
         for images in batches:
             for part, spectrum in self.spectra.items():
                 ratios, high = spectrum.ratios(images)
-                found = {
+                numbers = {
                     f"energy_outside{part}": self.components[part].energy_outside(images),
                     f"high_frequency_ratio{part}": high,
                     f"log_spectral_distance{part}": ratios,
                 }
                 if part == HEAD:
-                    found[f"fd_pca{part}"] = self.components[part].features(images)
-                for name, values in found.items():
+                    numbers[f"fd_pca{part}"] = self.components[part].features(images)
+                for name, values in numbers.items():
                     parts.setdefault(name, []).append(values)
         row: dict[str, Any] = {}
         for name, listed in parts.items():

@@ -69,6 +69,6 @@ def refuse_other_parameters(where: Path, before: Mapping[str, Any], now: Mapping
     Raises:
         UsageError: names the parameters that differ.
     """
-    found = difference(before, now)
-    if found is not None:
-        raise UsageError(f"{where}: written with other parameters ({found}); choose another --out")
+    change = difference(before, now)
+    if change is not None:
+        raise UsageError(f"{where}: written with other parameters ({change}); choose another --out")

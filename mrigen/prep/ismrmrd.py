@@ -114,8 +114,8 @@ def user_parameter(xml: bytes, name: str) -> str | None:
         HeaderError: as ``parse``.
     """
     text = leaves(xml)
-    found = text.get("userParameters/userParameterString/name") == name
-    return text.get("userParameters/userParameterString/value") if found else None
+    named = text.get("userParameters/userParameterString/name") == name
+    return text.get("userParameters/userParameterString/value") if named else None
 
 
 def simulated_head(xml: bytes) -> str | None:
@@ -169,7 +169,7 @@ def leaves(xml: bytes) -> dict[str, str]:
         raise HeaderError(f"the header has {len(xml)} bytes, more than {MAX_BYTES}")
     parser = expat.ParserCreate(namespace_separator=" ")
     path: list[str] = []
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
 
     def start(name: str, _: dict[str, str]) -> None:
         path.append(name.rpartition(" ")[2])
@@ -183,7 +183,7 @@ def leaves(xml: bytes) -> dict[str, str]:
     def data(text: str) -> None:
         where = "/".join(path[1:])
         if where not in closed:
-            found[where] = found.get(where, "") + text
+            texts[where] = texts.get(where, "") + text
 
     def refuse(*_: object) -> None:
         raise HeaderError("document type declarations are not allowed")
@@ -197,7 +197,7 @@ def leaves(xml: bytes) -> dict[str, str]:
         raise
     except (expat.ExpatError, LookupError, ValueError) as error:  # the last two: encodings that are none
         raise HeaderError(f"not well-formed XML ({error})") from error
-    return {where: text.strip() for where, text in found.items()}
+    return {where: text.strip() for where, text in texts.items()}
 
 
 def _number(text: dict[str, str], path: str) -> float | None:
@@ -219,8 +219,8 @@ def _triple(text: dict[str, str], path: str) -> tuple[float, float, float] | Non
 
 
 def _matrix(text: dict[str, str], path: str) -> tuple[int, int, int] | None:
-    found = _triple(text, path)
-    return None if found is None else (int(found[0]), int(found[1]), int(found[2]))
+    sizes = _triple(text, path)
+    return None if sizes is None else (int(sizes[0]), int(sizes[1]), int(sizes[2]))
 
 
 def _xyz(values: tuple[float, float, float] | None) -> str:

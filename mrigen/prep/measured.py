@@ -143,8 +143,8 @@ def require_centred(kspace: Tensor, where: str) -> None:
 
 def _magnitude(kspace: Tensor) -> NDArray[np.float32]:
     """Largest real component of any coil at each point, (n, H, W): 0 where nothing was measured."""
-    found: NDArray[np.float32] = torch.view_as_real(kspace).abs().amax((1, 4)).numpy()
-    return found
+    magnitude: NDArray[np.float32] = torch.view_as_real(kspace).abs().amax((1, 4)).numpy()
+    return magnitude
 
 
 def _candidates(mask: NDArray[Any], size: Size, where: str) -> list[Mask]:
@@ -162,22 +162,22 @@ def _candidates(mask: NDArray[Any], size: Size, where: str) -> list[Mask]:
     values = np.squeeze(mask) != 0
     if not values.any():
         raise UsageError(f"{where}: mask is 0 everywhere, as if nothing was measured; mend or leave it out")
-    found = []
+    candidates = []
     for axes in (axes for count in range(1, 5) for axes in combinations(range(4), count)):
         if {2, 3} & set(axes) and values.shape == tuple(size[a] for a in axes):
             shape = [size[a] if a in axes else 1 for a in range(4)]
             one = values.reshape(shape)
             if (one == one[:, :1]).all():
-                found.append(
+                candidates.append(
                     (3 not in axes, 1 in axes, np.broadcast_to(one[:, 0], (shape[0], shape[2], size[3])))
                 )
-    if not found:
+    if not candidates:
         slices, _, height, width = size
         raise UsageError(
             f"{where}: mask is {mask.dtype} of shape {mask.shape}; it must be numbers of shape ({width},) "
             f"or ({height}, {width}), or ({slices}, {width}) or ({slices}, {height}, {width}) for every slice"
         )
-    return [one for _, _, one in sorted(found, key=lambda entry: entry[:2])]
+    return [one for _, _, one in sorted(candidates, key=lambda entry: entry[:2])]
 
 
 def _require_agreement(magnitude: NDArray[np.float32], mask: Mask, where: str) -> None:

@@ -94,11 +94,11 @@ def audit(
         "data": str(data),
         "training": len(training),
         "similarity": features,
-        **{name: _summary(found) for name, found in pairs.items()},
+        **{name: _summary(matches) for name, matches in pairs.items()},
         "pairs": [_words(pair) for pair in pairs["samples"]],
     }
     write_json(out / "audit.json", summary)
-    numbers = {name: [pair.similarity for pair in found] for name, found in pairs.items()}
+    numbers = {name: [pair.similarity for pair in matches] for name, matches in pairs.items()}
     histogram(numbers, out / "histogram.png", "Nearest training measurement", f"similarity ({features})")
     _show(pairs["samples"], sets["samples"], window, out / "pairs.png")
     return summary

@@ -173,8 +173,8 @@ def _against_references(
             for metric, each in metrics.items():
                 if each.inception and not taken.network.scores:
                     continue
-                found = numbers_of(each, metric, compared)
-                row.update(of_features(found, metric, name) if row.keys() & found.keys() else found)
+                values = numbers_of(each, metric, compared)
+                row.update(of_features(values, metric, name) if row.keys() & values.keys() else values)
     numbers = _statistics(references) if "fd" in metrics and not settings.paper else None
     for row, pool in zip(rows, pools, strict=True):
         if numbers is not None:
@@ -218,9 +218,9 @@ def _against_data(
             compared = _compared(
                 corrupted_images(pool.read(), corruption, settings.seed), pool, base, settings
             )
-            found = METRICS["fd"]().compute(compared)
-            found = {name.replace("fd", PROXIMAL): value for name, value in found.items()}
-            row.update(of_features(found, PROXIMAL, features) if PROXIMAL in row else found)
+            numbers = METRICS["fd"]().compute(compared)
+            numbers = {name.replace("fd", PROXIMAL): value for name, value in numbers.items()}
+            row.update(of_features(numbers, PROXIMAL, features) if PROXIMAL in row else numbers)
             row["observations"] = len(seen)
 
 

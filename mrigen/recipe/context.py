@@ -71,9 +71,9 @@ class StudyContext:
         self._loggers = loggers
         self.recipe, self.out, self.console = recipe, out, console
         self._device, self._strategy = device, strategy
-        self.given_teacher = teacher
-        self.given_store = recipe.data.store
-        self._given_reference = reference if reference is not None else recipe.data.reference
+        self.external_teacher = teacher
+        self.external_store = recipe.data.store
+        self._external_reference = reference if reference is not None else recipe.data.reference
 
     @cached_property
     def fabric(self) -> Fabric:
@@ -85,19 +85,19 @@ class StudyContext:
     @property
     def store_folder(self) -> Path:
         """Where the measurement store is."""
-        return self.given_store if self.given_store is not None else self.out / "store"
+        return self.external_store if self.external_store is not None else self.out / "store"
 
     @property
     def reference_folder(self) -> Path:
         """Where the references are: given, or beside the store."""
-        if self._given_reference is not None:
-            return self._given_reference
+        if self._external_reference is not None:
+            return self._external_reference
         return self.store_folder.with_name(f"{self.store_folder.name}-reference")
 
     @property
     def teacher_folder(self) -> Path:
         """Where the teacher's model folder is."""
-        return self.given_teacher if self.given_teacher is not None else self.out / "teacher" / "model"
+        return self.external_teacher if self.external_teacher is not None else self.out / "teacher" / "model"
 
     @property
     def student_folder(self) -> Path:
@@ -121,7 +121,7 @@ class StudyContext:
     @cached_property
     def laps(self) -> dict[str, Model]:
         """The teachers of the finished laps by the names of their folders, in order."""
-        count = 0 if self.recipe.laps is None or self.given_teacher is not None else self.recipe.laps.count
+        count = 0 if self.recipe.laps is None or self.external_teacher is not None else self.recipe.laps.count
         folders = [self.lap_folder(number + 1) for number in range(count)]
         done = takewhile(lambda folder: (folder / SELECTION).is_file(), folders)
         return {folder.name: Model.load(folder / "model", role="teacher") for folder in done}
@@ -158,7 +158,7 @@ class StudyContext:
         A given teacher of natural images knows shape and corruption; MRI takes coil maps and masks from a
         store, and the selection metric compares with one.
         """
-        if self.given_teacher is None or self.given_store is not None:
+        if self.external_teacher is None or self.external_store is not None:
             return False
         return not self.teacher.complex_valued and self.recipe.distill.selection.every_images is None
 
@@ -182,12 +182,12 @@ class StudyContext:
         """
         if self.data_free:
             return {}
-        if self.given_store is None:
+        if self.external_store is None:
             return self.recipe.data.model_dump(mode="json")
-        manifest = self.given_store / MANIFEST
+        manifest = self.external_store / MANIFEST
         if not manifest.is_file():
             raise UsageError(
-                f"{self.given_store}: no {MANIFEST} here; give a folder written by mrigen prep-fastmri "
+                f"{self.external_store}: no {MANIFEST} here; give a folder written by mrigen prep-fastmri "
                 "or prep-images"
             )
         return {"manifest": sha256(manifest)}

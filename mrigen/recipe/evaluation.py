@@ -99,19 +99,19 @@ def _measured(
     shown = {"reference": images, "zero-filled" if images.is_complex() else "observation": observed}
     view = view_of(references.image_shape)
     rows: dict[str, Any] = {"observation": measure("observation", observed)}
-    for name, found in sampled.items():
-        rows[name] = _row(measure, copies, found, count)
-        shown[name] = next(read_images(found.path, view.compared))
-        if found.stopped:
+    for name, samples in sampled.items():
+        rows[name] = _row(measure, copies, samples, count)
+        shown[name] = next(read_images(samples.path, view.compared))
+        if samples.stopped:
             distance = proximal_distance(study.store, study.extractor, count, study.recipe.seed)
-            rows[name]["proximal"] = _proximal(distance, found)
+            rows[name]["proximal"] = _proximal(distance, samples)
             stops = [
                 {"stop": stop, **_row(measure, copies, early, count), "proximal": _proximal(distance, early)}
-                for stop, early in found.stopped.items()
+                for stop, early in samples.stopped.items()
             ]
             rows[f"{name}-stopped"] = best = min(stops, key=lambda row: row["proximal"])
             rows[name]["stops"] = stops
-            shown[f"{name}-stopped"] = next(read_images(found.stopped[best["stop"]].path, view.compared))
+            shown[f"{name}-stopped"] = next(read_images(samples.stopped[best["stop"]].path, view.compared))
     for name in study.laps:
         rows[name]["proximal"] = study.lap_distance(name)
     others = _other_references(study, references, count)
@@ -177,20 +177,20 @@ def _keep_earlier(study: StudyContext, settings: str) -> None:
     study.console.print(f"the evaluation with other settings is kept: {kept}", highlight=False, markup=False)
 
 
-def _row(measure: _Measure, copies: _Copies | None, found: Sampled, count: int) -> dict[str, Any]:
+def _row(measure: _Measure, copies: _Copies | None, samples: Sampled, count: int) -> dict[str, Any]:
     """The numbers of sampled images, and what they cost."""
-    images = torch.cat(list(read_images(found.path)))
+    images = torch.cat(list(read_images(samples.path)))
     return {
-        **measure(str(found.path), images),
+        **measure(str(samples.path), images),
         **({} if copies is None else copies(images)),
-        "seconds_per_1000": 1000 * found.seconds / count,
-        "evaluations": found.evaluations,
+        "seconds_per_1000": 1000 * samples.seconds / count,
+        "evaluations": samples.evaluations,
     }
 
 
-def _proximal(distance: ProximalDistance, found: Sampled) -> float:
+def _proximal(distance: ProximalDistance, samples: Sampled) -> float:
     """The selection metric of sampled images."""
-    return distance(lambda _: read_images(found.path))
+    return distance(lambda _: read_images(samples.path))
 
 
 class _Measure:
@@ -221,8 +221,8 @@ class _Measure:
             compared = FeaturePair(
                 reference.features_of(images.split(BATCH)), reference, RESAMPLES, self._seed
             )
-            found = METRICS["fd"]().compute(compared)
-            row |= of_features(found, "fd", features) if row else found
+            distances = METRICS["fd"]().compute(compared)
+            row |= of_features(distances, "fd", features) if row else distances
         if self.statistics is not None:
             row |= self.statistics.row(images.split(BATCH), RESAMPLES, self._seed)
         if self._radius is not None:
@@ -312,7 +312,7 @@ def sample(study: StudyContext, name: str, sampler: TeacherSampler | StudentSamp
     stops: dict[float, int] = {}
     if isinstance(sampler, TeacherSampler) and name == "teacher":
         stops = sampler.early(study.recipe.evaluate.stops)
-    wanted = list(range(count))
+    indices = list(range(count))
     reverse = (
         study.recipe.evaluate.sampler if name in study.laps else study.recipe.evaluate.teachers.get(name)
     )
@@ -338,14 +338,16 @@ def sample(study: StudyContext, name: str, sampler: TeacherSampler | StudentSamp
         start = time.perf_counter()
         channels, height, width = sampler.shape
         shape = ((len(stops) + 1) * channels, height, width)
-        parts = ResumableSampling(path, settings, wanted, BATCH, shape, complex_valued=sampler.complex_valued)
+        parts = ResumableSampling(
+            path, settings, indices, BATCH, shape, complex_valued=sampler.complex_valued
+        )
         parts.make(make, f"sampling {name}")
         seconds = all_reduce_sum([time.perf_counter() - start])[0]
 
         def collect() -> None:
             for number, file in enumerate([*files.values(), path]):
                 part = slice(number * channels, (number + 1) * channels)
-                write_images(file, wanted, (images[:, part] for images in parts.read()))
+                write_images(file, indices, (images[:, part] for images in parts.read()))
             write_json(timing, seconds)
             discard(path)
 

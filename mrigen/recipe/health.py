@@ -25,7 +25,7 @@ DRIVERS = ("nvidiactl", "nvhost-gpu", "nvgpu", "kfd", "dxg")
 
 def environment() -> dict[str, str]:
     """Program, interpreter, system and the versions of the libraries that mrigen needs."""
-    found = {
+    versions = {
         "mrigen": __version__,
         "python": f"{platform.python_version()} ({sys.executable})",
         "system": platform.platform(),
@@ -33,11 +33,11 @@ def environment() -> dict[str, str]:
     for requirement in requires("mrigen") or []:
         name, extra = _name(requirement), "extra ==" in requirement
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             if not extra:
-                found[name] = "missing: install mrigen again"
-    return found
+                versions[name] = "missing: install mrigen again"
+    return versions
 
 
 def versions() -> dict[str, str]:
@@ -56,21 +56,21 @@ def devices() -> dict[str, str]:
     busy = f", {os.getloadavg()[0]:.1f} busy in the last minute" if hasattr(os, "getloadavg") else ""
     threads = os.environ.get("OMP_NUM_THREADS")
     limit = "OMP_NUM_THREADS not set" if threads is None else f"OMP_NUM_THREADS={threads}"
-    found = {"cpu": f"{system.cores()} cores{busy}, {limit}{size}"}
+    rows = {"cpu": f"{system.cores()} cores{busy}, {limit}{size}"}
     if sys.platform.startswith("linux") and not any(Path("/dev", name).exists() for name in DRIVERS):
-        return found
+        return rows
     import torch
 
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
         free = torch.cuda.mem_get_info(index)[0]
-        found[f"cuda:{index}"] = (
+        rows[f"cuda:{index}"] = (
             f"{card.name}, {free / GIB:.1f} of {card.total_memory / GIB:.1f} GiB free, "
             f"compute capability {card.major}.{card.minor}, CUDA {torch.version.cuda}"
         )
     if torch.backends.mps.is_available():
-        found["mps"] = "available"
-    return found
+        rows["mps"] = "available"
+    return rows
 
 
 def disks(folders: dict[str, Path]) -> dict[str, str]:
@@ -79,13 +79,13 @@ def disks(folders: dict[str, Path]) -> dict[str, str]:
     Args:
         folders: by what they are used for; one that does not exist stands for the one it would be made in.
     """
-    found = {}
+    rows = {}
     for use, folder in folders.items():
         there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
         usage = shutil.disk_usage(there)
         writable = "" if os.access(there, os.W_OK) else ", cannot be written to"
-        found[use] = f"{usage.free / GIB:.1f} of {usage.total / GIB:.1f} GiB free{writable} ({folder})"
-    return found
+        rows[use] = f"{usage.free / GIB:.1f} of {usage.total / GIB:.1f} GiB free{writable} ({folder})"
+    return rows
 
 
 def folders_in_use() -> dict[str, Path]:

@@ -41,7 +41,7 @@ def check_laps(study: StudyContext) -> None:
             posterior samples would fit it as signal.
     """
     laps, own = study.recipe.laps, study.recipe.teacher
-    if laps is None or study.given_teacher is not None:
+    if laps is None or study.external_teacher is not None:
         return
     batch, part = laps.batch or own.batch, laps.micro_batch or own.micro_batch
     if part is not None and batch % part:
@@ -64,7 +64,7 @@ def run_laps(study: StudyContext) -> None:
         UsageError: a folder was made with other settings, or a solver that is not for such data.
     """
     laps = study.recipe.laps
-    if laps is None or study.given_teacher is not None:
+    if laps is None or study.external_teacher is not None:
         return
     before, least = study.teacher, float("inf")
     for number in range(1, laps.count + 1):

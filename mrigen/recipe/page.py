@@ -83,8 +83,8 @@ def _store(run: Path, recipe: Mapping[str, Any]) -> Store | None:
     from mrigen.data.manifest import NAME as MANIFEST
     from mrigen.data.stores import open_store
 
-    given = (recipe.get("data") or {}).get("store")
-    for folder in (run / "store", *([Path(given)] if given else [])):
+    source = (recipe.get("data") or {}).get("store")
+    for folder in (run / "store", *([Path(source)] if source else [])):
         if (folder / MANIFEST).is_file():
             return open_store(folder)
     return None
@@ -225,7 +225,7 @@ def _neighbours(run: Path, store: Store | None) -> str:
     name, path = list(known.items())[-1]
     seeds, images = _read(path, NEIGHBOURS)
     try:
-        matches = [found[0] for found in MeasurementSearch(store)(images)]
+        matches = [pairs[0] for pairs in MeasurementSearch(store)(images)]
     except UsageError:  # operators that are not linear
         return ""
     figures = []
@@ -270,11 +270,11 @@ def _command(run: Path) -> str:
 def _checksums(run: Path, store: Store | None) -> dict[str, str]:
     from mrigen.data.manifest import NAME as MANIFEST
 
-    found = {RECIPE: sha256(run / RECIPE)}
+    digests = {RECIPE: sha256(run / RECIPE)}
     if store is not None and (store.folder / MANIFEST).is_file():
-        found[f"{store.folder.name}/{MANIFEST}"] = sha256(store.folder / MANIFEST)
+        digests[f"{store.folder.name}/{MANIFEST}"] = sha256(store.folder / MANIFEST)
     for stage in _stage_folders(run):
         weights = stage / "model" / "model.safetensors"
         if weights.is_file():
-            found[f"{stage.name}/model/{weights.name}"] = sha256(weights)
-    return {name: f"SHA-256 {digest}" for name, digest in found.items()}
+            digests[f"{stage.name}/model/{weights.name}"] = sha256(weights)
+    return {name: f"SHA-256 {digest}" for name, digest in digests.items()}

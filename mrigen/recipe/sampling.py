@@ -29,14 +29,14 @@ def parse_seeds(text: str) -> list[int]:
     Raises:
         UsageError: not of that form.
     """
-    found: list[int] = []
+    numbers: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,18})(?:-(\d{1,18}))?\s*", part)
         low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if not low <= high <= low + MOST:
             raise UsageError(f"--seeds {text}: write 0-49999 or 3,5,8, at most {MOST:,} seeds in a range")
-        found.extend(range(low, high + 1))
-    return found
+        numbers.extend(range(low, high + 1))
+    return numbers
 
 
 def sample_model(

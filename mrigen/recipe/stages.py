@@ -264,14 +264,14 @@ def _differences(
     old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
 ) -> dict[str, tuple[Any, Any]]:
     """Old and new values of the settings that differ, by their dotted names."""
-    found: dict[str, tuple[Any, Any]] = {}
+    changes: dict[str, tuple[Any, Any]] = {}
     for key in dict.fromkeys([*old, *new]):
         a, b = old.get(key), new.get(key)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found |= _differences(a, b, f"{prefix}{key}.")
+            changes |= _differences(a, b, f"{prefix}{key}.")
         elif json.dumps(a) != json.dumps(b):
-            found[f"{prefix}{key}"] = (a, b)
-    return found
+            changes[f"{prefix}{key}"] = (a, b)
+    return changes
 
 
 def _difference(differences: Mapping[str, tuple[Any, Any]]) -> str:

@@ -29,7 +29,7 @@ class Study(StudyContext):
 
     def prepare(self) -> None:
         """Simulate and prepare the data, unless a store was given; of several processes the first does it."""
-        if self.given_store is None:
+        if self.external_store is None:
             stage = Stage("data", self.out / "data", {"data": self.data_settings()})
             data = self.recipe.data
             self.run_stage(
@@ -45,7 +45,7 @@ class Study(StudyContext):
             UsageError: the teacher was given, another mrigen is writing there, or what is made anew does
                 not fit into memory; nothing is deleted then.
         """
-        if stage == "teacher" and self.given_teacher is not None:
+        if stage == "teacher" and self.external_teacher is not None:
             raise UsageError("--redo teacher: the teacher is given; leave out --redo or --teacher")
         self.fabric  # noqa: B018
         if stage == "teacher":
@@ -57,9 +57,9 @@ class Study(StudyContext):
             self.__dict__.pop(name, None)
 
     def _discard(self, stage: Redo) -> None:
-        begun = {"teacher": self._teacher_stage, "distill": self._student_stage}.get(stage, lambda: None)()
-        if begun is not None and begun.is_started:
-            self.console.print(f"{begun.name}: not finished yet, continued", highlight=False, markup=False)
+        training = {"teacher": self._teacher_stage, "distill": self._student_stage}.get(stage, lambda: None)()
+        if training is not None and training.is_started:
+            self.console.print(f"{training.name}: not finished yet, continued", highlight=False, markup=False)
             return
         gone = [*self.out.glob("summary*.json"), *self.out.glob("figure*.png"), *self.out.glob(REPORT)]
         gone += [path for path in (self.out / "samples").glob("*") if stage != "distill" or _of_student(path)]
@@ -79,7 +79,7 @@ class Study(StudyContext):
                 path.replace(temporary / path.name)
 
     def _teacher_stage(self) -> Stage | None:
-        return teacher_stage(self) if self.given_teacher is None else None
+        return teacher_stage(self) if self.external_teacher is None else None
 
     def _student_stage(self) -> Stage | None:
         """The student's stage with the teacher as it is; None if that is not finished."""

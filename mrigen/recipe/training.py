@@ -25,7 +25,7 @@ def train(study: StudyContext) -> None:
     Raises:
         UsageError: the objective is not for such data, or the folder was made with other settings.
     """
-    if study.given_teacher is None:
+    if study.external_teacher is None:
         study.run_stage(teacher_stage(study), lambda: _train(study))
 
 

@@ -128,8 +128,8 @@ def _of_store(path: Path, split: str | None) -> CoilMaps:
     _, coils, height, width = maps.shape
 
     def rows(indices: list[int]) -> NDArray[Any]:
-        found: NDArray[Any] = store.maps_and_masks(indices)[0].numpy()
-        return found
+        maps: NDArray[Any] = store.maps_and_masks(indices)[0].numpy()
+        return maps
 
     return CoilMaps(path, (len(store), coils, height, width), rows)
 
@@ -149,11 +149,11 @@ def _of_hdf5(path: Path) -> CoilMaps:
         try:
             with h5py.File(path, "r") as file:
                 stored = file[name]
-                found = [stored[row] if stored.ndim == 4 else stored[()] for row in indices]
+                maps = [stored[row] if stored.ndim == 4 else stored[()] for row in indices]
         except OSError as error:
             reason = " ".join(str(error).split())
             raise UsageError(f"{path}: damaged, cannot be read ({reason}); copy the file again") from error
-        return np.stack(found)
+        return np.stack(maps)
 
     return CoilMaps(path, _four(path, shape, dtype), rows)
 
@@ -162,8 +162,8 @@ def _stored(file: h5py.File, name: str) -> bool:
     """Whether the file itself holds a dataset of this name, no link to others."""
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
         return False
-    found = file[name]
-    return isinstance(found, h5py.Dataset) and not found.is_virtual and not found.external
+    entry = file[name]
+    return isinstance(entry, h5py.Dataset) and not entry.is_virtual and not entry.external
 
 
 def _of_numpy(path: Path) -> CoilMaps:
@@ -183,15 +183,15 @@ def _of_bart(path: Path) -> CoilMaps:
     Raises:
         UsageError: not a pair of BART's files, or of other dimensions.
     """
-    found = read_cfl(path)
-    read, lines, _, coils = found.shape[:4]
-    if found.size != read * lines * coils * found.shape[13]:
-        sizes = " x ".join(map(str, found.shape)).removesuffix(" x 1" * 2)
+    stored = read_cfl(path)
+    read, lines, _, coils = stored.shape[:4]
+    if stored.size != read * lines * coils * stored.shape[13]:
+        sizes = " x ".join(map(str, stored.shape)).removesuffix(" x 1" * 2)
         raise UsageError(
             f"{path}: coil maps of dimensions {sizes}; give one set of two-dimensional slices "
             "(`bart ecalib -m 1`)"
         )
-    maps = found.reshape(read, lines, coils, -1, order="F").transpose(3, 2, 0, 1)
+    maps = stored.reshape(read, lines, coils, -1, order="F").transpose(3, 2, 0, 1)
     return CoilMaps(
         path, _four(path, maps.shape, maps.dtype), lambda indices: np.ascontiguousarray(maps[indices])
     )

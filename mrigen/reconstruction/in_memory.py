@@ -80,19 +80,19 @@ def _solver(solver: str | Mapping[str, Any] | Solver[Any], params: dict[str, Any
 
 def _prior(model: str | Path | Model | Prior | None, data: Measurements, solver: Solver[Any]) -> Prior | None:
     if model is None or isinstance(model, TeacherPrior | GeneratorPrior):
-        found: Prior | None = model
+        prior: Prior | None = model
     else:
         opened = model.to(data.y.device) if isinstance(model, Model) else Model.load(model, data.y.device)
         zero = data.operator.zero_image()
-        found = opened.prior(
+        prior = opened.prior(
             (zero.shape[1], zero.shape[2], zero.shape[3]),
             complex_valued=zero.is_complex(),
             differentiated=solver.differentiates,
         )
-    kind = {TeacherPrior: "teacher", GeneratorPrior: "generator"}.get(type(found), "")
+    kind = {TeacherPrior: "teacher", GeneratorPrior: "generator"}.get(type(prior), "")
     if solver.needs and kind not in solver.needs:
         name = type(solver).__name__
         raise UsageError(f"reconstruct: {name} needs a {' or a '.join(sorted(solver.needs))}: give model=")
-    if found is not None and not solver.needs:
+    if prior is not None and not solver.needs:
         raise UsageError(f"reconstruct: {type(solver).__name__} uses no model; leave model= out")
-    return found
+    return prior

@@ -297,5 +297,5 @@ def write_formats(out: Path, names: tuple[str, ...], volume: Volume) -> None:
 def dataset_shape(path: Path) -> tuple[int, int, int]:
     """Slices, H and W of a reconstruction's file."""
     with hdf5.reader(path) as file:
-        found: h5py.Dataset = file["image"]
-        return int(found.shape[0]), int(found.shape[-2]), int(found.shape[-1])
+        dataset: h5py.Dataset = file["image"]
+        return int(dataset.shape[0]), int(dataset.shape[-2]), int(dataset.shape[-1])

@@ -75,16 +75,16 @@ class ScanSource(Source):
             try:
                 for part in self._pipeline.run(read):
                     for first in range(0, len(part.scale), size):
-                        some = slice(first, first + size)
-                        at = range(part.positions.start, part.positions.stop)[some]
+                        rows = slice(first, first + size)
+                        at = range(part.positions.start, part.positions.stop)[rows]
                         data = Measurements(
-                            part.kspace[some],
-                            MultiCoilMRI(part.maps[some], masks[at.start : at.stop, None]),
-                            self._sigma / part.scale[some],
+                            part.kspace[rows],
+                            MultiCoilMRI(part.maps[rows], masks[at.start : at.stop, None]),
+                            self._sigma / part.scale[rows],
                         )
-                        reference = None if part.reference is None else part.reference[some, None]
-                        phase = None if part.phase is None else part.phase[some, None]
-                        yield Batch(list(at), data, part.scale[some], part.mismatch[some], reference, phase)
+                        reference = None if part.reference is None else part.reference[rows, None]
+                        phase = None if part.phase is None else part.phase[rows, None]
+                        yield Batch(list(at), data, part.scale[rows], part.mismatch[rows], reference, phase)
             except UsageError as error:
                 raise UsageError(_named(self._path, str(error))) from error
 

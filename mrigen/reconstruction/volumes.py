@@ -25,7 +25,7 @@ class VolumeErrors:
         self._missing = Counter(volumes)
         self._slices = dict(self._missing)
         self._kept: dict[str, list[Tensor]] = {}
-        self._found: dict[str, tuple[Errors, Errors]] = {}
+        self._errors: dict[str, tuple[Errors, Errors]] = {}
 
     def add(self, volume: str, estimate: Tensor, observed: Tensor, reference: Tensor) -> None:
         """A slice's images (1, H, W), complex, in units that all slices of the volume share."""
@@ -34,13 +34,13 @@ class VolumeErrors:
         self._missing[volume] -= 1
         if not self._missing[volume]:
             estimates, seen, target = torch.stack(self._kept.pop(volume), 1)
-            self._found[volume] = volume_errors(estimates, target), volume_errors(seen, target)
+            self._errors[volume] = volume_errors(estimates, target), volume_errors(seen, target)
 
     def report(self) -> dict[str, Any]:
         """Errors of each volume and their means over volumes, of the reconstruction and zero-filled."""
         rows = [
             {"name": name, "slices": self._slices[name], "errors": own.row(), "zero_filled": zero.row()}
-            for name, (own, zero) in self._found.items()
+            for name, (own, zero) in self._errors.items()
         ]
-        own, zero = zip(*self._found.values(), strict=True)
+        own, zero = zip(*self._errors.values(), strict=True)
         return {"each": rows, "mean": mean(own), "zero_filled": mean(zero)}

@@ -8,7 +8,7 @@ COMMANDS = [stage.name for stage in soak.STAGES if stage.name != "run"]  # which
 
 def test_nothing_is_lost(capsys):
     with capsys.disabled():
-        rows = soak.soak(12, seed=1, wanted=COMMANDS, per_trial=2, told=lambda line: None)
+        rows = soak.soak(12, seed=1, names=COMMANDS, per_trial=2, report=lambda line: None)
     assert list(rows) == COMMANDS
     assert sum(sum(row.faults.values()) for row in rows.values()) == 12
     for name, row in rows.items():

@@ -155,11 +155,11 @@ class Sampler(ABC):
         Of several stops with as many steps, the highest is there; the others would give the same images.
         """
         grid = self.levels(floor)[:-1]
-        found: dict[int, float] = {}
+        ends: dict[int, float] = {}
         for stop in sorted(stops):
             if stop <= grid[0]:
-                found[self._kept(grid, stop)] = stop
-        return {stop: count for count, stop in found.items() if count < len(grid)}
+                ends[self._kept(grid, stop)] = stop
+        return {stop: count for count, stop in ends.items() if count < len(grid)}
 
     def __call__(self, teacher: Teacher, latent: Tensor) -> Tensor:
         """Sample from standard normal latents (B, C, H, W), real or complex.

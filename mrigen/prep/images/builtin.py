@@ -43,10 +43,10 @@ class DigitsSet(BuiltInSet):
         """The set; ``source`` is only its name."""
         from sklearn.datasets import load_digits
 
-        found = load_digits()
-        classes = found.target.tolist()
+        digits = load_digits()
+        classes = digits.target.tolist()
         items = [Item(f"{i:04d}", None, label if labels else None) for i, label in enumerate(classes)]
-        return cls(source, items, 0, found.images.astype(np.float32), DIGITS_PEAK)
+        return cls(source, items, 0, digits.images.astype(np.float32), DIGITS_PEAK)
 
 
 @dataclass(frozen=True, eq=False)

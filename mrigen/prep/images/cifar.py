@@ -113,12 +113,12 @@ def _batches(files: Files) -> Iterator[tuple[str, bytes]]:
     Raises:
         ImageError: one is there twice, or cannot be read.
     """
-    found = set()
+    seen = set()
     for place in filter(is_batch, files.places):
         name = PurePosixPath(place).name
-        if name in found:
+        if name in seen:
             raise ImageError(f"{name} is there twice")
-        found.add(name)
+        seen.add(name)
         yield name, files.read(place)
 
 

@@ -71,10 +71,10 @@ def _labelled(items: list[Item], files: Files) -> list[Item]:
     Raises:
         UsageError: as ``with_labels``, ``parse_labels`` and ``by_folder``.
     """
-    found = [name for name in files.places if PurePosixPath(name).name == LABELS]
-    if not found:
+    tables = [name for name in files.places if PurePosixPath(name).name == LABELS]
+    if not tables:
         return by_folder(items, files.path)
-    name = min(found, key=lambda name: name.count("/"))
+    name = min(tables, key=lambda name: name.count("/"))
     where = f"{files.path}/{name}"
     try:
         labels = parse_labels(files.read(name), where)

@@ -144,12 +144,12 @@ def _check_operator(options: ImageOptions, shape: Shape) -> None:
 
 def _parts(images: ImageSet, options: ImageOptions) -> dict[str, list[int]]:
     """Positions of the images of each part, the training part first."""
-    found = defaultdict(list)
+    positions = defaultdict(list)
     for position, item in enumerate(images.items):
-        found[options.part(item)].append(position)
+        positions[options.part(item)].append(position)
     if options.split is not None:
         require_parts(options.split, map(options.part, images.items), "images")
-    return {part: found[part] for part in sorted(found, key=lambda part: (part != "train", part))}
+    return {part: positions[part] for part in sorted(positions, key=lambda part: (part != "train", part))}
 
 
 def _classes(items: list[Item]) -> int:
@@ -204,10 +204,10 @@ def _refuse_others(folder: Path, parameters: dict[str, Any]) -> None:
         refuse_other_parameters(folder, record.parameters, parameters)
 
 
-def _remove_stale(folder: Path, wanted: set[str]) -> None:
+def _remove_stale(folder: Path, kept: set[str]) -> None:
     """Remove shards of images that the source no longer has."""
     for path in folder.glob("*.h5"):
-        if path.name not in wanted:
+        if path.name not in kept:
             path.unlink()
 
 
@@ -234,7 +234,7 @@ def _estimate(out: Path, shards: list[Shard]) -> NoiseEstimate:
     total = sum(shard.images for shard in used)
     images = []
     for shard in used:
-        wanted = max(1, ESTIMATED_FROM * shard.images // total)
-        step = max(1, shard.images // wanted)
+        count = max(1, ESTIMATED_FROM * shard.images // total)
+        step = max(1, shard.images // count)
         images += list(rows(map_shard(out / shard.file)["y"], list(range(0, shard.images, step))))
     return estimate_sigma(images)

@@ -85,55 +85,55 @@ def prepare(task: Task) -> Outcome:
     if all(r and r.parameters == task.parameters and r.shard.source_sha256 == digest for r in records):
         assert records[0] is not None
         return Outcome(records[0].shard, skipped=True)
-    found = _decode(task)
+    rows = _decode(task)
     shard = Shard(
         file=task.file,
         split=task.part,
-        images=len(found.positions),
-        enlarged=found.enlarged,
+        images=len(rows.positions),
+        enlarged=rows.enlarged,
         source_sha256=digest,
-        left_out=found.left_out,
+        left_out=rows.left_out,
     )
     if shard.images:
         if task.references is not None:
             record = ShardRecord(kind="reference", parameters=task.parameters, shard=shard)
-            write_shard(task.references / task.file, {REFERENCE: _references(found)}, record)
+            write_shard(task.references / task.file, {REFERENCE: _references(rows)}, record)
         record = ShardRecord(kind="measurements", parameters=task.parameters, shard=shard)
-        write_shard(task.out / task.file, _measurements(task, found), record)
+        write_shard(task.out / task.file, _measurements(task, rows), record)
     return Outcome(shard)
 
 
 def _decode(task: Task) -> _Rows:
-    found = _Rows()
+    rows = _Rows()
     for position, item in enumerate(task.images.items):
         try:
             picture = task.images.picture(position)
             enlarged = task.options.enlarges(picture)
             picture = task.options.apply(picture, task.shape)
         except ImageError as error:
-            found.left_out[item.name] = str(error)
+            rows.left_out[item.name] = str(error)
             continue
-        found.positions.append(position)
-        found.images.append(tensor(picture, task.shape[0]))
-        found.bytes.append(byte_values(picture))
-        found.enlarged += enlarged
-    return found
+        rows.positions.append(position)
+        rows.images.append(tensor(picture, task.shape[0]))
+        rows.bytes.append(byte_values(picture))
+        rows.enlarged += enlarged
+    return rows
 
 
-def _references(found: _Rows) -> Array:
+def _references(rows: _Rows) -> Array:
     """uint8 where every image has 8 bits, float32 in [-1, 1] otherwise."""
-    if any(values is None for values in found.bytes):
-        return torch.stack(found.images).numpy()
-    return np.stack([values for values in found.bytes if values is not None])
+    if any(values is None for values in rows.bytes):
+        return torch.stack(rows.images).numpy()
+    return np.stack([values for values in rows.bytes if values is not None])
 
 
-def _measurements(task: Task, found: _Rows) -> dict[str, Array]:
-    options, items = task.options, [task.images.items[i] for i in found.positions]
+def _measurements(task: Task, rows: _Rows) -> dict[str, Array]:
+    options, items = task.options, [task.images.items[i] for i in rows.positions]
     law = make_corruption(options.operator, task.shape)
     noise = options.law or Noise()
     stored = varying(law.draw(PROBE, seeded_rng(0, "template")), PROBE)
     y, operators, sigmas = [], [], []
-    for item, image in zip(items, found.images, strict=True):
+    for item, image in zip(items, rows.images, strict=True):
         key = seeded_rng(options.seed, "operator", item.name)
         A = law.draw(1, key)
         sigma = noise.draw(1, seeded_rng(options.seed, "sigma", item.name))

@@ -156,10 +156,10 @@ class DicomVolume(ImageVolume):
     def orientation(self) -> str:
         """By ImageOrientationPatient."""
         data = read_dicom(self.path, pixels=False)
-        found = _directions(data)
-        if found is None:
+        cosines = _directions(data)
+        if cosines is None:
             return "unknown: the file does not say where the patient lay"
-        columns, rows = found
+        columns, rows = cosines
         plane = ("sagittal", "coronal", "axial")[int(np.abs(np.cross(columns, rows)).argmax())]
         letters = [
             ("LPS" if v[a] > 0 else "RAI")[a] for v in (columns, rows) for a in [int(np.abs(v).argmax())]
@@ -212,10 +212,10 @@ def _rescale(data: Any) -> tuple[float, float]:
 
 
 def _directions(data: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    found = _find(data, "PlaneOrientationSequence", "ImageOrientationPatient")
-    if found is None or len(found) != 6:
+    element = _find(data, "PlaneOrientationSequence", "ImageOrientationPatient")
+    if element is None or len(element) != 6:
         return None
-    values = np.asarray([float(v) for v in found])
+    values = np.asarray([float(v) for v in element])
     return values[:3], values[3:]
 
 
@@ -250,22 +250,22 @@ def open_volumes(path: Path) -> list[ImageVolume]:
     files = _files(path) if path.is_dir() else [path]
     root = path if path.is_dir() else path.parent
     bids = (root / "dataset_description.json").is_file()
-    found: list[ImageVolume] = []
+    volumes: list[ImageVolume] = []
     series: dict[str, list[Path]] = {}
     for file in files:
         name = file.relative_to(root).as_posix()
         if file.name.lower().endswith(NIFTI_SUFFIXES) or signatures.kind(file) == "NIfTI":
             if not bids or _is_anatomy(name):
-                found.append(NiftiVolume(file, re.sub(r"\.nii(\.gz)?$", "", name)))
+                volumes.append(NiftiVolume(file, re.sub(r"\.nii(\.gz)?$", "", name)))
         elif signatures.kind(file) == "DICOM":
             data = read_dicom(file, pixels=False)
             if "Rows" in data:
                 series.setdefault(str(getattr(data, "SeriesInstanceUID", file.parent)), []).append(file)
     for number, (_, parts) in enumerate(sorted(series.items(), key=lambda one: one[1][0])):
-        found.append(_series(parts, root, number))
-    if not found:
+        volumes.append(_series(parts, root, number))
+    if not volumes:
         raise UsageError(f"{path}: holds no magnitude images of DICOM or NIfTI; give another folder")
-    return found
+    return volumes
 
 
 def _is_anatomy(name: str) -> bool:
@@ -279,11 +279,11 @@ def _series(files: list[Path], root: Path, number: int) -> DicomVolume:
 
     def place(path: Path) -> tuple[float, int]:
         data = read_dicom(path, pixels=False)
-        found, where = _directions(data), getattr(data, "ImagePositionPatient", None)
+        cosines, where = _directions(data), getattr(data, "ImagePositionPatient", None)
         instance = int(getattr(data, "InstanceNumber", 0) or 0)
-        if found is None or where is None:
+        if cosines is None or where is None:
             return 0.0, instance
-        return float(np.cross(*found) @ np.asarray([float(v) for v in where])), instance
+        return float(np.cross(*cosines) @ np.asarray([float(v) for v in where])), instance
 
     ordered = sorted(files, key=place) if len(files) > 1 else files
     name = ordered[0].parent.relative_to(root).as_posix()

@@ -105,8 +105,8 @@ def run(
             stack.enter_context(exclusive(folder))
         stack.enter_context(explain_full_disk(out))
         parameters = options.recorded
-        given = {f"{path.stem}.h5" for path in files}
-        there = [_there(folder, given, parameters) for folder in folders]
+        inputs = {f"{path.stem}.h5" for path in files}
+        there = [_there(folder, inputs, parameters) for folder in folders]
         require_one_size(scans, there[0], options)
         if not own_masks:
             require_lines(scans, options)

@@ -195,11 +195,11 @@ def choose_slices(spec: str, count: int | None) -> list[int]:
     if count is None:
         return []
     if isinstance(chosen, slice):
-        found = sorted(range(count)[chosen])
+        indices = sorted(range(count)[chosen])
     else:
         if any(not -count <= i < count for i in chosen):
             raise UsageError(f"--slices {spec}: the volume has {count} slices; leave it out or choose others")
-        found = sorted({i % count for i in chosen})
-    if not found:
+        indices = sorted({i % count for i in chosen})
+    if not indices:
         raise UsageError(f"--slices {spec}: leaves none of {count} slices; choose others")
-    return found
+    return indices

@@ -111,24 +111,24 @@ class Pipeline:
         else:
             acquired = sampling.between(scan.width, *(padding or (0, scan.width)))
             holds_data = (probe != 0).any(1).any(0)
-            found = torch.from_numpy(scan.mask)
-            found = (found[slices] if found.ndim == 3 else torch.atleast_2d(found)[None]).expand(
+            mask = torch.from_numpy(scan.mask)
+            mask = (mask[slices] if mask.ndim == 3 else torch.atleast_2d(mask)[None]).expand(
                 len(slices), -1, -1
             )
-            if found.shape[1] == 1:
-                found = found & holds_data.any(0)
+            if mask.shape[1] == 1:
+                mask = mask & holds_data.any(0)
             elif scan.mask.ndim == 2:
-                found = found & holds_data
+                mask = mask & holds_data
             most, further = options.calibration_lines(scan.width), options.fixed_further
-            masks = sampling.measured(found, acquired, slices, random, most, further=further)
+            masks = sampling.measured(mask, acquired, slices, random, most, further=further)
             required = masks.masks.any(1)
         whitening, noise = None, None
-        wanted = options.noise_whitening
-        if wanted is None:
-            wanted = scan.mask is None or scan.noise is not None
-        if wanted and scan.noise is not None:
+        whitens = options.noise_whitening
+        if whitens is None:
+            whitens = scan.mask is None or scan.noise is not None
+        if whitens and scan.noise is not None:
             whitening, noise = whitening_matrix(torch.from_numpy(scan.noise)), 1.0
-        elif wanted:
+        elif whitens:
             whitening = whitening_matrix(corner_noise(probe))
             noise = float((len(acquired) / acquired.sum()).sqrt())
         return cls(scan, options, slices, shape, masks, required, whitening, noise, references)

@@ -133,8 +133,8 @@ def _stacked(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
 def _spread(slices: list[int]) -> list[int]:
     """Indices of a few slices, each from another volume where there are enough, and at another height."""
     shown = min(SHOWN, sum(slices))
-    found = set()
+    numbers = set()
     for i in range(shown):
         volume = i * len(slices) // shown
-        found.add(sum(slices[:volume]) + (i + 1) * slices[volume] // (shown + 1))
-    return sorted(found)
+        numbers.add(sum(slices[:volume]) + (i + 1) * slices[volume] // (shown + 1))
+    return sorted(numbers)

@@ -30,7 +30,7 @@ def discover(sources: Iterable[Path], outputs: Iterable[Path]) -> tuple[list[Pat
     Raises:
         UsageError: nothing there, two files of one name, or a source among the outputs.
     """
-    found: list[Path] = []
+    paths: list[Path] = []
     notes: list[str] = []
     for source in map(Path.absolute, sources):
         if source.is_dir():
@@ -44,12 +44,12 @@ def discover(sources: Iterable[Path], outputs: Iterable[Path]) -> tuple[list[Pat
                     notes.append(
                         f"{path.name} is left out: {kept.name} beside it has the same name; give it by itself"
                     )
-            found += first.values()
+            paths += first.values()
         else:
-            found.append(named_file(source))
+            paths.append(named_file(source))
     taken = {folder.resolve() for folder in outputs}
     names: dict[str, Path] = {}
-    for path in found:
+    for path in paths:
         other = names.setdefault(path.stem, path)
         if other.resolve() != path.resolve():
             raise UsageError(

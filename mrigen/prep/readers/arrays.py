@@ -48,25 +48,25 @@ def read_arrays(path: Path) -> tuple[NDArray[np.complex64], NDArray[Any] | None,
     name = (
         "kspace" if "kspace" in arrays else complex_ones[0] if len(complex_ones) == 1 else next(iter(arrays))
     )
-    found = arrays[name]
+    array = arrays[name]
     if len(complex_ones) > 1 and name != "kspace":
         raise UsageError(f"{path}: holds {', '.join(arrays)}; call the array `kspace`")
-    if found.dtype.kind != "c":
-        raise UsageError(f"{path}: holds {found.dtype}, not complex k-space; save complex64")
-    if found.ndim not in {3, 4} or not found.size:
+    if array.dtype.kind != "c":
+        raise UsageError(f"{path}: holds {array.dtype}, not complex k-space; save complex64")
+    if array.ndim not in {3, 4} or not array.size:
         raise UsageError(
-            f"{path}: k-space has shape {found.shape}; it must be (coils, H, W) or (slices, coils, H, W)"
+            f"{path}: k-space has shape {array.shape}; it must be (coils, H, W) or (slices, coils, H, W)"
         )
     with np.errstate(over="ignore"):
-        kspace = np.ascontiguousarray(found.reshape(-1, *found.shape[-3:]), np.complex64)
-    return kspace, mask, (one_slice(found.shape[0]),) if found.ndim == 3 and found.shape[0] > 1 else ()
+        kspace = np.ascontiguousarray(array.reshape(-1, *array.shape[-3:]), np.complex64)
+    return kspace, mask, (one_slice(array.shape[0]),) if array.ndim == 3 and array.shape[0] > 1 else ()
 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with path.open("rb") as file:
-            found = np.load(file, allow_pickle=False)
-            return dict(found) if isinstance(found, np.lib.npyio.NpzFile) else {"kspace": found}
+            contents = np.load(file, allow_pickle=False)
+            return dict(contents) if isinstance(contents, np.lib.npyio.NpzFile) else {"kspace": contents}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"{path}: not a readable numpy file ({reason}); save it with numpy.save") from error

@@ -48,14 +48,14 @@ class Bart(LoadedReader):
 
     def load(self, path: Path, choice: Choice) -> Loaded:
         """k-space, memory-mapped where it is two-dimensional."""
-        found = read_cfl(path)
-        if found.shape[MAPS] > 1:
+        stored = read_cfl(path)
+        if stored.shape[MAPS] > 1:
             raise UsageError(
-                f"{path}: has {found.shape[MAPS]} sets of maps, so that it holds coil sensitivities, not "
+                f"{path}: has {stored.shape[MAPS]} sets of maps, so that it holds coil sensitivities, not "
                 "k-space; give them as --maps"
             )
         order = [*EXTRA, SLICE, AVERAGE, COIL, 2, 0, 1]
-        array = found.transpose([*order, MAPS])[..., 0]
+        array = stored.transpose([*order, MAPS])[..., 0]
         array, choices = pick_axes(path, array, tuple(EXTRA.values()), choice)
         array = array.reshape(-1, *array.shape[2:])  # (slices, averages, coils, PHS2, READ, PHS1)
         averages, _, partitions, readout, _ = array.shape[1:]

@@ -62,13 +62,13 @@ class Choice:
         Raises:
             UsageError: an axis has several and nothing was chosen, or there is no such axis or number.
         """
-        given = dict(self.values)
+        numbers = dict(self.values)
         several = {name: count for name, count in counts.items() if count > 1}
-        unknown = [name for name in given if name not in counts]
+        unknown = [name for name in numbers if name not in counts]
         if unknown:
             there = ", ".join(f"{n} (0 to {c - 1})" for n, c in several.items()) or "nothing to choose"
             raise UsageError(f"{path}: --choose {unknown[0]}: the file has {there}; mend or leave it out")
-        silent = [name for name in several if name not in given]
+        silent = [name for name in several if name not in numbers]
         if silent and not self.first:
             words = ", ".join(f"{several[name]} {name}s" for name in silent)
             say = ",".join(f"{name}=0" for name in silent)
@@ -77,7 +77,7 @@ class Choice:
             )
         chosen = {}
         for name, count in counts.items():
-            number = given.get(name, 0)
+            number = numbers.get(name, 0)
             if number is not None and number >= count:
                 raise UsageError(f"{path}: --choose {name}={number}: there are {count}, counted from 0")
             chosen[name] = list(range(count)) if number is None else [number]
@@ -135,7 +135,7 @@ class Loaded:
             more: attributes of ``Scan``.
         """
         slices, coils, height, width = kspace.shape
-        return cls(lambda some: kspace[some], Scan(path, slices, coils, height, width, **more))
+        return cls(lambda indices: kspace[indices], Scan(path, slices, coils, height, width, **more))
 
 
 class LoadedReader(Reader):
@@ -169,15 +169,15 @@ class LoadedReader(Reader):
 
         def read(slices: list[int]) -> torch.Tensor:
             with np.errstate(over="ignore"):
-                found = np.ascontiguousarray(loaded.rows(slices), np.complex64)
-            faults = (~np.isfinite(found)).reshape(len(found), -1).sum(1)
+                values = np.ascontiguousarray(loaded.rows(slices), np.complex64)
+            faults = (~np.isfinite(values)).reshape(len(values), -1).sum(1)
             if faults.any():
                 bad = ", ".join(str(s) for s, count in zip(slices, faults, strict=True) if count)
                 raise UsageError(
                     f"{scan.path}: {faults.sum()} points of k-space are NaN or infinite, in slice {bad}; "
                     "mend the file, or leave it out with --slices"
                 )
-            return torch.from_numpy(found)
+            return torch.from_numpy(values)
 
         yield read
 
@@ -202,15 +202,15 @@ def find_reader(path: Path) -> str | None:
     Raises:
         UsageError: the file is of several formats alike.
     """
-    found = [name for name in READERS.names() if READERS[name].matches(path)]
-    if not found:
+    names = [name for name in READERS.names() if READERS[name].matches(path)]
+    if not names:
         suffix = path.suffix.lower()
-        found = [name for name in READERS.names() if suffix in READERS[name].suffixes[:1]]
-    elif len(found) > 1:
-        found = [n for n in found if path.suffix.lower() in READERS[n].suffixes] or found
-    if len(found) > 1:
-        raise UsageError(f"{path}: could be {' or '.join(found)}; say which with --reader {found[0]}")
-    return found[0] if found else None
+        names = [name for name in READERS.names() if suffix in READERS[name].suffixes[:1]]
+    elif len(names) > 1:
+        names = [n for n in names if path.suffix.lower() in READERS[n].suffixes] or names
+    if len(names) > 1:
+        raise UsageError(f"{path}: could be {' or '.join(names)}; say which with --reader {names[0]}")
+    return names[0] if names else None
 
 
 def reader_of(path: Path, name: str = "") -> Reader:
@@ -223,15 +223,15 @@ def reader_of(path: Path, name: str = "") -> Reader:
     Raises:
         UsageError: no format has this name, or the file is of none.
     """
-    found = name or find_reader(path)
+    reader_name = name or find_reader(path)
     if path.is_file() and not path.stat().st_size:
         raise UsageError(f"{path}: is empty; copy the file again")
-    if found is None:
+    if reader_name is None:
         known = ", ".join(READERS.names())
         raise UsageError(
             f"{path}: is {signatures.describe(path)}, not raw k-space; formats that are read: {known}"
         )
-    reader: Reader = READERS[found]()
+    reader: Reader = READERS[reader_name]()
     return reader
 
 
@@ -247,8 +247,8 @@ def inspect(path: Path, reader: str = "", choose: str = "", *, first: bool = Fal
     Raises:
         UsageError: the file is of no format, holds no usable k-space, or a choice is missing.
     """
-    found = reader_of(path, reader)
-    scan = found.inspect(path, Choice.parse(choose, first=first))
+    opened = reader_of(path, reader)
+    scan = opened.inspect(path, Choice.parse(choose, first=first))
     require_coils((scan.coils, scan.height, scan.width), str(path))
     size = (scan.slices, scan.coils, scan.height, scan.width)
     if scan.complete and scan.mask is None:

@@ -112,15 +112,15 @@ def read_slices(scan: Scan) -> Iterator[ReadSlices]:
                 raw = kspace[()] if kspace.ndim == 3 and scan.coils > 1 else kspace[_as_slice(slices)]
             with np.errstate(over="ignore"):
                 raw = _complex(raw).astype(np.complex64, copy=False)
-            found = torch.from_numpy(raw.reshape(len(slices), scan.coils, scan.height, scan.width))
-            extremes = torch.stack([torch.stack(torch.view_as_real(one).aminmax()) for one in found])
+            values = torch.from_numpy(raw.reshape(len(slices), scan.coils, scan.height, scan.width))
+            extremes = torch.stack([torch.stack(torch.view_as_real(one).aminmax()) for one in values])
             finite = extremes.isfinite().all(1).tolist()
             if not all(finite):
                 bad = ", ".join(str(s) for s, good in zip(slices, finite, strict=True) if not good)
                 raise UsageError(
                     f"{scan.path}: kspace is not finite in slice {bad}; leave it out with --slices"
                 )
-            return found
+            return values
 
         yield read
 
@@ -163,11 +163,11 @@ def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
         )
     if not isinstance(link, h5py.HardLink):
         raise UsageError(f"{path}: `{name}` is a link; copy the data into the file")
-    found = file[name]
-    if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
         raise UsageError(f"{path}: `{name}` is not stored in this file; copy the data into it")
-    hdf5.require_filters(found, path)
-    return found
+    hdf5.require_filters(dataset, path)
+    return dataset
 
 
 def _last_axis_of_two(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
@@ -223,8 +223,8 @@ def _shape(path: Path, kspace: h5py.Dataset) -> tuple[int, int, int, int]:
 
 
 def _xml(path: Path, file: h5py.File) -> bytes:
-    found = _dataset(path, file, "ismrmrd_header")
-    text = found[()] if found.shape == () and found.nbytes <= ismrmrd.MAX_BYTES else None
+    dataset = _dataset(path, file, "ismrmrd_header")
+    text = dataset[()] if dataset.shape == () and dataset.nbytes <= ismrmrd.MAX_BYTES else None
     if isinstance(text, str):
         return text.encode()
     if not isinstance(text, bytes):
@@ -237,7 +237,7 @@ def _mask(path: Path, file: h5py.File) -> NDArray[Any] | None:
     name = next((n for n in MASKS if n in file), None)
     if name is None:
         return None
-    found = _dataset(path, file, name)
-    if found.size > MAX_MASK:
-        raise UsageError(f"{path}: mask is of shape {found.shape}; it must be (W,) or (H, W)")
-    return np.asarray(found[()])
+    dataset = _dataset(path, file, name)
+    if dataset.size > MAX_MASK:
+        raise UsageError(f"{path}: mask is of shape {dataset.shape}; it must be (W,) or (H, W)")
+    return np.asarray(dataset[()])

@@ -52,10 +52,10 @@ def read_rows(path: Path, index: Any) -> NDArray[Any]:
     """
     try:
         with hdf5.reader(path) as file:
-            found = file[NAME]
-            if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
+            dataset = file[NAME]
+            if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
                 raise UsageError(f"{path}: `{NAME}` is not stored in this file; copy the data into it")
-            return np.asarray(found[index])
+            return np.asarray(dataset[index])
     except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"{path}: damaged, cannot be read ({reason}); copy the file again") from error
@@ -67,14 +67,14 @@ def uncentred(kspace: NDArray[Any], axes: tuple[int, ...]) -> NDArray[np.complex
 
     The centred transform would put that image's index 0 into the middle: a linear phase moves it back.
     """
-    found = kspace
+    shifted = kspace
     for axis in axes:
         count = kspace.shape[axis]
         frequency = np.arange(count) - count // 2
         shape = [1] * kspace.ndim
         shape[axis] = count
-        found = found * np.exp(2j * np.pi * frequency * (count // 2) / count).reshape(shape)
-    return found.astype(np.complex64)
+        shifted = shifted * np.exp(2j * np.pi * frequency * (count // 2) / count).reshape(shape)
+    return shifted.astype(np.complex64)
 
 
 @READERS.register("calgary-campinas")
@@ -211,8 +211,8 @@ def _header(path: Path) -> ismrmrd.Header:
     """The ISMRMRD header beside the data, where there is one that can be read."""
     try:
         with hdf5.reader(path) as file:
-            found = file.get("ismrmrd_header")
-            text = found[()] if isinstance(found, h5py.Dataset) and found.shape == () else b""
+            dataset = file.get("ismrmrd_header")
+            text = dataset[()] if isinstance(dataset, h5py.Dataset) and dataset.shape == () else b""
         return ismrmrd.parse(text if isinstance(text, bytes) else str(text).encode())
     except (OSError, KeyError, RuntimeError, ValueError, TypeError, ismrmrd.HeaderError):
         return ismrmrd.Header()

@@ -43,13 +43,13 @@ class Matlab(LoadedReader):
         """The complex array whose name begins with ``k``, or the only complex one."""
         arrays = _version_7_3(path) if signatures.kind(path) in HDF5 else _version_5(path)
         name = _name(path, {n: a for n, a in arrays.items() if a.dtype.kind == "c"}, arrays)
-        found = arrays[name]
-        if "single" in name.lower() and found.ndim > 2:
-            found = found[:, :, None]
-        if not 2 <= found.ndim <= 5 or not found.size:
-            raise UsageError(f"{path}: {name} has shape {found.shape}; it must be {AXES}")
-        found = found.reshape(found.shape + (1,) * (5 - found.ndim))
-        kspace, choices = pick_axes(path, found.transpose(4, 3, 2, 0, 1), ("frame",), choice)
+        array = arrays[name]
+        if "single" in name.lower() and array.ndim > 2:
+            array = array[:, :, None]
+        if not 2 <= array.ndim <= 5 or not array.size:
+            raise UsageError(f"{path}: {name} has shape {array.shape}; it must be {AXES}")
+        array = array.reshape(array.shape + (1,) * (5 - array.ndim))
+        kspace, choices = pick_axes(path, array.transpose(4, 3, 2, 0, 1), ("frame",), choice)
         kspace = kspace.reshape(-1, *kspace.shape[2:])
         mask = next((arrays[name].squeeze() for name in MASKS if name in arrays), None)
         if mask is not None and mask.ndim > 2:
@@ -82,18 +82,20 @@ def _version_5(path: Path) -> dict[str, Array]:
 
     try:
         names = [name for name, shape, kind in whosmat(str(path)) if kind not in {"struct", "cell", "object"}]
-        found = loadmat(str(path), variable_names=names)
+        contents = loadmat(str(path), variable_names=names)
     except Exception as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"{path}: damaged, cannot be read ({reason}); copy the file again") from error
     return {
-        n: np.asarray(found[n]) for n in names if n in found and np.asarray(found[n]).dtype.kind in "cfiub"
+        n: np.asarray(contents[n])
+        for n in names
+        if n in contents and np.asarray(contents[n]).dtype.kind in "cfiub"
     }
 
 
 def _version_7_3(path: Path) -> dict[str, Array]:
     """Numeric arrays with MATLAB's own order of axes."""
-    found: dict[str, Array] = {}
+    arrays: dict[str, Array] = {}
     try:
         with hdf5.reader(path) as file:
             for name in file:
@@ -107,8 +109,8 @@ def _version_7_3(path: Path) -> dict[str, Array]:
                 pair = stored.dtype.names == ("real", "imag")
                 if pair or stored.dtype.kind in "cfiub":
                     values = stored[()]
-                    found[name] = (values["real"] + np.complex64(1j) * values["imag"] if pair else values).T
+                    arrays[name] = (values["real"] + np.complex64(1j) * values["imag"] if pair else values).T
     except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"{path}: damaged, cannot be read ({reason}); copy the file again") from error
-    return found
+    return arrays

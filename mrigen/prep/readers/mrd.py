@@ -226,20 +226,20 @@ class _Measurement:
             raise UsageError(
                 f"{self.path}: holds {len(kspace)} volumes of 3-D k-space; take one with --choose"
             )
-        found = as_slices(kspace[0], measured[0])
-        notes = [*notes, f"a volume: slices along the {found.axis}"]
+        volume = as_slices(kspace[0], measured[0])
+        notes = [*notes, f"a volume: slices along the {volume.axis}"]
         header = self.header
-        if found.axis == "partition":
-            more = sampled(found.kspace, found.measured[None], header, notes)
-            return Loaded.of(self.path, found.kspace, header=header, geometry=geometry, **common, **more)
+        if volume.axis == "partition":
+            more = sampled(volume.kspace, volume.measured[None], header, notes)
+            return Loaded.of(self.path, volume.kspace, header=header, geometry=geometry, **common, **more)
         header = replace(header, encoded_matrix=None, recon_matrix=None, encoded_fov=None, recon_fov=None,
                          centre=None, maximum=None)  # fmt: skip
         if geometry is not None:
             geometry = self._along_readout(kspace.shape[3], kspace.shape[2:])
-        mask = as_mask(found.measured)
+        mask = as_mask(volume.measured)
         return Loaded.of(
             self.path,
-            found.kspace,
+            volume.kspace,
             header=header,
             geometry=geometry,
             mask=mask,

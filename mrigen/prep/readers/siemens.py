@@ -166,22 +166,22 @@ def _volume(
     _, _, partitions, height, width = kspace.shape
     if len(kspace) > 1:
         raise UsageError(f"{path}: holds {len(kspace)} volumes of 3-D k-space; take one with --choose")
-    found = as_slices(kspace[0], measured[0])
-    notes.append(f"a volume: slices along the {found.axis}")
-    header, along_readout = common["header"], found.axis == "readout"
+    volume = as_slices(kspace[0], measured[0])
+    notes.append(f"a volume: slices along the {volume.axis}")
+    header, along_readout = common["header"], volume.axis == "readout"
     count = height if along_readout else partitions
     geometry = _geometry(header, lines, count, partitions, (height, width), readout=along_readout)
     if not along_readout:
         return Loaded.of(
             path,
-            found.kspace,
+            volume.kspace,
             geometry=geometry,
             **common,
-            **sampled(found.kspace, found.measured[None], header, notes),
+            **sampled(volume.kspace, volume.measured[None], header, notes),
         )
-    mask = as_mask(found.measured)
+    mask = as_mask(volume.measured)
     common = {**common, "header": ismrmrd.Header(), "geometry": geometry}
-    return Loaded.of(path, found.kspace, mask=mask, complete=mask is None, notes=tuple(notes), **common)
+    return Loaded.of(path, volume.kspace, mask=mask, complete=mask is None, notes=tuple(notes), **common)
 
 
 def _image_lines(blocks: list[Any], protocol: dict[str, Any], notes: list[str]) -> list[Any]:

@@ -92,14 +92,14 @@ def layout(path: Path) -> Layout:
 @lru_cache(maxsize=64)
 def _layout(path: Path, modified: int, size: int) -> Layout:
     del modified, size
-    found: Layout = {}
+    layout: Layout = {}
     with hdf5.reader(path) as file:
         for name in file:
             if isinstance(file.get(name, getlink=True), h5py.HardLink) and isinstance(
                 file[name], h5py.Dataset
             ):
-                found[name] = (tuple(file[name].shape or ()), file[name].dtype)
-    return found
+                layout[name] = (tuple(file[name].shape or ()), file[name].dtype)
+    return layout
 
 
 def groups(path: Path) -> list[str]:

@@ -29,10 +29,10 @@ class Slices:
 
 def transform(kspace: NDArray[Any], axis: int) -> NDArray[np.complex64]:
     """The centred, orthonormal inverse transform along one axis."""
-    found: NDArray[np.complex64] = fourier.ifft(
+    transformed: NDArray[np.complex64] = fourier.ifft(
         torch.from_numpy(np.ascontiguousarray(kspace, np.complex64)), (axis,)
     ).numpy()
-    return found
+    return transformed
 
 
 def as_slices(kspace: NDArray[Any], measured: NDArray[np.bool_]) -> Slices:

@@ -93,10 +93,10 @@ class Splines:
         from scipy import ndimage
 
         index = points.reshape(3, -1) / self.voxel[:, None]
-        found = ndimage.map_coordinates(
+        values = ndimage.map_coordinates(
             self.coefficients, index, order=3, prefilter=False, mode="constant", output=np.float32
         )
-        return np.asarray(np.maximum(found, 0).reshape(points.shape[1:]))
+        return np.asarray(np.maximum(values, 0).reshape(points.shape[1:]))
 
     def image(
         self, grid: Grid, affine: Double, centre: Double, rng: torch.Generator, paint: tuple[str, int, int]
@@ -106,8 +106,8 @@ class Splines:
         gamma = GAMMA ** uniform(rng, [1.0])[0]
         plane = np.einsum("ai,ihw->ahw", affine[:, :2], np.stack(np.meshgrid(grid.x, grid.y)))
         heights = affine[:, 2:] * grid.z + centre[:, None]
-        found = [self.sample(plane + height[:, None, None]) for height in heights.T]
-        return np.stack(found) ** np.float32(gamma)
+        layers = [self.sample(plane + height[:, None, None]) for height in heights.T]
+        return np.stack(layers) ** np.float32(gamma)
 
 
 def choose(paths: Sequence[Path], selection: str | None = None) -> list[Path]:
@@ -120,21 +120,21 @@ def choose(paths: Sequence[Path], selection: str | None = None) -> list[Path]:
     Raises:
         UsageError: nothing there, two heads of one name, or a selection of heads that are not there.
     """
-    found: list[Path] = []
+    volumes: list[Path] = []
     for path in paths:
         inside = [p for p in sorted(path.iterdir()) if p.name.endswith(ENDINGS)] if path.is_dir() else [path]
         if not inside:
             raise UsageError(f"--anatomy {path}: holds no {', '.join(ENDINGS)} files; give a folder of heads")
-        found += inside
+        volumes += inside
     if selection is not None:
-        found = [found[number - 1] for number in _selected(selection, len(found))]
-    names = [name_of(path) for path in found]
-    for path, name in zip(found, names, strict=True):
-        if len(found) > 1 and HEAD.fullmatch(name) is None:
+        volumes = [volumes[number - 1] for number in _selected(selection, len(volumes))]
+    names = [name_of(path) for path in volumes]
+    for path, name in zip(volumes, names, strict=True):
+        if len(volumes) > 1 and HEAD.fullmatch(name) is None:
             raise UsageError(f"--anatomy {path}: name the file in letters, digits, - and _, 48 at most")
         if names.count(name) > 1:
             raise UsageError(f"--anatomy {path}: two heads of the name {name}; rename one")
-    return found
+    return volumes
 
 
 def name_of(path: Path) -> str:
@@ -232,13 +232,13 @@ def _read_nifti(path: Path, table: Path | None) -> LabelMap:
         raise UsageError(
             f"{path}: no label map, for its values are no integers; save a volume as .npz `volume`"
         )
-    found = _label_map(path, values.astype(np.int64), None, voxel, table)
-    if table is None and 2 * len(found.unknown) > len(found.numbers):
+    label_map = _label_map(path, values.astype(np.int64), None, voxel, table)
+    if table is None and 2 * len(label_map.unknown) > len(label_map.numbers):
         raise UsageError(
             f"{path}: most of its numbers are no labels of FreeSurfer or CHARM; say with --labels TABLE.json "
             "what they are, or save a volume of intensities as .npz `volume`"
         )
-    return found
+    return label_map
 
 
 def _label_map(
@@ -260,10 +260,10 @@ def _label_map(
         index = labels.astype(np.uint8)
     else:
         index = np.searchsorted(used, labels).astype(np.uint8)
-    found = LabelMap(index, tuple(numbers.tolist()), voxel, read_table(table))
-    if not found.filled.any():
+    label_map = LabelMap(index, tuple(numbers.tolist()), voxel, read_table(table))
+    if not label_map.filled.any():
         raise UsageError(f"{path}: all labels are air; is it a label map?")
-    return found
+    return label_map
 
 
 def _distinct(labels: NDArray[Any]) -> NDArray[Any]:

@@ -44,8 +44,8 @@ class Heads:
         files = anatomy.choose(self.anatomies, self.selection) if self.anatomies else [None]
         read = [(file, anatomy.load(file, self.labels)) for file in files]
         painted = any(isinstance(head, LabelMap) for _, head in read)
-        for option, given in (("--labels", self.labels), ("--contrast", self.contrasts)):
-            if given and not painted:
+        for option, value in (("--labels", self.labels), ("--contrast", self.contrasts)):
+            if value and not painted:
                 raise UsageError(f"{option}: is for label maps, and --anatomy gives none; leave it out")
         for contrast in self.contrasts:
             if contrast not in CONTRASTS:

@@ -56,8 +56,8 @@ class Simulated:
     def notes(self) -> list[str]:
         """What the user should know, one line each."""
         numbers: dict[str, list[str]] = {}
-        for file, found in self.unknown.items():
-            numbers.setdefault(", ".join(map(str, found)), []).append(file)
+        for file, labels in self.unknown.items():
+            numbers.setdefault(", ".join(map(str, labels)), []).append(file)
         return [
             f"{files[0]}{f' and {len(files) - 1} more' if len(files) > 1 else ''}: label numbers of no known "
             f"tissue ({which}) have a random intensity in every volume; say what they are with --labels"

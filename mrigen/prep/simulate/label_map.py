@@ -82,8 +82,8 @@ class LabelMap:
     @cached_property
     def _area(self) -> NDArray[np.int64]:
         """Voxels of the brain in each axial slice; of the head where no brain is labelled."""
-        found = [self._tissue(number) for number in self.numbers]
-        brain = np.array([tissue is not None and tissue.brain for tissue in found])
+        tissues = [self._tissue(number) for number in self.numbers]
+        brain = np.array([tissue is not None and tissue.brain for tissue in tissues])
         chosen = brain if brain.any() and brain[np.unique(self.labels)].any() else self.filled
         return np.asarray(chosen[self.labels].sum((0, 1)))
 
@@ -102,13 +102,13 @@ class LabelMap:
         A tissue has the same intensity on both sides; the brightest one's mean is 1.
         """
         sequence = sequence_of(contrast, seed, volume)
-        found = np.zeros(len(self.numbers) + 1, np.complex64)
+        values = np.zeros(len(self.numbers) + 1, np.complex64)
         for index, number in enumerate(self.numbers):
             known = self.table[number]
             key = known if isinstance(known, str) else number
             rng = seeded_rng(seed, "paint", volume, key)
-            found[index] = intensity(self._tissue(number), sequence, rng)
-        return np.asarray(found / max(float(found.real.max()), TINY), np.complex64)
+            values[index] = intensity(self._tissue(number), sequence, rng)
+        return np.asarray(values / max(float(values.real.max()), TINY), np.complex64)
 
     def image(
         self, grid: Grid, affine: Double, centre: Double, rng: torch.Generator, paint: tuple[str, int, int]
@@ -139,13 +139,13 @@ class LabelMap:
         Returns:
             (3, 4, 4, 4), coefficient of zⁱ yʲ xᵏ.
         """
-        found = np.zeros((3, 4, 4, 4))
+        coefficients = np.zeros((3, 4, 4, 4))
         weights = torch.randn(3, len(MONOMIALS), generator=rng, dtype=torch.float64).numpy()
         for column, (i, j, k) in enumerate(MONOMIALS):
-            found[:, i, j, k] = WARP_MM[i + j + k] * weights[:, column]
-        found[:, 0, 0, 1], found[:, 0, 1, 0], found[:, 1, 0, 0] = (affine * grid.half).T
-        found[:, 0, 0, 0] = centre
-        return found / self.voxel[:, None, None, None]
+            coefficients[:, i, j, k] = WARP_MM[i + j + k] * weights[:, column]
+        coefficients[:, 0, 0, 1], coefficients[:, 0, 1, 0], coefficients[:, 1, 0, 0] = (affine * grid.half).T
+        coefficients[:, 0, 0, 0] = centre
+        return coefficients / self.voxel[:, None, None, None]
 
     def _averaged(self, grid: Grid, bent: Double, painted: Complex) -> Complex:
         """Mean of ``painted`` over the voxels of the acquisition, (S, H, W)."""
@@ -155,13 +155,13 @@ class LabelMap:
         rows, columns = (_powers(_finer(axis, across, inner) / grid.half) for axis in (grid.y, grid.x))
         heights = _powers(_finer(grid.z, through, layers) / grid.half)
         size = (len(grid.y), inner, len(grid.x), inner)
-        found = np.empty((len(grid.z), len(grid.y), len(grid.x)), np.complex64)
+        image = np.empty((len(grid.z), len(grid.y), len(grid.x)), np.complex64)
         for number in range(len(grid.z)):
             layer = np.zeros((len(rows), len(columns)), np.complex64)
             for power in heights[number * layers : (number + 1) * layers]:
                 layer += painted[self._looked_up(np.einsum("i,aijk->ajk", power, bent), rows, columns)]
-            found[number] = layer.reshape(size).mean((1, 3)) / layers
-        return found
+            image[number] = layer.reshape(size).mean((1, 3)) / layers
+        return image
 
     def _looked_up(self, plane: Double, rows: Float, columns: Float) -> NDArray[np.uint8]:
         """Labels of a plane whose indices are polynomials of row and column; outside, their number."""
@@ -173,9 +173,9 @@ class LabelMap:
             flat *= count
             flat += index
         flat[outside] = 0
-        found = self.labels.reshape(-1)[flat]
-        found[outside] = len(self.numbers)
-        return np.asarray(found)
+        indices = self.labels.reshape(-1)[flat]
+        indices[outside] = len(self.numbers)
+        return np.asarray(indices)
 
     def _texture(self, grid: Grid, rng: torch.Generator) -> Float:
         """Smooth noise of standard deviation 1, (S, H, W)."""

@@ -171,9 +171,9 @@ class LabelTable:
 
     def __getitem__(self, number: int) -> str | Tissue | None:
         """Name of one of ``TISSUES``, a tissue of the user's, or None."""
-        found = self.own.get(number) or KNOWN.get(number)
-        if found is not None:
-            return found
+        tissue = self.own.get(number) or KNOWN.get(number)
+        if tissue is not None:
+            return tissue
         within = (name for name, ranges in RANGES.items() for a, b in ranges if a <= number <= b)
         return next(within, None)
 
