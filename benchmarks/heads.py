@@ -35,14 +35,14 @@ from torch import Tensor
 
 from mrigen import recipe as recipes
 from mrigen import seeds
-from mrigen.data.images import read_images, write_images
+from mrigen.data.images import read_images
 from mrigen.data.restored_store import RestoredStore
-from mrigen.data.stores import Store, open_store
+from mrigen.data.stores import open_store
 from mrigen.engine.launch import open_device
 from mrigen.engine.sampling import chunks
 from mrigen.errors import UsageError
 from mrigen.files import write_json
-from mrigen.inverse import SOLVERS, Task
+from mrigen.inverse import SOLVERS
 from mrigen.metrics.distance import Reference
 from mrigen.metrics.features import R64, extractor
 from mrigen.metrics.reference import open_reference
@@ -50,8 +50,8 @@ from mrigen.metrics.spectra import ImageStatistics
 from mrigen.prep.kspace import job
 from mrigen.prep.kspace.options import Options
 from mrigen.prep.simulate.job import simulate
-from mrigen.progress import bar, counted
 from mrigen.recipe.prepare import simulation
+from mrigen.recipe.restoring import restore
 from mrigen.recipe.schema import Recipe, SimulateParams
 from mrigen.recipe.stages import Stage
 from mrigen.recipe.study import Study
@@ -113,33 +113,23 @@ class ReconstructedStudy(Study):
         data = base.recipe.data.of_source(base.store_folder)
         recipe = base.recipe.model_copy(update={"data": data, "teacher": teacher, "laps": None})
         super().__init__(recipe, out, base.console, device, reference=base.reference_folder)
-        self.solver, self.folder = solver, folder
+        self.base, self.solver, self.folder = base, solver, folder
 
     @cached_property
     def store(self) -> RestoredStore:
         """The images, reconstructed when they are first asked for."""
         path, measured = self.folder / "images.h5", open_store(self.store_folder)
-        stage = Stage("reconstructions", self.folder, self.data_settings())
-        stage.run(lambda: reconstruct(measured, self.solver, path), self.console)
+        stage, spec = Stage("reconstructions", self.folder, self.data_settings()), SOLVERS.parse(self.solver)
+
+        def reconstruct() -> None:
+            restore(self.base, spec, None, path)
+
+        stage.run(reconstruct, self.console)
         return RestoredStore(path, measured, {"solver": self.solver})
 
     def data_settings(self) -> dict[str, Any]:
         """Those of the measurements, and how they are reconstructed."""
         return {**super().data_settings(), "solver": self.solver}
-
-
-def reconstruct(store: Store, words: str, path: Path) -> None:
-    """Reconstruct every sample of a store into a file."""
-    solver = SOLVERS.build(SOLVERS.parse(words))
-    indices = list(range(len(store)))
-
-    def solved() -> Iterator[Tensor]:
-        for part in chunks(indices, BATCH):
-            keys = [seeds.key(0, "reconstruct", index) for index in part]
-            yield solver.solve(Task(store.measurements(part), keys)).image
-
-    with bar(words, len(indices), "img") as advance:
-        write_images(path, indices, counted(solved(), advance))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from enum import StrEnum
 from pathlib import Path
@@ -159,6 +160,13 @@ def train(
     recipe: Recipe,
     out: Out = None,
     data: Data = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            help="Start from the weights of a teacher's model folder, of one's own or imported: `--set "
+            "teacher.init=...` of every command of this run."
+        ),
+    ] = None,
     set_: Set = None,
     seed: Seed = None,
     device: Device = "auto",
@@ -178,7 +186,12 @@ def train(
     - `mrigen train fastmri/brain-r4 --data prepared --out runs/r4`
 
     - a smaller batch: `mrigen train fastmri/brain-r4 --data prepared --set teacher.batch=4`
+
+    - fine-tuning: `mrigen train fastmri/brain-r4 --data knees --init imported --set
+      teacher.optimizer.lr=1e-5`
     """
+    if init is not None:
+        set_ = [*(set_ or []), f"teacher.init={json.dumps(str(init))}"]
     study = _study(recipe, out, data, None, set_, seed, device, strategy, smoke=smoke, loggers=logger)
     study.prepare()
     _discard(study, redo, Stage.teacher, Stage.laps)

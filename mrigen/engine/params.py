@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -135,6 +136,11 @@ class TeacherParams(RunParams):
         fixed_further: use the further masks stored with the data instead of new ones at every step.
         augment: probability of each of EDM's geometric transforms (of mirrors alone where masks are
             shown), which the network is told by labels; 0 for no augmentation.
+        init: model folder, of a teacher of one's own or an imported one, whose weights the training starts
+            from; its network and preconditioning are kept. None for random weights.
+        restore: solver that restores the measurements first (``mrigen list solvers``); the training is on
+            those images, as if measured whole, with objective ``standard``. A solver with a prior
+            takes the model of ``init``. ``l1-wavelet`` makes L1-EDM; None to train on the measurements.
     """
 
     network: Annotated[dict[str, Any], AfterValidator(_network)] = {"name": "song-unet"}
@@ -144,6 +150,24 @@ class TeacherParams(RunParams):
     ema_halflife: Positive = 500_000.0
     fixed_further: bool = False
     augment: Annotated[float, Field(ge=0, le=1)] = 0.0
+    init: Path | None = None
+    restore: SolverSpec | None = None
+
+    @model_validator(mode="after")
+    def _restorable(self) -> TeacherParams:
+        if self.restore is None:
+            return self
+        solver, needs = self.restore["name"], SOLVERS[self.restore["name"]].needs
+        if self.objective["name"] != "standard":
+            raise ValueError(
+                "restore makes images that count as measured whole and without noise: set objective: "
+                "{name: standard}"
+            )
+        if needs and "teacher" not in needs:
+            raise ValueError(f"restore: {solver} needs a generator; choose a solver that takes a teacher")
+        if needs and self.init is None:
+            raise ValueError(f"restore: {solver} needs a model; set init to the folder of one")
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> TeacherParams:

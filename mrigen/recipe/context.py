@@ -110,6 +110,16 @@ class StudyContext:
         return open_store(self.store_folder)
 
     @cached_property
+    def initial_model(self) -> Model | None:
+        """The model that the teacher's training starts from; None for random weights.
+
+        Raises:
+            UsageError: no model folder, or a generator.
+        """
+        folder = self.recipe.teacher.init
+        return None if folder is None else Model.load(folder, role="teacher")
+
+    @cached_property
     def teacher(self) -> Model:
         """The trained or given teacher."""
         return Model.load(self.teacher_folder, role="teacher")

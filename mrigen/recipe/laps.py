@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any
 
-from torch import Tensor
-
-from mrigen import seeds
-from mrigen.data.images import write_images
-from mrigen.data.restored_store import RestoredStore
 from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.engine.params import TeacherParams
-from mrigen.engine.processes import barrier, on_rank_zero
-from mrigen.engine.resumable import ResumableSampling, discard
-from mrigen.engine.sampling import chunks
+from mrigen.engine.processes import on_rank_zero
 from mrigen.engine.states import saved_images
 from mrigen.errors import UsageError
 from mrigen.files import write_json
-from mrigen.inverse import SOLVERS, Task
 from mrigen.model import Model
 from mrigen.recipe.context import SELECTION, StudyContext
+from mrigen.recipe.restoring import BATCH, RESTORED, require_noise_levels, restore
 from mrigen.recipe.schema import LapsParams
 from mrigen.recipe.selection import proximal_distance
 from mrigen.recipe.stages import Stage
 from mrigen.recipe.training import train_model
 
-BATCH = 100
 FIRST = {"name": "ambient-one-step", "spread": 0.05}
 
 
@@ -48,13 +36,7 @@ def check_laps(study: StudyContext) -> None:
         raise UsageError(
             f"laps: micro-batches of {part} do not divide batches of {batch}; set laps.micro_batch"
         )
-    if not study.store.complex_valued:
-        return
-    if not bool((study.store.noise_levels(list(range(len(study.store)))) > 0).all()):
-        raise UsageError(
-            f"laps: the noise level of some slices of {study.store_folder} is unknown; prepare the data with "
-            "noise_whitening: true, or leave laps out"
-        )
+    require_noise_levels(study, "laps")
 
 
 def run_laps(study: StudyContext) -> None:
@@ -109,10 +91,7 @@ def _lap(study: StudyContext, laps: LapsParams, before: Model, number: int) -> N
     spec = laps.solver
     if number == 1:
         spec = laps.first or (FIRST if before.conditions_on_mask else laps.solver)
-    restored = folder / "restored.h5"
-    _restore(study, before, spec, restored)
-    origin = {"solver": SOLVERS.pinned(spec), "teacher": before.fingerprint}
-    store = RestoredStore(restored, study.store, origin)
+    store = restore(study, spec, before, folder / RESTORED)
     own = study.recipe.teacher
     sigma_data = OBJECTIVES.params(own.objective).model_dump()["sigma_data"]
     objective = {"name": "standard", "noise": laps.noise.model_dump(mode="json"), "sigma_data": sigma_data}
@@ -136,32 +115,3 @@ def _lap(study: StudyContext, laps: LapsParams, before: Model, number: int) -> N
     sampler = trained.sampler(study.store, study.recipe.evaluate.sampler, BATCH)
     distance = proximal_distance(study.store, study.extractor, laps.samples, study.recipe.seed)
     on_rank_zero(lambda: write_json(folder / SELECTION, {"proximal": distance(sampler)}))
-
-
-def _restore(study: StudyContext, model: Model, spec: Mapping[str, Any], path: Path) -> None:
-    """Restore every sample of the store, shared by several processes; what is there is not made again."""
-    if on_rank_zero(path.is_file):
-        return
-    store, device = study.store, study.fabric.device
-    solver = SOLVERS.build(spec)
-    prior = model.copy().to(device).prior(store.image_shape, differentiated=solver.differentiates)
-
-    def solve(indices: list[int]) -> Iterator[Tensor]:
-        for part in chunks(indices, BATCH):
-            data = replace(store.measurements(part), sigma=store.noise_levels(part)).to(device=device)
-            keys = [seeds.key(study.recipe.seed, "lap", path.parent.name, index) for index in part]
-            yield solver.solve(Task(data, keys, prior)).image.cpu()
-
-    settings = {"teacher": model.fingerprint, "solver": SOLVERS.pinned(spec)}
-    every = list(range(len(store)))
-    parts = ResumableSampling(
-        path, settings, every, BATCH, store.image_shape, complex_valued=store.complex_valued
-    )
-    parts.make(solve, f"{path.parent.name}: restoring")
-    barrier()
-
-    def collect() -> None:
-        write_images(path, every, parts.read())
-        discard(path)
-
-    on_rank_zero(collect)

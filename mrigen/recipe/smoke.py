@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mrigen.errors import UsageError
 from mrigen.networks import NETWORKS
 from mrigen.prep.images.builtin import BUILT_IN
 from mrigen.recipe.schema import Recipe
@@ -32,8 +33,10 @@ def smoke(recipe: Recipe) -> Recipe:
     operator, loss, sampler and metric stay what they are.
 
     Raises:
-        UsageError: the recipe does not fit images of this size.
+        UsageError: the recipe does not fit images of this size, or starts from a model, which has its own.
     """
+    if recipe.teacher.init is not None:
+        raise UsageError("--smoke: makes a small network, not that of teacher.init; leave one of them out")
     tree = recipe.model_dump(mode="json")
     tree["title"] = f"{recipe.title} (smoke)"
     if recipe.data.store is None:

@@ -14,8 +14,11 @@ from mrigen.engine.precision import TRAINED, compiles
 from mrigen.engine.processes import on_rank_zero
 from mrigen.engine.sampling import StudentSampler, TeacherSampler
 from mrigen.engine.teacher import TeacherJob, describe_teacher
+from mrigen.inverse import SOLVERS
 from mrigen.model import Model
 from mrigen.recipe.context import StudyContext
+from mrigen.recipe.initial import describe_fine_tuned, fine_tuned
+from mrigen.recipe.restoring import RESTORED, require_noise_levels, restore
 from mrigen.recipe.stages import Stage
 
 
@@ -25,15 +28,21 @@ def train(study: StudyContext) -> None:
     Raises:
         UsageError: the objective is not for such data, or the folder was made with other settings.
     """
-    if study.external_teacher is None:
-        study.run_stage(teacher_stage(study), lambda: _train(study))
+    if study.external_teacher is not None:
+        return
+    solver = study.recipe.teacher.restore
+    if solver is not None and SOLVERS[solver["name"]].needs:
+        require_noise_levels(study, "teacher.restore")
+    study.run_stage(teacher_stage(study), lambda: _train(study))
 
 
 def teacher_stage(study: StudyContext) -> Stage:
     """The stage and its settings, for which the data have to be there if they are given."""
+    start = study.initial_model
+    own = study.recipe.teacher.model_dump(mode="json")
     settings = {
         "data": study.data_settings(),
-        "teacher": study.recipe.teacher.model_dump(mode="json"),
+        "teacher": own if start is None else {**own, "init": start.fingerprint},
         "seed": study.recipe.seed,
         "precision": study.recipe.precision,
     }
@@ -44,21 +53,31 @@ def describe(study: StudyContext) -> ModelDescription:
     """The teacher of the recipe and the store.
 
     Raises:
-        UsageError: its training certainly does not fit into memory.
+        UsageError: its training certainly does not fit into memory, or not the model that it starts from.
     """
+    params, start = study.recipe.teacher, study.initial_model
     provenance = {"recipe": study.recipe.name, "seed": study.recipe.seed}
-    description = describe_teacher(study.recipe.teacher, study.store, provenance)
-    study.require_memory("teacher", study.recipe.teacher, description, trained=1, frozen=1)
+    if start is None:
+        description = describe_teacher(params, study.store, provenance)
+    else:
+        provenance["init"] = start.fingerprint
+        description = describe_fine_tuned(start, params, study.store, provenance)
+    study.require_memory("teacher", params, description, trained=1, frozen=1)
     return description
 
 
 def _train(study: StudyContext) -> None:
-    recipe, params, store = study.recipe, study.recipe.teacher, study.store
-    model = Model.random_init(describe(study), recipe.seed)
+    params, store, start = study.recipe.teacher, study.store, study.initial_model
+    description, folder = describe(study), study.out / "teacher"
+    if params.restore is not None:
+        store = restore(study, params.restore, start, folder / RESTORED)
+        description = description.model_copy(update={"corruption": store.described()})
+    seed = study.recipe.seed
+    model = Model.random_init(description, seed) if start is None else fine_tuned(start, description)
     objective = model.objective(store)
     if objective.conditions_on_mask and objective.corruption.baseline:
         study.console.print(f"teacher: {objective.corruption.baseline}", highlight=False)
-    train_model(study, model, objective, store, params, study.out / "teacher")
+    train_model(study, model, objective, store, params, folder)
 
 
 def train_model(
