@@ -19,6 +19,7 @@ from mrigen.losses import Generator
 from mrigen.networks import Preconditioner
 from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
+from mrigen.operators.inpainting import PixelMask
 from mrigen.prefetch import Prefetcher
 from mrigen.tensors import concatenate, to_device
 
@@ -275,6 +276,23 @@ class SeededTeacher:
             )
         return [self._through("guidance", step, number) for number in range(count)]
 
+    def masked(self, step: int, count: int) -> list[tuple[Predict, Tensor]]:
+        """Estimates through other masks of pixels, and these masks.
+
+        Raises:
+            UsageError: the teacher is not shown masks of pixels.
+        """
+        found: list[tuple[Predict, Tensor]] = []
+        for number in range(count):
+            further = self._operators("masks", step, number)
+            if not self._objective.conditions_on_mask or not isinstance(further, PixelMask):
+                raise UsageError(
+                    "sampler measurement puts images together from those that a teacher makes of its masks' "
+                    "pixels, but this teacher is shown no such masks; use heun or tweedie"
+                )
+            found.append((self._estimate(further), further.mask))
+        return found
+
     def _normal(self, *purpose: int | str) -> Tensor:
         complex_valued = self._denoiser.conventions.image == "complex"
         return seeds.seeded_noise(
@@ -283,9 +301,13 @@ class SeededTeacher:
 
     def _through(self, *purpose: int | str) -> Predict:
         """The estimate through the Ã that belong to a purpose."""
-        drawn = further_operators(self._objective, self._corruption, self._image_seeds, *purpose)
-        further = drawn.to_device(self._device)
+        return self._estimate(self._operators(*purpose))
 
+    def _operators(self, *purpose: int | str) -> Operator:
+        drawn = further_operators(self._objective, self._corruption, self._image_seeds, *purpose)
+        return drawn.to_device(self._device)
+
+    def _estimate(self, further: Operator) -> Predict:
         def predict(x: Tensor, sigma: float) -> Tensor:
             levels = torch.full((len(x),), sigma, device=x.device)
             return self._objective.predict(self._denoiser, x, levels, further, self._labels)

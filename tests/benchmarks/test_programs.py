@@ -249,3 +249,43 @@ def test_real_scan_beside_a_golden_image(program, tmp_path):
     assert len(rows) == 4
     assert rows["l1-wavelet, λ = 0.001"]["bart"] > 0.9
     assert all(0 < row["aside"] < 2 for row in rows.values())
+
+
+@pytest.mark.parametrize("data", ["digits-inpaint", "digits-denoise", "heads"])
+def test_no_method_sees_more_images_than_another(data):
+    from benchmarks.methods import DATA
+
+    stages = DATA[data][1]
+
+    def seen(name):
+        stage = stages[name]
+        return stage.part + (seen(stage.start) if stage.start else 0)
+
+    assert max(seen(name) for name in stages) == 1
+    finals = {name for name in stages if name not in {stage.start for stage in stages.values()}}
+    assert {seen(name) for name in finals} == {1}
+
+
+def test_methods_on_one_data_set(monkeypatch, tmp_path, capsys):
+    """Rows as they are ready; known ones are not measured again."""
+    from benchmarks import methods
+
+    words = ["methods", "--data", "digits-denoise", "--smoke", "--work", str(tmp_path), "--device", "cpu"]
+    names = ["observation", "naive: noise as signal", "its student by SiD", "EM from 50 clean images, 1"]
+    for some in (names[:1], names):
+        only = [word for name in some for word in ("--only", name)]
+        monkeypatch.setattr(sys, "argv", [*words, *only])
+        methods.main()
+    folder = tmp_path / "digits-denoise"
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    assert [row["row"] for row in rows] == names
+    assert {row["n"] for row in rows} == {8}
+    assert [row.get("evaluations") for row in rows] == [None, 35, 1, 35]
+    assert all(math.isfinite(row["fd"]) and row["fd"] > 0 for row in rows)
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| observation |")]
+    assert len(table) == 2
+    restored = folder / "EM-from-50-clean-images-1" / "teacher" / "restored.h5"
+    assert restored.is_file()
+    monkeypatch.setattr(sys, "argv", [*words, "--images", "128", "--set", "seed=1"])
+    with pytest.raises(UsageError, match="rows of other settings"):
+        methods.main()

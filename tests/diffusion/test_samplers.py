@@ -234,3 +234,37 @@ def test_evaluations_are_counted(name):
     run = sampler(name, steps=7)
     run(teacher, normal(1))
     assert teacher.calls == run.evaluations(0.5)
+
+
+class Pixels:
+    """An exact denoiser of independent pixels N(0, 1), behind masks; what they hide has absurd estimates."""
+
+    floor = 0.0
+
+    def __init__(self, masks):
+        self.masks = masks
+
+    def predict(self, x, sigma):
+        return x / (1 + sigma**2)
+
+    def level(self, sigma):
+        return sigma
+
+    def masked(self, step, count):
+        turned = [mask.roll(step, -1) for mask in self.masks]
+        return [
+            (lambda x, sigma, m=mask: torch.where(m, self.predict(m * x, sigma), 99.0), mask)
+            for mask in turned[:count]
+        ]
+
+
+def test_images_of_measured_pixels_are_those_of_whole_images_where_pixels_are_independent():
+    shown = torch.arange(8) % 3 != 0
+    masks = [mask.expand(2, 1, 4, 8) for mask in (shown, shown.roll(1))]
+    assert bool((masks[0] | masks[1]).all())
+    z = torch.randn(2, 1, 4, 8, generator=torch.Generator().manual_seed(0))
+    made = sampler("measurement", steps=10, masks=2)(Pixels(masks), z)
+    torch.testing.assert_close(made, sampler("heun", steps=10)(Pixels(masks), z))
+    made = sampler("measurement", steps=1, masks=1)(Pixels(masks), z)
+    torch.testing.assert_close(made, masks[0] * z * 80 / (1 + 80**2), rtol=1e-3, atol=1e-4)
+    assert sampler("measurement", steps=10, masks=2).evaluations(0.0) == 2 * 19

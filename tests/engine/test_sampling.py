@@ -76,6 +76,7 @@ def teacher_sampler(spec, batch, classes=0, label=None):
         {"name": "heun", "steps": 5},
         {"name": "euler", "steps": 5, "churn": 10},
         {"name": "guided", "steps": 5, "weight": 0.05},
+        {"name": "measurement", "steps": 5, "masks": 2},
     ],
 )
 def test_image_depends_on_its_seed_alone(spec):
@@ -139,9 +140,10 @@ def test_a_teacher_of_discrete_levels_is_asked_at_those():
     assert asked <= set(teacher.network.levels.tolist())
 
 
-def test_guidance_without_masks_is_refused():
+@pytest.mark.parametrize("name", ["guided", "measurement"])
+def test_guidance_without_masks_is_refused(name):
     corruption = denoising(SHAPE, 0.2)
-    sampler = SAMPLERS.build({"name": "guided", "steps": 2})
+    sampler = SAMPLERS.build({"name": name, "steps": 2})
     run = TeacherSampler(denoiser(0), objective("tweedie", corruption), corruption, sampler, SHAPE)
     with pytest.raises(UsageError, match="use heun or tweedie"):
         next(run([0]))

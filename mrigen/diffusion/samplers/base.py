@@ -67,6 +67,10 @@ class Teacher(Protocol):
         """``predict`` through ``count`` other Ã, fresh for every step."""
         ...
 
+    def masked(self, step: int, count: int) -> list[tuple[Predict, Tensor]]:
+        """The same with the masks of Ã, bool (B, 1 or C, H, W), where Ã hides pixels."""
+        ...
+
 
 class SamplerParams(Params):
     """Parameters that every sampler shares.
@@ -200,6 +204,10 @@ class _Clipped:
     def others(self, step: int, count: int) -> list[Predict]:
         """The other estimates, clipped."""
         return [self._clipped(predict) for predict in self._teacher.others(step, count)]
+
+    def masked(self, step: int, count: int) -> list[tuple[Predict, Tensor]]:
+        """The same with their masks."""
+        return [(self._clipped(predict), mask) for predict, mask in self._teacher.masked(step, count)]
 
     def _clipped(self, predict: Predict) -> Predict:
         def clipped(x: Tensor, sigma: float) -> Tensor:
