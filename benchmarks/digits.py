@@ -20,6 +20,7 @@ from benchmarks.ablations import LOSSES, OWN, Ablations, one_line, parser, table
 from benchmarks.spiral import told
 
 from mrigen.data.image_manifest import ImageManifest
+from mrigen.data.noise_estimate import SMALLEST
 from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.errors import UsageError
 from mrigen.files import write_json
@@ -38,14 +39,15 @@ def fractions(images: int) -> dict[str, list[str]]:
     return {f"data: {part:.0%}": [f"data.images.limit={round(part * images)}"] for part in FRACTIONS}
 
 
-def noises(images: ImagesParams) -> dict[str, list[str]]:
-    """Noise of unknown and of random level (DCD, tables 7 and 17)."""
+def noises(images: ImagesParams, side: int) -> dict[str, list[str]]:
+    """Noise of unknown level, where images are large enough, and of random level (DCD, tables 7, 17)."""
     law = parse_noise(images.noise)
     if not law or law.high is not None:
         return {}
     low, high = 0.5 * law.low, 1.5 * law.low
+    unknown = {"σ unknown": ["data.images.estimate_noise=true"]} if side >= SMALLEST else {}
     return {
-        "σ unknown": ["data.images.estimate_noise=true"],
+        **unknown,
         f"σ random, {low:g} to {high:g}": [f"data.images.noise=[{low:g}, {high:g}]"],
     }
 
@@ -78,7 +80,7 @@ def own_data(images: ImagesParams, work: Ablations) -> dict[str, list[str]]:
     manifest = ImageManifest.load(work.base.store_folder)
     conditions_on_mask = OBJECTIVES[work.base.recipe.teacher.objective["name"]].conditions_on_mask
     return {
-        **noises(images),
+        **noises(images, min(manifest.shape[1:])),
         **wrong_levels(images, work),
         **fractions(sum(shard.images for shard in manifest.shards)),
         **(deltas(manifest.operator) if conditions_on_mask else {}),

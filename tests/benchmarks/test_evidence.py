@@ -136,12 +136,13 @@ def test_l1_edm_sees_whole_images_and_no_mask(mri, tmp_path):
 def test_digits_variations_are_those_that_the_corruption_knows(noisy):
     images = noisy.base.recipe.data.images
     found = digits.own_data(images, noisy)
-    assert list(digits.noises(images)) == ["σ unknown", "σ random, 0.25 to 0.75"]
+    assert list(digits.noises(images, 32)) == ["σ unknown", "σ random, 0.25 to 0.75"]
+    assert list(digits.noises(images, 8)) == ["σ random, 0.25 to 0.75"]
     assert found["data: 10%"] == ["data.images.limit=4"]
     assert not [name for name in found if name.startswith("δ")]
     masked = {"name": "inpainting", "missing": 0.6, "further_missing": 0.3}
     assert list(digits.deltas(masked)) == ["δ = 0.05", "δ = 0.5"]
-    assert not digits.noises(ImageOptions())
+    assert not digits.noises(ImageOptions(), 32)
     for settings in found.values():
         recipes.load("toy/digits-denoise", settings)
 

@@ -117,3 +117,33 @@ def test_images_without_detail_tell_nothing(generator):
     for nothing in (flat, []):
         with pytest.raises(UsageError, match="give noise as a number"):
             estimate_sigma(nothing)
+
+
+def test_two_estimates_agree_on_white_noise(generator):
+    x = smooth(60, 32, generator)
+    estimate = estimate_sigma(x + 0.2 * torch.randn(x.shape, generator=generator))
+    assert estimate.patches == pytest.approx(0.2, rel=0.05)
+    assert estimate_sigma(0.2 * torch.randn(3, 16, 16, generator=generator)).patches is None
+
+
+def test_small_images_are_refused_with_both_estimates(generator):
+    """Digits of 8 x 8 with noise of 0.5: wavelets see the digits."""
+    from sklearn.datasets import load_digits
+
+    x = torch.from_numpy(load_digits().images / 8 - 1)[:, None]
+    with pytest.raises(UsageError, match="8 pixels on a side, fewer than 16") as refused:
+        estimate_sigma(x + 0.5 * torch.randn(x.shape, generator=generator))
+    wavelets, patches = (float(part.split(",")[0].split(";")[0]) for part in _numbers(str(refused.value)))
+    assert wavelets > 0.55
+    assert patches == pytest.approx(0.5, rel=0.15)
+
+
+def _numbers(message):
+    return message.split("σ is ")[1].split(",")[0], message.split("patches ")[1]
+
+
+def test_noise_that_is_not_white_is_refused(generator):
+    blur = make_corruption({"name": "gaussian-blur", "size": 5, "std": 0.7}, (3, 32, 32)).draw(1, generator)
+    y = smooth(60, 32, generator) + blur.forward(torch.randn(60, 3, 32, 32, generator=generator))
+    with pytest.raises(UsageError, match="their noise is not white: give noise as a number"):
+        estimate_sigma(y)
