@@ -47,8 +47,8 @@ def evaluate(
     features: Annotated[
         str,
         typer.Option(
-            help="Feature spaces, comma-separated: pca, r64, pixels, inception, dinov2; numbers of all but "
-            "the first are named after them.",
+            help="Feature spaces, comma-separated: pca, r64, pixels, inception, dinov2, vgg16; numbers of "
+            "all but the first are named after them.",
             rich_help_panel=SET,
         ),
     ] = "pca,r64",
@@ -98,6 +98,9 @@ def evaluate(
     dinov2_weights: Annotated[
         Path | None, typer.Option(help="File of the published DINOv2 (ViT).", rich_help_panel=WEIGHTS)
     ] = None,
+    vgg16_weights: Annotated[
+        Path | None, typer.Option(help="File of torchvision's VGG16.", rich_help_panel=WEIGHTS)
+    ] = None,
     cache: Annotated[
         Path | None,
         typer.Option(help="Folder of reference statistics; by default ~/.cache/mrigen.", show_default=False),
@@ -121,7 +124,10 @@ def evaluate(
     - `mrigen evaluate student.h5 teacher.h5 --reference runs/demo/brain/store-reference`
 
     - FID and more: `mrigen evaluate samples.zip --reference test.zip --features inception --download
-      --metrics fid,is,kid,precision,recall`
+      --metrics fid,is,kid`
+
+    - precision and recall of VGG16: `mrigen evaluate samples.zip --reference test.zip --features vgg16
+      --download --metrics precision,recall`
 
     - without clean data: `mrigen evaluate student.h5 --proximal --data runs/demo/brain/store`
 
@@ -149,7 +155,7 @@ def evaluate(
             "nothing to compare with: give --reference DIR, --proximal --data STORE, or --held-out STORE"
         )
     spaces = tuple(word.strip() for word in features.split(",") if word.strip())
-    files = {"inception": inception_weights, "dinov2": dinov2_weights}
+    files = {"inception": inception_weights, "dinov2": dinov2_weights, "vgg16": vgg16_weights}
     for name, file in files.items():
         if file is not None and name not in spaces:
             raise _usage(f"--{name}-weights: belongs to --features {name}, not to {features}")
@@ -159,7 +165,7 @@ def evaluate(
         split=split,
         data=data,
         features=spaces,
-        weights=inception_weights or dinov2_weights,
+        weights=next((file for file in files.values() if file is not None), None),
         download=download,
         paper=fid_mode is FidMode.paper,
         samples=count,

@@ -39,6 +39,13 @@ DINOV2 = WeightsFile(
     instead=NO_WEIGHTS,
 )
 
+VGG16 = WeightsFile(
+    what="VGG16",
+    url="https://download.pytorch.org/models/vgg16-397923af.pth",
+    option="--vgg16-weights",
+    instead=NO_WEIGHTS,
+)
+
 
 @dataclass(frozen=True)
 class Network:
@@ -66,6 +73,7 @@ FEATURES = {
     "inception": Network("inception-v3-compat-float", published=INCEPTION, scores=True, raw=True),
     "pixels": Network("pixels", weights="none"),
     "dinov2": Network("dinov2-file", published=DINOV2),
+    "vgg16": Network("vgg16", published=VGG16),
     "pca": Network("pca", weights="the references", fitted=True),
 }
 DEFAULT = ("pca", "r64")

@@ -175,8 +175,8 @@ class EvaluateParams(SamplerSpec):
         samples: images of each kind.
         features: feature spaces of the Fréchet distances, one or several; the first is that of the number
             ``fd`` and of the selection metric, and another one, say r64, of ``fd_r64``.
-        weights: file of published weights, for ``inception`` or ``dinov2``; None to take those that were
-            downloaded before.
+        weights: file of published weights, for ``inception``, ``dinov2`` or ``vgg16``; None to take those
+            that were downloaded before.
         split: part of the reference folder to compare with.
         samplers: the teacher once more by other samplers; ``{full: ...}`` is the row ``teacher-full``.
         stops: noise levels at which the trajectories of ``sampler`` are also stopped, with the denoiser's

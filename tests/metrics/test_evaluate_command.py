@@ -185,7 +185,8 @@ def test_mistakes_are_one_line(folder, evaluate, arguments, says):
 def test_missing_weights_name_every_way(folder, evaluate, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
-    for features, option in (("inception", "--inception-weights"), ("dinov2", "--dinov2-weights")):
+    for features in ("inception", "dinov2", "vgg16"):
+        option = f"--{features}-weights"
         error = evaluate("--reference", folder / "store-reference", "--features", features, code=2)
         for way in ("--download", f"{option} FILE", "--features r64"):
             assert way in error

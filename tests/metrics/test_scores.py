@@ -182,3 +182,37 @@ def test_all_metrics_say_what_they_need():
         "precision",
         "recall",
     }
+
+
+class Small(torch.nn.Module):
+    """In the place of VGG16, whose file has half a gigabyte: classifier layers 0 to 3 make the features."""
+
+    def __init__(self):
+        super().__init__()
+        layers = [torch.nn.Linear(12, 8), torch.nn.ReLU(), torch.nn.Dropout(), torch.nn.Linear(8, 6)]
+        layers += [torch.nn.ReLU(), torch.nn.Dropout(), torch.nn.Linear(6, 5)]
+        self.classifier = torch.nn.Sequential(*layers)
+
+    def forward(self, images):
+        return self.classifier(torch.nn.functional.adaptive_avg_pool2d(images, 2).flatten(1))
+
+
+def test_precision_and_recall_of_vgg16_come_from_a_file(tmp_path, monkeypatch):
+    """Features after the second layer of the classifier, ReLU included, as Kynkäänniemi et al. have them."""
+    import torchvision
+
+    torch.manual_seed(0)
+    model = Small()
+    torch.save(model.state_dict(), tmp_path / "vgg16.pth")
+    monkeypatch.setattr(torchvision.models, "vgg16", Small)
+    taken = extractor("vgg16", tmp_path / "vgg16.pth")
+    assert taken.layer("prc") == "fc2_relu"
+    grey = taken([torch.full((2, 3, 9, 9), 100, dtype=torch.uint8)])["fc2_relu"]
+    mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    pooled = ((100 / 255 - mean) / deviation).repeat_interleave(4)
+    with torch.no_grad():
+        expected = model.classifier.eval()[:4](pooled).relu()
+    torch.testing.assert_close(grey, expected.expand(2, -1), rtol=1e-4, atol=1e-5)
+    torch.save({"a": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(UsageError, match="no weights of VGG16"):
+        extractor("vgg16", tmp_path / "other.pth")
