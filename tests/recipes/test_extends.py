@@ -75,6 +75,11 @@ def test_recipes_of_one_row_differ_in_what_their_name_says():
     assert recipe.load("celeba/denoise-s20").teacher.network["dropout"] == 0.15
     assert recipe.load("celeba/denoise-s20").distill.images == 15_000_000
     assert recipe.load("cifar10/denoise-s20").teacher.images == 200_000_000
-    assert recipe.load("cifar10/inpaint-p60").teacher.network["channel_mult"] == [1, 1, 1, 1]
+    assert recipe.load("cifar10/inpaint-p60").teacher.network["channel_mult"] == [2, 2, 2]
+    assert recipe.load("celeba/inpaint-p60-s0").teacher.network["channel_mult"] == [1, 2, 2, 2]
+    assert recipe.load("celeba/inpaint-p60-s0").distill.fake.max_grad_norm == 1.0
+    assert recipe.load("celeba/denoise-s20").distill.generator.betas == (0.9, 0.999)
+    assert recipe.load("afhqv2/denoise-s20").distill.dropout == 0.05
+    assert recipe.load("fastmri/brain-r4").teacher.optimizer.lr == 2e-4
     assert recipe.load("afhqv2/inpaint-p60").distill.loss["alpha"] == 1.0
     assert recipe.load("ffhq/denoise-s20").distill.generator.betas == (0.9, 0.999)
