@@ -108,7 +108,10 @@ def of_digits(*, noisy: bool) -> dict[str, Stage]:
         "EDM, total variation": Stage(("teacher.restore={name: total-variation, iterations: 50}", *restored))
     }
     if noisy:
-        return {**common, "Tweedie, then consistency": Stage((CONSISTENT,), 0.5, HALF), **restoring}
+        full = Stage(("evaluate.sampler={name: tweedie, steps: 18, truncate: false}",), 0, "Ambient Tweedie")
+        consistent = Stage((CONSISTENT, HEUN), 0.5, HALF)
+        more = {"Ambient Tweedie, in full": full, "Tweedie, then consistency": consistent}
+        return {**common, **more, **restoring}
     autoencoder = "teacher.objective={name: ambient, noise: {p_mean: -5.8, p_std: 0.01}}"
     return {
         **common,

@@ -79,16 +79,15 @@ def estimate_sigma(images: Iterable[NDArray[Any] | Tensor]) -> NoiseEstimate:
     if not levels:
         raise UsageError("noise cannot be estimated: no image has pixels that differ; give noise as a number")
     levels.sort()
-    second = patches.sigma()
-    _require_agreement(levels[len(levels) // 2], second, patches.smallest)
     count = len(levels)
     trial = min(TRIAL, count)
 
     def quantile(share: float) -> float:
         return float(levels[max(1, math.ceil(count * share ** (1 / trial) - 1e-9)) - 1])
 
-    found = {"sigma": quantile(0.5), "low": quantile(0.025), "high": quantile(0.975)}
-    return NoiseEstimate(**found, images=count, patches=second)
+    found, second = quantile(0.5), patches.sigma()
+    _require_agreement(found, second, patches.smallest)
+    return NoiseEstimate(sigma=found, low=quantile(0.025), high=quantile(0.975), images=count, patches=second)
 
 
 class _Patches:
@@ -103,7 +102,7 @@ class _Patches:
         self.smallest = min(self.smallest, *image.shape[-2:])
         if min(image.shape[-2:]) < SIDE:
             return
-        windows = np.lib.stride_tricks.sliding_window_view(image, (SIDE, SIDE), axis=(-2, -1))  # type: ignore[call-overload]
+        windows = np.lib.stride_tricks.sliding_window_view(image, (SIDE, SIDE), axis=(-2, -1))
         rows = windows.reshape(-1, SIDE**2)
         self.count += len(rows)
         self.total += rows.sum(0)
@@ -122,7 +121,7 @@ def _require_agreement(wavelets: float, patches: float | None, smallest: int) ->
     """Refuse an estimate that cannot be trusted.
 
     Args:
-        wavelets: median of the images' estimates.
+        wavelets: the estimate.
         patches: the second estimate, or None.
         smallest: smallest side of an image, at most ``SMALLEST``.
 

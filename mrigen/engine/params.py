@@ -41,7 +41,12 @@ def _network(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-SolverSpec = _spec(SOLVERS)
+def _solver(value: dict[str, Any]) -> dict[str, Any]:
+    SOLVERS.params(value)
+    return value
+
+
+SolverSpec = Annotated[dict[str, Any], AfterValidator(_solver)]
 
 
 class OptimizerParams(Params):

@@ -16,6 +16,7 @@ from mrigen.data.images import read_images
 from mrigen.data.stores import open_store
 from mrigen.losses import LOSSES
 from mrigen.prep.images.options import ImageOptions
+from mrigen.recipe.restoring import restore
 from mrigen.recipe.study import Study
 
 ROOT = Path(__file__).parents[2]
@@ -104,7 +105,7 @@ def test_reconstructions_are_the_images_of_the_store_in_order(mri, tmp_path):
     """Each explains its own measurement better than Aᴴ y does, and that of another slice badly."""
     store = open_store(mri.store_folder)
     path = tmp_path / "images.h5"
-    heads.reconstruct(store, "l1-wavelet:regularization=1e-6,iterations=30", path)
+    restore(mri, {"name": "l1-wavelet", "regularization": 1e-6, "iterations": 30}, None, path)
     found = torch.cat(list(read_images(path)))
     batch = store.measurements(list(range(len(store))))
 
