@@ -273,8 +273,8 @@ class Methods:
             resamples=0,
             device=self.device,
         )
-        (found,) = compare([path], settings)
-        return {key: value for key, value in found.items() if isinstance(value, float | int)}
+        (row,) = compare([path], settings)
+        return {key: value for key, value in row.items() if isinstance(value, float | int)}
 
 
 def numbers(row: dict[str, Any]) -> list[str]:

@@ -85,9 +85,11 @@ def estimate_sigma(images: Iterable[NDArray[Any] | Tensor]) -> NoiseEstimate:
     def quantile(share: float) -> float:
         return float(levels[max(1, math.ceil(count * share ** (1 / trial) - 1e-9)) - 1])
 
-    found, second = quantile(0.5), patches.sigma()
-    _require_agreement(found, second, patches.smallest)
-    return NoiseEstimate(sigma=found, low=quantile(0.025), high=quantile(0.975), images=count, patches=second)
+    estimate, second = quantile(0.5), patches.sigma()
+    _require_agreement(estimate, second, patches.smallest)
+    return NoiseEstimate(
+        sigma=estimate, low=quantile(0.025), high=quantile(0.975), images=count, patches=second
+    )
 
 
 class _Patches:

@@ -282,7 +282,7 @@ class SeededTeacher:
         Raises:
             UsageError: the teacher is not shown masks of pixels.
         """
-        found: list[tuple[Predict, Tensor]] = []
+        parts: list[tuple[Predict, Tensor]] = []
         for number in range(count):
             further = self._operators("masks", step, number)
             if not self._objective.conditions_on_mask or not isinstance(further, PixelMask):
@@ -290,8 +290,8 @@ class SeededTeacher:
                     "sampler measurement puts images together from those that a teacher makes of its masks' "
                     "pixels, but this teacher is shown no such masks; use heun or tweedie"
                 )
-            found.append((self._estimate(further), further.mask))
-        return found
+            parts.append((self._estimate(further), further.mask))
+        return parts
 
     def _normal(self, *purpose: int | str) -> Tensor:
         complex_valued = self._denoiser.conventions.image == "complex"

@@ -88,7 +88,7 @@ def fine_tuned(start: Model, description: ModelDescription) -> Model:
     return model
 
 
-def _agreed(start: Model, section: str, wanted: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def _agreed(start: Model, section: str, written: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """The model's own section, complete, with the recipe's dropout.
 
     Raises:
@@ -96,14 +96,14 @@ def _agreed(start: Model, section: str, wanted: Mapping[str, Any], own: Mapping[
     """
     registry = NETWORKS if section == "network" else PRECONDITIONERS
     full = registry.freeze(own)
-    plain = registry.freeze({**own, **wanted}) if wanted["name"] == own["name"] else dict(wanted)
-    for key in wanted:
+    plain = registry.freeze({**own, **written}) if written["name"] == own["name"] else dict(written)
+    for key in written:
         if key not in FREE and plain[key] != full.get(key):
             raise UsageError(
                 f"teacher.init: {start.name} has {section}.{key}: {full.get(key)}, and the recipe says "
                 f"{plain[key]}; --set 'teacher.{section}={{name: {own['name']}}}' takes the model's"
             )
-    return full | {key: plain[key] for key in wanted if key in FREE}
+    return full | {key: plain[key] for key in written if key in FREE}
 
 
 def _layout(start: Model, objective: Mapping[str, Any], fresh: ChannelLayout) -> ChannelLayout:
