@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mrigen.errors import UsageError
+from mrigen.inverse import SOLVERS
 from mrigen.networks import NETWORKS
 from mrigen.prep.images.builtin import BUILT_IN
 from mrigen.recipe.schema import Recipe
@@ -45,6 +46,9 @@ def smoke(recipe: Recipe) -> Recipe:
     teacher["network"] = _network(teacher["network"])
     if teacher["objective"].get("consistency"):
         teacher["objective"]["consistency"] |= CONSISTENCY
+    if teacher["restore"]:
+        known = SOLVERS[teacher["restore"]["name"]].Params.model_fields
+        teacher["restore"] |= {key: STEPS for key in ("steps", "iterations") if key in known}
     for run in (teacher, distill):
         run |= {"images": STEPS * BATCH, "batch": BATCH, "micro_batch": None, "snapshot_images": BATCH}
     if tree["laps"] is not None:
