@@ -1,4 +1,4 @@
-"""A recipe for several seeds: Fréchet distance of observations, teacher and student, and their spread.
+"""A recipe for several seeds: distances of observations, teacher, laps and student, and their spread.
 
     python -m benchmarks.demo_seeds --seeds 0 1 2 --out runs/demo-seeds --json demo_seeds.json
     python -m benchmarks.demo_seeds --recipe toy/digits-inpaint --ratio 0.25 --out runs/digits-seeds
@@ -56,27 +56,28 @@ def cpu_seconds() -> float:
 
 
 def table(rows: list[dict[str, Any]], allowed: float) -> str:
-    """One line per seed, then mean and standard deviation."""
-    names = ("observation", "teacher", "student", "floor")
-    lines = [
-        f"Fréchet distance ({rows[0]['features'][0]}, n = {rows[0]['n']})",
-        "| seed | " + " | ".join(names) + " | student / teacher | minutes | CPU minutes |",
-        "|---" * 8 + "|",
+    """Mean and standard deviation over the seeds of every row and metric, then a line per seed."""
+    columns = {"fd": f"Fréchet distance ({rows[0]['features'][0]})"}
+    columns |= {f"fd_{name}": f"Fréchet distance ({name})" for name in rows[0]["features"][1:]}
+    columns |= {"high_frequency_ratio": "power beyond N/4", "energy_outside": "energy outside"}
+    columns = {key: words for key, words in columns.items() if key in rows[0]["student"]}
+    counts = ", ".join(f"{row['n']} (seed {row['seed']})" for row in rows)
+    lines = [f"n = {counts}", "", f"| | {' | '.join(columns.values())} |", "|---" * (len(columns) + 1) + "|"]
+    for name, first in rows[0].items():
+        if isinstance(first, dict) and "fd" in first:
+            cells = [_spread([row[name][key] for row in rows if name in row]) for key in columns]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "| seed | teacher | student | student / teacher | minutes | CPU minutes |",
+        "|---" * 6 + "|",
     ]
     ratios = [row["student"]["fd"] / row["teacher"]["fd"] for row in rows]
     for row, ratio in zip(rows, ratios, strict=True):
-        distances = " | ".join(f"{row[name]['fd']:.3f}" for name in names)
+        distances = " | ".join(f"{row[name]['fd']:.3f}" for name in ("teacher", "student"))
         lines.append(
             f"| {row['seed']} | {distances} | {ratio:.3f} | {row['minutes']:.1f} | {row['cpu_minutes']:.1f} |"
         )
-    if len(rows) > 1:
-        spread = [_spread([row[name]["fd"] for row in rows]) for name in names]
-        lines.append(f"| mean ± sd | {' | '.join(spread)} | {_spread(ratios)} | | |")
-    others = {f"fd_{name}": f"Fréchet distance ({name})" for name in rows[0]["features"][1:]}
-    for key, words in {**others, "high_frequency_ratio": "power beyond N/4 over the references'"}.items():
-        if key in rows[0]["student"]:
-            means = [f"{name} {statistics.mean(row[name][key] for row in rows):.3f}" for name in names]
-            lines.append(f"{words}, mean over seeds: {', '.join(means)}")
     good = sum(
         ratio <= allowed and row["student"]["fd"] < row["observation"]["fd"]
         for row, ratio in zip(rows, ratios, strict=True)
@@ -88,7 +89,8 @@ def table(rows: list[dict[str, Any]], allowed: float) -> str:
 
 
 def _spread(values: list[float]) -> str:
-    return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
+    mean = f"{statistics.mean(values):.3f}"
+    return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
 
 
 def main() -> None:

@@ -146,6 +146,23 @@ def test_rows_of_two_seeds_and_where_the_student_falls_short():
     assert "R64: student at most 0.8 of L1-EDM: not at R = 4 (seed 0)" in text
 
 
+def test_seeds_of_a_recipe_with_every_row_and_metric():
+    from benchmarks import demo_seeds
+
+    def summary(seed, teacher, student):
+        distances = {"observation": 9.0, "teacher": teacher, "lap-1": 2.0, "student": student, "floor": 1.0}
+        rows = {name: {"fd": d, "fd_r64": d / 10, "energy_outside": 0.5} for name, d in distances.items()}
+        minutes = {"minutes": 1.0, "cpu_minutes": 2.0}
+        return {"seed": seed, "n": 100 + seed, "features": ["pca", "r64"], **rows, **minutes}
+
+    text = demo_seeds.table([summary(0, 4.0, 2.0), summary(1, 6.0, 5.0)], 0.8)
+    assert "n = 100 (seed 0), 101 (seed 1)" in text
+    assert "| teacher | 5.000 ± 1.414 | 0.500 ± 0.141 | 0.500 ± 0.000 |" in text
+    assert "| lap-1 | 2.000 ± 0.000 |" in text
+    assert "| 1 | 6.000 | 5.000 | 0.833 | 1.0 | 2.0 |" in text
+    assert "below the observations: 1 of 2 seeds" in text
+
+
 def test_no_heads_is_one_line(monkeypatch, tmp_path, capsys):
     from benchmarks import heads
 
