@@ -38,6 +38,7 @@ $(VENV)/.docs: pyproject.toml
 
 docs: $(VENV)/.docs
 	$(BIN)/python docs/generate.py
+	$(BIN)/python -m benchmarks.result_tables
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 

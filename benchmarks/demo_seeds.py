@@ -55,10 +55,11 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def table(rows: list[dict[str, Any]], allowed: float) -> str:
+def table(rows: list[dict[str, Any]], allowed: float = RATIO) -> str:
     """Mean and standard deviation over the seeds of every row and metric, then a line per seed."""
     columns = {"fd": f"Fréchet distance ({rows[0]['features'][0]})"}
     columns |= {f"fd_{name}": f"Fréchet distance ({name})" for name in rows[0]["features"][1:]}
+    columns |= {"fd_pca_head": "Fréchet distance (pca, head)"}
     columns |= {"high_frequency_ratio": "power beyond N/4", "energy_outside": "energy outside"}
     columns = {key: words for key, words in columns.items() if key in rows[0]["student"]}
     counts = ", ".join(f"{row['n']} (seed {row['seed']})" for row in rows)
@@ -75,9 +76,8 @@ def table(rows: list[dict[str, Any]], allowed: float) -> str:
     ratios = [row["student"]["fd"] / row["teacher"]["fd"] for row in rows]
     for row, ratio in zip(rows, ratios, strict=True):
         distances = " | ".join(f"{row[name]['fd']:.3f}" for name in ("teacher", "student"))
-        lines.append(
-            f"| {row['seed']} | {distances} | {ratio:.3f} | {row['minutes']:.1f} | {row['cpu_minutes']:.1f} |"
-        )
+        cost = [f"{row[key]:.1f}" if key in row else "" for key in ("minutes", "cpu_minutes")]
+        lines.append(f"| {row['seed']} | {distances} | {ratio:.3f} | {' | '.join(cost)} |")
     good = sum(
         ratio <= allowed and row["student"]["fd"] < row["observation"]["fd"]
         for row, ratio in zip(rows, ratios, strict=True)

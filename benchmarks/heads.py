@@ -440,21 +440,24 @@ TITLE = f"| R | seed | | n | {' | '.join(METRICS.values())} | training s | s per
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Distances in two feature spaces against n, over all seeds; then where the student falls short."""
+    """Every metric at the largest n and distances at the others, over all seeds; where the student fails."""
     counts = next(list(row["at"]) for row in rows if "at" in row)
-    lines = ["| R | | " + " | ".join(f"{METRICS[m]}, n = {n}" for m in SPACES for n in counts) + " |"]
-    lines.append("|---" * (2 + 2 * len(counts)) + "|")
-    for acceleration, name in dict.fromkeys((row["acceleration"], row["row"]) for row in rows):
-        own = [
-            row for row in rows if (row["acceleration"], row["row"]) == (acceleration, name) and "at" in row
-        ]
+    others = [(metric, n) for n in counts[:-1] for metric in SPACES]
+    columns = [*((metric, counts[-1]) for metric in METRICS), *others]
+    words = [f"{name}, n = {counts[-1]}" for name in METRICS.values()]
+    words += [f"{METRICS[metric]}, n = {n}" for metric, n in others]
+    cost = {"seconds": "training s", "seconds_per_1000": "s per 1000"}
+    lines = [f"| R | | {' | '.join([*words, *cost.values()])} |", "|---" * (2 + len(words) + len(cost)) + "|"]
+    ordered = sorted(rows, key=lambda row: float(row["acceleration"]))
+    for acceleration, name in dict.fromkeys((row["acceleration"], row["row"]) for row in ordered):
+        same = [row for row in rows if (row["acceleration"], row["row"]) == (acceleration, name)]
+        own = [row for row in same if "at" in row]
         cells = [
-            spread([row["at"][n][metric] for row in own]) if own else "diverged"
-            for metric in SPACES
-            for n in counts
+            spread([row["at"][n][metric] for row in own]) if own else "diverged" for metric, n in columns
         ]
+        cells += [f"{own[0][key]:.3g}" if own and key in own[0] else "" for key in cost]
         lines.append(f"| {acceleration:g} | {name} | {' | '.join(cells)} |")
-    return "\n".join([*lines, *verdicts(rows, counts[-1])])
+    return "\n".join([*lines, "", *verdicts(rows, counts[-1])])
 
 
 def spread(values: list[float]) -> str:
@@ -477,13 +480,15 @@ def verdicts(rows: list[dict[str, Any]], n: str) -> list[str]:
                 for key in distances
                 if {STUDENT, other} <= {k[2] for k in distances if k[:2] == key[:2]}
             )
+            if not runs:
+                continue
             worse = [
                 f"{r:g} (seed {s})"
                 for r, s in runs
                 if distances[r, s, STUDENT] > factor * distances[r, s, other]
             ]
             where = f"not at R = {', '.join(worse)}" if worse else "at every R"
-            lines.append(f"{METRICS[metric]}: student at most {factor:g} of {other}: {where}")
+            lines.append(f"- {METRICS[metric]}: student at most {factor:g} of {other}: {where}")
     return lines
 
 

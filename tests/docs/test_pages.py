@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from benchmarks import result_tables
 
 from mrigen.cli.main import app
 
@@ -123,3 +124,13 @@ def test_faults_are_seen(tmp_path):
     page.write_text("# One `two` (three)\n\n```sh\nmrigen sample X --outt y  # why\n```\n")
     assert anchors(page) == {"one-two-three"}
     assert list(lines(page.read_text())) == [["sample", "X", "--outt", "y"]]
+
+
+def test_tables_are_those_of_the_kept_results():
+    for page in result_tables.PAGES:
+        assert result_tables.updated(page.read_text(encoding="utf-8")) == page.read_text(encoding="utf-8")
+    text = "".join(page.read_text(encoding="utf-8") for page in result_tables.PAGES)
+    names = {path.stem for path in result_tables.FOLDER.glob("*.json")}
+    assert names == {match[2] for match in result_tables.BLOCK.finditer(text)}
+    changed = text.replace("<!-- results brain-seeds -->\n", "<!-- results brain-seeds -->\nstale\n")
+    assert "stale" not in result_tables.updated(changed)
