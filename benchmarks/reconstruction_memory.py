@@ -43,7 +43,7 @@ TEACHER = """
 import json, sys
 from pathlib import Path
 from mrigen.checkpoints.description import ModelDescription
-from mrigen.denoiser import ChannelLayout
+from mrigen.channels import ChannelLayout
 from mrigen.model import Model
 
 folder, network = Path(sys.argv[1]), json.loads(sys.argv[4])

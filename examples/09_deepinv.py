@@ -22,10 +22,11 @@ truth = open_reference("runs/scan-store-reference", "test").images([5])
 teacher = mg.load("runs/scan-teacher/teacher")
 
 # %%
-# To deepinv: complex images have two channels there, images and noise levels keep mrigen's units.
-physics = mg.operators.to_deepinv(data.operator)
-denoiser = mg.operators.to_deepinv(teacher.denoiser)
-print(physics.A_adjoint(data.y).shape)
+# To deepinv: real and imaginary parts have an axis of their own there, images and noise levels keep mrigen's
+# units.
+y, physics = mg.operators.to_deepinv(data)
+denoiser = mg.operators.to_deepinv(teacher)
+print(physics.A_adjoint(y).shape)
 
 # %%
 # deepinv's half-quadratic splitting with that denoiser.
@@ -38,7 +39,7 @@ model = deepinv.optim.optim_builder(
     params_algo={"g_param": levels, "stepsize": [20 * level**2 for level in levels]},
 )
 with torch.no_grad():
-    restored = torch.view_as_complex(model(data.y, physics).permute(0, 2, 3, 1).contiguous())[:, None]
+    restored = torch.view_as_complex(model(y, physics).permute(0, 2, 3, 1).contiguous())[:, None]
 
 # %%
 # Beside mrigen's own.

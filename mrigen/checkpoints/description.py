@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from mrigen.denoiser import ChannelLayout
+from mrigen.channels import ChannelLayout
 from mrigen.errors import UsageError
 from mrigen.registry import Params, describe
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from mrigen.channels import ChannelLayout
 from mrigen.checkpoints.released import GENERATOR_KEYS, ReleasedCheckpoint
-from mrigen.denoiser import ChannelLayout
 
 MRI_DATASET = "NumpyFolderDataset"
 MRI_WIDTH = 320  # the released MRI code cuts everything to this many columns

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mrigen.channels import ChannelLayout
 from mrigen.checkpoints.importer import Imported
-from mrigen.denoiser import ChannelLayout
 
 
 def summary(imported: Imported, out: Path) -> list[tuple[str, str]]:

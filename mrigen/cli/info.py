@@ -42,9 +42,13 @@ def info(
     - `mrigen info meas.dat --png look.png --json`
     """
     from mrigen.errors import UsageError, one_line
-    from mrigen.reconstruction.info import info as run
+    from mrigen.reconstruction.info import of_run
 
-    summary = run(path, reader, choose)
+    summary = of_run(path)
+    if summary is None:
+        from mrigen.reconstruction.file_info import info as of_file  # with torch
+
+        summary = of_file(path, reader, choose)
     if png is not None and summary.picture is None:
         raise UsageError(f"--png {png}: {path} has no picture; leave it out")
     if as_json:

@@ -181,8 +181,6 @@ def prep_fastmri(
     from rich.console import Console
 
     from mrigen.errors import UsageError
-    from mrigen.prep.kspace import job
-    from mrigen.prep.kspace import report as shown
     from mrigen.prep.kspace.options import Options
     from mrigen.registry import describe
 
@@ -217,6 +215,9 @@ def prep_fastmri(
     except ValidationError as error:
         raise UsageError(f"mrigen prep-fastmri: {describe(error)}") from error
     beside = chosen_references(references, none=no_references)
+    from mrigen.prep.kspace import job  # with torch, which wrong options need not wait for
+    from mrigen.prep.kspace import report as shown
+
     report = job.run(
         sources, out, options, references=beside, jobs=jobs, dask_scheduler=dask_scheduler, strict=strict
     )

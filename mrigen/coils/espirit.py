@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mrigen.coils import ESPIRIT_CROP
 from mrigen.coils.calibration import Extent, pixel_samples, region
 from mrigen.coils.eigenmaps import PixelMatrices, eigenmaps
 from mrigen.errors import UsageError
 from mrigen.tensors import ArrayLike, tensor_of
 
 CACHE = 1 << 20  # complex numbers per temporary on a CPU: 8 MiB, so that it stays in the cache
-CROP = 0.0  # the default everywhere: maps without holes, as models are trained with
 MEMORY = 1 << 29  # and on an accelerator, at most: 4 GiB
 
 
@@ -20,7 +20,7 @@ def espirit(
     calib_width: Extent | tuple[Extent, Extent] = 24,
     kernel_width: int = 6,
     thresh: float = 0.02,
-    crop: float = CROP,
+    crop: float = ESPIRIT_CROP,
     *,
     maps: int = 1,
 ) -> Tensor:

@@ -9,10 +9,8 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor
 
-from mrigen.data.image_manifest import ImageManifest
 from mrigen.data.image_store import ImageStore, described_corruption
 from mrigen.data.manifest import Manifest, data_kind
-from mrigen.data.mri_manifest import MRIManifest
 from mrigen.data.mri_store import MeasurementStore
 from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
@@ -141,13 +139,3 @@ def scan_corruption(
     scanner = parse_noise(described["sigma"]) if "sigma" in described else None
     fresh = bool(described.get("fresh_masks", True))
     return MRICorruption(OperatorBank(operator), MASKS.build(described["mask"]), fresh=fresh, scanner=scanner)
-
-
-def store_faults(folder: Path) -> list[str]:
-    """What is wrong with the files of a prepared store or its references, one line each.
-
-    Raises:
-        UsageError: the folder is neither, or its manifest is damaged.
-    """
-    kinds: dict[str, type[Manifest]] = {"mri": MRIManifest, "images": ImageManifest}
-    return kinds.get(data_kind(folder), MRIManifest).load(folder).faults(folder)

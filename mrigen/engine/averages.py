@@ -18,7 +18,7 @@ from mrigen.engine.states import State
 from mrigen.engine.stops import Interrupted, interruptible
 
 RAMP = 0.05
-SelectionMetric = Callable[[nn.Module], float]
+ModuleScore = Callable[[nn.Module], float]
 """Distance of a generator's corrupted samples from the corrupted training data, less is better."""
 OnMeasured = Callable[[int, float, nn.Module], None]
 """Puts away the average of a half-life after so many images."""
@@ -91,7 +91,7 @@ class EMASelection:
         module: nn.Module,
         halflives: tuple[float, ...],
         params: SelectionParams,
-        score: SelectionMetric | None,
+        score: ModuleScore | None,
         keep: OnMeasured | None = None,
     ) -> None:
         self.averages = [EMA(module, halflife) for halflife in halflives]
@@ -230,7 +230,7 @@ class EMASelection:
         self.history, self.start = state["history"], state.get("start")
 
 
-def _finite(score: SelectionMetric, module: nn.Module) -> float:
+def _finite(score: ModuleScore, module: nn.Module) -> float:
     """The metric; infinite for weights or a value that are no numbers."""
     if not all(bool(parameter.isfinite().all()) for parameter in module.parameters()):
         return math.inf

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from mrigen.denoiser import ChannelLayout
+from mrigen.channels import ChannelLayout
 from mrigen.engine.guard import NonFiniteGuard
 from mrigen.engine.micro_batches import MicroBatch
 from mrigen.engine.params import OptimizerParams

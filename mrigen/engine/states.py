@@ -7,12 +7,13 @@ import json
 import os
 import warnings
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from mrigen.errors import UsageError
 from mrigen.files import atomic, remove_scratch, sha256, write_json
+
+if TYPE_CHECKING:
+    import torch
 
 State = dict[str, Any]
 
@@ -26,6 +27,8 @@ def save_state(folder: Path, images: int, state: State, keep: int) -> None:
     Raises:
         OSError: it cannot be written, no space is left; earlier states are there.
     """
+    import torch
+
     path = folder / f"state-{images:012d}.pt"
     with atomic(path) as temporary:
         try:
@@ -63,6 +66,8 @@ def read_state(path: Path, device: torch.device | str = "cpu") -> State:
     Raises:
         UsageError: it is not here: each node has a run folder of its own.
     """
+    import torch
+
     if not path.is_file():
         raise UsageError(f"{path}: not on this node; put --out on a file system that all nodes share")
     state: State = torch.load(path, map_location=device, weights_only=True)

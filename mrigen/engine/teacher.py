@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from mrigen import __version__, seeds
+from mrigen.channels import ChannelLayout
 from mrigen.checkpoints.description import ModelDescription
 from mrigen.data.stores import Packed, Store
-from mrigen.denoiser import ChannelLayout, NetworkDenoiser
+from mrigen.denoiser import NetworkDenoiser
 from mrigen.diffusion.augment import LABELS, Augmentation
 from mrigen.diffusion.objectives import OBJECTIVES, Objective
 from mrigen.engine.averages import EMA

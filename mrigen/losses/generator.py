@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mrigen.denoiser import ChannelLayout, NetworkDenoiser
+from mrigen.channels import ChannelLayout
+from mrigen.denoiser import NetworkDenoiser
 from mrigen.diffusion.objectives import Objective
 from mrigen.diffusion.schedules import Karras
 from mrigen.operators.base import Operator

@@ -1,7 +1,8 @@
 """Operators from deepinv and for deepinv, and denoisers for deepinv's algorithms.
 
 deepinv (Tachella et al. 2025, "DeepInverse: A Python package for solving imaging inverse problems with
-deep learning", arXiv:2505.20160) writes complex images as two real channels, the real part first.
+deep learning", arXiv:2505.20160) writes complex images as two real channels, the real part first, and
+complex measurements (B, ...) as real ones (B, 2, ...).
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 
 from mrigen.denoiser import Denoiser, to_channels, to_complex
 from mrigen.errors import UsageError
-from mrigen.operators.base import LinearOperator, Operator, linear
+from mrigen.operators.base import LinearOperator, Operator
+from mrigen.operators.measurements import Measurements
 from mrigen.tensors import batch_size
 
 
@@ -100,54 +102,75 @@ def from_deepinv(
     return operator
 
 
-def to_deepinv(what: Operator | Denoiser) -> Any:
-    """An operator as a physics of deepinv, or a denoiser as one of deepinv's denoisers.
+def to_deepinv(what: Operator | Measurements | Denoiser) -> Any:
+    """An operator as a physics of deepinv, measurements with it, or a model as one of deepinv's denoisers.
 
-    Of an operator: a ``LinearPhysics`` if it is linear, otherwise a ``Physics``, without noise. Of a
-    denoiser: a ``Denoiser`` whose ``forward(x, sigma)`` is E[x₀ | x₀ + σ ε]. Images and noise levels keep
-    mrigen's units; complex images have two channels.
+    Of an operator: a ``LinearPhysics`` if it is linear, otherwise a ``Physics``, without noise. Of
+    measurements: (y, physics), which deepinv's algorithms take. Of a model or a denoiser: a ``Denoiser``
+    whose ``forward(x, sigma)`` is E[x₀ | x₀ + σ ε]. Images and noise levels keep mrigen's units. All are
+    real: complex images (B, C, H, W) have 2C channels, complex measurements (B, ...) are (B, 2, ...).
+
+    An operator of several samples takes batches of as many; one sample, ``A[0]``, takes any.
 
     Args:
-        what: an operator, or the ``denoiser`` of a ``mrigen.Model``.
+        what: an operator, ``mrigen.Measurements``, or a ``mrigen.Model`` or its ``denoiser``.
 
     Raises:
-        UsageError: deepinv is not installed.
+        UsageError: deepinv is not installed, or ``what`` is something else.
 
     Examples:
         >>> import mrigen as mg
+        >>> A = mg.MultiCoilMRI.example()
         >>> try:
-        ...     physics = mg.operators.to_deepinv(mg.operators.PixelMask.example())
-        ...     print(physics.A(mg.operators.PixelMask.example().zero_image()).shape)
+        ...     y, physics = mg.operators.to_deepinv(mg.Measurements(A(A.zero_image()), A))
+        ...     print(y.shape, physics.A_adjoint(y).shape)
         ... except mg.UsageError:  # deepinv is not installed here
-        ...     print("torch.Size([2, 3, 7, 5])")
-        torch.Size([2, 3, 7, 5])
+        ...     print("torch.Size([2, 2, 3, 12, 9]) torch.Size([2, 2, 12, 9])")
+        torch.Size([2, 2, 3, 12, 9]) torch.Size([2, 2, 12, 9])
     """
     deepinv = _deepinv()
+    if isinstance(what, Measurements):
+        return _parts(what.y), to_deepinv(what.operator)
     if isinstance(what, Operator):
         forward = _Forward(what)
         if isinstance(what, LinearOperator):
             return deepinv.physics.LinearPhysics(A=forward, A_adjoint=_Backward(what))
         return deepinv.physics.Physics(A=forward)
-    return _denoiser(deepinv, what)
+    denoiser = getattr(what, "denoiser", what)
+    if not callable(denoiser):
+        raise UsageError(
+            "to_deepinv: give an operator, mrigen.Measurements, or a mrigen.Model or its denoiser, not "
+            f"{type(what).__name__}"
+        )
+    return _denoiser(deepinv, denoiser)
+
+
+def _parts(y: Tensor) -> Tensor:
+    """Real and imaginary part of complex measurements (B, ...) along a new axis, (B, 2, ...)."""
+    return torch.stack([y.real, y.imag], 1) if y.is_complex() else y
 
 
 class _Forward:
-    """A of deepinv: two channels of complex images become one."""
+    """A of deepinv, from real images to real measurements."""
 
     def __init__(self, operator: Operator) -> None:
-        self._operator = operator
+        self._operator, self._complex = operator, operator.zero_image().is_complex()
 
     def __call__(self, x: Tensor, **_: Any) -> Tensor:
-        return self._operator(to_complex(x) if self._operator.zero_image().is_complex() else x)
+        return _parts(self._operator(to_complex(x) if self._complex else x))
 
 
 class _Backward:
     """Aᴴ of deepinv."""
 
     def __init__(self, operator: LinearOperator) -> None:
-        self._operator = linear(operator)
+        self._operator, self._complex = operator, operator.measured[1].is_complex()
 
     def __call__(self, y: Tensor, **_: Any) -> Tensor:
+        if self._complex:
+            if y.is_complex():
+                raise UsageError("measurements are real in deepinv, (B, 2, ...): to_deepinv(data) gives them")
+            y = torch.complex(y[:, 0], y[:, 1])
         return to_channels(self._operator.H(y))
 
 

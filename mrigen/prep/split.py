@@ -10,7 +10,6 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator
 
 from mrigen.errors import UsageError
-from mrigen.seeds import key
 
 NAME = r"[A-Za-z][A-Za-z0-9_-]*"
 PART = re.compile(rf"({NAME})(?:=([0-9.eE+-]+))?")
@@ -39,6 +38,8 @@ Split = Annotated[dict[str, float], AfterValidator(_check), BeforeValidator(_par
 
 def part_of(split: Mapping[str, float], seed: int, name: str) -> str:
     """The part that a volume or an image belongs to, by its name and the seed alone."""
+    from mrigen.seeds import key  # with torch, which options are checked without
+
     position = key(seed, "split", name) / 2**63
     for part, fraction in split.items():
         position -= fraction

@@ -137,9 +137,16 @@ def _checks() -> dict[str, Check]:
     """What checks a folder that holds a file of this name."""
     from mrigen.checkpoints.description import DESCRIPTION
     from mrigen.checkpoints.folder import verify_model
-    from mrigen.data.manifest import NAME
-    from mrigen.data.stores import store_faults
+    from mrigen.data.manifest import NAME, data_kind
+    from mrigen.data.mri_manifest import MRIManifest
     from mrigen.engine.states import state_faults
+
+    def store_faults(folder: Path) -> list[str]:
+        if data_kind(folder) != "images":
+            return MRIManifest.load(folder).faults(folder)
+        from mrigen.data.image_manifest import ImageManifest  # which knows operators, and so torch
+
+        return ImageManifest.load(folder).faults(folder)
 
     def model_faults(folder: Path) -> list[str]:
         verify_model(folder)

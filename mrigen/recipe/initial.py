@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
+from mrigen.channels import ChannelLayout
 from mrigen.checkpoints.description import ModelDescription
 from mrigen.checkpoints.weights import weights_of
 from mrigen.data.stores import Store
-from mrigen.denoiser import ChannelLayout
 from mrigen.diffusion.augment import LABELS
 from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.engine.params import TeacherParams

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from mrigen.channels import ChannelLayout
 from mrigen.checkpoints.export import export, released_weights
 from mrigen.checkpoints.folder import load_network, save_model
 from mrigen.checkpoints.importer import import_checkpoint
 from mrigen.cli.main import run as cli
-from mrigen.denoiser import ChannelLayout
 from mrigen.errors import UsageError
 from mrigen.networks import NETWORKS, PRECONDITIONERS
 

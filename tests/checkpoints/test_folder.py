@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import mrigen
+from mrigen.channels import ChannelLayout
 from mrigen.checkpoints.description import ModelDescription, read_description
 from mrigen.checkpoints.folder import load_network, save_model, verify_model
-from mrigen.denoiser import ChannelLayout
 from mrigen.errors import UsageError
 from mrigen.networks import NETWORKS, PRECONDITIONERS
 from mrigen.operators.inpainting import PixelMask

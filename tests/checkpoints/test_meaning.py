@@ -2,9 +2,9 @@
 
 import pytest
 
+from mrigen.channels import ChannelLayout
 from mrigen.checkpoints.interpret import conventions_of, corruption_of, objective_of, recipe_of, shape_of
 from mrigen.checkpoints.released import ReleasedCheckpoint
-from mrigen.denoiser import ChannelLayout
 from mrigen.operators.masks import MASKS
 
 MRI = {

@@ -5,7 +5,8 @@ import torch
 from gaussians import covariance
 from torch import nn
 
-from mrigen.denoiser import ChannelLayout, NetworkDenoiser, PseudoInverseParams
+from mrigen.channels import ChannelLayout, PseudoInverseParams
+from mrigen.denoiser import NetworkDenoiser
 from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.diffusion.schedules import LogNormal
 from mrigen.networks.precond import EDM, VP

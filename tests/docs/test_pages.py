@@ -9,6 +9,8 @@ import typer
 from benchmarks import result_tables
 
 from mrigen.cli.main import app
+from mrigen.operators.corruption import CORRUPTIONS
+from mrigen.operators.masks import MASKS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -134,3 +136,16 @@ def test_tables_are_those_of_the_kept_results():
     assert names == {match[2] for match in result_tables.BLOCK.finditer(text)}
     changed = text.replace("<!-- results brain-seeds -->\n", "<!-- results brain-seeds -->\nstale\n")
     assert "stale" not in result_tables.updated(changed)
+
+
+def test_operators_with_a_further_corruption_are_those_of_the_page():
+    """``identity`` hides nothing, and ``compose`` has that of its last part."""
+    page = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")
+    listed = page.partition("every hidden point can have been measured:")[2].partition("The others have")[0]
+    offered = {
+        name
+        for registry in (CORRUPTIONS, MASKS)
+        for name in registry.names()
+        if not registry[name].example().ambient_obstacle
+    }
+    assert set(re.findall("`([a-z-]+)`", listed)) == offered - {"identity", "compose"}

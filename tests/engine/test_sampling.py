@@ -8,7 +8,8 @@ from gaussians import Given, covariance, denoising, exact, objective
 from torch import nn
 
 from mrigen import seeds
-from mrigen.denoiser import ChannelLayout, NetworkDenoiser
+from mrigen.channels import ChannelLayout
+from mrigen.denoiser import NetworkDenoiser
 from mrigen.diffusion.samplers import SAMPLERS
 from mrigen.engine.sampling import StudentSampler, TeacherSampler, random_labels, seeded_labels
 from mrigen.errors import UsageError

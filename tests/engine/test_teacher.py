@@ -6,7 +6,8 @@ from gaussians import denoising, objective
 from lightning_fabric import Fabric
 from torch import nn
 
-from mrigen.denoiser import ChannelLayout, NetworkDenoiser
+from mrigen.channels import ChannelLayout
+from mrigen.denoiser import NetworkDenoiser
 from mrigen.diffusion.augment import LABELS
 from mrigen.engine.averages import EMA
 from mrigen.engine.loop import fit

@@ -2,8 +2,9 @@
 
 import torch
 
+from mrigen.channels import ChannelLayout
 from mrigen.data.tensor_store import TensorStore
-from mrigen.denoiser import ChannelLayout, NetworkDenoiser
+from mrigen.denoiser import NetworkDenoiser
 from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.engine.distillation import DistillJob
 from mrigen.engine.launch import open_device

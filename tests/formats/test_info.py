@@ -127,8 +127,8 @@ def test_stores_models_and_their_damage(info, tmp_path):
 def test_model_folders(info, tmp_path):
     import safetensors.torch as weights
 
+    from mrigen.channels import ChannelLayout
     from mrigen.checkpoints.description import ModelDescription
-    from mrigen.denoiser import ChannelLayout
     from mrigen.model import Model
 
     del weights

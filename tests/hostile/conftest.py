@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mrigen.channels import ChannelLayout
 from mrigen.checkpoints.description import ModelDescription
 from mrigen.checkpoints.folder import save_model
 from mrigen.cli.main import run
-from mrigen.denoiser import ChannelLayout
 from mrigen.networks import NETWORKS, PRECONDITIONERS
 
 GIB = 1 << 30

@@ -41,16 +41,36 @@ def test_light_commands_import_nothing_heavy(arguments):
     assert done.stdout.splitlines()[-1] == "LOADED []"
 
 
-def test_what_needs_no_tensors_imports_no_torch():
-    """A wrong recipe or setting is refused before anything heavy, and the machine is shown without a GPU."""
-    commands = ["train nothing", "run demo/brain --set teacher", "distill nothing.yaml", "stop nothing"]
+def test_what_needs_no_tensors_imports_no_torch(tmp_path):
+    """A wrong recipe or setting is refused before anything heavy; models, runs and the machine are shown."""
+    model = ROOT / "mrigen" / "assets" / "models" / "demo-brain"
+    shutil.copytree(model, tmp_path / "run" / "student" / "model")
+    (tmp_path / "run" / "recipe.yaml").write_text("teacher: {}\n")
+    shown = [
+        "list operators radial",
+        "recipes show demo/brain",
+        "models",
+        f"info {model}",
+        f"info {tmp_path / 'run'}",
+    ]
+    commands = [
+        "train nothing",
+        "run demo/brain --set teacher",
+        "run demo/brain --nothing",
+        "distill nothing.yaml",
+        "stop nothing",
+        "prep-fastmri nothing --out store --acceleration 0.5",
+    ]
     code = (
         "import sys; from mrigen.cli.main import run; from mrigen.recipe import health; health.DRIVERS = ()\n"
         f"for words in {commands!r}:\n"
-        "    assert run(words.split()) == 2\n"
+        "    assert run(words.split()) == 2, words\n"
         "if sys.platform == 'linux':\n"
         "    assert run(['doctor']) == 0\n"
-        "print('LOADED', [m for m in ('torch', 'sigpy', 'scipy', 'h5py') if m in sys.modules])"
+        "assert 'h5py' not in sys.modules\n"
+        f"for words in {shown!r}:\n"
+        "    assert run(words.split()) == 0, words\n"
+        "print('LOADED', [m for m in ('torch', 'sigpy', 'scipy') if m in sys.modules])"
     )
     done = python("-c", code)
     assert done.returncode == 0, done.stderr

@@ -4,7 +4,7 @@ import pytest
 import torch
 from gaussians import denoising, fixed_mask, objective
 
-from mrigen.denoiser import ChannelLayout
+from mrigen.channels import ChannelLayout
 from mrigen.losses import LOSSES, Generator
 
 SHAPE = (1, 2, 2)

@@ -10,10 +10,10 @@ import torch
 from rich.console import Console
 
 from mrigen import recipe as recipes
+from mrigen.channels import ChannelLayout
 from mrigen.checkpoints.description import ModelDescription, read_description
 from mrigen.cli.main import run
 from mrigen.data.images import read_images
-from mrigen.denoiser import ChannelLayout
 from mrigen.engine.distillation import DistillJob
 from mrigen.errors import UsageError
 from mrigen.losses import Generator

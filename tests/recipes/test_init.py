@@ -5,9 +5,9 @@ import shutil
 import pytest
 import torch
 
+from mrigen.channels import ChannelLayout
 from mrigen.checkpoints.description import ModelDescription, read_description
 from mrigen.cli.main import run
-from mrigen.denoiser import ChannelLayout
 from mrigen.model import Model
 from mrigen.networks import NETWORKS
 from mrigen.recipe import load

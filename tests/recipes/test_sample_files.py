@@ -12,11 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
+from mrigen.channels import ChannelLayout
 from mrigen.checkpoints.description import ModelDescription
 from mrigen.cli.main import run
 from mrigen.data.images import open_images
 from mrigen.data.sample_files import to_bytes, write_magnitudes, write_nifti, writer_of
-from mrigen.denoiser import ChannelLayout
 from mrigen.engine import resumable
 from mrigen.engine.resumable import PartialFile
 from mrigen.engine.sampling import StudentSampler

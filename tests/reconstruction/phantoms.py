@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from mrigen import fourier
+from mrigen.channels import ChannelLayout
 from mrigen.checkpoints.description import ModelDescription
-from mrigen.denoiser import ChannelLayout
 from mrigen.model import Model
 
 SIZE = 24

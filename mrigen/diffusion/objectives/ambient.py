@@ -7,7 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from mrigen.denoiser import Denoiser, PseudoInverseParams
+from mrigen.channels import PseudoInverseParams
+from mrigen.denoiser import Denoiser
 from mrigen.diffusion.augment import Augmentation
 from mrigen.diffusion.objectives.base import OBJECTIVES, Objective, ObjectiveParams, squared_error
 from mrigen.diffusion.schedules import per_sample

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from mrigen import plugins
-from mrigen.coils.espirit import CROP
+from mrigen.coils import ESPIRIT_CROP
 from mrigen.errors import UsageError
 from mrigen.files import sha256
 from mrigen.prep.split import Split, part_of
@@ -66,7 +66,7 @@ class Options(Params):
     kernel_width: Annotated[int, Field(ge=2, le=16)] = 6
     calib_readout: Annotated[int, Field(ge=2)] = 24
     espirit_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.02
-    espirit_crop: Annotated[float, Field(ge=0, lt=1)] = CROP
+    espirit_crop: Annotated[float, Field(ge=0, lt=1)] = ESPIRIT_CROP
     phase: Literal["coil", "acs"] = "coil"
     slices: str = "all"
     split: Split = Field(default={"train": 1.0})
