@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ablations import LOSSES, OWN, Ablations, one_line, parser, table
-from benchmarks.spiral import told
+from benchmarks.spiral import restated
 
 from mrigen.data.image_manifest import ImageManifest
 from mrigen.data.noise_estimate import SMALLEST
@@ -69,7 +69,7 @@ def wrong_levels(images: ImagesParams, work: Ablations) -> dict[str, list[str]]:
     store, count = work.base.store_folder, len(work.base.store)
     return {
         f"σ told {level:g} for {law.low:g}": [
-            f"data.store={told(store, level, count, work.out / f'store-{level:g}')}"
+            f"data.store={restated(store, level, count, work.out / f'store-{level:g}')}"
         ]
         for level in levels
     }
@@ -87,11 +87,11 @@ def own_data(images: ImagesParams, work: Ablations) -> dict[str, list[str]]:
     }
 
 
-def chosen(found: dict[str, list[str]], only: list[str]) -> dict[str, list[str]]:
+def chosen(rows: dict[str, list[str]], only: list[str]) -> dict[str, list[str]]:
     """Those with some of the words in their names, or all."""
     if not only:
-        return found
-    return {name: settings for name, settings in found.items() if any(words in name for words in only)}
+        return rows
+    return {name: settings for name, settings in rows.items() if any(words in name for words in only)}
 
 
 def verdict(rows: list[dict[str, Any]]) -> str:
@@ -110,16 +110,16 @@ def main() -> None:
     options.set_defaults(recipe="toy/digits-denoise")
     options.add_argument("--out", type=Path, default=Path("runs/digits"))
     options.add_argument("--only", action="append", default=[], metavar="WORDS")
-    given = options.parse_args()
-    work = Ablations(given.recipe, given.out, given.changes, given.device)
+    arguments = options.parse_args()
+    work = Ablations(arguments.recipe, arguments.out, arguments.changes, arguments.device)
     images = work.base.recipe.data.images
     if images is None:
-        raise UsageError(f"--recipe {given.recipe}: is not of images; give one like toy/digits-denoise")
+        raise UsageError(f"--recipe {arguments.recipe}: is not of images; give one like toy/digits-denoise")
     work.base.prepare()
-    students = chosen({OWN: [], **LOSSES}, given.only)
-    studies = chosen(own_data(images, work), given.only)
+    students = chosen({OWN: [], **LOSSES}, arguments.only)
+    studies = chosen(own_data(images, work), arguments.only)
     if not students and not studies:
-        raise UsageError(f"--only {' '.join(given.only)}: no row has these words in its name")
+        raise UsageError(f"--only {' '.join(arguments.only)}: no row has these words in its name")
     work.check({**students, **studies})
     work.teach()
     rows = [work.observed(), *work.teachers()]
@@ -128,8 +128,8 @@ def main() -> None:
     rows = work.measure(rows)
     print(table(rows, work.base.recipe.evaluate.features))
     print(verdict(rows))
-    if given.json:
-        write_json(given.json, rows)
+    if arguments.json:
+        write_json(arguments.json, rows)
 
 
 if __name__ == "__main__":

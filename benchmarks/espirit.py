@@ -185,11 +185,11 @@ def profile(kspace: Tensor) -> dict[str, float]:
     """Cumulative milliseconds of the functions named in FUNCTIONS, and of the whole."""
     profiler = cProfile.Profile()
     profiler.runcall(espirit, kspace)
-    found = dict.fromkeys(("espirit", *FUNCTIONS), 0.0)
+    milliseconds = dict.fromkeys(("espirit", *FUNCTIONS), 0.0)
     for (_, _, name), (_, _, _, cumulative, _) in pstats.Stats(profiler).stats.items():  # type: ignore[attr-defined]
-        if name in found:
-            found[name] = 1000 * cumulative
-    return found
+        if name in milliseconds:
+            milliseconds[name] = 1000 * cumulative
+    return milliseconds
 
 
 def growth(rounds: int, device: torch.device = CPU) -> list[dict[str, float]]:
@@ -260,10 +260,10 @@ def main() -> None:
     print(f"peak memory of one call: {memory:.0f} MiB")
     result |= {"programs": rows, "peak_mib": memory}
     if options.profile:
-        result["profile_ms"] = found = profile(kspace)
-        print(f"{found['espirit']:8.0f} ms in all")
+        result["profile_ms"] = milliseconds = profile(kspace)
+        print(f"{milliseconds['espirit']:8.0f} ms in all")
         for name, what in FUNCTIONS.items():
-            print(f"{found[name]:8.0f} ms  {what}")
+            print(f"{milliseconds[name]:8.0f} ms  {what}")
     if options.growth:
         result["growth"] = table = growth(options.rounds, device)
         for row in table:

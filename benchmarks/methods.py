@@ -208,8 +208,10 @@ class Methods:
                 recipe = recipe.model_copy(update={"data": data})
         else:
             recipe = recipe.model_copy(update={"data": recipe.data.of_source(self.base.store_folder)})
-        given = start if stage.distilled else None
-        return Study(recipe, self.folder(name), self.console, self.device, given, self.base.reference_folder)
+        overrides = start if stage.distilled else None
+        return Study(
+            recipe, self.folder(name), self.console, self.device, overrides, self.base.reference_folder
+        )
 
     def folder(self, name: str) -> Path:
         """Where a method's stage lies."""
@@ -323,17 +325,17 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--smoke", action="store_true", help="everything at its smallest")
-    given = parser.parse_args()
-    images, count, changes = given.images, given.n, given.changes
-    if given.smoke:
+    arguments = parser.parse_args()
+    images, count, changes = arguments.images, arguments.n, arguments.changes
+    if arguments.smoke:
         images, count = 64, 8
-        changes = [*SMOKE[given.data.partition("-")[0]], "teacher.batch=8", "distill.batch=8", *changes]
-    work = given.work / given.data
-    methods = Methods(given.data, images, count, work, changes, given.device)
+        changes = [*SMOKE[arguments.data.partition("-")[0]], "teacher.batch=8", "distill.batch=8", *changes]
+    work = arguments.work / arguments.data
+    methods = Methods(arguments.data, images, count, work, changes, arguments.device)
     for stage in methods.stages.values():  # wrong settings are told before anything is trained
         start = ["teacher.init=START"] if stage.start else []
         recipes.load(methods.recipe, [*methods.changes, *stage.settings, *start])
-    for number, row in enumerate(rows_of(methods, given.json or work / "rows.jsonl", given.only)):
+    for number, row in enumerate(rows_of(methods, arguments.json or work / "rows.jsonl", arguments.only)):
         print(f"{title(row)}\n{line_of(row)}" if number == 0 else line_of(row), flush=True)
 
 

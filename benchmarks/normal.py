@@ -102,13 +102,13 @@ def with_mrpro(maps: Tensor, mask: Tensor) -> Normal:
 
 def programs(maps: Tensor, mask: Tensor) -> dict[str, Normal]:
     """Every program that is installed and can use the device of the maps, ours last."""
-    found: dict[str, Normal] = {"torch": plain(maps, mask)}
+    normals: dict[str, Normal] = {"torch": plain(maps, mask)}
     if maps.device == CPU:
-        found["sigpy"] = with_sigpy(maps, mask)
+        normals["sigpy"] = with_sigpy(maps, mask)
     for name, make in (("deepinv", with_deepinv), ("mrpro", with_mrpro)):
         if importlib.util.find_spec(name):
-            found[name] = make(maps, mask)
-    return {**found, "mrigen": MultiCoilMRI(maps, mask).normal}
+            normals[name] = make(maps, mask)
+    return {**normals, "mrigen": MultiCoilMRI(maps, mask).normal}
 
 
 def backward(normal: Normal) -> Normal:
@@ -182,10 +182,13 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--json", type=new_file)
-    given = parser.parse_args()
-    device = open_device(given.device).device
+    arguments = parser.parse_args()
+    device = open_device(arguments.device).device
     rows = compare(
-        (given.slices, given.coils, given.height, given.width), given.rounds, device, plane=given.plane
+        (arguments.slices, arguments.coils, arguments.height, arguments.width),
+        arguments.rounds,
+        device,
+        plane=arguments.plane,
     )
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads")
     if device != CPU:
@@ -199,11 +202,11 @@ def main() -> None:
             f"| {gradient[0]:.1f} | {gradient[1]:.2f} x | {row['difference']:.1e} |"
         )
     numbers: dict[str, object] = {"rows": rows}
-    if given.growth:
-        numbers["growth"] = growth(given.rounds, device)
+    if arguments.growth:
+        numbers["growth"] = growth(arguments.rounds, device)
         print("time grows as " + ", ".join(f"{n}^{e:.2f}" for n, e in numbers["growth"].items()))
-    if given.json:
-        given.json.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ KINDS = {
 }
 
 
-def told(store: Path, sigma: float, count: int, out: Path) -> Path:
+def restated(store: Path, sigma: float, count: int, out: Path) -> Path:
     """A copy of a store that takes σ̂ for the noise level of its data."""
     manifest = ImageManifest.load(store)
     if not (out / NAME).exists():
@@ -59,7 +59,7 @@ def run(sigma: float, out: Path, changes: list[str], device: str) -> tuple[dict[
     data.prepare()
     if sigma != TRUE:
         recipe = _with_store(
-            recipe, told(data.store_folder, sigma, len(data.store), out / f"store-{sigma:g}")
+            recipe, restated(data.store_folder, sigma, len(data.store), out / f"store-{sigma:g}")
         )
     else:
         recipe = _with_store(recipe, data.store_folder)

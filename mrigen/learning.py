@@ -69,8 +69,8 @@ def train(
         on_snapshot: called with the images so far and the model as it is then, after every saved state (every
             ``snapshot_images`` and at the end), in the first process; ``copy`` what you keep of a training
             in memory.
-        params: others of a recipe's section ``teacher``: ``batch``, ``network``, ``optimizer``,
-            ``ema_halflife`` ...
+        params: others of a recipe's section ``teacher``: ``batch``, ``network`` (a name, or a mapping with
+            parameters), ``optimizer``, ``ema_halflife`` ...
 
     Returns:
         The model with averaged weights.
@@ -89,6 +89,8 @@ def train(
         ('teacher', 0)
     """
     spec = {"name": objective} if isinstance(objective, str) else dict(objective)
+    if isinstance(params.get("network"), str):
+        params["network"] = {"name": params["network"]}
     settings = {"images": images, "objective": spec, **params}
     data = as_store(store)
     recipe = _recipe("train", settings, {"images": 1}, seed=seed, precision=precision, compile=compiled)

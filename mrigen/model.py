@@ -31,6 +31,7 @@ from mrigen.networks.blocks import activation_checkpointing
 from mrigen.operators import MultiCoilMRI
 from mrigen.operators.base import LinearOperator, Operator
 from mrigen.operators.corruption import Corruption
+from mrigen.operators.measurements import noise_levels
 from mrigen.tensors import ArrayLike, tensor_of
 
 Shape = tuple[int, int, int]
@@ -241,12 +242,8 @@ class Model:
             if not self.conditions_on_mask:
                 raise UsageError(f"{self.name}: sees its whole input: leave A_tilde out")
             x = A_tilde.normal(x)
-        level = torch.as_tensor(sigma, dtype=torch.float32, device=x.device).reshape(-1)
-        if len(level) not in (1, len(x)):
-            raise UsageError(
-                f"{self.name}: {len(x)} images take one noise level or as many, not {len(level)}"
-            )
-        estimate: Tensor = self.denoiser(x, level.expand(len(x)), A_tilde, labels)
+        level = noise_levels(sigma, x).to(device=x.device, dtype=torch.float32)
+        estimate: Tensor = self.denoiser(x, level, A_tilde, labels)
         return estimate
 
     def corruption(self, store: Store | None = None) -> Corruption:

@@ -106,6 +106,11 @@ class Registry(Generic[T]):
         base: type[Any] = getattr(importlib.import_module(module), name)
         return base
 
+    def name_of(self, member: object) -> str:
+        """The name of an object's class, or that of the class where it is not registered."""
+        known = {cls: name for name, cls in self._members.items()}
+        return known.get(type(member), type(member).__name__)
+
     def __getitem__(self, name: str) -> type[Any]:
         if plugins.is_file(name):
             return plugins.load_class(name, self.base)

@@ -37,6 +37,9 @@ class TensorRecord:
         values = ", ".join(f"{f.name}={_shown(getattr(self, f.name))}" for f in fields)
         return f"{type(self).__name__}({values})"
 
+    def __len__(self) -> int:
+        return batch_size(self)
+
     def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> Self:
         """The record of some samples; of an index that is one number, a batch of one.
 
@@ -63,8 +66,8 @@ class TensorRecord:
 
     def to(
         self,
-        *,
         device: torch.device | str | None = None,
+        *,
         dtype: torch.dtype | None = None,
         non_blocking: bool = False,
     ) -> Self:
@@ -229,7 +232,7 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 class DeviceCopy:
-    """Sends records to a device; a tensor that several of them hold is sent once.
+    """Copies of records on a device; a tensor that several of them hold is sent once.
 
     What is read to draw A and Ã stays here, so that nobody waits for the device: both are drawn first.
     """

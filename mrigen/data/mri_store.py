@@ -123,7 +123,7 @@ class PackedSlices(TensorRecord):
 
 
 class ArrayWriter:
-    """Appends consecutive slices to the datasets of a volume file.
+    """Writer of consecutive slices into the datasets of a volume file.
 
     Args:
         file: open for writing.

@@ -12,6 +12,7 @@ from torch import Tensor
 from mrigen.data.image_store import ImageStore, described_corruption
 from mrigen.data.manifest import Manifest, data_kind
 from mrigen.data.mri_store import MeasurementStore
+from mrigen.errors import UsageError
 from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
 from mrigen.operators.masks import MASKS
@@ -116,9 +117,16 @@ def as_store(store: Store | str | Path | None) -> Store | None:
     """The training part of a folder's store; an open store, or None, as it is.
 
     Raises:
-        UsageError: as ``open_store``.
+        UsageError: as ``open_store``, or it is no store.
     """
-    return open_store(store) if isinstance(store, str | Path) else store
+    if isinstance(store, str | Path):
+        return open_store(store)
+    if store is not None and not hasattr(store, "measurements"):
+        raise UsageError(
+            "give a store, mrigen.TensorStore(y, maps, mask) or mrigen.open_store(folder), or its folder, "
+            f"not {type(store).__name__}"
+        )
+    return store
 
 
 def scan_corruption(

@@ -25,8 +25,8 @@ class TensorStore:
     """Undersampled k-space of n slices in memory, with the interface of a ``MeasurementStore``.
 
     Args:
-        y: measured k-space, complex (n, coils, H, W), DC in the centre; what the masks leave out counts as
-            not measured.
+        y: measured k-space, complex (n, coils, H, W), DC in the centre, kept in single precision as in files;
+            what the masks leave out counts as not measured.
         maps: coil sensitivities, complex (n or 1, coils, H, W), or (coils, H, W) for all slices.
         mask: sampled lines or points, as ``MultiCoilMRI`` takes them.
         mask_distribution: distribution that the masks were drawn from,
@@ -72,7 +72,8 @@ class TensorStore:
                 f"TensorStore: y must be complex (n, coils, H, W), not {str(kspace.dtype)[6:]} "
                 f"{tuple(kspace.shape)}"
             )
-        operator = MultiCoilMRI(maps, mask)
+        kspace = kspace.to(torch.complex64)
+        operator = MultiCoilMRI(maps, mask).to(dtype=torch.float32)
         expected = (operator.maps.shape[1:], {len(operator.maps), len(operator.mask)} - {1, len(kspace)})
         if expected != (kspace.shape[1:], set()):
             raise UsageError(
@@ -82,7 +83,7 @@ class TensorStore:
         if not (kspace.isfinite().all() and operator.maps.isfinite().all()):
             raise UsageError("TensorStore: y or maps have NaN or infinite values; leave those slices out")
         count, width = len(kspace), kspace.shape[-1]
-        self.maps = operator.maps.to(kspace.dtype).expand(count, -1, -1, -1)
+        self.maps = operator.maps.expand(count, -1, -1, -1)
         self.masks = operator.mask.expand(count, -1, -1, -1)
         self.y = kspace * self.masks
         self._noise = Measurements(kspace, operator, sigma).sigma.float()

@@ -48,7 +48,7 @@ class IterativeParams(SolverParams):
 
 @dataclass
 class State:
-    """Where a solver is.
+    """State of a solver between two steps.
 
     Attributes:
         x: the estimate so far, (B, C, H, W).
@@ -66,7 +66,7 @@ class State:
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """What a solver found.
+    """Result of a solver for a batch.
 
     Attributes:
         image: estimates, (B, C, H, W).

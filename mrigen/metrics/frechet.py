@@ -30,7 +30,7 @@ class Statistics:
 
 
 def statistics(features: NDArray[np.floating] | Tensor) -> Statistics:
-    """Fit a Gaussian to features (n, d), in float64.
+    """Gaussian fitted to features (n, d), in float64.
 
     Raises:
         ValueError: fewer than two samples, or a feature that is not finite.

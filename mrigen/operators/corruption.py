@@ -177,7 +177,7 @@ def make_corruption(spec: Spec, shape: Shape, noise: Noise | None = None) -> Ima
 
 
 def check(operator: Operator, shape: tuple[int, ...], name: str) -> None:
-    """Look at shapes, linearity and the adjoint of A.
+    """Check of shapes, linearity and the adjoint of A.
 
     Tests A(2a − 3b) = 2 A a − 3 A b and Re⟨A a, y⟩ = Re⟨a, Aᴴ y⟩ for random a, b, y.
 

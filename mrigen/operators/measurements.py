@@ -70,7 +70,7 @@ class Measurements(TensorRecord):
         fields = {
             "y": values,
             "operator": operator,
-            "sigma": _levels(sigma, values),
+            "sigma": noise_levels(sigma, values),
             "labels": None if labels is None else tensor_of(labels),
             "further": further,
             "augment": None if augment is None else tensor_of(augment),
@@ -121,19 +121,27 @@ def _measured(y: Tensor, operator: Operator) -> Tensor:
     return y
 
 
-def _levels(sigma: ArrayLike | float, y: Tensor) -> Tensor:
-    """Standard deviations (B,) of the noise.
+def noise_levels(sigma: ArrayLike | float, y: Tensor) -> Tensor:
+    """Standard deviations (B,) of noise, from one for all samples or as many as there are.
+
+    Args:
+        sigma: a number, or a tensor or array of one or of B.
+        y: the B samples.
 
     Raises:
-        UsageError: they are another number than the measurements, or one is negative.
+        UsageError: they are another number, or one is negative or not finite.
     """
     if isinstance(sigma, int | float | np.number):
-        if not 0 <= float(sigma) < math.inf:
-            raise UsageError(f"sigma must be finite and not negative, not {sigma}")
-        return torch.full((len(y),), float(sigma), device=y.device)
-    levels = tensor_of(sigma)
-    if tuple(levels.shape) != (len(y),):
-        raise UsageError(
-            f"sigma must be one number or ({len(y)},), one for each measurement, not {tuple(levels.shape)}"
-        )
+        levels = torch.full((len(y),), float(sigma), device=y.device)
+        wrong = not 0 <= float(sigma) < math.inf
+    else:
+        levels = tensor_of(sigma)
+        if levels.numel() != 1 and tuple(levels.shape) != (len(y),):
+            raise UsageError(
+                f"sigma must be one number or ({len(y)},), one for each sample, not {tuple(levels.shape)}"
+            )
+        wrong = levels.device.type == "cpu" and not bool(((levels >= 0) & levels.isfinite()).all())
+        levels = levels.reshape(-1).expand(len(y))
+    if wrong:
+        raise UsageError(f"sigma must be finite and not negative, not {sigma}")
     return levels

@@ -91,8 +91,8 @@ def _prior(model: str | Path | Model | Prior | None, data: Measurements, solver:
         )
     kind = {TeacherPrior: "teacher", GeneratorPrior: "generator"}.get(type(prior), "")
     if solver.needs and kind not in solver.needs:
-        name = type(solver).__name__
-        raise UsageError(f"reconstruct: {name} needs a {' or a '.join(sorted(solver.needs))}: give model=")
+        needs = " or a ".join(sorted(solver.needs))
+        raise UsageError(f"reconstruct: solver {SOLVERS.name_of(solver)} needs a {needs}: give model=")
     if prior is not None and not solver.needs:
-        raise UsageError(f"reconstruct: {type(solver).__name__} uses no model; leave model= out")
+        raise UsageError(f"reconstruct: solver {SOLVERS.name_of(solver)} uses no model; leave model= out")
     return prior

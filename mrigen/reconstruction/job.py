@@ -165,8 +165,8 @@ def _calibrate(
                 if not (aside[0].any() and aside[1].any()):
                     continue
                 images, _, _ = solve_batch(solver, without(one, aside), prior, request, device, advance)
-                for found, part in zip((fits, checks), aside, strict=True):
-                    found.append(Deviations.of(one, images[0], part))
+                for deviations, part in zip((fits, checks), aside, strict=True):
+                    deviations.append(Deviations.of(one, images[0], part))
     if not fits:
         raise UsageError(
             f"{source.name}: --calibrate needs two lines measured outside the fully sampled centre of a "
@@ -202,8 +202,8 @@ def _mismatch(batch: Batch) -> tuple[Tensor, Tensor] | None:
     return batch.mismatch, noise.sqrt()
 
 
-def _mismatch_note(found: Sequence[tuple[Tensor, Tensor] | None]) -> str | None:
-    known = [one for one in found if one is not None]
+def _mismatch_note(mismatches: Sequence[tuple[Tensor, Tensor] | None]) -> str | None:
+    known = [one for one in mismatches if one is not None]
     if not known:
         return None
     mismatch, noise = (torch.cat(parts) for parts in zip(*known, strict=True))
@@ -234,17 +234,17 @@ def solve_batch(
     images, steps, misfits = [], [], []
     size = request.batch or len(pairs)
     for first in range(0, len(pairs), size):
-        some = pairs[first : first + size]
-        keys = [seeds.key(request.seed, "reconstruct", batch.positions[r], s) for r, s in some]
-        data = _rows(batch.data, [r for r, _ in some]).to(device=device)
+        chunk = pairs[first : first + size]
+        keys = [seeds.key(request.seed, "reconstruct", batch.positions[r], s) for r, s in chunk]
+        data = _rows(batch.data, [r for r, _ in chunk]).to(device=device)
 
-        def report(units: int = 1, note: str = "", images: int = len(some)) -> None:
+        def report(units: int = 1, note: str = "", images: int = len(chunk)) -> None:
             advance(units * images, note)
 
-        found = solver.solve(Task(data, keys, prior), report)
-        images.append(data.operator.within_support(found.image).cpu())
-        steps.append(found.steps.cpu())
-        misfits.append(found.misfit.cpu())
+        solution = solver.solve(Task(data, keys, prior), report)
+        images.append(data.operator.within_support(solution.image).cpu())
+        steps.append(solution.steps.cpu())
+        misfits.append(solution.misfit.cpu())
     image = torch.cat(images).unflatten(0, (count, samples))
     return image, torch.cat(steps).view(count, samples), torch.cat(misfits).view(count, samples)
 

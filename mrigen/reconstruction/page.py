@@ -101,16 +101,16 @@ def _layers(file: Any, chosen: NDArray[np.int64]) -> list[html.Layer]:
         shown: html.Grey = np.maximum(flat.mean(1), 0).astype(np.float32)
         return shown
 
-    found = grey(image)
+    picture = grey(image)
     layers = []
     if "zero_filled" in file:
         layers.append(html.Layer("measurement, zero-filled", grey(read("zero_filled"))))
-    layers.append(html.Layer("reconstruction", found))
+    layers.append(html.Layer("reconstruction", picture))
     if "reference" in file:
         truth = read("reference")
         truth = np.abs(truth) if np.iscomplexobj(image) and not np.iscomplexobj(truth) else truth
         true = grey(truth)
-        layers += [html.Layer("reference", true), html.Layer("error", np.abs(found - true), is_map=True)]
+        layers += [html.Layer("reference", true), html.Layer("error", np.abs(picture - true), is_map=True)]
     if "std" in file:
         deviation = np.abs(read("std")).mean(1).astype(np.float32)
         layers.append(html.Layer("width of the 90 % interval, if normal", WIDTH_90 * deviation, is_map=True))

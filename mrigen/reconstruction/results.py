@@ -54,7 +54,7 @@ class Results:
         self._rows: dict[str, list[Tensor]] = {}
         self._errors: list[dict[str, Any]] = []
         self._zero_filled: list[Errors] = []
-        self._found: list[Errors] = []
+        self._estimate_errors: list[Errors] = []
         self._volumes = VolumeErrors(source.volumes) if source.has_reference and source.volumes else None
         self._squares = torch.zeros(2, dtype=torch.float64)  # of errors and of predicted deviations
 
@@ -91,7 +91,7 @@ class Results:
                 "misfit": misfit[row].tolist(),
             }
             if self._source.has_reference:
-                entry["errors"] = self._found[position].row()
+                entry["errors"] = self._estimate_errors[position].row()
             self._errors.append(entry)
             if position in self._shown:
                 self._keep(row, batch, mean, deviation, observed)
@@ -127,12 +127,12 @@ class Results:
     ) -> None:
         if batch.reference is None:
             return
-        for estimates, found in ((mean, self._found), (observed, self._zero_filled)):
+        for estimates, errors in ((mean, self._estimate_errors), (observed, self._zero_filled)):
             if self._source.complex_valued:
                 pairs = zip(estimates, batch.reference, strict=True)
-                found.extend(volume_errors(one, other) for one, other in pairs)
+                errors.extend(volume_errors(one, other) for one, other in pairs)
             else:
-                found.extend(image_errors(estimates, batch.reference))
+                errors.extend(image_errors(estimates, batch.reference))
         if self._volumes is not None:
             for row, position in enumerate(batch.positions):
                 images = (batch.scale[row] * shown[row] for shown in (mean, observed, batch.reference))
@@ -178,7 +178,7 @@ class Results:
         comparison(rows, window, self._out / "figure.png", title)
         report = {**summary, "slices": self._errors}
         if self._source.has_reference:
-            report["mean"] = mean_errors(self._found)
+            report["mean"] = mean_errors(self._estimate_errors)
             report["zero_filled"] = mean_errors(self._zero_filled)
             if self._volumes is not None:
                 report["volumes"] = self._volumes.report()

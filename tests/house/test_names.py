@@ -7,8 +7,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(path for path in (ROOT / "mrigen").rglob("*.py") if path.name != "__init__.py")
+SOURCES = [
+    path
+    for folder in ("mrigen", "benchmarks", "data_prep", "docs", "examples")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+]
 PRIVATE = {
-    "alone", "begun", "blamed", "found", "given", "judge", "looking", "some", "told", "wanted",
+    "alone", "begun", "blamed", "found", "given", "judge", "looking", "sent", "some", "told", "wanted",
 }  # fmt: skip
 SMALL, LARGE = 60, 400
 
@@ -31,6 +36,17 @@ def private_names(source):
                     yield from _private(member.target.id, member.lineno)
 
 
+def private_variables(source):
+    """Variables and arguments, private ones too, and attributes of self, with such a word in their names."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield from _private(node.id.lstrip("_"), node.lineno)
+        elif isinstance(node, ast.arg):
+            yield from _private(node.arg.lstrip("_"), node.lineno)
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self":
+            yield from _private(node.attr.lstrip("_"), node.lineno)
+
+
 def _private(name, line):
     if not name.startswith("_") and PRIVATE & {*name.lower().split("_")}:
         yield f"{line}: {name}"
@@ -40,6 +56,19 @@ def _private(name, line):
 def test_public_names_are_the_fields_words(path):
     assert not PRIVATE & {*path.stem.split("_")}
     assert list(private_names(path.read_text())) == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_variables_are_nouns_of_the_field(path):
+    assert list(private_variables(path.read_text())) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["found = 1", "for some in x: ...", "lambda wanted: 1", "[told for told in x]", "self._given = 1"],
+)
+def test_private_variables_are_seen(source):
+    assert list(private_variables(source))
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,7 @@ REAL = KSPACE.real.copy()
         (lambda: mg.operators.make_corruption("blur", (1, 8, 8)), "give a mapping with a name"),
         (lambda: mg.Measurements(DATA.y, A, sigma=-1), "not negative"),
         (lambda: mg.Measurements(DATA.y, A, sigma=np.ones(3)), "sigma must be one number"),
+        (lambda: mg.train(DATA, images=2), "give a store, .* not Measurements"),
         (lambda: mg.reconstruct(DATA.y), r"give mrigen.Measurements\(y, A, sigma\), not Tensor"),
         (lambda: mg.operators.from_sigpy("fft"), "give a sigpy.linop.Linop"),
     ],
@@ -91,9 +92,14 @@ def test_there_are_as_many_samples_as_there_are():
 
 def test_a_model_denoises_arrays():
     mask = mg.masks.exact_random(9, 2, 3)
-    store = mg.TensorStore(DATA.y, A.maps, mask)
+    store = mg.TensorStore(DATA.y.numpy().astype(complex), A.maps.numpy().astype(complex), mask)
+    assert store.y.dtype == store.maps.dtype == torch.complex64  # as in files
     model = mg.train(store, images=2, batch=2, network={"name": "mlp", "hidden": 8}, device="cpu")
+    with pytest.raises(mg.UsageError, match="did you mean 'mlp'"):
+        mg.train(store, images=2, network="mlpp")
     x = model.denoise(IMAGES, np.array([0.1, 0.2]))
     torch.testing.assert_close(x, model.denoise(torch.from_numpy(IMAGES), torch.tensor([0.1, 0.2])))
-    with pytest.raises(mg.UsageError, match="2 images take one noise level or as many, not 3"):
+    with pytest.raises(mg.UsageError, match=r"sigma must be one number or \(2,\)"):
         model.denoise(IMAGES, np.ones(3))
+    with pytest.raises(mg.UsageError, match="not negative"):
+        model.denoise(IMAGES, -1.0)

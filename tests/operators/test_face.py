@@ -226,6 +226,10 @@ def test_measurements_are_indexed_and_joined(A, x):
         data[2:]
     with pytest.raises(UsageError, match="sigma must be"):
         Measurements(A(x), A, torch.zeros(3))
+    with pytest.raises(UsageError, match="finite and not negative"):
+        Measurements(A(x), A, torch.tensor([0.1, -0.1]))
+    assert_close(Measurements(A(x), A, torch.tensor(0.1)).sigma, torch.tensor([0.1, 0.1]))
+    assert (len(A), len(A[0]), len(data.to("cpu", dtype=torch.float64))) == (2, 1, 2)
 
 
 def test_reconstruction_in_memory_is_the_solver_of_the_command(A, x):
@@ -237,7 +241,7 @@ def test_reconstruction_in_memory_is_the_solver_of_the_command(A, x):
     assert_close(found, solver.solve(Task(data, [0, 1])).image)
     assert mrigen.reconstruct(data, solver=solver, samples=3, batch=2).shape == (2, 3, *x.shape[1:])
     for wrong, message in (
-        ({"solver": "dds"}, "Decomposed needs a teacher"),
+        ({"solver": "dds"}, "solver dds needs a teacher"),
         ({"solver": "cg-sens"}, "did you mean 'cg-sense'"),
         ({"solver": "cg-sense", "step": 3}, "step: unknown key"),
         ({"samples": 0}, "at least 1"),

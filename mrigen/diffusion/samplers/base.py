@@ -91,7 +91,7 @@ class SamplerParams(Params):
 
 
 class Sampler(ABC):
-    """Solve the reverse process from σ_max to 0.
+    """A reverse process, solved from σ_max to 0.
 
     A step to level 0 is the denoiser's estimate, so that a trajectory which stops early is one on a grid
     without its lowest levels.
