@@ -185,7 +185,7 @@ class StudyContext:
         return next(iter(self.extractors.values()))
 
     def data_settings(self) -> dict[str, Any]:
-        """What decides the data, for the records of stages.
+        """What decides the data, for the records of stages: not the references of the evaluation.
 
         Raises:
             UsageError: the given store is none.
@@ -193,7 +193,7 @@ class StudyContext:
         if self.data_free:
             return {}
         if self.external_store is None:
-            return self.recipe.data.model_dump(mode="json")
+            return {**self.recipe.data.model_dump(mode="json"), "reference": None}
         manifest = self.external_store / MANIFEST
         if not manifest.is_file():
             raise UsageError(

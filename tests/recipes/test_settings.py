@@ -94,6 +94,17 @@ def test_another_sampler_evaluates_again_and_nothing_else(study, capsys):
     ]
 
 
+def test_other_references_evaluate_again_and_nothing_else(study, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(study / "store-reference", other)
+    before, summary = files(study), json.loads((study / "summary.json").read_text())
+    assert run(command(study, f"data.reference={other}")) == 0
+    after = files(study)
+    changed = {path.relative_to(study).parts[0] for path in before if after.get(path) != before[path]}
+    assert changed <= {"summary.json", "figure.png", "recipe.yaml", "report.html"}
+    assert json.loads((study / "summary.json").read_text())["settings"] != summary["settings"]
+
+
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
