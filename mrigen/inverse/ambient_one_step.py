@@ -28,7 +28,8 @@ class AmbientOneStepParams(SolverParams):
         sigma: lowest noise level that the teacher is shown; noise is added to data with less. None for
             0.003, as Ambient Diffusion has it, and for e^(P_mean − P_std) of its training where the teacher
             has EDM's form in hidden components too: at lower levels such a network gives back what it sees,
-            missing pixels as zeros.
+            missing pixels as zeros. A teacher of noisy data is shown √2 times their noise level at least:
+            at the level itself its loss says nothing about what it sees.
         spread: s, standard deviation of the estimate's error per real component; the result is then
             argmin ‖A x − y‖² + (σ²/s²) ‖x − E[x₀ | y]‖², which gives back what was measured and the
             network smoothed away. None for the estimate itself.
@@ -79,8 +80,11 @@ class AmbientOneStep(Solver[State]):
     def _look(self, task: Task, teacher: TeacherPrior, mask: int | None) -> Tensor:
         A = task.linear
         further = A if mask is None else linear(teacher.mask_further(A, task.seeds, mask))
-        sigma = task.data.sigma.clamp(min=self.params.sigma or _lowest(teacher))
-        missing = (sigma**2 - task.data.sigma**2).sqrt()
+        own = task.data.sigma
+        sigma = own.clamp(min=self.params.sigma or _lowest(teacher))
+        if self.params.sigma is None and teacher.objective.floor > 0:
+            sigma = sigma.maximum(math.sqrt(2) * own)
+        missing = (sigma**2 - own**2).sqrt()
         added = per_sample(missing) * task.noise("look")
         network_input = further.adjoint(task.data.y) + further.normal(added)
         return teacher.denoiser(network_input, sigma, further)

@@ -233,6 +233,18 @@ def test_ambient_one_step_is_shown_no_less_noise_than_it_was_trained_for(own, to
     assert abs(measured.std() - (shown**2 - own**2) ** 0.5) < 0.03 * shown
 
 
+def test_ambient_one_step_with_a_teacher_of_noisy_data_looks_above_their_noise(monkeypatch):
+    """At the data's own level the loss of ambient-tweedie says nothing about what is seen."""
+    problem, _ = masked_task(0.5, images=2)
+    levels = []
+    problem.prior.denoiser = lambda x, sigma, *_: levels.append(sigma) or x
+    monkeypatch.setattr(type(problem.prior.objective), "floor", property(lambda _: 0.5))
+    solve(problem, "ambient-one-step")
+    solve(problem, "ambient-one-step", sigma=0.6)
+    torch.testing.assert_close(levels[0], torch.full((2,), 0.5**0.5))
+    torch.testing.assert_close(levels[1], torch.full((2,), 0.6))
+
+
 def test_ambient_dps_looks_through_its_own_mask():
     """The first estimate at the highest level is E[x | Ã(x + σ ε), Ã], and hidden pixels are not guided."""
     problem, _ = masked_task(SIGMA, images=3)
