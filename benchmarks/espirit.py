@@ -1,13 +1,14 @@
-"""ESPIRiT beside sigpy and BART, on simulated slices in one run: time, agreement, memory.
+"""ESPIRiT beside sigpy, BART, bartorch and espirit, on simulated slices in one run: time, agreement, memory.
 
     python -m benchmarks.espirit --coils 16 --height 384 --width 320 --json espirit.json
     python -m benchmarks.espirit --device cuda --slices 64
 
 A slice is the bundled head under birdcage coils with a little noise; ``--slices`` of them are one batch for
 ours. In every round each program runs once, so that all see the same load of the machine; medians are shown.
-sigpy and BART run with their default parameters and ours with those of the program it is compared with;
-BART's time includes its start and reading and writing its files; on a GPU both are left out. ``--profile``
-shows where our time goes on a CPU, ``--growth`` how it grows with coils and matrix.
+The peers run with their default parameters (bartorch and espirit have those of BART), and agreement is that
+with ours at the same ones; BART starts and reads and writes its files within its time. Peers that are not
+installed have a row that says so (``pip install 'mrigen[bench]'``); on a GPU only espirit stands beside ours.
+``--profile`` shows where our time goes on a CPU, ``--growth`` how it grows with coils and matrix.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ import sigpy.mri
 import torch
 from benchmarks.ablations import one_line
 from benchmarks.arguments import new_file, whole
-from benchmarks.devices import device_name, timed, wait
+from benchmarks.devices import absent, device_name, installed, timed, wait
 from scipy import ndimage
 from torch import Tensor
 
@@ -46,6 +47,7 @@ from mrigen.engine.launch import open_device
 from mrigen.prep.simulate.anatomy import bundled
 
 CPU = torch.device("cpu")
+PEERS = ("sigpy", "bart", "bartorch", "espirit")
 SIGPY = {"thresh": 0.02, "crop": 0.95}
 BART = {"thresh": math.sqrt(0.001), "crop": 0.8}  # BART compares squared singular values with 0.001
 FUNCTIONS = {
@@ -88,6 +90,28 @@ def run_bart(kspace: Tensor, threads: int, folder: Path) -> Tensor:
     return torch.from_numpy(maps).permute(0, 2, 1)
 
 
+def peers(
+    kspace: Tensor, threads: int, chosen: Sequence[str], folder: Path
+) -> dict[str, Callable[[], Tensor]]:
+    """The chosen peers that are installed, slice by slice; all but espirit on a CPU only."""
+    maps: dict[str, Callable[[Tensor], Tensor]] = {}
+    on_cpu = [name for name in chosen if kspace.device == CPU]
+    if "sigpy" in on_cpu:
+        maps["sigpy"] = run_sigpy
+    if "bart" in on_cpu and shutil.which("bart"):
+        maps["BART ecalib -m1"] = lambda k: run_bart(k, threads, folder)
+    if "bartorch" in on_cpu and installed("bartorch"):
+        import bartorch
+
+        bartorch.set_num_threads(threads)
+        maps["bartorch"] = lambda k: bartorch.tools.ecalib(k, maps=1)
+    if "espirit" in chosen and installed("espirit"):
+        from espirit import espirit as peer
+
+        maps["espirit"] = lambda k: peer(k, device=str(k.device))
+    return {name: lambda run=run: torch.stack([run(k) for k in kspace]) for name, run in maps.items()}
+
+
 def agreement(ours: Tensor, theirs: Tensor) -> dict[str, float]:
     """Mean overlap on the common support and pixels that only one of them keeps."""
     inside = [maps.abs().square().sum(-3) > 0.5 for maps in (ours, theirs)]
@@ -100,16 +124,12 @@ def agreement(ours: Tensor, theirs: Tensor) -> dict[str, float]:
     }
 
 
-def compare(kspace: Tensor, threads: int, rounds: int) -> dict[str, dict[str, float]]:
-    """Median seconds and agreement of every program that can use the device of k-space, ours last."""
+def compare(
+    kspace: Tensor, threads: int, rounds: int, chosen: Sequence[str] = PEERS
+) -> dict[str, dict[str, float]]:
+    """Median seconds and agreement of the chosen peers that can use the device of k-space, and ours, last."""
     with tempfile.TemporaryDirectory() as folder:
-        runs: dict[str, Callable[[], Tensor]] = {}
-        if kspace.device == CPU:
-            runs["sigpy"] = lambda: torch.stack([run_sigpy(k) for k in kspace])
-        if kspace.device == CPU and shutil.which("bart"):
-            runs["BART ecalib -m1"] = lambda: torch.stack(
-                [run_bart(k, threads, Path(folder)) for k in kspace]
-            )
+        runs = peers(kspace, threads, chosen, Path(folder))
         runs["mrigen"] = lambda: espirit(kspace, **SIGPY)
         espirit(kspace)  # the first call sets up threads and libraries
         seconds: dict[str, list[float]] = {name: [] for name in runs}
@@ -136,8 +156,11 @@ def compare(kspace: Tensor, threads: int, rounds: int) -> dict[str, dict[str, fl
     }
     if "sigpy" in maps:
         rows["sigpy"] |= agreement(maps["mrigen"], maps["sigpy"])
-    if "BART ecalib -m1" in maps:
-        rows["BART ecalib -m1"] |= agreement(espirit(kspace, **BART), maps["BART ecalib -m1"])
+    like_bart = [name for name in maps if name not in ("sigpy", "mrigen")]
+    if like_bart:
+        ours = espirit(kspace, **BART)
+        for name in like_bart:
+            rows[name] |= agreement(ours, maps[name])
     return rows
 
 
@@ -230,6 +253,7 @@ def main() -> None:
     parser.add_argument("--width", type=whole, default=320)
     parser.add_argument("--threads", type=whole, default=2)
     parser.add_argument("--rounds", type=whole, default=3)
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS)
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--json", type=new_file)
@@ -246,16 +270,17 @@ def main() -> None:
     }
     print(f"{shape[0]} slices, {shape[1]} coils, {shape[2]} x {shape[3]}; {result['machine']}")
     if device != CPU:
-        print("sigpy and BART are left out: they run on the CPU")
+        print("sigpy, BART and bartorch are left out: they are measured on the CPU")
     kspace = torch.stack([simulate(*shape[1:], seed) for seed in range(shape[0])]).to(device)
 
-    rows = compare(kspace, options.threads, options.rounds)
+    rows = compare(kspace, options.threads, options.rounds, options.peers)
     heads = f"{'median s':>10}{'fastest s':>11}{'cpu s':>9}{'slices/s':>10}{'to ours':>10}"
     print(f"{'':18}{heads}{'overlap':>12}{'support differs':>17}")
     for name, row in rows.items():
         other = f"{row['overlap']:12.6f}{row['support_differs']:16.3%}" if "overlap" in row else ""
         times = f"{row['seconds']:10.3f}{row['fastest']:11.3f}{row['processor_seconds']:9.2f}"
         print(f"{name:18}{times}{row['slices_per_second']:10.2f}{row['ratio']:9.1f}x{other}")
+    print("\n".join(absent([name for name in options.peers if name != "bart"])))
     memory = peak_memory(shape, device)
     print(f"peak memory of one call: {memory:.0f} MiB")
     result |= {"programs": rows, "peak_mib": memory}

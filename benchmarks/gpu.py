@@ -1,4 +1,4 @@
-"""Everything that a GPU is measured with, in the order of its value, within the minutes that there are.
+"""Everything that a GPU is measured with within the minutes that there are, what was never measured first.
 
     python -m benchmarks.gpu --minutes 4 --json gpu.json
     python -m benchmarks.gpu --minutes 2 --device cpu --smoke
@@ -8,7 +8,8 @@ that fails is recorded with its error. All rows begin with what needs no GPU and
 processes side by side compile what the rows will run, so that the rows find it in the cache (a row's first
 round is then what a second run of a user takes). Correctness is measured beside speed: losses beside those of
 a plain loop, images by seed in batches of two sizes, maps and products beside those of the CPU or of peers,
-steps repeated bit by bit. ``--smoke`` takes everything at its smallest and compiles nothing.
+steps repeated bit by bit. The last line of a row on a GPU is its peak memory. ``--smoke`` takes
+everything at its smallest and compiles nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks import espirit, normal, sampling, training
+from benchmarks import espirit, non_cartesian, normal, sampling, training
 from benchmarks.ablations import one_line
 from benchmarks.arguments import new_file, positive
 from benchmarks.devices import device_name
@@ -110,6 +111,24 @@ def normal_operator(case: Case) -> Measure:
     return measure
 
 
+def convolution(case: Case) -> Measure:
+    """A^H A of radial spokes as a convolution, its gradient, and the difference from the CPU's."""
+    shape = (2, 24, 20, 9) if case.smoke else (16, 384, 320, 96)
+    operator, image = non_cartesian.problem("radial", *shape)
+    expected = operator.normal(image)
+
+    def measure() -> Iterator[Numbers]:
+        device, rounds = case.torch_device, 2 if case.smoke else 21
+        normal_there, image_there = operator.to(device=device).normal, image.to(device)
+        runs = {"normal": normal_there, "gradient": normal.backward(normal_there)}
+        seconds = normal.race(runs, image_there, rounds)
+        apart = torch.linalg.vector_norm(normal_there(image_there).cpu() - expected)
+        yield {"milliseconds": {name: 1e3 * s for name, s in seconds.items()}}
+        yield {"difference": float(apart / torch.linalg.vector_norm(expected))}
+
+    return measure
+
+
 def maps(case: Case) -> Measure:
     """ESPIRiT of a batch of slices, and the overlap with the maps of the CPU."""
     slices, shape = (2, (3, 40, 36)) if case.smoke else (64, (16, 384, 320))
@@ -165,7 +184,7 @@ def trained(kind: str, make: Callable[[Case], Study], variants: list[str]) -> Ca
         )
 
         def measure() -> Iterator[Numbers]:
-            yield training.compare(kind, study.recipe, study.store, arguments)
+            yield training.compare(kind, study.recipe, study.store, arguments, keep=emit)
 
         return measure
 
@@ -253,19 +272,21 @@ def device_profile(run: Callable[[], object]) -> list[list[Any]]:
     return sorted(rows, reverse=True)[:14]
 
 
-LARGE, SMALL = ["bf16-compiled", "bf16"], ["bf16-graphs", "bf16-compiled", "bf16"]
+LARGE, SMALL = ["bf16-compiled", "bf16"], ["bf16-compiled", "bf16", "bf16-graphs"]  # graphs may not be had
 ROWS: dict[str, Callable[[Case], Measure]] = {
-    "normal": normal_operator,
-    "espirit": maps,
     "sample": samples,
     "photos-teacher": trained("teacher", Case.photos, LARGE),
-    "brain-teacher": trained("teacher", Case.brain, SMALL),
     "brain-distillation": trained("distillation", Case.brain, SMALL),
-    "repeat": repeated,
     "memory": largest,
+    "repeat": repeated,
+    "convolution": convolution,
+    "normal": normal_operator,
+    "brain-teacher": trained("teacher", Case.brain, SMALL),
+    "espirit": maps,
 }
 LIMITS = {
     "normal": 20,
+    "convolution": 15,
     "espirit": 30,
     "sample": 75,
     "photos-teacher": 60,
@@ -290,10 +311,15 @@ def compile_ahead(name: str, case: Case) -> None:
     kind = "distillation" if "distillation" in name else "teacher"
     study = case.photos() if "photos" in name else case.brain()
     denoiser = Model.random_init(describe_teacher(study.recipe.teacher, study.store), 0).denoiser
-    for variant in LARGE[:1] if "photos" in name else SMALL[:2]:
+    for variant in LARGE[:1] if "photos" in name else (SMALL[0], SMALL[2]):
         job = training.ours(kind, study.recipe, study.store, denoiser, case.device, variant)
         job.step(0)
         torch.cuda.synchronize()
+
+
+def emit(numbers: Numbers) -> None:
+    """A line that is printed and saved."""
+    print(ROW + json.dumps(numbers), flush=True)
 
 
 def child(name: str, case: Case, *, ahead: bool) -> None:
@@ -305,7 +331,9 @@ def child(name: str, case: Case, *, ahead: bool) -> None:
     print(READY, flush=True)
     if sys.stdin.readline():
         for numbers in measure():
-            print(ROW + json.dumps(numbers), flush=True)
+            emit(numbers)
+        if case.device == "cuda":
+            emit({"peak_gib": torch.cuda.max_memory_allocated() / 2**30})
 
 
 @dataclass(eq=False)

@@ -1,19 +1,19 @@
-"""The normal operator A^H A of multi-coil MRI, and the gradient through it, beside four peers in one run.
+"""The normal operator A^H A of multi-coil MRI, and the gradient through it, beside five peers in one run.
 
     python -m benchmarks.normal --slices 2 --coils 16 --height 384 --width 320 --json normal.json
 
 Phase-encode lines are sampled (R = 4), with ``--plane`` points; maps are random. In every round each
 program runs once, so that all see the same load; medians are shown. ``torch`` is the textbook form: shift,
 FFT, shift, mask and back.
-Peers that are not installed are left out (``pip install 'mrigen[bench]'``); so is sigpy, which needs the CPU,
-with ``--device cuda``. ``--growth`` shows how the time grows with coils and matrix.
+Peers that are not installed have a row that says so (``pip install 'mrigen[bench]'``); sigpy and bartorch are
+measured on the CPU only. ``--clock processor`` counts processor seconds, for a machine that other programs
+use, and with one thread. ``--growth`` shows how the time grows with coils and matrix.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import importlib.util
 import json
 import math
 import platform
@@ -25,7 +25,7 @@ import sigpy.mri
 import torch
 from benchmarks.ablations import one_line
 from benchmarks.arguments import new_file, whole
-from benchmarks.devices import device_name, timed
+from benchmarks.devices import CLOCKS, absent, device_name, installed, timed
 from torch import Tensor
 
 from mrigen.engine.launch import open_device
@@ -34,6 +34,7 @@ from mrigen.operators.mri import MultiCoilMRI
 Normal = Callable[[Tensor], Tensor]
 PLANE = (-2, -1)
 CPU = torch.device("cpu")
+PEERS = ("bartorch", "deepinv", "mrpro")
 
 
 def problem(
@@ -100,13 +101,26 @@ def with_mrpro(maps: Tensor, mask: Tensor) -> Normal:
     return lambda x: gram(x[:, :, None])[0][:, :, 0]
 
 
+def with_bartorch(maps: Tensor, mask: Tensor) -> Normal:
+    import bartorch
+
+    bartorch.set_num_threads(torch.get_num_threads())
+    grams = [
+        bartorch.linop.CartesianSense(m, tuple(m.shape[-2:]), pattern=w.float()).gram()
+        for m, w in zip(maps, mask[:, 0], strict=True)
+    ]
+    return lambda x: torch.stack([gram(i[0]) for gram, i in zip(grams, x, strict=True)])[:, None]
+
+
 def programs(maps: Tensor, mask: Tensor) -> dict[str, Normal]:
     """Every program that is installed and can use the device of the maps, ours last."""
     normals: dict[str, Normal] = {"torch": plain(maps, mask)}
     if maps.device == CPU:
         normals["sigpy"] = with_sigpy(maps, mask)
+        if installed("bartorch"):
+            normals["bartorch"] = with_bartorch(maps, mask)
     for name, make in (("deepinv", with_deepinv), ("mrpro", with_mrpro)):
-        if importlib.util.find_spec(name):
+        if installed(name):
             normals[name] = make(maps, mask)
     return {**normals, "mrigen": MultiCoilMRI(maps, mask).normal}
 
@@ -121,26 +135,31 @@ def backward(normal: Normal) -> Normal:
     return gradient
 
 
-def race(runs: dict[str, Normal], image: Tensor, rounds: int) -> dict[str, float]:
+def race(runs: dict[str, Normal], image: Tensor, rounds: int, clock: str = "wall") -> dict[str, float]:
     """Median seconds of every program."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for round_ in range(rounds + 1):
         for name, run in runs.items():
-            elapsed = timed(functools.partial(run, image), image.device)
+            elapsed = timed(functools.partial(run, image), image.device, clock)
             if round_:  # the first round sets up plans and threads
                 seconds[name].append(elapsed)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def compare(
-    shape: tuple[int, int, int, int], rounds: int, device: torch.device = CPU, *, plane: bool = False
+    shape: tuple[int, int, int, int],
+    rounds: int,
+    device: torch.device = CPU,
+    *,
+    plane: bool = False,
+    clock: str = "wall",
 ) -> list[dict[str, object]]:
     """One row per program: agreement with ours, milliseconds and ratios, forward and gradient."""
     maps, mask, image = problem(*shape, device, plane=plane)
     runs = programs(maps, mask)
     ours = runs["mrigen"](image)
-    forward = race(runs, image, rounds)
-    gradients = race({n: backward(run) for n, run in runs.items() if n != "sigpy"}, image, rounds)
+    forward = race(runs, image, rounds, clock)
+    gradients = race({n: backward(run) for n, run in runs.items() if n != "sigpy"}, image, rounds, clock)
     rows: list[dict[str, object]] = []
     for name, run in runs.items():
         difference = torch.linalg.vector_norm(run(image) - ours) / torch.linalg.vector_norm(ours)
@@ -179,20 +198,17 @@ def main() -> None:
     parser.add_argument("--width", type=whole, default=320)
     parser.add_argument("--plane", action="store_true", help="sample points in the plane instead of lines")
     parser.add_argument("--rounds", type=whole, default=11)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--json", type=new_file)
     arguments = parser.parse_args()
     device = open_device(arguments.device).device
-    rows = compare(
-        (arguments.slices, arguments.coils, arguments.height, arguments.width),
-        arguments.rounds,
-        device,
-        plane=arguments.plane,
-    )
+    shape = (arguments.slices, arguments.coils, arguments.height, arguments.width)
+    rows = compare(shape, arguments.rounds, device, plane=arguments.plane, clock=arguments.clock)
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads")
     if device != CPU:
-        print(f"{device_name(device)}; sigpy is left out: it runs on the CPU")
+        print(f"{device_name(device)}; sigpy and bartorch are left out: they are measured on the CPU")
     print("| program | ms | compared with ours | gradient, ms | compared with ours | relative difference |")
     print("|---" * 6 + "|")
     for row in rows:
@@ -201,7 +217,8 @@ def main() -> None:
             f"| {row['program']} | {row['milliseconds']:.1f} | {row['ratio']:.2f} x "
             f"| {gradient[0]:.1f} | {gradient[1]:.2f} x | {row['difference']:.1e} |"
         )
-    numbers: dict[str, object] = {"rows": rows}
+    print("\n".join(absent(PEERS)))
+    numbers: dict[str, object] = {"rows": rows, "clock": arguments.clock}
     if arguments.growth:
         numbers["growth"] = growth(arguments.rounds, device)
         print("time grows as " + ", ".join(f"{n}^{e:.2f}" for n, e in numbers["growth"].items()))

@@ -285,8 +285,11 @@ def compare(
     store: Store,
     arguments: argparse.Namespace,
     tell: Callable[[str], None] = print,
+    keep: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
-    """All numbers of teacher training or distillation; a line of each program is told when it is measured."""
+    """All numbers of teacher training or distillation; ``tell`` is given a line of each program when it is
+    measured, and ``keep`` its numbers.
+    """
     description = describe_teacher(recipe.teacher, store)
     device = open_device(arguments.device).device
     denoiser = Model.random_init(description, SEED).denoiser
@@ -318,6 +321,8 @@ def compare(
         measured[name] = row
         row["speedup"] = next(iter(measured.values()))["seconds"] / row["seconds"]
         tell(line(name, row))
+        if keep is not None:
+            keep({"program": name, **row})
         if arguments.profile and name == arguments.variants[0]:
             result["profile"] = profiled(jobs[name], device, arguments.profile)
             whole, *rows = result["profile"]

@@ -124,6 +124,11 @@ def _system_fault(error: Exception) -> str | None:
             f"the GPU's memory is full{more}: lower teacher.micro_batch or distill.micro_batch of a "
             "training, or --batch of other commands, or end what else uses the GPU (nvidia-smi)"
         )
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error):
+        return (
+            "there is not enough memory: lower teacher.micro_batch or distill.micro_batch of a training, or "
+            "--batch of other commands, or end what else uses the memory"
+        )
     if isinstance(error, OSError) and error.errno is not None:
         where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
         return f"{where}{error.strerror}; check the path, its permissions and the free space"

@@ -54,7 +54,9 @@ def reconstruct(
     batch: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Images at once; by default 4 small ones or fewer large ones, to save memory."
+            min=1,
+            help="Images at once; by default 4 small ones or fewer large ones, to save memory, and on a GPU "
+            "as many as fit, up to 64.",
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="Part of a store; `all` for all of it.")] = "test",

@@ -54,7 +54,10 @@ def sample(
             "`--set grid.sigma_min=0.02`.",
         ),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images per network call.")] = 64,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Images per network call; by default 64, on a GPU 512, or fewer that fit."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     precision: Annotated[
         Precision, typer.Option(help="Of the network: float32, or bfloat16 where the device is made for it.")

@@ -1,13 +1,16 @@
-"""The least memory that a training takes, before any of it is allocated."""
+"""What networks take of memory, before any of it is allocated: the least of a training, batches that fit."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.autograd.graph import saved_tensors_hooks
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from mrigen import ranks
 from mrigen.checkpoints.folder import build_model
@@ -24,6 +27,8 @@ FLOAT = 4  # bytes
 TRAINED = 4  # copies of a trained network: weights, gradients, two moments
 SHARE = 0.5  # of the float32 activations that kernels of GPUs, half precision and compilation leave
 RECORD = 300  # bytes that Python keeps of a micro-batch until the step ends
+FILLED = 0.5  # of the free memory: the rest is for what kernels need beside their results
+PIXEL = 32 * 8 * 4  # bytes beside the network: coil images of 32 coils, their maps, k-space and a product
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,75 @@ class Footprint:
                 kept.clear()
         activations = sum(storage.nbytes() for key, storage in kept.items() if key not in own)
         return cls(sum(parameter.numel() for parameter in model.parameters()), activations)
+
+
+class _LiveBytes(TorchDispatchMode):
+    """The most bytes that were held at once by results of operations within a block.
+
+    Attributes:
+        most: bytes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = 0
+        self._held: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        del types
+        out = func(*args, **(kwargs or {}))
+        self._held = {key: held for key, held in self._held.items() if not held[0].expired()}
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                self._held[storage._cdata] = StorageWeakRef(storage), storage.nbytes()  # noqa: SLF001
+        self.most = max(self.most, sum(size for _, size in self._held.values()))
+        return out
+
+
+def forward_bytes(description: ModelDescription, height: int, width: int) -> int:
+    """Bytes at the peak of one image's forward pass without gradients, in float32, on the meta device.
+
+    0 for a network of the user's own that needs values in its forward pass.
+    """
+    labels, live = description.network.get("label_dim", 0), _LiveBytes()
+    try:
+        with torch.device("meta"):
+            model = build_model(description).to("meta").eval()
+        with torch.no_grad(), live:
+            x = torch.empty(1, description.conventions.network_channels, height, width, device="meta")
+            classes = torch.empty(1, labels, device="meta") if labels else None
+            model(x, torch.empty(1, device="meta"), classes)
+    except (RuntimeError, NotImplementedError, ValueError, TypeError):
+        return 0
+    return live.most
+
+
+def batch_that_fits(
+    description: ModelDescription,
+    shape: tuple[int, int, int],
+    device: torch.device,
+    most: int,
+    *,
+    differentiated: bool = False,
+) -> int:
+    """The largest batch that half of the free memory holds: ``most``, or the largest power of two below it.
+
+    Args:
+        description: of the network.
+        shape: (C, H, W) of the images.
+        device: where the network runs.
+        most: no larger one.
+        differentiated: gradients of the network are wanted.
+    """
+    _, height, width = shape
+    image = PIXEL * height * width + forward_bytes(description, height, width)
+    if differentiated:
+        image += Footprint.of(description, height, width).activations
+    fitting = int(FILLED * free_memory(device)) // image
+    return most if fitting >= most else 1 << max(0, fitting.bit_length() - 1)
 
 
 def free_memory(device: torch.device) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import warnings
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 
 TRAINED, EVALUATED = 500_000, 50_000  # images from which compilation may save more time than it takes
+TYPICAL = 64 * 64  # pixels of these
 GRAPHS = 64
 
 
@@ -96,7 +98,14 @@ def compiles(asked: Compile | None, device: torch.device, images: int, least: in
     return True
 
 
-def compile_network(network: nn.Module, device: torch.device, *, graphs: bool = False) -> None:
+def typical_images(count: int, shape: tuple[int, ...]) -> int:
+    """As many images of 64 x 64 as so many of a shape (C, H, W) have pixels."""
+    return count * math.prod(shape[-2:]) // TYPICAL
+
+
+def compile_network(
+    network: nn.Module, device: torch.device, *, graphs: bool = False, retained: bool = False
+) -> None:
     """Compile a preconditioned network in place at its first use; names of its weights stay the same.
 
     A copy of it is not compiled, and each size of batch is compiled anew. What was compiled is
@@ -108,6 +117,7 @@ def compile_network(network: nn.Module, device: torch.device, *, graphs: bool = 
         device: where it is called.
         graphs: replay all kernels of a pass at once (CUDA graphs): faster where they are small, and memory of
             every pass is kept.
+        retained: gradients of one forward pass are taken several times.
 
     A compiler that fails is told in one line, and the network is called as it is.
 
@@ -127,8 +137,11 @@ def compile_network(network: nn.Module, device: torch.device, *, graphs: bool = 
     # Networks of one run share the code of their forward passes: teacher, fake score and generator, each with
     # and without gradients.
     from torch._dynamo import config
+    from torch._functorch import config as gradients
 
     config.recompile_limit = max(GRAPHS, config.recompile_limit)
+    if retained:
+        gradients.donated_buffer = False  # else a first gradient may overwrite what the second needs
     options: dict[str, Any] = {}
     if device.type == "cuda":
         # Weights are channels last, and torch's own rule would have small networks convert every activation.

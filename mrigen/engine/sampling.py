@@ -69,6 +69,7 @@ class StudentSampler:
         complex_valued: whether images are complex.
         evaluations: network evaluations per image.
         last: those of the last step.
+        batch: images per network call.
 
     Args:
         generator: the generator.
@@ -89,7 +90,7 @@ class StudentSampler:
         label: int | None = None,
     ) -> None:
         self.shape, self.complex_valued = shape, generator.denoiser.conventions.image == "complex"
-        self._generator, self._batch = generator.eval(), batch
+        self._generator, self.batch = generator.eval(), batch
         self._objective, self._corruption, self._label = objective, corruption, label
         self._classes = classes(generator.denoiser)
         self.evaluations, self.last = len(generator.sigmas), 1
@@ -131,7 +132,7 @@ class StudentSampler:
         """Batches of images, one per seed; the noise of the next batches is drawn while one is computed."""
         device = next(self._generator.parameters()).device
         ahead = Prefetcher(self._latents)
-        batches = list(map(tuple, full_chunks(image_seeds, self._batch, device)))
+        batches = list(map(tuple, full_chunks(image_seeds, self.batch, device)))
         for number, keys in enumerate(batches):
             part = list(keys)
             latents = [to_device(z, device) for z in ahead.take(keys, batches[number + 1 : number + 3])]
@@ -141,7 +142,7 @@ class StudentSampler:
             labels = seeded_labels(self._classes, part, self._label)
             device_labels = None if labels is None else to_device(labels, device)
             images = self._generator(latents[0], self._objective, further, device_labels, latents[1:])
-            yield images[: len(image_seeds) - number * self._batch]
+            yield images[: len(image_seeds) - number * self.batch]
 
 
 class TeacherSampler:
@@ -152,6 +153,7 @@ class TeacherSampler:
         complex_valued: whether images are complex.
         evaluations: network evaluations per image.
         last: those of the last step.
+        batch: images per network call.
 
     Args:
         denoiser: the teacher.
@@ -175,7 +177,7 @@ class TeacherSampler:
     ) -> None:
         self._denoiser, self._objective, self._corruption = denoiser.eval(), objective, corruption
         self.shape, self.complex_valued = shape, denoiser.conventions.image == "complex"
-        self._sampler, self._batch, self._label = sampler, batch, label
+        self._sampler, self.batch, self._label = sampler, batch, label
         self.evaluations, self.last = sampler.evaluations(objective.floor), sampler.cost(last=True)
         self._classes = classes(denoiser)
         seeded_labels(self._classes, [], label)
@@ -214,13 +216,13 @@ class TeacherSampler:
         """
         ends = list(self._sampler.early(self._objective.floor, stops).values())
         device = next(self._denoiser.parameters()).device
-        for number, part in enumerate(full_chunks(image_seeds, self._batch, device)):
+        for number, part in enumerate(full_chunks(image_seeds, self.batch, device)):
             labels = seeded_labels(self._classes, part, self._label)
             teacher = SeededTeacher(
                 self._denoiser, self._objective, self._corruption, part, self.shape, labels
             )
             images = torch.cat(self._sampler.ladder(teacher, teacher.latent(), ends), 1)
-            yield images[: len(image_seeds) - number * self._batch]
+            yield images[: len(image_seeds) - number * self.batch]
 
 
 class SeededTeacher:

@@ -16,7 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mrigen import ranks
 from mrigen.data.images import read_images, write_images
+from mrigen.engine.footprint import batch_that_fits
 from mrigen.engine.processes import all_reduce_sum, on_rank_zero
 from mrigen.engine.resumable import ResumableSampling, discard
 from mrigen.engine.sampling import StudentSampler, TeacherSampler
@@ -277,13 +279,17 @@ def _other_references(study: StudyContext, references: References, count: int) -
 
 def _samplers(study: StudyContext) -> dict[str, TeacherSampler | StudentSampler]:
     """The teacher by each of its samplers, the laps by the first of them, then the student."""
+    batch = BATCH
+    if ranks.world_size() == 1:
+        described = study.teacher.description
+        batch = batch_that_fits(described, study.store.image_shape, study.fabric.device, BATCH)
     samplers = {
-        name: study.teacher.sampler(study.store, reverse, BATCH)
+        name: study.teacher.sampler(study.store, reverse, batch)
         for name, reverse in study.recipe.evaluate.teachers.items()
     }
     for name, lap in study.laps.items():
-        samplers[name] = lap.sampler(study.store, study.recipe.evaluate.sampler, BATCH)
-    samplers["student"] = study.student.sampler(study.store, batch=BATCH)
+        samplers[name] = lap.sampler(study.store, study.recipe.evaluate.sampler, batch)
+    samplers["student"] = study.student.sampler(study.store, batch=batch)
     for sampler in samplers.values():
         sampler.to(study.fabric.device)
     return samplers
@@ -338,9 +344,8 @@ def sample(study: StudyContext, name: str, sampler: TeacherSampler | StudentSamp
         start = time.perf_counter()
         channels, height, width = sampler.shape
         shape = ((len(stops) + 1) * channels, height, width)
-        parts = ResumableSampling(
-            path, settings, indices, BATCH, shape, complex_valued=sampler.complex_valued
-        )
+        batch, complex_valued = sampler.batch, sampler.complex_valued
+        parts = ResumableSampling(path, settings, indices, batch, shape, complex_valued=complex_valued)
         parts.make(make, f"sampling {name}")
         seconds = all_reduce_sum([time.perf_counter() - start])[0]
 

@@ -7,11 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from mrigen import ranks
 from mrigen.data.sample_files import write_magnitudes, writer_of
 from mrigen.diffusion.samplers import SAMPLERS
+from mrigen.engine.footprint import batch_that_fits
 from mrigen.engine.launch import choose_device, open_device
 from mrigen.engine.params import SamplerSpec
-from mrigen.engine.precision import EVALUATED, compiles
+from mrigen.engine.precision import EVALUATED, compiles, typical_images
 from mrigen.engine.processes import all_gather, on_rank_zero
 from mrigen.engine.resumable import ResumableSampling, discard
 from mrigen.errors import UsageError
@@ -21,6 +25,7 @@ from mrigen.recipe import change
 from mrigen.report.figures import view_of
 
 MOST = 10_000_000
+BATCH, BATCH_ON_GPU = 64, 512
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -44,7 +49,7 @@ def sample_model(
     out: Path,
     seeds: str,
     maps: Path | None,
-    batch: int,
+    batch: int | None,
     device: str,
     precision: str = "32-true",
     sampler: Mapping[str, Any] | None = None,
@@ -61,7 +66,8 @@ def sample_model(
             complex HDF5 and NIfTI magnitudes for MRI. Other MRI files get their NIfTI magnitudes beside them.
         seeds: one image each.
         maps: measurement store with coil maps, where the model needs them.
-        batch: images per network call.
+        batch: images per network call; None for as many as fit into the free memory, 512 at most on a GPU and
+            64 elsewhere or in several processes.
         device: where the network runs.
         precision: of the network.
         sampler: a teacher's sampler, as a recipe's mapping; by default 18 steps of ``heun``.
@@ -87,7 +93,10 @@ def sample_model(
         raise UsageError(
             f"{model.name}: is a generator, which needs no sampler; leave out --sampler, --steps and --set"
         )
-    run = model.sampler(maps, spec, batch)
+    fabric = None if precision == "32-true" else open_device(device, precision)
+    where = choose_device(device) if fabric is None else fabric.device
+    size = batch or _batch(model, where, len(image_seeds))
+    run = model.sampler(maps, spec, size)
     complex_valued = run.complex_valued
     write = writer_of(out, run.shape, complex_valued=complex_valued)
     described = {
@@ -96,16 +105,13 @@ def sample_model(
         "maps": None if maps is None else str(maps.resolve()),
         "precision": precision,
     }
-    if precision == "32-true":
-        where = choose_device(device)
+    if fabric is None:
         run.to(where)
     else:
-        fabric = open_device(device, precision)
-        where = fabric.device
         run.use(fabric)
-    if compiles(None, where, run.evaluations * len(image_seeds), EVALUATED):
+    if compiles(None, where, typical_images(run.evaluations * len(image_seeds), run.shape), EVALUATED):
         run.compile(where)
-    parts = ResumableSampling(out, described, image_seeds, batch, run.shape, complex_valued=complex_valued)
+    parts = ResumableSampling(out, described, image_seeds, size, run.shape, complex_valued=complex_valued)
     parts.make(run, "sampling")
 
     def collect() -> dict[str, Path]:
@@ -124,3 +130,13 @@ def sample_model(
 
     all_gather(len(image_seeds))
     return on_rank_zero(collect)
+
+
+def _batch(model: Model, device: torch.device, count: int) -> int:
+    """Images per network call that fit; on a GPU as many in every call, so that the last is not filled up."""
+    if ranks.world_size() > 1:
+        return BATCH
+    most = BATCH
+    if device.type == "cuda":
+        most = -(-count // -(-count // BATCH_ON_GPU))
+    return batch_that_fits(model.description, model.image_shape, device, most)

@@ -14,6 +14,8 @@ from torch import Tensor
 from mrigen import seeds
 from mrigen.data.manifest import NAME
 from mrigen.data.pixels import is_image
+from mrigen.engine.footprint import batch_that_fits
+from mrigen.engine.precision import EVALUATED, compile_network, compiles, typical_images
 from mrigen.errors import UsageError
 from mrigen.inverse import SOLVERS, Prior, Solver, Task
 from mrigen.inverse.task import square
@@ -43,7 +45,7 @@ from mrigen.reconstruction.sources import Batch, Source
 from mrigen.registry import Params
 from mrigen.tensors import concatenate, evenly_spaced
 
-MOST, PIXELS = 4, 2 * 384 * 320
+MOST, PIXELS, MOST_ON_GPU = 4, 2 * 384 * 320, 64
 
 
 class Request(Params):
@@ -113,8 +115,12 @@ def reconstruct(
     if request.calibrate:
         require_calibration(source, request.samples)
     prior = _prior(model, solver, source, request)
+    used = None if prior is None else model
     if request.batch is None:
-        request = request.model_copy(update={"batch": batch_size_for(solver, source)})
+        request = request.model_copy(update={"batch": batch_size_for(solver, source, used, device)})
+    total = len(source) * request.samples * solver.steps
+    if used is not None and compiles(None, device, typical_images(total, source.shape), EVALUATED):
+        compile_network(used.denoiser.network, device, retained=solver.differentiates)
     summary: dict[str, Any] = {
         "solver": request.solver,
         "model": "" if model is None or prior is None else model.description.weights_sha256,
@@ -124,7 +130,6 @@ def reconstruct(
         "notes": [*source.notes, *([] if model is None or prior is None else notes(model, source.shape))],
     }
     start = time.perf_counter()
-    total = len(source) * request.samples * solver.steps
     calibration = _calibrate(solver, source, prior, request, device) if request.calibrate else None
     with (
         open_results(out, source, request.samples, calibration) as results,
@@ -249,11 +254,19 @@ def solve_batch(
     return image, torch.cat(steps).view(count, samples), torch.cat(misfits).view(count, samples)
 
 
-def batch_size_for(solver: Solver[Any], source: Source) -> int:
-    """Images at once: few large ones, fewer for gradients, to keep a volume of 384 x 320 below 6 GiB."""
+def batch_size_for(solver: Solver[Any], source: Source, model: Model | None, device: torch.device) -> int:
+    """Images at once: few large ones, fewer for gradients, to keep a volume of 384 x 320 below 6 GiB.
+
+    With a model no more than fit into the free memory, and on a GPU as many as fit, up to ``MOST_ON_GPU``.
+    """
     _, height, width = source.shape
     pixels = PIXELS // 2 if solver.differentiates else PIXELS
-    return max(1, min(MOST, pixels // (height * width)))
+    few = max(1, min(MOST, pixels // (height * width)))
+    if model is None:
+        return few
+    most = MOST_ON_GPU if device.type == "cuda" else few
+    shape, gradients = source.shape, solver.differentiates
+    return batch_that_fits(model.description, shape, device, most, differentiated=gradients)
 
 
 def _rows(data: Measurements, rows: list[int]) -> Measurements:

@@ -25,12 +25,20 @@ def test_a_row_that_fails_does_not_end_the_others(tmp_path, monkeypatch, capsys)
     assert "normal: done" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["sample", "repeat"])
+@pytest.mark.parametrize("name", ["sample", "repeat", "convolution"])
 def test_rows_are_measured_at_their_smallest(name, tmp_path):
     rows = list(gpu.ROWS[name](gpu.Case("cpu", smoke=True, folder=tmp_path))())
     if name == "repeat":
         assert [row["equal_bits"] for row in rows] == [True, True]
+    elif name == "convolution":
+        assert rows[0]["milliseconds"]["gradient"] > 0
+        assert rows[1]["difference"] == 0
     else:
         assert rows[0]["images_per_second"] > 0
         assert rows[1]["difference"] < 1e-5
         assert rows[-1]["images"] == 8
+
+
+def test_what_was_never_measured_comes_first():
+    """Rows without a number in the table of one GPU, and then the others."""
+    assert list(gpu.ROWS)[:5] == ["sample", "photos-teacher", "brain-distillation", "memory", "repeat"]

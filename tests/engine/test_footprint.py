@@ -6,7 +6,16 @@ from tiny_jobs import tiny_denoiser
 from torch.autograd.graph import saved_tensors_hooks
 
 from mrigen.checkpoints.description import ModelDescription
-from mrigen.engine.footprint import Footprint, free_memory, require_memory
+from mrigen.engine import footprint
+from mrigen.engine.footprint import (
+    PIXEL,
+    Footprint,
+    _LiveBytes,
+    batch_that_fits,
+    forward_bytes,
+    free_memory,
+    require_memory,
+)
 from mrigen.engine.params import RunParams
 from mrigen.errors import UsageError
 from mrigen.memory import available
@@ -97,3 +106,37 @@ def test_free_memory_is_shared_by_the_processes_of_a_node(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert free_memory(torch.device("cpu")) == 250
+
+
+def test_live_bytes_are_those_held_at_once():
+    """Two of three arrays at a time, then all three; a view holds nothing of its own."""
+    live = _LiveBytes()
+    with live:
+        a = torch.empty(100)
+        b = a * 2
+        del a
+        c = b.view(10, 10) + 1
+    assert live.most == 800
+    with live:
+        d = c + b.view(10, 10)
+    assert live.most == 1200
+    del d
+
+
+def test_a_forward_pass_without_gradients_holds_less():
+    """At least its input and two results of one layer, and less than what a gradient keeps."""
+    description = described(model_channels=16, channel_mult=[1, 2], num_blocks=2, attn_resolutions=[])
+    found, kept = forward_bytes(description, 32, 32), Footprint.of(description, 32, 32).activations
+    assert 4 * 32 * 32 * (4 + 2 * 16) <= found < kept / 2
+    assert forward_bytes(description, 64, 32) == pytest.approx(2 * found, rel=0.05)
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.3, 1), (1.1, 1), (7.9, 4), (8.1, 8), (101.0, 100)])
+def test_a_batch_fills_half_of_the_free_memory(share, expected, monkeypatch):
+    description = described(model_channels=8, channel_mult=[1], num_blocks=1, attn_resolutions=[])
+    image = PIXEL * 16 * 16 + forward_bytes(description, 16, 16)
+    monkeypatch.setattr(footprint, "free_memory", lambda device: int(2 * share * image))
+    device = torch.device("cpu")
+    assert batch_that_fits(description, (1, 16, 16), device, 100) == expected
+    fewer = batch_that_fits(description, (1, 16, 16), device, 100, differentiated=True)
+    assert fewer <= expected

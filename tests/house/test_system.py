@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from mrigen.cli import main
@@ -45,11 +46,20 @@ def test_commands_run_without_posix(tmp_path):
     assert (tmp_path / "first.png").is_file()
 
 
-def test_a_gpu_whose_memory_is_full_is_one_line(monkeypatch, capsys):
+CPU_FULL = "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried ..."
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has ..."), "2.50 GiB"),
+        (RuntimeError(CPU_FULL), "there is not enough memory"),
+        (MemoryError(), "there is not enough memory"),
+    ],
+)
+def test_memory_that_is_full_is_one_line(error, said, monkeypatch, capsys):
     def full(**options):
-        raise torch.OutOfMemoryError(
-            "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total of ..."
-        )
+        raise error
 
     class Command:
         main = staticmethod(full)
@@ -57,6 +67,8 @@ def test_a_gpu_whose_memory_is_full_is_one_line(monkeypatch, capsys):
     monkeypatch.setattr(main.typer.main, "get_command", lambda app: Command)
     assert main.run(["sample"]) == 2
     words = capsys.readouterr().err.strip()
-    assert "2.50 GiB" in words
+    assert said in words
+    assert "--batch" in words
+    assert len(words.splitlines()) == 1
     assert "micro_batch" in words
     assert "Traceback" not in words

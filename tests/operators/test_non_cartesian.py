@@ -1,13 +1,16 @@
 """Radial and spiral MRI against direct sums."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from mrigen import fourier
 from mrigen.errors import UsageError
+from mrigen.operators import mri, non_cartesian
 from mrigen.operators.corruption import make_corruption
-from mrigen.operators.non_cartesian import NonCartesianMRI, nufft, nufft_adjoint
+from mrigen.operators.non_cartesian import NonCartesianMRI, lags, nufft, nufft_adjoint
 from mrigen.tensors import randn_like
 
 
@@ -67,6 +70,87 @@ def test_on_grid_points_it_is_the_centred_transform(size, generator):
     expected = fourier.fft(x)
     assert (k - expected).norm() < 1e-4 * expected.norm()
     assert (nufft_adjoint(expected.flatten(2), grid, size) - x).norm() < 1e-4 * x.norm()
+
+
+def waves_of(trajectory, size):
+    """F as a matrix (B, points, HW) in double precision."""
+    units = torch.eye(size[0] * size[1], dtype=torch.complex128).view(-1, 1, *size)
+    one = [direct(units, k[None].expand(len(units), -1, -1))[:, 0].T for k in trajectory]
+    return torch.stack(one)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.complex64])
+@pytest.mark.parametrize("coils", [0, 3])
+@pytest.mark.parametrize("size", [(9, 8), (7, 12)])
+def test_the_normal_operator_is_a_convolution(kind, coils, size, generator):
+    """Beside direct sums in double precision, for arms that are kept or not, with and without maps."""
+    spec = {"name": "radial", "arms": 6, "samples": 15, "further_drop": 2}
+    spec |= {"image": "complex" if kind.is_complex else "real"}
+    corruption = make_corruption(spec, (1, *size))
+    operator = corruption.corrupt_further(corruption.draw(2, generator), generator)
+    maps = torch.randn(2, coils, *size, dtype=torch.complex64, generator=generator) if coils else None
+    operator = replace(operator, maps=maps)
+    x = randn_like(operator.zero_image(), generator)
+    kept = operator.kept.repeat_interleave(15, 1)[..., None]
+    waves = waves_of(operator.trajectory.flatten(1, 2), size) * kept
+    images = (x if maps is None else maps * x).to(torch.complex128).flatten(2)
+    products = torch.einsum("bpn,bpm,bcm->bcn", waves.conj(), waves, images)
+    expected = products if maps is None else (maps.conj().flatten(2) * products).sum(1, keepdim=True)
+    expected = expected.view(x.shape)
+    product = operator.normal(x)
+    assert product.dtype == kind
+    assert (product - (expected if kind.is_complex else expected.real)).norm() < 2e-6 * expected.norm()
+
+
+def test_the_convolution_is_self_adjoint_and_positive(generator):
+    """To rounding, also where its padded spectrum has negative values."""
+    operator = NonCartesianMRI.example()
+    a, b = (randn_like(operator.zero_image(), generator) for _ in range(2))
+    pairs = (a, operator.normal(b)), (operator.normal(a), b)
+    torch.testing.assert_close(*[(p.conj() * q).flatten(1).sum(1) for p, q in pairs], rtol=1e-5, atol=1e-4)
+    units = torch.eye(72, dtype=torch.complex64).view(72, 1, 9, 8)
+    one = operator.select(0)
+    matrix = replace(one, like=torch.zeros_like(units)).normal(units).view(72, 72)
+    assert (matrix - matrix.mH).abs().max() < 1e-6 * matrix.abs().max()
+    values = torch.linalg.eigvalsh(matrix)
+    assert values[0] > -1e-5 * values[-1]
+    assert one._convolution[1].min() < 0
+
+
+def test_weights_of_samples_enter_the_lags(generator):
+    """t of a weighted sum is the weighted sum of direct waves."""
+    trajectory = (torch.rand(2, 20, 2, generator=generator) - 0.5) * torch.tensor([7.0, 6.0])
+    weights = torch.rand(2, 20, generator=generator)
+    waves = waves_of(trajectory, (7, 6))
+    expected = torch.einsum("bpn,bp,bp->bn", waves.conj(), weights + 0j, waves[:, :, 3 * 6 + 3]).view(2, 7, 6)
+    t = lags(trajectory, weights, (7, 6))[:, 0]
+    assert t.shape == (2, 13, 11)
+    middle = t[:, 6 - 3 : 6 + 4, 5 - 3 : 5 + 3]
+    assert (middle - expected).norm() < 1e-6 * expected.norm()
+
+
+def test_products_in_parts_are_those_at_once(generator, monkeypatch):
+    operator = NonCartesianMRI.example()
+    x = randn_like(operator.zero_image(), generator)
+    whole = operator.normal(x)
+    monkeypatch.setattr(mri, "CACHE", 1200)  # two coils of one sample
+    torch.testing.assert_close(operator.normal(x), whole, rtol=1e-5, atol=1e-5)
+    x.requires_grad_()
+    (gradient,) = torch.autograd.grad(operator.normal(x).abs().square().sum() / 2, x)
+    torch.testing.assert_close(gradient, operator.normal(operator.normal(x.detach())), rtol=1e-4, atol=1e-3)
+
+
+def test_conjugate_gradients_use_the_convolution(generator, monkeypatch):
+    """No gridding after the right-hand side and t."""
+    corruption = make_corruption({"name": "spiral", "arms": 40, "image": "complex"}, (1, 10, 11))
+    operator = corruption.draw(2, generator)
+    x = randn_like(operator.zero_image(), generator)
+    y = operator.forward(x)
+    calls, each = [], non_cartesian._each
+    monkeypatch.setattr(non_cartesian, "_each", lambda *given: calls.append(1) or each(*given))
+    restored = operator.solve(y, iterations=12)
+    assert len(calls) == 2 + 1  # the shape of y, the right-hand side, t
+    assert (operator.forward(restored) - y).norm() < 0.05 * y.norm()
 
 
 def test_second_derivatives_are_those_of_a_quadratic(generator):

@@ -1,19 +1,24 @@
 """Every solver on several operators, the training's and others: finite images that explain the data."""
 
+import shutil
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import phantoms
 import pytest
 import torch
 from sigpy.mri import birdcage_maps
+from torch._dynamo.backends.debugging import aot_eager
 
+from mrigen.cli.main import run
 from mrigen.errors import UsageError
 from mrigen.inverse import SOLVERS, Task
 from mrigen.model import Model
 from mrigen.operators import Measurements, MultiCoilMRI
 from mrigen.operators.corruption import make_corruption
 from mrigen.operators.noise import Noise
+from mrigen.reconstruction import job
 from mrigen.reconstruction.job import Request, solve_batch
 from mrigen.reconstruction.sources import Batch
 
@@ -105,3 +110,51 @@ def test_priors_add_nothing_where_no_coil_sees(priors):
     images, _, _ = solve_batch(solver, batch, prior, request, torch.device("cpu"), lambda *_: None)
     assert (images[..., :5, :5] == 0).all()
     assert (images[..., 5:, 5:] != 0).all()
+
+
+def compiled_by(monkeypatch, backend):
+    """Models are compiled whatever the work, by a given backend."""
+    real = torch.nn.Module.compile
+    monkeypatch.setattr(job, "compiles", lambda *asked: True)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: real(self, backend=backend))
+    torch._dynamo.reset()
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize(
+    ("solver", "role"),
+    [
+        ("dds:steps=2", "teacher"),
+        ("mmps:steps=2", "teacher"),
+        ("mmps:steps=2,covariance=jacobian", "teacher"),
+        ("latent:steps=2", "generator"),
+    ],
+)
+def test_a_compiled_model_reconstructs_the_same(solver, role, measured, tmp_path, monkeypatch, request):
+    """With the compiler's halves before code is generated, gradients included."""
+    model, images, calls = request.getfixturevalue(role), [], []
+
+    def backend(graph, inputs):
+        calls.append(graph)
+        return aot_eager(graph, inputs)
+
+    for name in ("plain", "compiled"):
+        if name == "compiled":
+            compiled_by(monkeypatch, backend)
+        command = ["reconstruct", measured, "--solver", solver, "--model", model, "--out", tmp_path / name]
+        assert run([*map(str, command), "--device", "cpu"]) == 0
+        with h5py.File(tmp_path / name / "reconstruction.h5") as file:
+            images.append(file["image"][()])
+    assert calls
+    assert np.linalg.norm(images[0] - images[1]) < 1e-4 * np.linalg.norm(images[0])
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_reconstruction_does_without_a_compiler_that_fails(reconstruct, measured, teacher, monkeypatch):
+    def backend(graph, inputs):
+        raise RuntimeError("no such kernel")
+
+    compiled_by(monkeypatch, backend)
+    with pytest.warns(UserWarning, match="compile: failed .*; the network runs as it is"):
+        arrays, _ = reconstruct(measured, "dds:steps=2", "--model", teacher)
+    assert np.isfinite(arrays["image"]).all()
