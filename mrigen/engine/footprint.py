@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -75,11 +76,15 @@ class _LiveBytes(TorchDispatchMode):
 
     Attributes:
         most: bytes.
+
+    Args:
+        own: tensors that are there before, whose views do not count.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, own: Iterable[Tensor] = ()) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
         self.most = 0
+        self._own = {tensor.untyped_storage()._cdata for tensor in own}  # noqa: SLF001
         self._held: dict[int, tuple[StorageWeakRef, int]] = {}
 
     def __torch_dispatch__(
@@ -91,7 +96,9 @@ class _LiveBytes(TorchDispatchMode):
         for tensor in tree_leaves(out):
             if isinstance(tensor, torch.Tensor):
                 storage = tensor.untyped_storage()
-                self._held[storage._cdata] = StorageWeakRef(storage), storage.nbytes()  # noqa: SLF001
+                key = storage._cdata  # noqa: SLF001
+                if key not in self._own:
+                    self._held[key] = StorageWeakRef(storage), storage.nbytes()
         self.most = max(self.most, sum(size for _, size in self._held.values()))
         return out
 
@@ -101,10 +108,11 @@ def forward_bytes(description: ModelDescription, height: int, width: int) -> int
 
     0 for a network of the user's own that needs values in its forward pass.
     """
-    labels, live = description.network.get("label_dim", 0), _LiveBytes()
+    labels = description.network.get("label_dim", 0)
     try:
         with torch.device("meta"):
             model = build_model(description).to("meta").eval()
+        live = _LiveBytes([*model.parameters(), *model.buffers()])
         with torch.no_grad(), live:
             x = torch.empty(1, description.conventions.network_channels, height, width, device="meta")
             classes = torch.empty(1, labels, device="meta") if labels else None

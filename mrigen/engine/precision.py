@@ -142,6 +142,8 @@ def compile_network(
     config.recompile_limit = max(GRAPHS, config.recompile_limit)
     if retained:
         gradients.donated_buffer = False  # else a first gradient may overwrite what the second needs
+    # The compiler looks at the gradient of an input that is computed from others, of which torch then warns.
+    warnings.filterwarnings("ignore", message=r"The \.grad attribute of a Tensor that is not a leaf")
     options: dict[str, Any] = {}
     if device.type == "cuda":
         # Weights are channels last, and torch's own rule would have small networks convert every activation.

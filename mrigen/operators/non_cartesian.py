@@ -320,9 +320,10 @@ def lags(trajectory: Tensor, weights: Tensor, size: tuple[int, int]) -> Tensor:
     stretch = torch.tensor([lag / n for lag, n in zip(shape, size, strict=True)], dtype=torch.float64)
     points = trajectory.double() * stretch.to(trajectory.device)
     scale = math.prod(shape) ** 0.5 / math.prod(size)
-    return scale * _each(
+    sums = _each(
         values, points, lambda v, k: transform(v, k, (*v.shape[:-1], *shape), OVERSAMPLING, WIDTH_OF_LAGS)
     )
+    return sums.mul_(scale)
 
 
 def _complex(x: Tensor) -> Tensor:
