@@ -4,6 +4,7 @@ import json
 import os
 import weakref
 import zipfile
+from types import SimpleNamespace
 
 import h5py
 import nibabel
@@ -22,6 +23,7 @@ from mrigen.engine.resumable import PartialFile
 from mrigen.engine.sampling import StudentSampler
 from mrigen.errors import UsageError
 from mrigen.model import Model
+from mrigen.recipe import sampling
 
 SHAPE = (3, 4, 6)
 
@@ -293,3 +295,15 @@ def test_a_seed_twice_is_refused(model, tmp_path, capsys):
     assert sample(model, tmp_path / "a.zip", "--seeds", "0-3,2") == 2
     assert "says a seed twice" in capsys.readouterr().err
     assert json.loads((model / "model.json").read_text())["later_sigmas"] == [0.4]
+
+
+def test_a_gpu_takes_as_many_images_as_fit_in_equal_batches(monkeypatch):
+    """On its free memory; elsewhere and in several processes 64."""
+    model, gpu = SimpleNamespace(description=None, image_shape=(1, 8, 8)), torch.device("cuda")
+    asked = []
+    monkeypatch.setattr(sampling, "batch_that_fits", lambda d, s, device, most: asked.append(most) or most)
+    assert [sampling._batch(model, gpu, count) for count in (1000, 512, 3, 50_000)] == [500, 512, 3, 511]
+    assert sampling._batch(model, torch.device("cpu"), 1000) == 64
+    monkeypatch.setattr(sampling.ranks, "world_size", lambda: 2)
+    assert sampling._batch(model, gpu, 1000) == 64
+    assert len(asked) == 5
