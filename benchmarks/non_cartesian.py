@@ -142,25 +142,26 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS)
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--json", type=new_file)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     machine = platform.processor() or platform.machine()
-    print(f"{machine}, {torch.get_num_threads()} threads, {given.clock} seconds")
-    found: dict[str, object] = {"clock": given.clock, "threads": torch.get_num_threads()}
-    for name in given.trajectories:
-        operator, image = problem(name, given.coils, given.height, given.width, given.arms)
+    print(f"{machine}, {torch.get_num_threads()} threads, {arguments.clock} seconds")
+    tables: dict[str, object] = {"clock": arguments.clock, "threads": torch.get_num_threads()}
+    for name in arguments.trajectories:
+        operator, image = problem(name, arguments.coils, arguments.height, arguments.width, arguments.arms)
         arms, samples = operator.trajectory.shape[1:3]
-        print(f"{name}: {given.coils} x {given.height} x {given.width}, {arms} x {samples} samples")
+        size = f"{arguments.coils} x {arguments.height} x {arguments.width}"
+        print(f"{name}: {size}, {arms} x {samples} samples")
         print("| program | ms | compared with ours | first call, ms | relative difference |")
         print("|---" * 5 + "|")
-        found[name] = rows = compare(operator, image, given.rounds, given.clock, given.peers)
+        tables[name] = rows = compare(operator, image, arguments.rounds, arguments.clock, arguments.peers)
         for row in rows:
             print(
                 f"| {row['program']} | {row['milliseconds']:.1f} | {row['ratio']:.2f} x "
                 f"| {row['first_milliseconds']:.0f} | {row['difference']:.1e} |"
             )
-        print("\n".join(absent(given.peers)), flush=True)
-        if given.json:
-            given.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        print("\n".join(absent(arguments.peers)), flush=True)
+        if arguments.json:
+            arguments.json.write_text(json.dumps(tables, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
