@@ -155,6 +155,7 @@ from mrigen.cli import (  # noqa: E402
     prep_images,
     recipes,
     reconstruct,
+    recoverable,
     report,
     sample,
     simulate,
@@ -172,6 +173,7 @@ app.command("report", cls=Command)(report.report)
 app.command("evaluate", cls=Command)(evaluate.evaluate)
 app.command("info", cls=Command)(info.info)
 app.command("audit", cls=Command)(evaluate.audit)
+app.command("recoverable", cls=Command)(recoverable.recoverable)
 app.command("run", cls=Command)(study.run)
 app.command("stop", cls=Command)(study.stop)
 app.add_typer(recipes.app, name="recipes")

@@ -14,6 +14,7 @@ from mrigen.operators.mri import MRICorruption, MultiCoilMRI
 from mrigen.operators.noise import Noise
 from mrigen.operators.non_cartesian import NonCartesianMRI
 from mrigen.operators.nonlinear import Clip, FourierMagnitude
+from mrigen.operators.recoverability import Recoverability, recoverability
 from mrigen.operators.sigpy_bridge import SigpyOperator, from_sigpy, to_sigpy
 from mrigen.operators.super_resolution import Separable
 from mrigen.tensors import concatenate
@@ -37,6 +38,7 @@ __all__ = [
     "NonCartesianMRI",
     "Operator",
     "PixelMask",
+    "Recoverability",
     "Rows",
     "Separable",
     "SigpyOperator",
@@ -45,6 +47,7 @@ __all__ = [
     "from_deepinv",
     "from_sigpy",
     "make_corruption",
+    "recoverability",
     "to_deepinv",
     "to_sigpy",
 ]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from mrigen.errors import UsageError
+from mrigen.operators.corruption import Corruption, Shape, make_corruption
+from mrigen.operators.masks import MASKS
+from mrigen.operators.mri import MRICorruption, MultiCoilMRI, OperatorBank
 from mrigen.prep.images import job as image_job
 from mrigen.prep.images import report as image_report
 from mrigen.prep.kspace import job
@@ -56,3 +60,39 @@ def prepare_images(images: ImagesParams, store: Path, console: Console) -> None:
 def simulation(params: SimulateParams) -> Simulation:
     """Parameters of the simulated acquisition."""
     return Simulation(**params.model_dump(exclude={"volumes", "anatomy", "heads", "labels", "contrast"}))
+
+
+def expected_corruption(data: DataParams, shape: Shape | None) -> tuple[Corruption, bool]:
+    """The corruption that data will have once they are prepared, and whether their noise level will be known.
+
+    Coil maps are not known yet: those of MRI are constant.
+
+    Args:
+        data: of a recipe.
+        shape: (C, H, W) of an image; None where the recipe says it.
+
+    Raises:
+        UsageError: nothing says the shape, or masks are the scanner's.
+    """
+    if data.images is not None:
+        images = data.images
+        if shape is None and images.size is not None and images.channels is not None:
+            shape = (images.channels, images.size, images.size)
+        if shape is None:
+            raise UsageError("the recipe does not say the shape of an image: give --shape C H W")
+        return make_corruption(images.operator, shape), not images.hides_noise
+    options = Options(**data.prep)
+    if not options.undersamples:
+        raise UsageError("the recipe's data have masks of their own: prepare them, and give the store")
+    sides = options.crop
+    if data.simulate is not None and not all(sides):
+        sides = data.simulate.matrix
+    if shape is None and not all(sides):
+        raise UsageError("the recipe does not say the shape of an image: give --shape 1 H W")
+    height, width = sides if shape is None else shape[1:]
+    coils = options.virtual_coils or (1 if data.simulate is None else data.simulate.coils)
+    law = MASKS.build(options.law)
+    law.check(torch.ones(width, dtype=torch.bool), height, further=False)
+    maps = torch.full((1, coils, height, width), coils**-0.5, dtype=torch.complex64)
+    bank = OperatorBank(MultiCoilMRI(maps, torch.ones(1, 1, 1, width, dtype=torch.bool)))
+    return MRICorruption(bank, law), True

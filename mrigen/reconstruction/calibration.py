@@ -9,69 +9,106 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mrigen import seeds
+from mrigen import fourier, seeds
 from mrigen.errors import UsageError
 from mrigen.operators import MultiCoilMRI
 from mrigen.operators.masks.base import centred, sampled_centre
 from mrigen.reconstruction.sources import Batch, Source
 
 LEVEL = 0.9
-QUANTILE = 1.6448536269514722  # half width of a 90 % interval in standard deviations of a normal law
+NORMAL = 1.6448536269514722  # half width of a 90 % interval in standard deviations of a normal law
 ASIDE = 0.2  # share of what is measured outside the fully sampled centre
 FEWEST_SAMPLES = 4
+FEWEST_COMPONENTS = 200  # of a band of frequencies
 SLICES = 16
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A factor on the standard deviation of posterior samples, and what it was found from.
+    """Factors on the deviations of posterior samples from their mean, and the width of 90 % intervals.
 
-    Split conformal prediction (Papadopoulos et al. 2002; Lei et al., "Distribution-free predictive inference
-    for regression", JASA 2018): ``factor`` is the smallest λ for which 90 % of the real components r of
-    measured points that no sample was shown (with the correction for finitely many) are at most
-    1.645 √(λ² v (1 + 1/S) + σ²) from the mean of the S samples there, v their variance, σ the noise. Other
-    points that were put aside, which λ does not depend on, tell whether it holds.
+    Measured points that no sample was shown say how large errors are. Their real components differ from the
+    mean of the S samples by e; σ² is the noise's variance there, and v + w the samples': v of the part of
+    their deviations along the phase of the mean, which is brightness, w of the part across it. In each band
+    of spatial frequencies λ² = Σ (e² − σ² − w (1 + 1/S)) / Σ v (1 + 1/S): errors are as large as predicted,
+    and what exceeds the spread counts as brightness. Split conformal prediction (Papadopoulos et al. 2002;
+    Lei et al., "Distribution-free predictive inference for regression", JASA 2018) then finds the smallest q
+    for which 90 % of the components (with the correction for finitely many) are at most q predicted
+    deviations from the mean. Whether it holds is seen by taking both from either half of the points and
+    checking the other (cross-conformal, Vovk 2015). Frequencies within the first band have its factor.
 
     Attributes:
-        factor: λ.
-        points: real components that λ was found from.
-        coverage: share of the other ones within their intervals; 0.9 is right.
-        uncalibrated: the same with λ = 1.
+        edges: where bands meet, in periods per image, from the centre outwards.
+        factors: λ of each band, one more than edges.
+        quantile: q; 1.645 for normal errors and many samples.
+        points: real components that these were found from.
+        coverage: share of the components within intervals from the other half; 0.9 is right.
+        uncalibrated: share within those of normal errors with λ = 1.
         slices: number of slices that the points are of.
     """
 
-    factor: float
+    edges: tuple[float, ...]
+    factors: tuple[float, ...]
+    quantile: float
     points: int
     coverage: float
     uncalibrated: float
     slices: int
 
     @classmethod
-    def of(cls, fit: Deviations, check: Deviations, slices: int) -> Calibration:
-        """The factor of one set of deviations, and its coverage of another."""
-        factor = fit.factor()
-        return cls(factor, len(fit.error), check.coverage(factor), check.coverage(1.0), slices)
+    def of(cls, first: Deviations, second: Deviations, slices: int) -> Calibration:
+        """From both halves of what was put aside; its coverage is of each half by the other."""
+        every = Deviations.joined([first, second])
+        inside = 0.0
+        for fit, check in ((first, second), (second, first)):
+            one = cls._fitted(fit)
+            inside += len(check.error) * check.coverage(one.factor(check.radius), one.quantile)
+        return replace(
+            cls._fitted(every),
+            coverage=inside / len(every.error),
+            uncalibrated=every.coverage(torch.ones(()), NORMAL),
+            slices=slices,
+        )
+
+    @classmethod
+    def _fitted(cls, fit: Deviations) -> Calibration:
+        edges = fit.edges()
+        band = torch.bucketize(fit.radius, torch.tensor(edges), right=True)
+        factors = tuple(fit.chosen(band == index).factor() for index in range(len(edges) + 1))
+        one = cls(edges, factors, NORMAL, len(fit.error), 0.0, 0.0, 0)
+        return replace(one, quantile=fit.quantile(one.factor(fit.radius)))
 
     @property
     def note(self) -> str:
         """One line for the console and the report."""
+        low, high = self.factors[0], self.factors[-1]
+        words = f"{low:.3g} at low to {high:.3g} at high frequencies" if self.edges else f"{low:.3g}"
+        coverage, uncalibrated = 100 * self.coverage, 100 * self.uncalibrated
         return (
-            f"standard deviations are the samples' times {self.factor:.3g}, so that 90 % of {self.points} "
-            f"measured components that were put aside lie in their 90 % intervals; of as many others "
-            f"{100 * self.coverage:.1f} % do ({100 * self.uncalibrated:.1f} % without the factor)"
+            f"standard deviations are the samples' times {words}, 90 % intervals reach {self.quantile:.3g} "
+            f"of them, as {self.points} measured components that were put aside ask for; {coverage:.1f} % "
+            f"lie in intervals from the other half of them, {uncalibrated:.1f} % in those of the plain spread"
         )
 
-    def interval(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Ends of the 90 % intervals of magnitudes (n, 1, H, W) of samples (n, S, 1, H, W)."""
-        magnitudes = images.abs()
-        half = QUANTILE * self.factor * (1 + 1 / images.shape[1]) ** 0.5 * magnitudes.std(1)
-        return (magnitudes.mean(1) - half).clamp(min=0), magnitudes.mean(1) + half
+    def factor(self, radius: Tensor) -> Tensor:
+        """λ of frequencies in periods per image."""
+        bands = torch.bucketize(radius, torch.tensor(self.edges), right=True)
+        return torch.tensor(self.factors)[bands]
+
+    def calibrated(self, images: Tensor) -> Tensor:
+        """Samples (n, S, 1, H, W) spread as their mean errs: brightness times λ, and the rest."""
+        mean, along, across = parted(images, 1)
+        factor = self.factor(radii(images.shape[-2], images.shape[-1]))
+        scaled = fourier.ifft(factor * fourier.fft(along)) + across
+        return mean + scaled * math.sqrt(1 + 1 / images.shape[1])
 
     def row(self) -> dict[str, Any]:
         """For ``metrics.json`` and the attributes of the standard deviation."""
         return {
             "level": LEVEL,
-            "factor": self.factor,
+            "factors": list(self.factors),
+            "edges": list(self.edges),
+            "quantile": self.quantile,
             "points": self.points,
             "coverage_put_aside": self.coverage,
             "coverage_put_aside_uncalibrated": self.uncalibrated,
@@ -85,45 +122,82 @@ class Deviations:
 
     Attributes:
         error: distances (n,).
-        variance: v (1 + 1/S) of the samples, per real component, (n,).
-        noise: σ² of the data, (n,).
+        variance: v (1 + 1/S) of the samples' brightness, per real component, (n,).
+        noise: what else is expected, σ² + w (1 + 1/S), (n,).
+        radius: distance of the points from DC in periods per image, (n,).
     """
 
     error: Tensor
     variance: Tensor
     noise: Tensor
+    radius: Tensor
 
     def factor(self) -> float:
-        """The smallest λ with the share of ``LEVEL`` inside, finitely many components accounted for."""
-        needed = ((self.error / QUANTILE).square() - self.noise).clamp(min=0) / self.variance
-        rank = math.ceil((len(needed) + 1) * LEVEL)
-        return float(needed.sort().values[min(rank, len(needed)) - 1].sqrt())
+        """λ of errors that are as large as predicted; 0 where they are no larger than noise."""
+        excess = (self.error.square().double().sum() - self.noise.double().sum()).clamp(min=0)
+        return float((excess / self.variance.double().sum()).sqrt())
 
-    def coverage(self, factor: float) -> float:
+    def scores(self, factor: Tensor) -> Tensor:
+        """Errors in predicted standard deviations, for λ of each or of all."""
+        return self.error / (factor.square() * self.variance + self.noise).sqrt()
+
+    def quantile(self, factor: Tensor) -> float:
+        """The smallest q with the share of ``LEVEL`` inside, finitely many components accounted for."""
+        scores = self.scores(factor).sort().values
+        return float(scores[min(math.ceil((len(scores) + 1) * LEVEL), len(scores)) - 1])
+
+    def coverage(self, factor: Tensor, quantile: float) -> float:
         """Share of the components inside their intervals."""
-        inside = self.error <= QUANTILE * (factor**2 * self.variance + self.noise).sqrt()
-        return float(inside.double().mean())
+        return float((self.scores(factor) <= quantile).double().mean())
+
+    def edges(self) -> tuple[float, ...]:
+        """Powers of √2 in periods per image, with ``FEWEST_COMPONENTS`` between them and beyond the last."""
+        edges, inner = [], 0.0
+        for half_octave in range(2 * math.ceil(math.log2(1 + float(self.radius.max()))) + 1):
+            edge = 2 ** (half_octave / 2)
+            within = int(((self.radius >= inner) & (self.radius < edge)).sum())
+            if min(within, int((self.radius >= edge).sum())) >= FEWEST_COMPONENTS:
+                edges.append(edge)
+                inner = edge
+        return tuple(edges)
+
+    def chosen(self, where: Tensor) -> Deviations:
+        """Some of the components."""
+        return Deviations(self.error[where], self.variance[where], self.noise[where], self.radius[where])
 
     @classmethod
     def of(cls, slice_: Batch, images: Tensor, aside: Tensor) -> Deviations:
         """What samples (S, 1, H, W) of one slice say of lines or points (1, 1, 1 or H, W) of its k-space."""
         whole = MultiCoilMRI(_multi_coil(slice_).maps.cpu(), torch.ones_like(aside))
-        predicted = torch.view_as_real(whole.forward(images.cpu()))
-        error = (torch.view_as_real(slice_.data.y[0].cpu()) - predicted.mean(0)).abs()
-        variance = predicted.var(0) * (1 + 1 / len(images))
+        mean, along, across = (torch.view_as_real(whole.forward(part)) for part in parted(images.cpu(), 0))
+        error = (torch.view_as_real(slice_.data.y[0].cpu()) - mean[0]).abs()
+        count = len(images)
+        brightness, rest = ((1 + 1 / count) * part.square().sum(0) / (count - 1) for part in (along, across))
         where = aside[0].expand(error.shape[:-1])
-        noise = (slice_.data.sigma.cpu() ** 2).expand_as(error)
+        noise = rest + slice_.data.sigma.cpu() ** 2
+        radius = radii(*error.shape[1:3])[..., None].expand_as(error)
         smallest = torch.finfo(error.dtype).tiny
-        return cls(
-            error[where].flatten(), variance[where].flatten().clamp(min=smallest), noise[where].flatten()
-        )
+        every = cls(error, brightness.clamp(min=smallest), noise, radius).chosen(where)
+        return cls(*(tensor.flatten() for tensor in vars(every).values()))
 
     @classmethod
     def joined(cls, parts: list[Deviations]) -> Deviations:
         """Those of several slices."""
-        return cls(
-            *(torch.cat([getattr(part, name) for part in parts]) for name in ("error", "variance", "noise"))
-        )
+        return cls(*(torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0])))
+
+
+def parted(images: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The mean of samples along ``axis``, and their deviations along its phase and across it."""
+    mean = images.mean(axis, keepdim=True)
+    phase = torch.polar(torch.ones_like(mean.abs()), mean.angle())
+    turned = (images - mean) * phase.conj()
+    return mean, turned.real * phase, 1j * turned.imag * phase
+
+
+def radii(height: int, width: int) -> Tensor:
+    """Distance of the points of k-space from DC in periods per image, of its longer side, (H, W)."""
+    rows, columns = ((torch.arange(side) - side // 2) / side for side in (height, width))
+    return torch.hypot(rows[:, None], columns) * max(height, width)
 
 
 def require_calibration(source: Source, samples: int) -> None:
@@ -142,8 +216,17 @@ def require_calibration(source: Source, samples: int) -> None:
         )
 
 
-def put_aside(slice_: Batch, key: int) -> tuple[Tensor, Tensor]:
+def put_aside(slice_: Batch, key: int, turn: int) -> tuple[Tensor, Tensor]:
     """A fifth of the measured lines, or points, outside a slice's centre, in two halves (1, 1, 1 or H, W).
+
+    At least one. The line at the edge of the centre may be among them, for the frequencies there, unless it
+    is DC's neighbour. They are drawn one after the other with probabilities in proportion to 1/k, for points
+    1/k², k their distance from DC, so that every octave of frequencies has about as many.
+
+    Args:
+        slice_: the slice.
+        key: of the draw.
+        turn: counts the slices; of an odd number of lines the first half has more, or the second.
 
     Raises:
         UsageError: this is no k-space of coils.
@@ -151,12 +234,17 @@ def put_aside(slice_: Batch, key: int) -> tuple[Tensor, Tensor]:
     mask = _multi_coil(slice_).mask.cpu()
     height, width = mask.shape[-2:]
     side = sampled_centre(mask[0, 0])
+    if height == 1 and side > 3:
+        side -= 1
     outside = ~(centred(height, side if height > 1 else 1)[:, None] & centred(width, side))
     where = (mask & outside).flatten().nonzero().flatten()
-    count = max(2, round(ASIDE * len(where)))
-    order = where[torch.randperm(len(where), generator=seeds.seeded_rng(key, "aside"))[:count]]
     halves = torch.zeros(2, mask.numel(), dtype=torch.bool)
-    halves[0, order[::2]], halves[1, order[1::2]] = True, True
+    if len(where):
+        distance = radii(height, width).flatten()[where].double()
+        chances = distance ** (-1 if height == 1 else -2)
+        count = max(1, round(ASIDE * len(where)))
+        order = where[chances.multinomial(count, generator=seeds.seeded_rng(key, "aside"))]
+        halves[turn % 2, order[::2]], halves[1 - turn % 2, order[1::2]] = True, True
     return halves[0].view_as(mask), halves[1].view_as(mask)
 
 

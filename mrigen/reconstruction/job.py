@@ -154,10 +154,10 @@ def reconstruct(
 def _calibrate(
     solver: Solver[Any], source: Source, prior: Prior | None, request: Request, device: torch.device
 ) -> Calibration:
-    """The factor on the samples' standard deviation, from some slices of which less is shown."""
+    """The factors on the samples' deviations, from some slices of which less is shown."""
     chosen = evenly_spaced(len(source), SLICES)
-    fits: list[Deviations] = []
-    checks: list[Deviations] = []
+    first: list[Deviations] = []
+    second: list[Deviations] = []
     total = len(chosen) * request.samples * solver.steps
     with bar(f"calibrate {request.solver}", total, "step") as advance:
         for batch in source.batches(request.slices_at_once):
@@ -166,18 +166,19 @@ def _calibrate(
                 if position not in chosen:
                     continue
                 one = Batch([position], _rows(known.data, [row]), known.scale[row : row + 1])
-                aside = put_aside(one, seeds.key(request.seed, "calibrate", position))
-                if not (aside[0].any() and aside[1].any()):
+                key = seeds.key(request.seed, "calibrate", position)
+                aside = put_aside(one, key, chosen.index(position))
+                if not (aside[0] | aside[1]).any():
                     continue
                 images, _, _ = solve_batch(solver, without(one, aside), prior, request, device, advance)
-                for deviations, part in zip((fits, checks), aside, strict=True):
-                    deviations.append(Deviations.of(one, images[0], part))
-    if not fits:
+                first.append(Deviations.of(one, images[0], aside[0]))
+                second.append(Deviations.of(one, images[0], aside[1]))
+    if not all(any(len(part.error) for part in half) for half in (first, second)):
         raise UsageError(
-            f"{source.name}: --calibrate needs two lines measured outside the fully sampled centre of a "
-            "slice, and there are fewer; leave it out"
+            f"{source.name}: --calibrate needs two lines measured outside the fully sampled centre of its "
+            "slices, and there are fewer; leave it out"
         )
-    return Calibration.of(Deviations.joined(fits), Deviations.joined(checks), len(fits))
+    return Calibration.of(Deviations.joined(first), Deviations.joined(second), len(first))
 
 
 def notes(model: Model, shape: Shape) -> list[str]:

@@ -14,6 +14,7 @@ from mrigen import hdf5
 from mrigen.errors import UsageError
 from mrigen.files import sha256, write_text
 from mrigen.recipe import health
+from mrigen.reconstruction import uncertainty
 from mrigen.report import html
 
 FILE = "reconstruction.h5"
@@ -76,6 +77,7 @@ def _page(
             ("Slices", html.viewer("slices", layers, [names[i] for i in chosen]) + note),
             ("Errors", _errors(numbers)),
             ("Can the spread be read as uncertainty?", _spread(numbers, file)),
+            ("Where may the reconstruction be wrong?", _where(folder)),
             ("Notes", _notes(numbers)),
             ("What was done", html.facts(settings)),
             ("Again", html.preformatted(command) if command else ""),
@@ -135,6 +137,15 @@ def _spread(numbers: Mapping[str, Any], file: Any) -> str:
         return ""
     note = numbers.get("calibration", {}).get("note") or _plain(file["std"].attrs.get("note", ""))
     return html.facts({"compared with errors": note})
+
+
+def _where(folder: Path) -> str:
+    path = folder / uncertainty.FILE
+    if not path.is_file():
+        return ""
+    return html.png(
+        path.read_bytes(), "slices with colours where brightness may be wrong", uncertainty.LEGEND
+    )
 
 
 def _notes(numbers: Mapping[str, Any]) -> str:

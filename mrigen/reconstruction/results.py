@@ -20,17 +20,14 @@ from mrigen.metrics.reconstruction import mean as mean_errors
 from mrigen.metrics.rendering import magnitude_window
 from mrigen.reconstruction.calibration import Calibration
 from mrigen.reconstruction.sources import Batch, Source
+from mrigen.reconstruction.uncertainty import Pictures, Reliability, Uncertainty
 from mrigen.reconstruction.volumes import VolumeErrors
 from mrigen.report.figures import comparison, grid
 from mrigen.tensors import evenly_spaced
 
 SHOWN = 8
 TRUSTED = 1.5  # ratio of errors to predicted deviations, or its inverse, beyond which the spread misleads
-HEAD = 0.1  # of the brightest pixel, above which a pixel counts for the coverage of intervals
 GAIN = 5.0  # by which errors and standard deviations are brightened in the figure
-
-Interval = tuple[Tensor, Tensor]
-"""Lower and upper ends of magnitudes (n, 1, H, W)."""
 
 
 class Results:
@@ -49,7 +46,7 @@ class Results:
     ) -> None:
         self._out, self._source, self._samples, self._file = out, source, samples, file
         self._calibrated = calibration
-        self._inside = torch.zeros(2, dtype=torch.float64)  # pixels of the head, and those in their intervals
+        self._reliability, self._pictures = Reliability(), Pictures()
         self._shown = evenly_spaced(len(source), SHOWN)
         self._rows: dict[str, list[Tensor]] = {}
         self._errors: list[dict[str, Any]] = []
@@ -76,13 +73,14 @@ class Results:
                 f"{self._source.labels[bad[0]]}: the solver diverged; weaken its parameters (guidance, lr, "
                 "step_size) or try another"
             )
-        mean, deviation = images.mean(1), _deviation(images)
-        if self._calibrated is not None:
-            deviation = self._calibrated.factor * deviation
+        calibrated = images if self._calibrated is None else self._calibrated.calibrated(images)
+        mean, deviation = images.mean(1), _deviation(calibrated)
         observed = batch.data.operator.as_image(batch.data.y).cpu()
-        interval = None if self._calibrated is None else self._calibrated.interval(images)
-        self._write(batch, images, mean, deviation, observed, interval)
-        self._measure(batch, mean, deviation, observed, interval)
+        uncertainty = None
+        if self._calibrated is not None:
+            uncertainty = Uncertainty.of(images, calibrated, self._calibrated.quantile)
+        self._write(batch, images, mean, deviation, observed, uncertainty)
+        self._measure(batch, mean, deviation, observed, uncertainty)
         for row, position in enumerate(batch.positions):
             label = self._source.labels[position]
             entry: dict[str, Any] = {
@@ -95,6 +93,8 @@ class Results:
             self._errors.append(entry)
             if position in self._shown:
                 self._keep(row, batch, mean, deviation, observed)
+                if uncertainty is not None:
+                    self._pictures.add(uncertainty, row, observed, mean, batch.reference)
 
     def _write(
         self,
@@ -103,7 +103,7 @@ class Results:
         mean: Tensor,
         deviation: Tensor,
         observed: Tensor,
-        interval: Interval | None,
+        uncertainty: Uncertainty | None,
     ) -> None:
         factor = batch.scale.reshape(-1, 1, 1, 1)
         own = factor if batch.phase is None else factor * batch.phase
@@ -112,8 +112,9 @@ class Results:
             arrays["reference"] = batch.reference * factor
         if self._samples > 1:
             arrays |= {"samples": images * own[:, None], "std": deviation * factor}
-        if interval is not None:
-            arrays |= {"lower": interval[0] * factor, "upper": interval[1] * factor}
+        if uncertainty is not None:
+            arrays |= {"lower": uncertainty.lower * factor, "upper": uncertainty.upper * factor}
+            arrays["exceedance"] = uncertainty.exceedance
         for name, values in arrays.items():
             rows = values.numpy()
             if name not in self._file:
@@ -123,7 +124,12 @@ class Results:
             self._file[name][batch.positions[0] : batch.positions[-1] + 1] = rows
 
     def _measure(
-        self, batch: Batch, mean: Tensor, deviation: Tensor, observed: Tensor, interval: Interval | None
+        self,
+        batch: Batch,
+        mean: Tensor,
+        deviation: Tensor,
+        observed: Tensor,
+        uncertainty: Uncertainty | None,
     ) -> None:
         if batch.reference is None:
             return
@@ -137,11 +143,8 @@ class Results:
             for row, position in enumerate(batch.positions):
                 images = (batch.scale[row] * shown[row] for shown in (mean, observed, batch.reference))
                 self._volumes.add(self._source.volumes[position], *images)
-        if interval is not None:
-            truth = batch.reference.abs()
-            head = truth > HEAD * truth.amax((1, 2, 3), keepdim=True)
-            inside = head & (interval[0] <= truth) & (truth <= interval[1])
-            self._inside += torch.stack([head.sum(), inside.sum()])
+        if uncertainty is not None:
+            self._reliability.add(uncertainty, batch.reference)
         error = (mean - batch.reference).abs().double()
         self._squares += torch.stack([error.square().sum(), deviation.double().square().sum()])
 
@@ -174,8 +177,11 @@ class Results:
         calibration = self._calibration()
         if calibration is not None:
             title = f"{title}\n{calibration['note']}"
-            self._file["std"].attrs.update(calibration)
+            plain = {name: value for name, value in calibration.items() if name != "exceedance"}
+            self._file["std"].attrs.update(plain)
         comparison(rows, window, self._out / "figure.png", title)
+        if self._calibrated is not None and window is not None:
+            self._pictures.write(self._out, window, f"{self._source.name}, solver {summary['solver']}")
         report = {**summary, "slices": self._errors}
         if self._source.has_reference:
             report["mean"] = mean_errors(self._estimate_errors)
@@ -213,8 +219,7 @@ class Results:
         row, note = calibration.row(), calibration.note
         if self._source.has_reference:
             error, predicted = self._squares.sqrt().tolist()
-            pixels, inside = self._inside.tolist()
-            row |= {"error_over_deviation": error / predicted, "coverage_image": inside / max(pixels, 1)}
+            row |= {"error_over_deviation": error / predicted, **self._reliability.row()}
             note += f"; {100 * row['coverage_image']:.1f} % of the head's pixels lie in their intervals"
         return {**row, "note": note}
 
