@@ -52,8 +52,9 @@ def measured(options: argparse.Namespace, acceleration: float, paths: list[Path]
             "--split", "test=1", "--jobs", 1,
         )  # fmt: skip
         command(
-            "reconstruct", folder / "store", "--model", options.model, "--solver", options.solver, "--samples",
-            options.samples, "--calibrate", "--seed", options.seed, "--out", folder, "--device", "cpu",
+            "reconstruct", folder / "store", "--model", options.model, "--solver", options.solver,
+            "--samples", options.samples, "--calibrate", "--seed", options.seed, "--out", folder,
+            "--device", "cpu",
         )  # fmt: skip
     calibration: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))[
         "calibration"
