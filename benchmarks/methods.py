@@ -126,7 +126,7 @@ def of_heads() -> dict[str, Stage]:
     """The methods for multi-coil MRI."""
     return {
         "Ambient Diffusion": Stage(),
-        "EDM, R = 1": Stage(("data.prep.acceleration=null", STANDARD), own_data=True),
+        "EDM, R = 1": Stage(("data.prep.acceleration=1", STANDARD), own_data=True),
         "naive: zero-filled images as signal": Stage((STANDARD,)),
         HALF: Stage(part=0.5, sampled=False),
         "its student by SiD": Stage(part=0.5, start=HALF, distilled=True),

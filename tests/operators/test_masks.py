@@ -54,6 +54,13 @@ def test_theorem_4_1_holds_for_random_lines_and_fails_for_equispaced(generator):
     assert probability["equispaced"] == 0
 
 
+def test_an_acceleration_of_1_measures_every_acquired_line(generator):
+    acquired = everything(20, 32)
+    acquired[:, :5] = False
+    law = MASKS.build({"name": "exact-random", "acceleration": 1, "acs_lines": 4})
+    assert torch.equal(law.draw(acquired, generator), acquired)
+
+
 @pytest.mark.parametrize("name", DRAWABLE)
 @pytest.mark.parametrize("width", [320, 187])
 def test_masks_keep_to_the_acquired_lines_and_the_centre(name, width, generator):

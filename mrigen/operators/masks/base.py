@@ -22,7 +22,7 @@ class MaskParams(Params):
     """Parameters that every mask distribution shares.
 
     Attributes:
-        acceleration: R, the factor by which lines are saved.
+        acceleration: R, the factor by which lines are saved; 1 measures every line, the upper bound.
         acs_lines: fully sampled lines around DC; give this or ``center_fraction``.
         center_fraction: the same as a fraction of W; by default 0.32 / R, which gives fastMRI's
             pairs 0.08 with 4x and 0.04 with 8x.
@@ -32,7 +32,7 @@ class MaskParams(Params):
             a baseline.
     """
 
-    acceleration: Annotated[float, Field(gt=1)] = 4
+    acceleration: Annotated[float, Field(ge=1)] = 4
     acs_lines: Annotated[int, Field(ge=0)] | None = None
     center_fraction: Annotated[float, Field(ge=0, lt=1)] | None = None
     further_drop: Annotated[int, Field(ge=0)] | None = None

@@ -54,7 +54,7 @@ class Options(Params):
         choose: repetition, contrast and the like, as ``contrast=0``. Not kept where it is empty.
     """
 
-    acceleration: Annotated[float, Field(gt=1)] | None = None
+    acceleration: Annotated[float, Field(ge=1)] | None = None
     mask: str | None = None
     acs_lines: Annotated[int, Field(ge=1)] | None = None
     center_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
