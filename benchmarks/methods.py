@@ -57,7 +57,7 @@ ONE_STEP = "teacher.restore={name: ambient-one-step, spread: 0.05}"
 SMOKE = {
     "digits": ["data.images.limit=100", "teacher.network={name: mlp, hidden: 16, num_blocks: 1}"],
     "heads": [
-        "data.simulate={volumes: 4, slices: 6, matrix: [16, 16], coils: 2, slice_range: [0.35, 0.8]}",
+        "data.simulate={volumes: 4, slices: 6, matrix: [32, 32], coils: 2, slice_range: [0.35, 0.8]}",
         "data.prep.calib_readout=12",
         "data.prep.split={train: 0.5, test: 0.5}",
         "teacher.network={name: song-unet, model_channels: 8, channel_mult: [1], num_blocks: 1}",
