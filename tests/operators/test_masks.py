@@ -152,7 +152,7 @@ def test_impossible_budgets_are_refused(spec, message):
     ("spec", "message"),
     [
         ({"name": "exact-randon"}, "did you mean 'exact-random'"),
-        ({"name": "random", "acceleration": 1}, "acceleration"),
+        ({"name": "random", "acceleration": 0.5}, "acceleration"),
         ({"name": "random", "acs_lines": 4, "center_fraction": 0.1}, "not both"),
         ({"name": "random", "lines": 4}, "lines: unknown key"),
     ],
