@@ -43,6 +43,8 @@ WEIGHTS = (0.001, 0.003, 0.01)
 PREP = Options(virtual_coils=0, noise_whitening=False)
 LEARNED = {
     "plug-and-play": "pnp",
+    "plug-and-play, weight 0.3": "pnp:weight=0.3",
+    "plug-and-play, ADMM, weight 0.3": "pnp:scheme=admm,weight=0.3",
     "DDS": "dds:steps=30",
     "DDS, no floor": "dds:steps=30,spread=0",
     "moment matching": "mmps:steps=30",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -122,6 +122,17 @@ def forward_bytes(description: ModelDescription, height: int, width: int) -> int
     return live.most
 
 
+def _upper_bound(network: Mapping[str, Any], height: int, width: int) -> float:
+    """Bytes that a convolutional network does not exceed in its forward pass; infinite for any other.
+
+    Measuring loads torch's compiler, for seconds that a small network does not take itself.
+    """
+    if network.get("name") != "song-unet" or network.get("attn_resolutions") != []:
+        return math.inf
+    widest = network["model_channels"] * max(network["channel_mult"])
+    return float((16 + 2 * network["num_blocks"]) * FLOAT * widest * height * width)
+
+
 def batch_that_fits(
     description: ModelDescription,
     shape: tuple[int, int, int],
@@ -140,10 +151,13 @@ def batch_that_fits(
         differentiated: gradients of the network are wanted.
     """
     _, height, width = shape
-    image = PIXEL * height * width + forward_bytes(description, height, width)
+    free, beside = FILLED * free_memory(device), PIXEL * height * width
+    if not differentiated and most * (beside + _upper_bound(description.network, height, width)) <= free:
+        return most
+    image = beside + forward_bytes(description, height, width)
     if differentiated:
         image += Footprint.of(description, height, width).activations
-    fitting = int(FILLED * free_memory(device)) // image
+    fitting = int(free) // image
     return most if fitting >= most else 1 << max(0, fitting.bit_length() - 1)
 
 
