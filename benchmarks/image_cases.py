@@ -111,17 +111,22 @@ def measure(data: Measurements, truth: Tensor, run: Method, distance: Distance |
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """One line per method."""
-    perceived = " | LPIPS" if "lpips" in rows[0] else ""
-    lines = [f"| | PSNR (dB) | SSIM{perceived} | ms |", "|---" * (5 if perceived else 4) + "|"]
-    for row in rows:
-        cells = [
-            f"{row['psnr']:.2f} ± {row['psnr_error']:.2f}",
-            f"{row['ssim']:.3f} ± {row['ssim_error']:.3f}",
-        ]
-        cells += [f"{row['lpips']:.3f}"] if perceived else []
-        lines.append(f"| {row['method']} | {' | '.join(cells)} | {1000 * row['seconds']:.3g} |")
-    return "\n".join(lines)
+    """One table per case, a line per method."""
+    parts = []
+    for title in dict.fromkeys(row["case"] for row in rows):
+        case = [row for row in rows if row["case"] == title]
+        perceived = " | LPIPS" if "lpips" in case[0] else ""
+        head = [f"{title}, n = {case[0]['n']}", "", f"| | PSNR (dB) | SSIM{perceived} | ms |"]
+        lines = [*head, "|---" * (5 if perceived else 4) + "|"]
+        for row in case:
+            cells = [
+                f"{row['psnr']:.2f} ± {row['psnr_error']:.2f}",
+                f"{row['ssim']:.3f} ± {row['ssim_error']:.3f}",
+            ]
+            cells += [f"{row['lpips']:.3f}"] if perceived else []
+            lines.append(f"| {row['method']} | {' | '.join(cells)} | {1000 * row['seconds']:.3g} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
 
 
 def compare(
@@ -148,7 +153,7 @@ def compare(
         strengths = np.geomspace(0.01, 0.5, 12)
         methods["Noise2Self, total variation"] = noise2self("denoise_tv_chambolle", {"weight": strengths})
         methods["Noise2Self, wavelets"] = noise2self("denoise_wavelet", {"sigma": strengths})
-        methods["Tweedie teacher, E[x | y]"] = posterior_mean(teacher)
+        methods["Tweedie teacher, posterior mean"] = posterior_mean(teacher)
     priors[title] = teacher
     for case, prior in priors.items():
         methods[f"moment matching, mean of {SAMPLES}, teacher of {case}"] = posterior_samples(
@@ -182,7 +187,7 @@ def main() -> None:
     priors: dict[str, Prior] = {}
     for title, changes in cases.items():
         case = compare(title, SETS[options.images], [*changes, *options.changes], options, priors)
-        print(f"\n{title}, {case[0]['n']} images\n\n{table(case)}", flush=True)
+        print(f"\n{table(case)}", flush=True)
         rows += case
     if options.json:
         write_json(options.json, rows)

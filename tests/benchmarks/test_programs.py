@@ -233,7 +233,7 @@ def test_selection(program, tmp_path):
 @pytest.mark.parametrize(
     ("name", "methods"),
     [
-        ("image_cases", {"pseudo-inverse", "Noise2Self, wavelets", "Tweedie teacher, E[x | y]"}),
+        ("image_cases", {"pseudo-inverse", "Noise2Self, wavelets", "Tweedie teacher, posterior mean"}),
         ("restoration", {"ambient one-step", "DPS, ambient teacher"}),
     ],
 )
