@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ablations import one_line
-from benchmarks.arguments import whole
+from benchmarks.arguments import new_file, whole
 from benchmarks.heads import known_rows, spent, taken
 from rich.console import Console
 
@@ -323,7 +323,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
     parser.add_argument("--only", action="append", default=[], metavar="WORDS", help="rows with these words")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=new_file)
     parser.add_argument("--smoke", action="store_true", help="everything at its smallest")
     arguments = parser.parse_args()
     images, count, changes = arguments.images, arguments.n, arguments.changes
