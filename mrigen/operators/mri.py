@@ -109,6 +109,11 @@ class MultiCoilMRI(LinearOperator):
         largest = self.maps.abs().square().sum(1).flatten(1).amax(1)
         return largest.expand(batch_size(self))
 
+    @cached_property
+    def measured(self) -> tuple[tuple[int, ...], Tensor]:
+        """Shape of the batch's k-space and a number of its kind, without any transform."""
+        return (batch_size(self), *self.maps.shape[1:]), self.maps.new_zeros(())
+
     def zero_image(self) -> Tensor:
         """Zeros, complex (B, 1, H, W)."""
         batch = max(len(self.maps), len(self.mask))

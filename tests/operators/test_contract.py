@@ -47,6 +47,12 @@ def test_adjointness(operator, generator):
     torch.testing.assert_close(inner(operator.forward(x), other), inner(x, operator.adjoint(other)))
 
 
+def test_what_is_measured_is_known_beforehand(operator):
+    y = operator.forward(operator.zero_image())
+    shape, like = operator.measured
+    assert (shape, like.dtype, like.device) == (tuple(y.shape), y.dtype, y.device)
+
+
 def test_normal_is_adjoint_of_forward(operator, generator):
     x = image_for(operator, generator)
     error = 1e-5 if isinstance(operator, NonCartesianMRI) else 1e-7  # gridding, of which normal has none
