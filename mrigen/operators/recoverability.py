@@ -50,6 +50,12 @@ class Recoverability:
         noise: whether its law is known.
         obstacle: why ambient objectives cannot be used; empty where they can.
         draws: number of A.
+
+    Examples:
+        >>> import mrigen as mg
+        >>> missing = mg.operators.make_corruption({"name": "inpainting", "missing": 0.6}, (1, 8, 8))
+        >>> mg.operators.recoverability(missing).verdict
+        'yes'
     """
 
     directions: int

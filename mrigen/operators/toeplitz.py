@@ -19,6 +19,7 @@ with Fourier transforms F_0 of the image's own size: nothing is padded, and coil
 
 from __future__ import annotations
 
+import math
 from itertools import product
 
 import torch
@@ -39,10 +40,10 @@ def response(t: Tensor) -> Tensor:
         Real, (B, 4, H, W).
     """
     height, width = ((n + 1) // 2 for n in t.shape[-2:])
-    spectrum = torch.fft.fft2(pad(t, (0, 1, 0, 1)).roll((1 - height, 1 - width), (-2, -1))).real / 4
+    spectrum = fourier.fft(pad(t, (1, 0, 1, 0))).real * (math.sqrt(height * width) / 2)
+    spectrum = spectrum.roll((-(height % 2), -(width % 2)), fourier.PLANE)
     parts = torch.cat([spectrum[..., p::2, q::2] for p, q in product((0, 1), repeat=2)], 1)
-    centred = torch.fft.fftshift(parts, dim=fourier.PLANE)
-    return fourier.response(centred, fourier.PLANE, parts.dtype)
+    return fourier.response(parts, fourier.PLANE, parts.dtype)
 
 
 def toeplitz(maps: Tensor, seen: Tensor, x: Tensor) -> Tensor:

@@ -205,7 +205,7 @@ def test_damaged_folders_are_refused(file, damage, message, tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("network", {}, "unknown network ''"),
+        ("network", {}, "network: give a mapping with a name"),
         ("network", {"name": "os.system"}, "unknown network 'os.system'"),
         ("network", {"name": "song-unet", "resolution": 8}, "in_channels"),
         ("preconditioner", {"name": "edm2"}, "unknown preconditioning"),

@@ -32,7 +32,7 @@ def fail_after(monkeypatch, job, steps):
     def step(self, number):
         left[0] -= 1
         if left[0] < 0:
-            raise MemoryError("killed")
+            raise RuntimeError("killed")
         return real(self, number)
 
     monkeypatch.setattr(job, "step", step)

@@ -28,14 +28,14 @@ def test_every_recipe_runs_from_data_to_numbers(name, tmp_path):
     assert summary["recipe"] == name
     for row in ("observation", "teacher", "student"):
         assert math.isfinite(summary[row]["fd"])
-        assert summary[row]["fd"] > 0
+        assert summary[row]["fd"] > -1e-9  # 0 up to rounding for observations of clean images
     assert (tmp_path / "figure.png").stat().st_size > 0
     shipped = recipe.load(name)
     student = read_description(tmp_path / "student" / "model")
     objective = shipped.teacher.objective["name"] if shipped.laps is None else "standard"
     assert student.objective["name"] == objective
     assert student.provenance["distilled"]["name"] == shipped.distill.loss["name"]
-    if shipped.data.images is not None:
+    if shipped.data.images is not None and shipped.laps is None:
         assert student.corruption["operator"] == shipped.data.images.operator
 
 
