@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import statistics
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.arguments import new_file, positive
+from benchmarks.result_tables import spread
 
 from mrigen import recipe as recipes
 from mrigen.recipe.schema import DataParams
@@ -66,7 +66,7 @@ def table(rows: list[dict[str, Any]], allowed: float = RATIO) -> str:
     lines = [f"n = {counts}", "", f"| | {' | '.join(columns.values())} |", "|---" * (len(columns) + 1) + "|"]
     for name, first in rows[0].items():
         if isinstance(first, dict) and "fd" in first:
-            cells = [_spread([row[name][key] for row in rows if name in row]) for key in columns]
+            cells = [spread([row[name][key] for row in rows if name in row]) for key in columns]
             lines.append(f"| {name} | {' | '.join(cells)} |")
     lines += [
         "",
@@ -86,11 +86,6 @@ def table(rows: list[dict[str, Any]], allowed: float = RATIO) -> str:
         f"\nstudent at most {allowed:g} of its teacher, below the observations: {good} of {len(rows)} seeds"
     )
     return "\n".join(lines)
-
-
-def _spread(values: list[float]) -> str:
-    mean = f"{statistics.mean(values):.3f}"
-    return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
 
 
 def main() -> None:

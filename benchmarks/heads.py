@@ -20,7 +20,6 @@ import argparse
 import json
 import math
 import re
-import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from typing import Any
 
 import torch
 from benchmarks.ablations import Ablations, one_line, parser
+from benchmarks.result_tables import spread
 from torch import Tensor
 
 from mrigen import recipe as recipes
@@ -458,12 +458,6 @@ def table(rows: list[dict[str, Any]]) -> str:
         cells += [f"{own[0][key]:.3g}" if own and key in own[0] else "" for key in cost]
         lines.append(f"| {acceleration:g} | {name} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", *verdicts(rows, counts[-1])])
-
-
-def spread(values: list[float]) -> str:
-    """Mean and standard deviation over seeds, or the only value."""
-    mean = f"{statistics.mean(values):.3f}"
-    return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
 
 
 def verdicts(rows: list[dict[str, Any]], n: str) -> list[str]:

@@ -16,8 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -26,12 +25,12 @@ import torch
 from benchmarks.ablations import one_line
 from benchmarks.arguments import new_file, whole
 from benchmarks.devices import CLOCKS, absent, installed, timed
+from benchmarks.normal import Normal, race
 from torch import Tensor
 
 from mrigen.operators.corruption import make_corruption
 from mrigen.operators.non_cartesian import NonCartesianMRI
 
-Normal = Callable[[Tensor], Tensor]
 CPU = torch.device("cpu")
 PEERS = ("sigpy", "bartorch", "mrinufft", "torchkbnufft")
 
@@ -102,16 +101,11 @@ def compare(
     for name in (n for n in chosen if installed(n)):
         first[name] = timed(lambda n=name: runs.update({n: MAKERS[n](maps, points)}), CPU, clock)
     runs["mrigen"] = operator.normal
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
     results: dict[str, Tensor] = {}
-    for round_ in range(rounds + 1):
-        for name, run in runs.items():
-            elapsed = timed(lambda n=name, f=run: results.update({n: f(image)}), CPU, clock)
-            if round_:
-                seconds[name].append(elapsed)
-            else:  # the first call compiles, plans and, in ours, makes the kernel
-                first[name] = first.get(name, 0.0) + elapsed
-    median = {name: statistics.median(values) for name, values in seconds.items()}
+    for name, run in runs.items():  # the first call compiles, plans and, in ours, makes the kernel
+        elapsed = timed(lambda n=name, f=run: results.update({n: f(image)}), CPU, clock)
+        first[name] = first.get(name, 0.0) + elapsed
+    median = race(runs, image, rounds, clock)
     ours = results["mrigen"].flatten().to(torch.complex128)
     rows: list[dict[str, object]] = []
     for name in runs:

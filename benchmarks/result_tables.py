@@ -12,12 +12,19 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import statistics
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "benchmarks" / "results"
 PAGES = sorted((ROOT / "docs" / "results").glob("*.md"))
 BLOCK = re.compile(r"(<!-- results ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def spread(values: list[float]) -> str:
+    """Mean and standard deviation over seeds, or the only value."""
+    mean = f"{statistics.mean(values):.3f}"
+    return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
 
 
 def section(name: str) -> str:

@@ -39,6 +39,17 @@ def ifft(k: ArrayLike, axes: Axes = PLANE) -> Tensor:
     return x
 
 
+def radii(height: int, width: int) -> Tensor:
+    """Distance of the points of k-space from DC in periods per image, of its longer side, (H, W).
+
+    Examples:
+        >>> radii(4, 2)[2]  # a period across the shorter side is two across the longer one's length
+        tensor([2., 0.])
+    """
+    rows, columns = (torch.arange(side) / side - (side // 2) / side for side in (height, width))
+    return torch.hypot(rows[:, None], columns) * max(height, width)
+
+
 def ifft_first(k: Tensor, count: int, axis: int) -> Tensor:
     """The first ``count`` pixels along ``axis`` of ``ifft`` along it: a product with so many rows of Fᴴ."""
     rows = ifft(torch.eye(k.shape[axis], dtype=torch.complex128, device=k.device), (0,))[:count]

@@ -280,9 +280,7 @@ class RingSpectrum:
     def of(cls, probe: Tensor, product: Tensor, largest: float) -> RingSpectrum:
         """Of V u for a random image u, in [1e-6, 1] of the largest variance that can be."""
         u, v = fourier.fft(_planes(probe)), fourier.fft(_planes(product))
-        height, width = probe.shape[-2:]
-        rows, columns = (torch.arange(side) / side - (side // 2) / side for side in (height, width))
-        rings = (torch.hypot(rows[:, None], columns) * max(height, width)).round().long().to(probe.device)
+        rings = fourier.radii(*probe.shape[-2:]).round().long().to(probe.device)
 
         def total(values: Tensor) -> Tensor:
             sums = values.new_zeros(*values.shape[:2], int(rings.max()) + 1)

@@ -98,7 +98,7 @@ class Calibration:
     def calibrated(self, images: Tensor) -> Tensor:
         """Samples (n, S, 1, H, W) spread as their mean errs: brightness times λ, and the rest."""
         mean, along, across = parted(images, 1)
-        factor = self.factor(radii(images.shape[-2], images.shape[-1]))
+        factor = self.factor(fourier.radii(*images.shape[-2:]))
         scaled = fourier.ifft(factor * fourier.fft(along)) + across
         return mean + scaled * math.sqrt(1 + 1 / images.shape[1])
 
@@ -175,7 +175,7 @@ class Deviations:
         brightness, rest = ((1 + 1 / count) * part.square().sum(0) / (count - 1) for part in (along, across))
         where = aside[0].expand(error.shape[:-1])
         noise = rest + slice_.data.sigma.cpu() ** 2
-        radius = radii(*error.shape[1:3])[..., None].expand_as(error)
+        radius = fourier.radii(*error.shape[1:3])[..., None].expand_as(error)
         smallest = torch.finfo(error.dtype).tiny
         every = cls(error, brightness.clamp(min=smallest), noise, radius).chosen(where)
         return cls(*(tensor.flatten() for tensor in vars(every).values()))
@@ -192,12 +192,6 @@ def parted(images: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
     phase = torch.polar(torch.ones_like(mean.abs()), mean.angle())
     turned = (images - mean) * phase.conj()
     return mean, turned.real * phase, 1j * turned.imag * phase
-
-
-def radii(height: int, width: int) -> Tensor:
-    """Distance of the points of k-space from DC in periods per image, of its longer side, (H, W)."""
-    rows, columns = ((torch.arange(side) - side // 2) / side for side in (height, width))
-    return torch.hypot(rows[:, None], columns) * max(height, width)
 
 
 def require_calibration(source: Source, samples: int) -> None:
@@ -240,7 +234,7 @@ def put_aside(slice_: Batch, key: int, turn: int) -> tuple[Tensor, Tensor]:
     where = (mask & outside).flatten().nonzero().flatten()
     halves = torch.zeros(2, mask.numel(), dtype=torch.bool)
     if len(where):
-        distance = radii(height, width).flatten()[where].double()
+        distance = fourier.radii(height, width).flatten()[where].double()
         chances = distance ** (-1 if height == 1 else -2)
         count = max(1, round(ASIDE * len(where)))
         order = where[chances.multinomial(count, generator=seeds.seeded_rng(key, "aside"))]
