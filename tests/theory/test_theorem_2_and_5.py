@@ -66,3 +66,30 @@ def test_theorem_5(seed):
 
 def test_theorem_5_of_one_level_is_theorem_2():
     assert scale(torch.tensor([0.7], dtype=torch.float64)) == pytest.approx(1 + 0.7**2)
+
+
+@pytest.mark.parametrize(("size", "rank"), [(10, 1), (30, 2), (4, 3), (3, 3)])
+@pytest.mark.parametrize("levels", [[0.3, 0.8], [0.2, 0.25, 2.5], [0.5, 0.5]])
+def test_closer_than_every_noisy_teacher(size, rank, levels):
+    """DCD C.3.3: nearer to the data than the data with any σ_k, if and only if λ* is below its bound."""
+    basis = orthonormal(size, rank, seed=4)
+    data, eye = basis @ basis.mT, torch.eye(size, dtype=torch.float64)
+    sigmas = torch.tensor(levels, dtype=torch.float64)
+    star = scale(sigmas)
+    raised = (torch.sqrt(1 + sigmas**2) - 1) ** 2 + (size - rank) / rank * sigmas**2
+    bound = float(((1 + raised.sqrt()) ** 2).min())
+    distilled = wasserstein(star * data, data)
+    noisy = min(wasserstein(data + float(s) ** 2 * eye, data) for s in sigmas)
+    assert distilled == pytest.approx(rank * (star**0.5 - 1) ** 2, rel=1e-4)
+    if abs(star - bound) > 1e-6:
+        assert (distilled < noisy) is (star < bound)
+    if max(levels) < (size / rank) ** 0.5 * min(levels) / 1.1:
+        assert star < bound
+
+
+def test_not_closer_where_one_teacher_hardly_has_noise():
+    """λ* of σ = 0.05 and 2.5 in four of five dimensions is above the bound that 0.05 sets."""
+    sigmas = torch.tensor([0.05, 2.5], dtype=torch.float64)
+    basis = orthonormal(5, 4, seed=5)
+    data, eye = basis @ basis.mT, torch.eye(5, dtype=torch.float64)
+    assert wasserstein(scale(sigmas) * data, data) > wasserstein(data + 0.05**2 * eye, data)
