@@ -1,7 +1,8 @@
-"""DDRM and DiffPIR as deepinv has them, for missing pixels, with a denoiser of ours.
+"""DDRM, DiffPIR and Noise2Self as deepinv has them.
 
-deepinv's images are in [0, 1] and its noise levels half as large as ours. Its DDRM takes one mask, so that
-images are restored one after the other; both call the denoiser once for each noise level.
+DDRM and DiffPIR are for missing pixels, with a denoiser of ours. deepinv's images are in [0, 1] and its noise
+levels half as large as ours. Its DDRM takes one mask, so that images are restored one after the other; both
+call the denoiser once for each noise level.
 """
 
 from __future__ import annotations
@@ -70,6 +71,49 @@ def _each(model: nn.Module, y: Tensor, mask: Tensor, sigma: float) -> Tensor:
         with torch.no_grad():
             images.append(2 * model(measured, physics, seed=number + 1) - 1)
     return torch.cat(images)
+
+
+def noise2self(noisy: Tensor, images: int, batch: int = 64) -> Callable[[Tensor], Tensor]:
+    """A denoiser learned from noisy images alone (Batson and Royer 2019): deepinv's splitting loss on pixels.
+
+    A quarter of the pixels of every image is hidden from a small U-Net and estimated by it; the denoiser is
+    the mean, for each pixel, over those of forty such sets that hide it.
+
+    Args:
+        noisy: training images (n, C, H, W) in [-1, 1], with noise.
+        images: length of the training.
+        batch: images of a step of Adam, whose rate of 0.002 falls to zero.
+    """
+    from deepinv.loss import SplittingLoss
+    from deepinv.models import ArtifactRemoval, UNet
+    from deepinv.physics import Denoising
+    from deepinv.physics.generator import BernoulliSplittingMaskGenerator
+
+    torch.manual_seed(0)
+    random = torch.Generator().manual_seed(0)
+    masks = BernoulliSplittingMaskGenerator(tuple(noisy.shape[1:]), 0.75, rng=random)
+    loss = SplittingLoss(mask_generator=masks, eval_n_samples=40, eval_split_output=True)
+    network = UNet(noisy.shape[1], noisy.shape[1], channels_per_scale=[32, 64], batch_norm=False)
+    model, physics = loss.adapt_model(ArtifactRemoval(network)), Denoising()
+    steps = max(1, images // batch)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
+    model.train()
+    for _ in range(steps):
+        y = noisy[torch.randint(len(noisy), (batch,), generator=random)]
+        estimate = model(y, physics, update_parameters=True)
+        optimizer.zero_grad()
+        loss(x_net=estimate, y=y, physics=physics, model=model).mean().backward()
+        optimizer.step()
+        schedule.step()
+
+    def denoise(y: Tensor) -> Tensor:
+        model.eval()
+        with torch.no_grad():
+            estimate: Tensor = model(y, physics)
+        return estimate
+
+    return denoise
 
 
 PEERS: dict[str, Callable[[nn.Module, Tensor, Tensor, float, int], Tensor]] = {

@@ -7,8 +7,9 @@ Denoising of σ = 0.2 (images in [-1, 1]) and super-resolution by two. For each 
 made from such measurements alone; held-out measurements of the same kind are explained by x = G(z) with
 z = argmin ‖A G(z) − y‖² (Adam, 1,000 steps, 0.05 and 0.1, DCD appendix I), beside the pseudo-inverse, the
 teacher in one evaluation where the noise is known, and Noise2Self: total variation and wavelets of
-scikit-image with the strength that ``calibrate_denoiser`` finds for each image. Noise2Self has nothing to
-say about low resolution. Moment matching is the mean of eight posterior samples with a teacher as prior: that
+scikit-image with the strength that ``calibrate_denoiser`` finds for each image, and a small network that
+learns from the same noisy images (deepinv, where it is installed). Noise2Self has nothing to say about low
+resolution. Moment matching is the mean of eight posterior samples with a teacher as prior: that
 of the same corruption and, for low resolution, that of the noisy images, whose measurements hide nothing
 from many of them. Sets of images and ``--tiny`` are those of ``benchmarks.restoration``; ``--set`` changes
 the recipe of both cases.
@@ -27,6 +28,8 @@ import numpy as np
 import torch
 from benchmarks.ablations import one_line
 from benchmarks.arguments import new_file, whole
+from benchmarks.deepinv_peers import installed
+from benchmarks.deepinv_peers import noise2self as learn_noise2self
 from benchmarks.perception import Distance, perception
 from benchmarks.pictures import SETS, Kind
 from torch import Tensor
@@ -153,6 +156,10 @@ def compare(
         strengths = np.geomspace(0.01, 0.5, 12)
         methods["Noise2Self, total variation"] = noise2self("denoise_tv_chambolle", {"weight": strengths})
         methods["Noise2Self, wavelets"] = noise2self("denoise_wavelet", {"sigma": strengths})
+        if installed():
+            store, length = study.store, 128 if options.tiny else options.noise2self_images
+            learned = learn_noise2self(store.measurements(list(range(len(store)))).y, length)
+            methods["Noise2Self, learned"] = lambda data: learned(data.y)
         methods["Tweedie teacher, posterior mean"] = posterior_mean(teacher)
     priors[title] = teacher
     for case, prior in priors.items():
@@ -161,7 +168,11 @@ def compare(
         )
     methods |= latent(student, steps, 0.05 if noisy else 0.1)
     distance = perception(shape[1:], download=options.download)
-    return [{"case": title, "method": n, **measure(data, truth, m, distance)} for n, m in methods.items()]
+    return [
+        {"case": title, "method": name, **measure(data, truth, method, distance)}
+        for name, method in methods.items()
+        if not options.only or any(words in name for words in options.only)
+    ]
 
 
 def main() -> None:
@@ -170,6 +181,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/image-cases"))
     parser.add_argument("--count", type=whole, default=64, help="held-out images")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
+    parser.add_argument("--noise2self-images", type=whole, default=64_000, help="seen by the learned one")
+    parser.add_argument("--only", action="append", default=[], metavar="WORDS", help="rows with these words")
     parser.add_argument("--tiny", action="store_true", help="a trial in seconds")
     parser.add_argument("--download", action="store_true", help="fetch the weights of LPIPS")
     parser.add_argument("--json", type=new_file)
@@ -187,8 +200,8 @@ def main() -> None:
     priors: dict[str, Prior] = {}
     for title, changes in cases.items():
         case = compare(title, SETS[options.images], [*changes, *options.changes], options, priors)
-        print(f"\n{table(case)}", flush=True)
         rows += case
+        print(f"\n{table(case)}", flush=True)
     if options.json:
         write_json(options.json, rows)
 

@@ -72,6 +72,9 @@ def test_one_acceleration_needs_no_other_argument():
         ("heads", ["--heads", "colin", "--set", "distill.lsos=1"], "lsos: unknown key"),
         ("distillation_steps", ["--recipe", "toy/digits-inpaint", "--steps", 0], "no whole number from 1 on"),
         ("posterior", ["--sigma", "-1"], "no number above 0"),
+        ("self_supervised", ["--scenario", "single-operator"], "invalid choice: 'single-operator'"),
+        ("self_supervised", ["--heads", "colin", "--set", "distill.lsos=1"], "lsos: unknown key"),
+        ("fine_tuning", ["--heads", "colin", "--model", "nowhere"], "there is no nowhere"),
         ("sampling", ["--counts", "many"], "no whole number from 1 on"),
     ],
 )

@@ -6,9 +6,20 @@ import gaussians
 import numpy as np
 import pytest
 import torch
-from benchmarks import deepinv_peers, posterior, real_scan, reconstruction, restoration
+from benchmarks import (
+    deepinv_peers,
+    fine_tuning,
+    posterior,
+    real_scan,
+    reconstruction,
+    restoration,
+    self_supervised,
+)
 
+from mrigen import recipe as recipes
 from mrigen.errors import UsageError
+from mrigen.operators import Measurements
+from mrigen.operators.mri import MultiCoilMRI
 
 
 def test_cases_share_their_masks_at_all_noise_levels():
@@ -132,3 +143,110 @@ def test_golden_images_are_the_array_of_the_scans_size(tmp_path):
     for path in (tmp_path / "one.npy", tmp_path / "none.npy"):
         with pytest.raises(UsageError, match=f"--golden {path}"):
             real_scan.golden_magnitude(path, (6, 4))
+
+
+def scans(count, sigma=0.0):
+    """Smooth images behind two coils and masks of half of the lines, all with the centre."""
+    random = torch.Generator().manual_seed(0)
+    where = torch.linspace(-1, 1, 16)
+    bumps = torch.rand(count, 1, 1, 1, generator=random) * torch.exp(-2 * (where[:, None] ** 2 + where**2))
+    maps = torch.stack([0.8 + 0.3 * where.expand(16, 16), (0.6j * where[:, None]).expand(16, 16)])
+    mask = torch.rand(count, 1, 1, 16, generator=random) < 0.5
+    mask[..., 6:10] = True
+    operator = MultiCoilMRI(maps.expand(count, -1, -1, -1).contiguous(), mask)
+    truth = (1 + bumps) * torch.exp(0.5j * where)
+    clean, level = operator.forward(truth), torch.full((count,), sigma)
+    return self_supervised.Slices(
+        Measurements(clean + operator.noise(clean, level, random), operator, level), truth
+    )
+
+
+def test_quality_of_images_that_are_off_by_a_known_error():
+    truth = scans(3).truth
+    largest = truth.abs().flatten(1).amax(1).view(-1, 1, 1, 1)
+    row = self_supervised.quality(truth * (1 + 0.1 * largest / truth.abs()), truth)
+    assert row["psnr"] == pytest.approx(20, abs=1e-3)
+    assert row["psnr_error"] < 1e-3
+    assert row["slices"] == 3
+
+
+def test_solvers_by_words():
+    slices = scans(3)
+    zero_filled = self_supervised.solve("zero-filled", slices)
+    torch.testing.assert_close(zero_filled, slices.data.operator.as_image(slices.data.y))
+    better = self_supervised.solve("cg-sense:regularization=0.001", slices)
+    quality = self_supervised.quality
+    assert quality(better, slices.truth)["psnr"] > quality(zero_filled, slices.truth)["psnr"] + 3
+
+
+def test_the_peers_operator_is_ours():
+    pytest.importorskip("deepinv")
+    slices = scans(3)
+    physics = self_supervised.physics_of(slices.operator([2, 0]), 0.0)
+    images = self_supervised.as_channels(slices.truth[[2, 0]])[:, :, 0]
+    torch.testing.assert_close(physics.A(images), self_supervised.as_channels(slices.data.y[[2, 0]]))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("sigma", [None, 0.1])
+@pytest.mark.parametrize("name", self_supervised.PEERS)
+def test_peers_learn_from_what_their_losses_may_see(name, sigma):
+    """A step changes the weights; the truth matters to the supervised loss and to no other."""
+    pytest.importorskip("deepinv")
+    slices = scans(4)
+    other = self_supervised.Slices(slices.data, 2 * slices.truth)
+    weights = []
+    for data in (slices, slices, other):
+        torch.manual_seed(0)
+        peer = self_supervised.Peer(name, 2.0, (16, 16), sigma)
+        before = torch.cat([p.detach().flatten() for p in peer.model.parameters()])
+        assert peer.train(data, 1e-3, 1e-9) == self_supervised.BATCH
+        weights.append(torch.cat([p.detach().flatten() for p in peer.model.parameters()]) - before)
+    assert weights[0].abs().max() > 1e-5
+    assert torch.equal(weights[0], weights[2]) == (name != self_supervised.SUPERVISED)
+    assert peer.restore(slices).shape == slices.truth.shape
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_learned_noise2self_takes_noise_away():
+    pytest.importorskip("deepinv")
+    random = torch.Generator().manual_seed(0)
+    truth = torch.rand(64, 1, 1, 1, generator=random).expand(-1, 1, 8, 8) - 0.5
+    noisy = truth + 0.3 * torch.randn(truth.shape, generator=random)
+    denoise = deepinv_peers.noise2self(noisy, 64 * 100)
+    assert (denoise(noisy) - truth).std() < 0.6 * (noisy - truth).std()
+
+
+def test_shorter_trainings_keep_the_schedules_proportions():
+    own = recipes.load("demo/brain", [])
+    images = (own.teacher.images + own.laps.images) // 4
+    short = recipes.load("demo/brain", self_supervised.shortened("demo/brain", [], images))
+    for before, after in ((own.teacher, short.teacher), (own.laps, short.laps)):
+        assert after.images == before.images / 4
+        assert after.optimizer.ramp_images == before.optimizer.ramp_images / 4
+        assert after.ema_halflife == before.ema_halflife / 4
+    with pytest.raises(UsageError, match="has no laps"):
+        self_supervised.shortened("toy/digits-inpaint", [], 100)
+
+
+def test_tables_of_peers_and_of_fine_tuning():
+    row = {"setting": "pnp", "seconds_per_slice": 0.5, "psnr": 20.0, "psnr_error": 0.1, "ssim": 0.8}
+    rows = [
+        {**row, "scenario": "multi-coil", "row": "A"},
+        {
+            **row,
+            "scenario": "noisy",
+            "row": "B",
+            "setting": "pnp:weight=2",
+            "seconds": 9.0,
+            "parameters": 1234,
+        },
+    ]
+    lines = self_supervised.table(rows).splitlines()
+    assert lines[2] == "| A | 20.00 ± 0.10 / 0.800 | pnp |  |  |  | 500 |"
+    assert lines[3] == "| B |  |  | 20.00 ± 0.10 / 0.800 | weight=2 | 1,234 | 500 |"
+    assert lines[-1] == "Training of each learned row: noisy 9 s."
+    tuned = {**row, "row": fine_tuning.TUNED, "psnr": 22.5, "r64": 0.2, "fd_pca_head": 3.0}
+    scratch = {**row, "row": fine_tuning.SCRATCH, "r64": 0.5, "fd_pca_head": 4.0}
+    said = fine_tuning.table([tuned, scratch]).splitlines()[-1]
+    assert said == "Fine-tuned against from scratch: +2.50 dB, 0.40 of R64, 0.75 of 48 components, head."
