@@ -158,6 +158,7 @@ from mrigen.cli import (  # noqa: E402
     recoverable,
     report,
     sample,
+    serve,
     simulate,
     study,
 )
@@ -169,6 +170,7 @@ app.command("train", cls=Command)(study.train)
 app.command("distill", cls=Command)(study.distill)
 app.command("sample", cls=Command)(sample.sample)
 app.command("reconstruct", cls=Command)(reconstruct.reconstruct)
+app.command("serve", cls=Command)(serve.serve)
 app.command("report", cls=Command)(report.report)
 app.command("evaluate", cls=Command)(evaluate.evaluate)
 app.command("info", cls=Command)(info.info)

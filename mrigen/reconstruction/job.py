@@ -104,7 +104,7 @@ def reconstruct(
     formats = DEFAULT if request.formats is None else parse_formats(request.formats)
     model = None if request.model is None else Model.load(request.model, device)
     if model is not None:
-        request = _with_phase(request, model)
+        request = with_phase(request, model)
     source = open_source(source_path, request, None if model is None else model.image_shape)
     if request.model is not None and isinstance(source, StoreSource):
         source.require_phase(request.prep.phase)
@@ -114,7 +114,7 @@ def reconstruct(
         )
     if request.calibrate:
         require_calibration(source, request.samples)
-    prior = _prior(model, solver, source, request)
+    prior = prior_for(model, solver, source, request)
     used = None if prior is None else model
     if request.batch is None:
         request = request.model_copy(update={"batch": batch_size_for(solver, source, used, device)})
@@ -216,7 +216,7 @@ def _mismatch_note(mismatches: Sequence[tuple[Tensor, Tensor] | None]) -> str | 
     return mismatch_note(mismatch, noise if bool((noise > 0).all()) else None)
 
 
-def _with_phase(request: Request, model: Model) -> Request:
+def with_phase(request: Request, model: Model) -> Request:
     """The request with the phase convention of the model's images."""
     phase = (model.description.corruption or {}).get("phase", request.prep.phase)
     return request.model_copy(update={"prep": request.prep.model_copy(update={"phase": phase})})
@@ -349,19 +349,35 @@ def _require_maps_of_use(path: Path, request: Request, *, kspace: bool) -> None:
             raise UsageError(f"--{option} is for ESPIRiT, and --maps gives other maps; leave one of them out")
 
 
-def _prior(model: Model | None, solver: Solver[Any], source: Source, request: Request) -> Prior | None:
-    """The model as the solver uses it, None where it needs none.
+def require_role(model: Model | None, solver: Solver[Any], name: str) -> None:
+    """Refuse a solver without the model that it needs.
+
+    Args:
+        model: the model, or None.
+        solver: the solver.
+        name: its name, for messages.
 
     Raises:
         UsageError: there is none, or one of another role.
     """
     if not solver.needs:
-        return None
+        return
     kinds = " or a ".join(sorted(solver.needs))
     if model is None:
-        raise UsageError(f"solver {request.solver}: needs a {kinds}; give its model folder with --model")
+        raise UsageError(f"solver {name}: needs a {kinds}; give its model folder with --model")
     if model.role not in solver.needs:
-        raise UsageError(f"{model.name}: is a {model.role}, and solver {request.solver} needs a {kinds}")
+        raise UsageError(f"{model.name}: is a {model.role}, and solver {name} needs a {kinds}")
+
+
+def prior_for(model: Model | None, solver: Solver[Any], source: Source, request: Request) -> Prior | None:
+    """The model as the solver uses it, None where it needs none.
+
+    Raises:
+        UsageError: as ``require_role``.
+    """
+    require_role(model, solver, request.solver)
+    if model is None or not solver.needs:
+        return None
     return model.prior(
         source.shape, complex_valued=source.complex_valued, differentiated=solver.differentiates
     )

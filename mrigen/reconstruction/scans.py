@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -13,7 +15,8 @@ from mrigen.operators import Measurements, MultiCoilMRI
 from mrigen.prep.kspace.noise_level import noise_level
 from mrigen.prep.kspace.options import Options
 from mrigen.prep.kspace.pipeline import Pipeline
-from mrigen.prep.readers import inspect, open_slices
+from mrigen.prep.readers import Loaded, inspect, open_slices, with_mask
+from mrigen.prep.scan import ReadSlices
 from mrigen.reconstruction.coil_maps import CoilMaps
 from mrigen.reconstruction.sources import Batch, Source, voxel_of
 
@@ -27,7 +30,7 @@ class ScanSource(Source):
     data.
 
     Args:
-        path: a file of one of the formats of ``mrigen.prep.readers``.
+        path: a file of one of the formats of ``mrigen.prep.readers``, or its k-space in memory.
         options: of the preparation; its ``acceleration`` undersamples fully sampled data.
         maps: own coil maps; None to compute them.
 
@@ -36,12 +39,18 @@ class ScanSource(Source):
             data contradict, or maps of another scan.
     """
 
-    def __init__(self, path: Path, options: Options, maps: CoilMaps | None = None) -> None:
+    def __init__(self, path: Path | Loaded, options: Options, maps: CoilMaps | None = None) -> None:
+        self._open: Callable[[], AbstractContextManager[ReadSlices]]
+        if isinstance(path, Loaded):
+            self._scan = with_mask(path.scan, path.read)
+            read_loaded = path.read
+            self._open = lambda: nullcontext(read_loaded)
+        else:
+            self._scan = inspect(path, options.reader, options.choose)
+            self._open = partial(open_slices, self._scan, options.reader, options.choose)
+        self._path = path = self._scan.path
         self.name = path.stem
-        self._path = path
-        self._options = options
-        self._scan = inspect(path, options.reader, options.choose)
-        with open_slices(self._scan, self._options.reader, self._options.choose) as read:
+        with self._open() as read:
             self._check_mask(options)
             try:
                 undersampled = self._scan.mask is not None or options.undersamples
@@ -71,7 +80,7 @@ class ScanSource(Source):
     def batches(self, size: int) -> Iterator[Batch]:
         """Slices as the pipeline gives them, which bounds the memory too."""
         masks = self._pipeline.sampling.masks
-        with open_slices(self._scan, self._options.reader, self._options.choose) as read:
+        with self._open() as read:
             try:
                 for part in self._pipeline.run(read):
                     for first in range(0, len(part.scale), size):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from benchmarks import espirit, growth, normal, sampling, startup, training
+from benchmarks import espirit, growth, normal, sampling, serving, startup, training
 
 from mrigen import recipe as recipes
 from mrigen.networks.layers import Conv2d
@@ -130,3 +130,17 @@ def test_start_up_counts_imports_and_processes():
     assert processor > 0
     assert wall > 0
     assert "json" in {name for name, _ in startup.imports(["-c", "import json"], 1000)}
+
+
+def test_a_stream_is_answered_twice_with_the_same_images(monkeypatch, tmp_path, capsys):
+    small = ["--matrix", "32", "--coils", "2", "--slices", "2", "--acs-lines", "8", "--threads", "1"]
+    monkeypatch.setattr(
+        sys, "argv", ["serving", *small, "--solvers", "cg-sense:steps=5", "--json", str(tmp_path / "a.json")]
+    )
+    serving.main()
+    rows = json.loads((tmp_path / "a.json").read_text())
+    assert [row["maps"] for row in rows] == ["computed", "known"]
+    assert rows[0]["nrmse"] == pytest.approx(rows[1]["nrmse"], rel=1e-4)
+    assert 0 < rows[0]["nrmse"] < 0.5
+    assert all(0 < row["median"] <= row["longest"] for row in rows)
+    assert "cg-sense:steps=5" in capsys.readouterr().out

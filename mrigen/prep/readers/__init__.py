@@ -1,5 +1,25 @@
 """Readers of raw k-space, one file per format: which files they know, what those hold, and the data."""
 
-from mrigen.prep.readers.base import READERS, Choice, Reader, find_reader, inspect, open_slices, reader_of
+from mrigen.prep.readers.base import (
+    READERS,
+    Choice,
+    Loaded,
+    Reader,
+    find_reader,
+    inspect,
+    open_slices,
+    reader_of,
+    with_mask,
+)
 
-__all__ = ["READERS", "Choice", "Reader", "find_reader", "inspect", "open_slices", "reader_of"]
+__all__ = [
+    "READERS",
+    "Choice",
+    "Loaded",
+    "Reader",
+    "find_reader",
+    "inspect",
+    "open_slices",
+    "reader_of",
+    "with_mask",
+]

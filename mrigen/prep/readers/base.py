@@ -137,6 +137,23 @@ class Loaded:
         slices, coils, height, width = kspace.shape
         return cls(lambda indices: kspace[indices], Scan(path, slices, coils, height, width, **more))
 
+    def read(self, slices: list[int]) -> torch.Tensor:
+        """k-space of slices with increasing numbers, complex64 (n, coils, H, W).
+
+        Raises:
+            UsageError: they are not finite.
+        """
+        with np.errstate(over="ignore"):
+            values = np.ascontiguousarray(self.rows(slices), np.complex64)
+        faults = (~np.isfinite(values)).reshape(len(values), -1).sum(1)
+        if faults.any():
+            bad = ", ".join(str(s) for s, count in zip(slices, faults, strict=True) if count)
+            raise UsageError(
+                f"{self.scan.path}: {faults.sum()} points of k-space are NaN or infinite, in slice {bad}; "
+                "mend the file, or leave it out with --slices"
+            )
+        return torch.from_numpy(values)
+
 
 class LoadedReader(Reader):
     """A format whose files are turned into ``Loaded`` k-space as a whole."""
@@ -165,21 +182,7 @@ class LoadedReader(Reader):
         Raises:
             UsageError: they are not finite.
         """
-        loaded = _loaded(self, scan.path, choice)
-
-        def read(slices: list[int]) -> torch.Tensor:
-            with np.errstate(over="ignore"):
-                values = np.ascontiguousarray(loaded.rows(slices), np.complex64)
-            faults = (~np.isfinite(values)).reshape(len(values), -1).sum(1)
-            if faults.any():
-                bad = ", ".join(str(s) for s, count in zip(slices, faults, strict=True) if count)
-                raise UsageError(
-                    f"{scan.path}: {faults.sum()} points of k-space are NaN or infinite, in slice {bad}; "
-                    "mend the file, or leave it out with --slices"
-                )
-            return torch.from_numpy(values)
-
-        yield read
+        yield _loaded(self, scan.path, choice).read
 
 
 def _loaded(reader: LoadedReader, path: Path, choice: Choice) -> Loaded:
@@ -250,11 +253,20 @@ def inspect(path: Path, reader: str = "", choose: str = "", *, first: bool = Fal
     opened = reader_of(path, reader)
     scan = opened.inspect(path, Choice.parse(choose, first=first))
     require_coils((scan.coils, scan.height, scan.width), str(path))
+    with open_slices(scan, reader, choose, first=first) as read:
+        return with_mask(scan, read)
+
+
+def with_mask(scan: Scan, read: ReadSlices) -> Scan:
+    """What a reader declares, with what was measured.
+
+    Raises:
+        UsageError: mask and data disagree, or DC is not in the centre.
+    """
     size = (scan.slices, scan.coils, scan.height, scan.width)
     if scan.complete and scan.mask is None:
         return scan
-    with open_slices(scan, reader, choose, first=first) as read:
-        seen = measured(read, size, scan.header.acquired_lines(scan.width), scan.mask, str(path))
+    seen = measured(read, size, scan.header.acquired_lines(scan.width), scan.mask, str(scan.path))
     return replace(scan, mask=seen.mask, full=seen.full, inferred=seen.inferred)
 
 

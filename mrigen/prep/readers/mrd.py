@@ -12,8 +12,10 @@ calibration scans, and lines of further encoding spaces.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,7 @@ COUNTERS = ("contrast", "phase", "repetition", "set")
 NEEDED = {"flags", "number_of_samples", "active_channels", "center_sample", "encoding_space_ref", "idx"}
 AT_ONCE = 1024
 Array = NDArray[Any]
+Readouts = Callable[[NDArray[np.intp]], Iterator[tuple[int, NDArray[np.complex64]]]]
 
 
 @READERS.register("mrd")
@@ -63,7 +66,7 @@ class MRD(LoadedReader):
         """k-space of the first encoding space."""
         try:
             with hdf5.reader(path) as file:
-                return _Measurement.open(path, file).load(choice)
+                return Measurement.open(path, file).load(choice)
         except (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError) as error:
             reason = " ".join(str(error).split())
             raise UsageError(f"{path}: damaged ISMRMRD file ({reason}); convert or copy it again") from error
@@ -79,25 +82,37 @@ def _group(path: Path) -> str | None:
 
 
 @dataclass(frozen=True, eq=False)
-class _Measurement:
-    """An open file.
+class Measurement:
+    """Acquisitions of an open file, or of a stream.
 
     Attributes:
-        path: the file.
-        rows: its acquisitions.
-        head: their headers.
+        path: the file, for messages.
+        head: headers of the acquisitions, structured as ISMRMRD's.
         xml: leaves of the XML header.
         header: its first encoding.
+        readouts: numbers and samples (coils, samples) of the acquisitions with these numbers.
     """
 
     path: Path
-    rows: h5py.Dataset
     head: Array
     xml: dict[str, str]
     header: ismrmrd.Header
+    readouts: Readouts
 
     @classmethod
-    def open(cls, path: Path, file: h5py.File) -> _Measurement:
+    def of_lines(
+        cls,
+        path: Path,
+        lines: Sequence[tuple[Array, NDArray[np.complex64]]],
+        xml: dict[str, str],
+        header: ismrmrd.Header,
+    ) -> Measurement:
+        """Acquisitions in memory: headers and samples (coils, samples)."""
+        head = np.array([one for one, _ in lines], lines[0][0].dtype)
+        return cls(path, head, xml, header, lambda numbers: ((int(n), lines[n][1]) for n in numbers))
+
+    @classmethod
+    def open(cls, path: Path, file: h5py.File) -> Measurement:
         """Headers of all acquisitions.
 
         Raises:
@@ -123,7 +138,8 @@ class _Measurement:
                 f"{path}: is an ISMRMRD file whose acquisitions lack {missing}; write it with the ismrmrd "
                 "package, version 1 or later"
             )
-        return cls(path, rows, rows["head"], xml, header)
+        head = rows["head"]
+        return cls(path, head, xml, header, partial(_readouts, rows, head))
 
     def flagged(self, number: int) -> NDArray[np.bool_]:
         """Which acquisitions have a flag; ISMRMRD counts flags from 1."""
@@ -181,7 +197,7 @@ class _Measurement:
         total = int(np.prod([len(n) for n in chosen.values()]))
         grid = Grid(str(self.path), (total * slices, coils, partitions, height, width))
         reverse, outside = self.flagged(REVERSE), 0
-        for number, samples in self._readouts(np.flatnonzero(image)):
+        for number, samples in self.readouts(np.flatnonzero(image)):
             one = head[number]
             where = one["idx"]
             volume = 0
@@ -260,18 +276,6 @@ class _Measurement:
         text = self.xml.get(f"encoding/encodingLimits/{name}", "")
         return int(text) if text.isdecimal() else default
 
-    def _readouts(self, numbers: NDArray[np.intp]) -> Any:
-        """Number and samples (coils, samples) of acquisitions, many read at a time."""
-        fields = self.rows.fields("data")
-        for first in range(0, len(numbers), AT_ONCE):
-            part = numbers[first : first + AT_ONCE]
-            for number, values in zip(part, fields[part.tolist()], strict=True):
-                coils = int(self.head["active_channels"][number])
-                yield (
-                    int(number),
-                    np.ascontiguousarray(values, np.float32).view(np.complex64).reshape(coils, -1),
-                )
-
     def _noise(self, coils: int) -> NDArray[np.complex64] | None:
         """Noise samples (coils, n), scaled to the bandwidth of the image's lines.
 
@@ -279,7 +283,7 @@ class _Measurement:
         times the part of it that the receiver's filter passes in the noise scan.
         """
         numbers = np.flatnonzero(self.flagged(NOISE))
-        parts = [samples for _, samples in self._readouts(numbers) if len(samples) == coils]
+        parts = [samples for _, samples in self.readouts(numbers) if len(samples) == coils]
         if not parts:
             return None
         dwell = self.head["sample_time_us"]
@@ -333,3 +337,15 @@ class _Measurement:
         step = fov[0] / count
         centres = np.asarray(one["position"], float) + (np.arange(count) - count // 2)[:, None] * step * read
         return along_lines(centres, phase, across, read, (fov[1] / lines, fov[2] / partitions), step)
+
+
+def _readouts(
+    rows: h5py.Dataset, head: Array, numbers: NDArray[np.intp]
+) -> Iterator[tuple[int, NDArray[np.complex64]]]:
+    """Number and samples (coils, samples) of a file's acquisitions, many read at a time."""
+    fields = rows.fields("data")
+    for first in range(0, len(numbers), AT_ONCE):
+        part = numbers[first : first + AT_ONCE]
+        for number, values in zip(part, fields[part.tolist()], strict=True):
+            samples = np.ascontiguousarray(values, np.float32).view(np.complex64)
+            yield int(number), samples.reshape(int(head["active_channels"][number]), -1)

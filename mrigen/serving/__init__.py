@@ -1,0 +1,1 @@
+"""Reconstruction of streams of acquisitions: ISMRMRD's messages over TCP."""
