@@ -121,9 +121,9 @@ class Server:
         try:
             with connection:
                 try:
-                    sent = self._converse(wire, client)
+                    count = self._converse(wire, client)
                     wire.send_close()
-                    self._log(f"{client}: {sent} images")
+                    self._log(f"{client}: {count} images")
                 except UsageError as error:
                     self._log(f"{client}: {one_line(str(error))}")
                     with suppress(OSError):
@@ -142,7 +142,7 @@ class Server:
     def _converse(self, wire: Wire, client: str) -> int:
         """Messages until the client closes; the number of images sent."""
         session = Session(self._reconstructor, self._limits.memory)
-        known, sent = self._token is None, 0
+        known, total = self._token is None, 0
 
         def send(keys: list[Key]) -> int:
             count = 0
@@ -164,9 +164,9 @@ class Server:
             elif number == messages.HEADER:
                 session.start(content)
             elif number == messages.ACQUISITION:
-                sent += send(session.add(content))
+                total += send(session.add(content))
             elif number == messages.CLOSE:
-                return sent + send(session.rest())
+                return total + send(session.rest())
 
     def _configure(self, text: str) -> bool:
         """Read a configuration; whether it has the token.
@@ -177,7 +177,7 @@ class Server:
         values = configuration(text)
         name, token = values.pop("config", ""), values.pop("token", None)
         if values or name not in NAMES:
-            unknown = next(iter(values), name)
+            unknown = next(iter(values), name) if self._token is None else "another word"
             raise UsageError(
                 f"the configuration has {unknown[:80]!r}, which is unknown; send `default`, and "
                 "token=... where the server wants one"

@@ -37,7 +37,7 @@ MOST_SIDE = 4096
 LINE_BYTES = 1 << 10  # of a line beside its samples
 WARM_UP = (64, 64)
 Key = tuple[int, ...]
-Picture = NDArray[np.complex64] | NDArray[np.float32]
+Picture = NDArray[Any]
 
 
 class Reconstructor:
