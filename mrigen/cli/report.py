@@ -18,6 +18,14 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="HTML file to write; by default report.html in the folder.")
     ] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Baselines in the same tables and panels: runs measured with the same references, or "
+            "reconstructions of the same data. Repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Write one HTML page that needs no network: what was done, numbers, curves, samples, slices, command.
 
@@ -28,7 +36,7 @@ def report(
 
     - `mrigen report runs/demo/brain`
 
-    - `mrigen report posterior --out posterior.html`
+    - `mrigen report posterior --beside sparse --beside sense --out posterior.html`
     """
     from mrigen.errors import UsageError
     from mrigen.recipe.page import NAME
@@ -40,4 +48,4 @@ def report(
         raise UsageError(f"{folder}: no such folder; give one of mrigen run or mrigen reconstruct")
     target = out if out is not None else folder / NAME
     write = write_reconstruction if (folder / FILE).is_file() else write_run
-    typer.echo(f"report: {write(folder, target)}")
+    typer.echo(f"report: {write(folder, target, beside or ())}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +27,20 @@ RECIPE, SUMMARY, LOG, SELECTION = "recipe.yaml", "summary.json", "log.jsonl", "s
 SAMPLES, NEIGHBOURS = 24, 6
 SEARCHED = 20_000_000  # pixels of the measurements that neighbours are looked for among, at most
 POINTS = 400  # of a curve, at most
+COMPARABLE = ("features", "n", "references", "held_out_references")  # equal where numbers can be compared
+SHARED = ("held_out_references", "observation", FLOOR)  # rows that say nothing of a model
 
 
-def write_page(run: Path, out: Path) -> Path:
+def write_page(run: Path, out: Path, beside: Sequence[Path] = ()) -> Path:
     """Write the page of a run folder; returns its path.
 
+    Args:
+        run: its folder.
+        out: HTML file.
+        beside: folders of other runs, baselines for example, measured with the same references and n.
+
     Raises:
-        UsageError: not a run folder.
+        UsageError: not a run folder, or its numbers cannot be compared.
     """
     if not (run / RECIPE).is_file():
         raise UsageError(f"{run}: no {RECIPE} in it; give a folder of mrigen run, or of mrigen reconstruct")
@@ -49,7 +56,7 @@ def write_page(run: Path, out: Path) -> Path:
     )
     before = [
         ("Overview", html.png(figure.read_bytes(), overview) if figure.is_file() else ""),
-        ("Distances", _table(summary)),
+        ("Distances", _table(summary, _others(run, summary, beside))),
     ]
     after = [
         ("Nearest neighbours in the training data", _neighbours(run, store)),
@@ -133,15 +140,35 @@ def _curves(run: Path) -> str:
     return f'<div class="curves">{"".join(figures)}</div>' if any(figures) else ""
 
 
-def _table(summary: Mapping[str, Any]) -> str:
-    """Distances with their intervals beside those of the observations and of other references."""
+def _others(run: Path, summary: Mapping[str, Any], beside: Sequence[Path]) -> dict[str, Any]:
+    """Rows of other runs, by name, that may stand in the table of this one."""
+    rows: dict[str, Any] = {}
+    for other in beside:
+        theirs = _json(other / SUMMARY)
+        if not (summary and theirs):
+            raise UsageError(f"{other if summary else run}: no {SUMMARY} in it; give finished runs")
+        differ = [key for key in COMPARABLE if theirs.get(key) != summary.get(key)]
+        if differ:
+            raise UsageError(
+                f"{other}: {', '.join(differ)} differ from {run}; evaluate both with the same references"
+            )
+        models = {name: row for name, row in theirs.items() if isinstance(row, Mapping) and name not in SHARED}
+        own = {f"{other.resolve().name}: {name}": row for name, row in models.items()}
+        if rows.keys() & own.keys():
+            raise UsageError(f"{', '.join(map(str, beside))}: folders of the same name; rename one")
+        rows |= own
+    return rows
+
+
+def _table(summary: Mapping[str, Any], others: Mapping[str, Any]) -> str:
+    """Distances with their intervals beside those of other runs, of the observations and other references."""
     if not summary:
         return ""
     rows = {
         "another part of the references" if name == FLOOR else name: row
         for name, row in summary.items()
         if isinstance(row, Mapping) and name != "held_out_references"
-    }
+    } | others
     names = {key: f"Fréchet distance ({space})" for key, space in distances(summary).items()}
     caption = (
         f"n = {summary['n']}, {summary['references']} references; 95 % bootstrap intervals below. Less is "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +25,39 @@ RAW = 24_000_000  # bytes of slices to begin with; half as many while the page i
 COLUMNS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "nrmse": "NRMSE"}
 
 
-def write_page(folder: Path, out: Path) -> Path:
+def write_page(folder: Path, out: Path, beside: Sequence[Path] = ()) -> Path:
     """Write the page of a folder of ``mrigen reconstruct``; returns its path.
 
+    Args:
+        folder: of the reconstruction.
+        out: HTML file.
+        beside: folders of other reconstructions of the same measurements, baselines for example.
+
     Raises:
-        UsageError: there is no reconstruction in it.
+        UsageError: there is no reconstruction in a folder, or it is of other measurements.
     """
-    path = folder / FILE
-    if not path.is_file():
-        raise UsageError(f"{folder}: no {FILE} in it; give a folder of mrigen reconstruct, or a run")
-    with hdf5.reader(path) as file:
+    with ExitStack() as stack:
+        file = stack.enter_context(_opened(folder))
+        others: dict[str, tuple[Any, Mapping[str, Any]]] = {}
+        for other in beside:
+            found = stack.enter_context(_opened(other))
+            if not _same_measurements(file, found):
+                raise UsageError(
+                    f"{other}: of other measurements than {folder}; reconstruct the same file, sampled alike"
+                )
+            name = f"{other.resolve().name}: {_plain(found.attrs.get('solver', '?'))}"
+            others[name] = found, _numbers(other)
+        if len(others) < len(beside):
+            raise UsageError(f"{', '.join(map(str, beside))}: folders of the same name; rename one")
         attributes = {key: _plain(value) for key, value in file.attrs.items()}
         names = [str(n, "utf-8") if isinstance(n, bytes) else str(n) for n in file["names"][:]]
         count, *_, height, width = file["image"].shape
-        layers = 2 + ("std" in file) + 2 * ("reference" in file)
+        truth = "reference" in file
+        layers = 2 + ("std" in file) + 2 * truth + (1 + truth) * len(others)
         shown = max(1, min(count, RAW // (layers * height * width)))
         while True:
             chosen = np.unique(np.linspace(0, count - 1, shown).round().astype(int))
-            text = _page(folder, file, attributes, names, chosen)
+            text = _page(folder, file, attributes, names, chosen, others)
             if len(text.encode()) <= html.LARGEST or shown == 1:
                 break
             shown = max(1, shown // 2)
@@ -49,11 +65,33 @@ def write_page(folder: Path, out: Path) -> Path:
     return out
 
 
+def _opened(folder: Path) -> Any:
+    path = folder / FILE
+    if not path.is_file():
+        raise UsageError(f"{folder}: no {FILE} in it; give a folder of mrigen reconstruct, or a run")
+    return hdf5.reader(path)
+
+
+def _same_measurements(one: Any, other: Any) -> bool:
+    """Whether both are of the same slices, seen by the same lines or points."""
+    if one["image"].shape != other["image"].shape or not np.array_equal(one["names"][:], other["names"][:]):
+        return False
+    if not {"zero_filled"} <= one.keys() & other.keys():
+        return True
+    first, second = (np.asarray(file["zero_filled"][:1]) for file in (one, other))
+    return bool(np.allclose(first, second, rtol=0, atol=1e-4 * float(np.abs(first).max())))
+
+
 def _page(
-    folder: Path, file: Any, attributes: Mapping[str, Any], names: list[str], chosen: NDArray[np.int64]
+    folder: Path,
+    file: Any,
+    attributes: Mapping[str, Any],
+    names: list[str],
+    chosen: NDArray[np.int64],
+    others: Mapping[str, tuple[Any, Mapping[str, Any]]],
 ) -> str:
     numbers = _numbers(folder)
-    layers = _layers(file, chosen)
+    layers = _layers(file, chosen, {name: found for name, (found, _) in others.items()})
     source, solver = attributes.get("source", "?"), attributes.get("solver", "?")
     left_out = len(names) - len(chosen)
     note = f'<p class="note">{left_out} of {len(names)} slices are left out.</p>' if left_out else ""
@@ -75,7 +113,7 @@ def _page(
         + (" Colours are shown as the mean of their channels." if file["image"].shape[1] > 1 else ""),
         [
             ("Slices", html.viewer("slices", layers, [names[i] for i in chosen]) + note),
-            ("Errors", _errors(numbers)),
+            ("Errors", _errors(numbers, {name: theirs for name, (_, theirs) in others.items()})),
             ("Can the spread be read as uncertainty?", _spread(numbers, file)),
             ("Where may the reconstruction be wrong?", _where(folder)),
             ("Notes", _notes(numbers)),
@@ -87,11 +125,11 @@ def _page(
     )
 
 
-def _layers(file: Any, chosen: NDArray[np.int64]) -> list[html.Layer]:
+def _layers(file: Any, chosen: NDArray[np.int64], others: Mapping[str, Any]) -> list[html.Layer]:
     """What the panels show, as values that are not negative."""
     rows = chosen.tolist()
 
-    def read(name: str) -> NDArray[Any]:
+    def read(name: str, file: Any = file) -> NDArray[Any]:
         values: NDArray[Any] = np.asarray(file[name][rows])
         return values.reshape(len(rows), -1, *values.shape[-2:])
 
@@ -108,21 +146,29 @@ def _layers(file: Any, chosen: NDArray[np.int64]) -> list[html.Layer]:
     if "zero_filled" in file:
         layers.append(html.Layer("measurement, zero-filled", grey(read("zero_filled"))))
     layers.append(html.Layer("reconstruction", picture))
+    beside = {name: grey(read("image", found)) for name, found in others.items()}
+    layers += [html.Layer(name, shown) for name, shown in beside.items()]
     if "reference" in file:
         truth = read("reference")
         truth = np.abs(truth) if np.iscomplexobj(image) and not np.iscomplexobj(truth) else truth
         true = grey(truth)
         layers += [html.Layer("reference", true), html.Layer("error", np.abs(picture - true), is_map=True)]
+        layers += [
+            html.Layer(f"error, {name}", np.abs(shown - true), is_map=True) for name, shown in beside.items()
+        ]
     if "std" in file:
         deviation = np.abs(read("std")).mean(1).astype(np.float32)
         layers.append(html.Layer("width of the 90 % interval, if normal", WIDTH_90 * deviation, is_map=True))
     return layers
 
 
-def _errors(numbers: Mapping[str, Any]) -> str:
+def _errors(numbers: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> str:
+    """Means beside those of zero filling and of the other reconstructions, and every slice's."""
     if "mean" not in numbers:
         return ""
-    rows = {"reconstruction": numbers["mean"], "zero-filled": numbers["zero_filled"]}
+    rows = {"reconstruction": numbers["mean"]}
+    rows |= {name: theirs["mean"] for name, theirs in others.items() if "mean" in theirs}
+    rows |= {"zero-filled": numbers["zero_filled"]}
     whole = html.table(rows, COLUMNS, "mean of the slices")
     volumes = numbers.get("volumes", {}).get("mean")
     if volumes is not None:

@@ -185,6 +185,68 @@ def test_a_large_reconstruction_leaves_slices_out(reconstructed, tmp_path, monke
     assert f"{count - len(names)} of {count} slices are left out" in path.read_text()
 
 
+@pytest.fixture(scope="module")
+def baseline(study):
+    """Another reconstruction of the same measurements."""
+    out = study.parent / "sense"
+    words = ["--solver", "cg-sense:iterations=2", "--device", "cpu"]
+    assert run(["reconstruct", str(study / "store"), *words, "--out", str(out)]) == 0
+    return out
+
+
+def test_baselines_stand_beside_a_reconstruction(reconstructed, baseline, tmp_path):
+    path = tmp_path / "a.html"
+    assert run(["report", str(reconstructed), "--beside", str(baseline), "--out", str(path)]) == 0
+    page = sound(path.read_text())
+    numbers = json.loads((baseline / "metrics.json").read_text())["mean"]
+    assert f"sense: cg-sense:iterations=2{numbers['psnr']:.4g}" in page.words
+    _, shown = layers(path.read_text())
+    with (
+        h5py.File(baseline / "reconstruction.h5") as file,
+        h5py.File(reconstructed / "reconstruction.h5") as own,
+    ):
+        image = np.abs(file["image"][:, 0])
+        error = np.abs(image - np.abs(file["reference"][:, 0]))
+        unit = np.abs(own["image"][:, 0]).max() / shown["reconstruction"].max()
+    name = "sense: cg-sense:iterations=2"
+    np.testing.assert_allclose(shown[name] * unit, image, atol=image.max() / 500)
+    np.testing.assert_allclose(shown[f"error, {name}"] * unit, error, atol=error.max() / 500)
+
+
+def test_what_cannot_be_compared_is_refused(study, reconstructed, baseline, tmp_path, capsys):
+    other = tmp_path / "other"
+    shutil.copytree(baseline, other)
+    with h5py.File(other / "reconstruction.h5", "r+") as file:
+        file["zero_filled"][0] = 2 * file["zero_filled"][0]
+    run_folder = tmp_path / "run"
+    run_folder.mkdir()
+    summary = json.loads((study / "summary.json").read_text())
+    (run_folder / "summary.json").write_text(json.dumps({**summary, "n": 3}))
+    for folder, beside, said in [
+        (reconstructed, [other], "other measurements"),
+        (reconstructed, [baseline, baseline], "same name"),
+        (reconstructed, [study], "no reconstruction.h5"),
+        (study, [run_folder], "n differ"),
+        (study, [study, study], "same name"),
+        (study, [baseline], "no summary.json"),
+    ]:
+        words = [word for one in beside for word in ("--beside", str(one))]
+        assert run(["report", str(folder), *words, "--out", str(tmp_path / "b.html")]) == 2
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "b.html").exists()
+
+
+def test_other_runs_stand_in_the_table(study, tmp_path):
+    other = tmp_path / "l1-edm"
+    other.mkdir()
+    summary = json.loads((study / "summary.json").read_text())
+    summary["student"]["fd"] = 123.4
+    (other / "summary.json").write_text(json.dumps(summary))
+    page = sound(run_page.write_page(study, tmp_path / "a.html", [other]).read_text())
+    assert "l1-edm: student123.4" in page.words
+    assert "l1-edm: observation" not in page.words
+
+
 def test_names_cannot_inject(reconstructed, tmp_path):
     folder = tmp_path / "evil"
     shutil.copytree(reconstructed, folder)
