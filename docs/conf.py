@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pydoc
 import re
 from pathlib import Path
 from types import ModuleType
@@ -69,7 +70,18 @@ def api_page() -> str:
             parts.append(f"\n## mrigen.{name}\n\n{about}\n")
             inner = {f"mrigen.{name}.{member}": getattr(module, member) for member in module.__all__}
             parts += _members(inner, shown)
+    parts += [
+        "\n## Classes to derive from\n\nEach is the base of a file of yours: [Extending](extending.md).\n"
+    ]
+    parts += _members(bases(), shown)
     return "\n".join(parts)
+
+
+def bases() -> dict[str, Any]:
+    """Classes that the table of ``extending.md`` names, by their path."""
+    text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    paths = re.findall(r"^\| [\w ]+ \| \d+ \| `([\w.]+)` \|", text, re.MULTILINE)
+    return {path: pydoc.locate(path) for path in paths}
 
 
 def _members(members: dict[str, Any], shown: set[int]) -> list[str]:

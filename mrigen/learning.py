@@ -34,6 +34,8 @@ OnStep = Callable[[dict[str, float]], None]
 OnSnapshot = Callable[[int, Model], None]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 Spec = str | Mapping[str, Any]
+LOOKED_AT = 16  # slices whose brightness is measured
+SCALES = (0.01, 100.0)  # brightness that noise levels from 0.002 to 80 can serve
 
 
 def train(
@@ -93,11 +95,25 @@ def train(
         params["network"] = {"name": params["network"]}
     settings = {"images": images, "objective": spec, **params}
     data = as_store(store)
+    _require_scale(data)
     recipe = _recipe("train", settings, {"images": 1}, seed=seed, precision=precision, compile=compiled)
     with _run_folder(out, loggers) as folder:
         context = _Context(recipe, folder, device, data, None, loggers, on_step, on_snapshot)
         training.train(context)
         return _detached(context.teacher, out)
+
+
+def _require_scale(store: Store) -> None:
+    """Refuse tensors whose images are far from 1; the commands that prepare data scale them."""
+    if not isinstance(store, TensorStore):
+        return
+    data = store.measurements(list(range(min(len(store), LOOKED_AT))))
+    level = float(data.operator.as_image(data.y).abs().flatten().quantile(0.99))
+    if level and not SCALES[0] <= level <= SCALES[1]:
+        raise UsageError(
+            f"train: images of this store reach {level:.2g} (99th percentile), and teachers are trained on "
+            f"images of about 1; divide y and sigma of the TensorStore by {level:.2g}"
+        )
 
 
 def distill(

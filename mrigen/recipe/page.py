@@ -152,7 +152,9 @@ def _others(run: Path, summary: Mapping[str, Any], beside: Sequence[Path]) -> di
             raise UsageError(
                 f"{other}: {', '.join(differ)} differ from {run}; evaluate both with the same references"
             )
-        models = {name: row for name, row in theirs.items() if isinstance(row, Mapping) and name not in SHARED}
+        models = {
+            name: row for name, row in theirs.items() if isinstance(row, Mapping) and name not in SHARED
+        }
         own = {f"{other.resolve().name}: {name}": row for name, row in models.items()}
         if rows.keys() & own.keys():
             raise UsageError(f"{', '.join(map(str, beside))}: folders of the same name; rename one")

@@ -41,10 +41,16 @@ def pages(tmp_path_factory):
 
 
 def test_pages_are_complete(pages):
-    names = {path.stem for path in pages}
-    assert {"index", "api", "commands", "papers", "quality", "speed", "robustness"} <= names
+    stems = {path.stem for path in pages}
+    assert {"index", "api", "commands", "papers", "quality", "speed", "robustness"} <= stems
     api = next(text for path, text in pages.items() if path.stem == "api")
-    for name in ("mrigen.train", "mrigen.espirit", "mrigen.MultiCoilMRI", "mrigen.masks.exact_random"):
+    names = ["mrigen.train", "mrigen.espirit", "mrigen.MultiCoilMRI", "mrigen.masks.exact_random"]
+    names += [
+        "mrigen.operators.masks.MaskDistribution",
+        "mrigen.prep.readers.Reader",
+        "mrigen.objectives.Objective",
+    ]
+    for name in names:
         assert f'id="{name}"' in api
 
 

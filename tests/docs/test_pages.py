@@ -1,7 +1,9 @@
 """The pages: links lead somewhere, commands and benchmarks exist, the README stays short."""
 
+import json
 import re
 import shlex
+import statistics
 from pathlib import Path
 
 import pytest
@@ -119,6 +121,42 @@ def test_every_page_is_in_a_table_of_contents(path):
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 100
+
+
+def test_files_of_extending_are_short():
+    blocks = [
+        block
+        for language, block in FENCE.findall((ROOT / "docs" / "extending.md").read_text())
+        if language == "python"
+    ]
+    assert len(blocks) >= 8
+    assert max(len(block.splitlines()) for block in blocks) <= 20
+
+
+def test_numbers_of_the_readme_are_those_of_the_kept_results():
+    """Means and deviations of three seeds, and seed 0 of L1-EDM."""
+    seeds = json.loads((result_tables.FOLDER / "brain-seeds.json").read_text(encoding="utf-8"))["rows"]
+    rows = [
+        line.strip("| ").split(" | ")
+        for line in (ROOT / "README.md").read_text().splitlines()
+        if line.startswith("| ")
+    ]
+    shown = {row[0]: row[1:] for row in rows}
+    names = {"zero-filled observations": "observation", "ambient teacher, full schedule": "teacher"}
+    names |= {"ambient teacher, stopped at σ = 0.2": "teacher-stopped", "student, one step": "student"}
+    names |= {"teacher after one lap, full schedule": "lap-1", "other references": "floor"}
+    for title, name in names.items():
+        for cell, key in zip(
+            shown[title], ("fd", "fd_r64", "high_frequency_ratio", "energy_outside"), strict=False
+        ):
+            values = [row[name][key] for row in seeds]
+            digits = len(cell.split(" ")[0].partition(".")[2])
+            mean, deviation = (f"{f(values):.{digits}f}" for f in (statistics.mean, statistics.stdev))
+            assert cell in {mean, f"{mean} ± {deviation}"}, (title, key)
+    generated = json.loads((result_tables.FOLDER / "laps-generated.json").read_text(encoding="utf-8"))["rows"]
+    kept = next(row for row in generated if row[0].startswith("L1-EDM, as long"))
+    own = next(row for title, row in shown.items() if title.startswith("L1-EDM, as long"))
+    assert own[1:4] == kept[2:5]
 
 
 def test_faults_are_seen(tmp_path):

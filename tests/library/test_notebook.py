@@ -4,6 +4,7 @@ import re
 from functools import partial
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -80,11 +81,32 @@ def test_the_readme_runs(heads, tmp_path, monkeypatch):
     size = (SIZE, 4 * SIZE)  # lines enough for the README's acceleration
     wide = torch.nn.functional.interpolate(heads[:2].real, size, mode="bilinear").to(torch.complex64)
     maps = torch.from_numpy(birdcage_maps((4, *size)).astype(np.complex64))
-    names = {"kspace": mg.fft(maps * wide), "reference": wide}
+    with h5py.File("scan.h5", "w") as file:
+        file["kspace"] = mg.fft(maps * wide).numpy()
+    names = {"reference": wide}
     exec(compile(code, "README.md", "exec"), names)
     assert names["posterior"].shape == (2, 8, 1, *size)
     assert names["student"].role == "generator"
     assert names["distance"] > 0
+
+
+@pytest.mark.parametrize("factor", [1e-5, 1e4])
+def test_images_in_units_of_a_scanner_are_refused(store, factor):
+    """Noise levels belong to images of about 1; the message says what to divide by."""
+    raw = mg.TensorStore(factor * store.y, store.maps, store.masks)
+    with pytest.raises(mg.UsageError, match="of about 1; divide y and sigma") as raised:
+        mg.train(raw, images=4, network=NETWORK, device="cpu")
+    by = float(str(raised.value).split()[-1])
+    assert 0.1 < by / factor < 3
+
+
+def test_kspace_of_a_file_has_zeros_where_its_mask_says(heads, tmp_path):
+    kspace = mg.fft(COIL_MAPS * heads).numpy()
+    mask = np.arange(SIZE) % 2 == 0
+    mask[SIZE // 2 - 4 : SIZE // 2 + 4] = True
+    np.savez(tmp_path / "scan.npz", kspace=kspace, mask=mask)
+    read = mg.read_kspace(tmp_path / "scan.npz")
+    assert np.array_equal(read.numpy(), kspace * mask)
 
 
 def test_an_image_depends_on_its_seed_alone(store, teacher):

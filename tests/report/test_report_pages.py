@@ -189,7 +189,7 @@ def test_a_large_reconstruction_leaves_slices_out(reconstructed, tmp_path, monke
 def baseline(study):
     """Another reconstruction of the same measurements."""
     out = study.parent / "sense"
-    words = ["--solver", "cg-sense:iterations=2", "--device", "cpu"]
+    words = ["--solver", "cg-sense:steps=2", "--device", "cpu"]
     assert run(["reconstruct", str(study / "store"), *words, "--out", str(out)]) == 0
     return out
 
@@ -199,7 +199,7 @@ def test_baselines_stand_beside_a_reconstruction(reconstructed, baseline, tmp_pa
     assert run(["report", str(reconstructed), "--beside", str(baseline), "--out", str(path)]) == 0
     page = sound(path.read_text())
     numbers = json.loads((baseline / "metrics.json").read_text())["mean"]
-    assert f"sense: cg-sense:iterations=2{numbers['psnr']:.4g}" in page.words
+    assert f"sense: cg-sense:steps=2{numbers['psnr']:.4g}" in page.words
     _, shown = layers(path.read_text())
     with (
         h5py.File(baseline / "reconstruction.h5") as file,
@@ -208,7 +208,7 @@ def test_baselines_stand_beside_a_reconstruction(reconstructed, baseline, tmp_pa
         image = np.abs(file["image"][:, 0])
         error = np.abs(image - np.abs(file["reference"][:, 0]))
         unit = np.abs(own["image"][:, 0]).max() / shown["reconstruction"].max()
-    name = "sense: cg-sense:iterations=2"
+    name = "sense: cg-sense:steps=2"
     np.testing.assert_allclose(shown[name] * unit, image, atol=image.max() / 500)
     np.testing.assert_allclose(shown[f"error, {name}"] * unit, error, atol=error.max() / 500)
 

@@ -8,6 +8,7 @@ from mrigen.prep.readers.base import (
     find_reader,
     inspect,
     open_slices,
+    read_kspace,
     reader_of,
     with_mask,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "find_reader",
     "inspect",
     "open_slices",
+    "read_kspace",
     "reader_of",
     "with_mask",
 ]

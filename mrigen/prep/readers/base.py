@@ -334,3 +334,36 @@ def pick_axes(
         if len(numbers) < array.shape[axis]:
             array = array[(slice(None),) * axis + (numbers,)]
     return array.reshape(-1, *array.shape[len(names) :]), {n: c for n, c in counts.items() if c > 1}
+
+
+def read_kspace(path: str | Path, reader: str = "", choose: str = "") -> torch.Tensor:
+    """Raw k-space of a file of any format that is read, in memory.
+
+    Args:
+        path: fastMRI, ISMRMRD, Siemens, BART, MATLAB, numpy or another format of ``mrigen list readers``.
+        reader: name of the format; empty to see it by the file.
+        choose: repetition, contrast and the like where there are several, as ``contrast=0``.
+
+    Returns:
+        Complex (slices, coils, H, W) in the file's units: H along the readout, with its oversampling, DC at
+        (H // 2, W // 2), 0 where nothing was measured.
+
+    Raises:
+        UsageError: the file is of no format, holds no usable k-space, or a choice is missing.
+
+    Examples:
+        >>> import mrigen as mg
+        >>> from tempfile import TemporaryDirectory
+        >>> kspace = mg.fft(torch.rand(2, 4, 32, 24).to(torch.complex64))
+        >>> with TemporaryDirectory() as folder:
+        ...     np.save(f"{folder}/scan.npy", kspace.numpy())
+        ...     torch.equal(mg.read_kspace(f"{folder}/scan.npy"), kspace)
+        True
+    """
+    scan = inspect(Path(path), reader, choose)
+    with open_slices(scan, reader, choose) as read:
+        kspace = read(list(range(scan.slices)))
+    if scan.mask is None:
+        return kspace
+    mask = torch.as_tensor(scan.mask, dtype=torch.bool)
+    return kspace * (mask[:, None] if mask.ndim == 3 else mask)
