@@ -156,7 +156,7 @@ def reconstruct(
     file (columns, rows, slices) has the voxel size and the patient's coordinates where the header gives them.
 
     Raw k-space is Cartesian; other trajectories go through Python. Pictures have the model's size, or without
-    a model their own.
+    a model their own, and are written to `pictures` as PNG.
 
     Solvers with a teacher: `pnp`, `dds`, `mmps`, `ambient-one-step`, `dps`, `ambient-dps`, `langevin`; with a
     one-step generator: `latent`, `pnp`; without a model: `zero-filled`, `rss`, `cg-sense`, `l1-wavelet`,
@@ -170,6 +170,9 @@ def reconstruct(
 
     - `mrigen reconstruct runs/demo/brain/store --model runs/demo/brain/teacher/model --solver mmps
       --samples 8 --slices 0:4 --calibrate --out posterior`
+
+    - pictures: `mrigen reconstruct photos --operator inpainting:missing=0.6 --degrade
+      --solver total-variation --out restored`
     """
     from pydantic import ValidationError
 
@@ -215,7 +218,8 @@ def reconstruct(
         command=shlex.join(["mrigen", *sys.argv[1:]]),
     )
     images, report = job.reconstruct(source, out, request, choose_device(device))
-    typer.echo(f"{len(images)} images: {out}, {report['seconds_per_slice']:.3g} s each")
+    counted = f"{len(images)} image{'s' * (len(images) > 1)}"
+    typer.echo(f"{counted}: {out}, {report['seconds_per_slice']:.3g} s each")
     if "mean" in report:
         typer.echo(f"{_row(report['mean'])}; zero-filled: {_row(report['zero_filled'])}")
     if "volumes" in report:

@@ -36,7 +36,14 @@ from mrigen.reconstruction.calibration import (
     without,
 )
 from mrigen.reconstruction.coil_maps import open_maps
-from mrigen.reconstruction.outputs import DEFAULT, Volume, dataset_shape, parse_formats, write_formats
+from mrigen.reconstruction.outputs import (
+    DEFAULT,
+    Volume,
+    dataset_shape,
+    parse_formats,
+    write_formats,
+    write_pictures,
+)
 from mrigen.reconstruction.photographs import PictureSource
 from mrigen.reconstruction.prepared import StoreSource
 from mrigen.reconstruction.results import open_results
@@ -110,7 +117,7 @@ def reconstruct(
         source.require_phase(request.prep.phase)
     if request.formats is not None and not source.complex_valued and set(formats) != {"h5"}:
         raise UsageError(
-            f"{source_path}: --format is for k-space, and pictures are written as HDF5; leave it out"
+            f"{source_path}: --format is for k-space, and pictures are written as HDF5 and PNG; leave it out"
         )
     if request.calibrate:
         require_calibration(source, request.samples)
@@ -148,6 +155,8 @@ def reconstruct(
         path = out / "reconstruction.h5"
         about = (source.name, dataset_shape(path), source.voxel, source.geometry, source.acquisition)
         write_formats(out, formats, Volume(path, *about, summary))
+    elif isinstance(source, PictureSource):
+        write_pictures(out, source.labels)
     return source, report
 
 

@@ -1,22 +1,25 @@
-"""Formats that reconstructions are written in: NIfTI, DICOM, BART and BIDS, beside HDF5."""
+"""Formats that reconstructions are written in: NIfTI, DICOM, BART and BIDS, beside HDF5; pictures as PNG."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from mrigen import __version__, hdf5
 from mrigen.data.sample_files import Voxel, write_nifti
 from mrigen.data.slice_geometry import SliceGeometry
 from mrigen.errors import UsageError
 from mrigen.files import atomic, write_json
+from mrigen.metrics.rendering import pictures
 from mrigen.prep.readers.bart import write_cfl
 
 Array = NDArray[Any]
@@ -292,6 +295,24 @@ def write_formats(out: Path, names: tuple[str, ...], volume: Volume) -> None:
             FORMATS[name](out, volume)
     if "h5" not in names:
         volume.path.unlink()
+
+
+def write_pictures(out: Path, labels: Sequence[str]) -> None:
+    """Restored pictures at their own size, ``pictures/NAME.png``, as 8-bit RGB.
+
+    Args:
+        out: folder of the reconstruction.
+        labels: file names of the pictures, in their order.
+    """
+    folder = out / "pictures"
+    folder.mkdir(exist_ok=True)
+    stems = [Path(label).stem for label in labels]
+    names = stems if len({*stems}) == len(stems) else labels
+    with hdf5.reader(out / "reconstruction.h5") as file:
+        for row, name in enumerate(names):
+            pixels = pictures(torch.from_numpy(file["image"][row : row + 1]))[0].permute(1, 2, 0).numpy()
+            with atomic(folder / f"{name}.png") as temporary:
+                Image.fromarray(pixels).save(temporary, format="PNG")
 
 
 def dataset_shape(path: Path) -> tuple[int, int, int]:

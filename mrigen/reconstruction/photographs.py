@@ -78,28 +78,34 @@ class PictureSource(Source):
             files = self._files[first : first + size]
             positions = list(range(first, first + len(files)))
             pictures = [self._read(path) for path in files]
+            for path, picture in zip(files, pictures, strict=True):
+                self._require_size(path, tuple(picture.shape))
+            y = torch.stack(pictures)
             if self.has_reference:
-                yield self._degraded(positions, torch.stack(pictures))
+                yield self._degraded(positions, y)
                 continue
             assert self._operator is not None
-            y = torch.stack(pictures)
-            expected = self._operator.forward(self._operator.zero_image()).shape[1:]
-            if y.shape[1:] != expected:
-                raise UsageError(
-                    f"{files[0]}: is {tuple(y.shape[1:])} (C, H, W), but the operator makes "
-                    f"{tuple(expected)} of images {self.shape}"
-                )
             if isinstance(self._operator, PixelMask):
                 y = self._operator.forward(y)
             sigma = torch.full((len(files),), self._sigma)
             yield Batch(positions, Measurements(y, self._operator, sigma), torch.ones(len(files)))
 
-    def _degraded(self, positions: list[int], images: Tensor) -> Batch:
-        if images.shape[1:] != self.shape:
+    def _require_size(self, path: Path, shape: tuple[int, ...]) -> None:
+        """Refuse a picture of another size than the first one, the model or the operator has."""
+        if self.has_reference:
+            if shape != self.shape:
+                raise UsageError(
+                    f"{path}: is {shape} (C, H, W), but {self._whose} {self.shape}; take one size at a time"
+                )
+            return
+        assert self._operator is not None
+        expected = tuple(self._operator.forward(self._operator.zero_image()).shape[1:])
+        if shape != expected:
             raise UsageError(
-                f"{self._files[positions[0]]}: is {tuple(images.shape[1:])} (C, H, W), but "
-                f"{self._whose} {self.shape}"
+                f"{path}: is {shape} (C, H, W), but the operator makes {expected} of images {self.shape}"
             )
+
+    def _degraded(self, positions: list[int], images: Tensor) -> Batch:
         if self._operator is not None:
             operator, sigma = self._operator, torch.full((len(images),), self._sigma)
             drawn = operator.noise(

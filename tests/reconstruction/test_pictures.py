@@ -136,6 +136,19 @@ def test_masks_and_clean_pictures_need_no_model(reconstruct, tmp_path):
     np.testing.assert_allclose(whole["image"][:, 0], np.stack([first, second]), atol=1e-4)
 
 
+def test_restored_pictures_have_files_of_their_own(reconstruct, tmp_path):
+    """At their own size; those of one stem keep their ending."""
+    (tmp_path / "clean").mkdir()
+    for name in ("a.png", "a.bmp"):
+        picture(tmp_path / "clean" / name)
+    arrays, _ = reconstruct(tmp_path / "clean", "cg-sense", "--operator", "gaussian-blur:std=1", "--degrade")
+    (folder,) = tmp_path.rglob("pictures")
+    assert sorted(path.name for path in folder.iterdir()) == ["a.bmp.png", "a.png.png"]
+    shown = np.asarray(Image.open(folder / "a.bmp.png"))
+    expected = np.clip((arrays["image"][0, 0] + 1) / 2, 0, 1) * 255
+    np.testing.assert_allclose(shown, np.repeat(expected[..., None], 3, 2), atol=0.51)
+
+
 def test_pictures_without_a_model_that_will_not_do(reconstruct, tmp_path):
     path = tmp_path / "picture.png"
     picture(path)
@@ -144,7 +157,9 @@ def test_pictures_without_a_model_that_will_not_do(reconstruct, tmp_path):
     (tmp_path / "folder").mkdir()
     for size in (16, 12):
         picture(tmp_path / "folder" / f"{size}.png", size)
-    line = reconstruct(tmp_path / "folder", "zero-filled", *blur, "--degrade", "--batch", 1, fails=True)
-    assert "is (1, 16, 16) (C, H, W), but the first picture is (1, 12, 12)" in line
+    line = reconstruct(tmp_path / "folder", "zero-filled", *blur, "--degrade", fails=True)
+    assert "16.png: is (1, 16, 16) (C, H, W), but the first picture is (1, 12, 12)" in line
+    line = reconstruct(tmp_path / "folder", "zero-filled", *blur, fails=True)
+    assert "16.png: is (1, 16, 16) (C, H, W), but the operator makes (1, 12, 12)" in line
     thirds = ("--operator", "super-resolution:factor=3")
     assert "16 x 16 pixels do not divide by factor 3" in reconstruct(path, "zero-filled", *thirds, fails=True)
