@@ -103,7 +103,7 @@ def train(
         return _detached(context.teacher, out)
 
 
-def _require_scale(store: Store) -> None:
+def _require_scale(store: Store | None) -> None:
     """Refuse tensors whose images are far from 1; the commands that prepare data scale them."""
     if not isinstance(store, TensorStore):
         return

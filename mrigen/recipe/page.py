@@ -162,11 +162,11 @@ def _others(run: Path, summary: Mapping[str, Any], beside: Sequence[Path]) -> di
     return rows
 
 
-def _table(summary: Mapping[str, Any], others: Mapping[str, Any]) -> str:
+def _table(summary: Mapping[str, Any], others: dict[str, Any]) -> str:
     """Distances with their intervals beside those of other runs, of the observations and other references."""
     if not summary:
         return ""
-    rows = {
+    rows: dict[str, Any] = {
         "another part of the references" if name == FLOOR else name: row
         for name, row in summary.items()
         if isinstance(row, Mapping) and name != "held_out_references"
