@@ -216,7 +216,8 @@ def require_memory(
         needed = networks + records + micro * image
         raise UsageError(
             f"{section}: {micro:,} images at once need at least {_size(needed)}, and {_size(free)} are free "
-            f"here: --set {section}.micro_batch={fits} (in Python micro_batch={fits}), or lower {section}.batch"
+            f"here: --set {section}.micro_batch={fits} (in Python micro_batch={fits}), or lower "
+            f"{section}.batch"
         )
 
 
