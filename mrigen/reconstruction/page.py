@@ -40,13 +40,13 @@ def write_page(folder: Path, out: Path, beside: Sequence[Path] = ()) -> Path:
         file = stack.enter_context(_opened(folder))
         others: dict[str, tuple[Any, Mapping[str, Any]]] = {}
         for other in beside:
-            found = stack.enter_context(_opened(other))
-            if not _same_measurements(file, found):
+            another = stack.enter_context(_opened(other))
+            if not _same_measurements(file, another):
                 raise UsageError(
                     f"{other}: of other measurements than {folder}; reconstruct the same file, sampled alike"
                 )
-            name = f"{other.resolve().name}: {_plain(found.attrs.get('solver', '?'))}"
-            others[name] = found, _numbers(other)
+            name = f"{other.resolve().name}: {_plain(another.attrs.get('solver', '?'))}"
+            others[name] = another, _numbers(other)
         if len(others) < len(beside):
             raise UsageError(f"{', '.join(map(str, beside))}: folders of the same name; rename one")
         attributes = {key: _plain(value) for key, value in file.attrs.items()}
@@ -91,7 +91,7 @@ def _page(
     others: Mapping[str, tuple[Any, Mapping[str, Any]]],
 ) -> str:
     numbers = _numbers(folder)
-    layers = _layers(file, chosen, {name: found for name, (found, _) in others.items()})
+    layers = _layers(file, chosen, {name: another for name, (another, _) in others.items()})
     source, solver = attributes.get("source", "?"), attributes.get("solver", "?")
     left_out = len(names) - len(chosen)
     note = f'<p class="note">{left_out} of {len(names)} slices are left out.</p>' if left_out else ""
@@ -146,7 +146,7 @@ def _layers(file: Any, chosen: NDArray[np.int64], others: Mapping[str, Any]) -> 
     if "zero_filled" in file:
         layers.append(html.Layer("measurement, zero-filled", grey(read("zero_filled"))))
     layers.append(html.Layer("reconstruction", picture))
-    beside = {name: grey(read("image", found)) for name, found in others.items()}
+    beside = {name: grey(read("image", another)) for name, another in others.items()}
     layers += [html.Layer(name, shown) for name, shown in beside.items()]
     if "reference" in file:
         truth = read("reference")
