@@ -119,6 +119,12 @@ def test_every_page_is_in_a_table_of_contents(path):
     assert str(path.relative_to(docs).with_suffix("")) in listed
 
 
+@pytest.mark.parametrize("path", PAGES, ids=ids)
+def test_no_line_is_a_comment_by_chance(path):
+    """MyST leaves out lines that begin with a per cent sign."""
+    assert re.findall(r"^%.*", prose(path.read_text()), re.MULTILINE) == []
+
+
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 100
 
