@@ -1,12 +1,15 @@
 """What POSIX alone has is not needed: commands run without it, and say nothing."""
 
+import ast
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+import mrigen
 from mrigen.cli import main
 
 WITHOUT = """
@@ -72,3 +75,33 @@ def test_memory_that_is_full_is_one_line(error, said, monkeypatch, capsys):
     assert len(words.splitlines()) == 1
     assert "micro_batch" in words
     assert "Traceback" not in words
+
+
+POSIX_MODULES = {"fcntl", "grp", "pty", "pwd", "resource", "syslog", "termios"}
+POSIX_CALLS = {
+    *("os.chown", "os.fork", "os.geteuid", "os.getloadavg", "os.getuid", "os.killpg", "os.mkfifo", "os.nice"),
+    *("os.pread", "os.pwrite", "os.sched_getaffinity", "os.setsid", "os.statvfs", "os.sysconf", "os.uname"),
+    *("os.wait4", "os.O_DIRECTORY", "os.O_NOFOLLOW", "signal.SIGALRM", "signal.SIGHUP", "signal.SIGKILL"),
+    *("signal.SIGPIPE", "signal.SIGUSR1", "signal.setitimer"),
+}
+
+
+def posix_only(source):
+    """Modules and calls that Windows has not, but those behind ``hasattr``."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from {alias.name for alias in node.names} & POSIX_MODULES
+        elif isinstance(node, ast.ImportFrom):
+            yield from {node.module} & POSIX_MODULES
+        elif isinstance(node, ast.Attribute) and ast.unparse(node) in POSIX_CALLS:
+            module, name = ast.unparse(node).split(".")
+            if f'hasattr({module}, "{name}")' not in source:
+                yield f"{module}.{name}"
+
+
+def test_what_windows_has_not_stands_in_one_module():
+    package = Path(mrigen.__file__).parent
+    files = [path for path in package.rglob("*.py") if path != package / "system.py"]
+    assert {path.name: names for path in files if (names := list(posix_only(path.read_text())))} == {}
+    assert list(posix_only("import fcntl\nimport os\nos.fork()\n")) == ["fcntl", "os.fork"]
+    assert list(posix_only('import os\nx = os.nice(1) if hasattr(os, "nice") else 0\n')) == []
