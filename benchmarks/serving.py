@@ -150,7 +150,8 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def untrained(kspace: Tensor, maps: Tensor, mask: Tensor) -> Model:
     """A teacher with the demo's network that saw two slices."""
-    store = mg.TensorStore(kspace[:2] * mask, maps[:2], mask)
+    seen = kspace[:2] / mg.ifft(kspace[:2]).abs().max()  # teachers are trained on images of about 1
+    store = mg.TensorStore(seen * mask, maps[:2], mask)
     network = {"name": "song-unet", "model_channels": 16, "channel_mult": [1, 2, 2], "num_blocks": 1,
                "attn_resolutions": []}  # fmt: skip
     return mg.train(store, objective="ambient", images=2, batch=2, network=network, device="cpu")
