@@ -94,6 +94,30 @@ class NetworkDenoiser(nn.Module):
         augment: Tensor | None = None,
     ) -> Tensor:
         """Denoise x; without Ã the mask channels say that everything is seen, and P = I."""
+        channels, project = self._seen(x, A_tilde)
+        out = self.network(channels, sigma, labels, augment, *project)
+        image = out[:, : self.conventions.image_channels]
+        return to_complex(image) if x.is_complex() else image
+
+    def encode(
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        A_tilde: ConditioningOperator | None = None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """Features (B, c, h, w) of the network's encoder; arguments as ``forward``.
+
+        Raises:
+            UsageError: the network has no encoder.
+        """
+        features: Tensor = self.network(self._seen(x, A_tilde)[0], sigma, labels, encode=True)
+        return features
+
+    def _seen(
+        self, x: Tensor, A_tilde: ConditioningOperator | None
+    ) -> tuple[Tensor, list[Callable[[Tensor], Tensor]]]:
+        """Channels of an image and of what it was seen through, and the projection on what is seen."""
         project: list[Callable[[Tensor], Tensor]] = []
         if A_tilde is not None and self.conventions.pseudo_inverse is not None:
             inverse = A_tilde.pseudo_inverse(**self.conventions.pseudo_inverse.model_dump())
@@ -107,9 +131,7 @@ class NetworkDenoiser(nn.Module):
             channels.append(mask.expand(len(x), self.conventions.mask_channels, *plane.shape[-2:]))
         if self.conventions.ones_channel:
             channels.append(torch.ones_like(plane))
-        out = self.network(torch.cat(channels, 1), sigma, labels, augment, *project)
-        image = out[:, : self.conventions.image_channels]
-        return to_complex(image) if x.is_complex() else image
+        return torch.cat(channels, 1), project
 
 
 def _on_channels(project: Callable[[Tensor], Tensor], *, complex_valued: bool) -> Callable[[Tensor], Tensor]:

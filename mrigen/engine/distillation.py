@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mrigen import seeds
+from mrigen.data.stores import Store
 from mrigen.denoiser import NetworkDenoiser
 from mrigen.diffusion.augment import LABELS, Augmentation
 from mrigen.engine.averages import EMASelection, OnMeasured
@@ -22,11 +23,13 @@ from mrigen.engine.params import DistillParams, Start
 from mrigen.engine.precision import AutocastModule, Compile, compile_network
 from mrigen.engine.sampling import classes, random_labels
 from mrigen.engine.states import State
+from mrigen.engine.teacher import sample_indices
 from mrigen.errors import UsageError
 from mrigen.losses import DistillLoss, Generator
 from mrigen.losses.generator import latent
 from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
+from mrigen.operators.measurements import Measurements
 from mrigen.tensors import to_device
 
 if TYPE_CHECKING:
@@ -66,6 +69,7 @@ class DistillJob(Job):
         score: selection metric, or None to keep the last generator.
         fresh: where random starts come from; only needed for them.
         keep: told of every averaged generator that was measured.
+        store: measurements of the adversarial term; only needed for it.
         compiled: compile the networks.
 
     Raises:
@@ -85,6 +89,7 @@ class DistillJob(Job):
         score: SelectionMetric | None = None,
         fresh: NewNetwork | None = None,
         keep: OnMeasured | None = None,
+        store: Store | None = None,
         *,
         compiled: Compile = False,
     ) -> None:
@@ -93,7 +98,11 @@ class DistillJob(Job):
         self.shares = MicroBatchPlan("distill", params, fabric)
         self.distill = params
         self.loss, self.corruption, self.image_shape = loss, corruption, image_shape
-        self.fabric, self.seed = fabric, seed
+        self.fabric, self.seed, self.store = fabric, seed, store
+        if loss.adversary is not None and store is None:
+            raise UsageError(
+                "distill.loss.adversary compares with measurements: give a store, or leave it out"
+            )
         self.conventions = teacher.conventions
         self.classes = classes(teacher)
         self.augmentation = self._augmentation(teacher)
@@ -227,6 +236,10 @@ class DistillJob(Job):
                 by=self.distill.fake_loss,
                 augmentation=self.augmentation,
             ).mean()
+            if self.loss.adversary is not None:
+                data = self._measured(number, repeat, share)
+                told = self.loss.adversary.fake_loss(score, data, x_g, rng, labels).mean()
+                loss = loss + self.loss.adversary.params.fake_weight * told
             self.fabric.backward(self.distill.fake_loss_scale * share.weight * loss)
         return loss.detach()
 
@@ -245,8 +258,19 @@ class DistillJob(Job):
             loss = self.loss.generator_loss(self.teacher, fake, x_g, self.corruption, rng, labels).mean()
             if self.pairs is not None:
                 loss = loss + self._regress(self.pairs, rng)
+            if self.loss.adversary is not None:
+                data = self._measured(number, 0, share)
+                loss = loss + self.loss.adversary.generator_loss(fake, data, x_g, rng, labels).mean()
             self.fabric.backward(self.distill.loss_scale * share.weight * loss)
         return loss.detach()
+
+    def _measured(self, number: int, repeat: int, share: MicroBatch) -> Measurements:
+        """Measurements of a micro-batch, another one at every update of the fake score."""
+        assert self.store is not None
+        size = self.params.batch // self.params.micro_batches
+        first = (number * self.distill.fake_steps + repeat) * self.params.batch + share.index * size
+        indices = sample_indices(len(self.store), seeds.key(self.seed, "adversary"), first, size)
+        return self.store.packed(indices).to(device=self.fabric.device).unpack()
 
     def _regress(self, pairs: Pairs, rng: torch.Generator) -> Tensor:
         """Mean of the regression term over as many pairs as a micro-batch has images."""

@@ -281,6 +281,7 @@ class DistillParams(RunParams):
             raise ValueError("loss.regression pairs latents with images of one step; set steps: 1")
         of_fake = ("fake_steps", "fake_init", "fake_loss_scale", "augment", "fake_loss")
         changed = [k for k in of_fake if getattr(self, k) != DistillParams.model_fields[k].default]
+        changed += ["loss.adversary"] if self.loss.get("adversary") is not None else []
         if changed and not LOSSES[self.loss["name"]].uses_fake:
             raise ValueError(f"loss {self.loss['name']} has no fake score: leave out {' and '.join(changed)}")
         return self

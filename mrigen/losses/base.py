@@ -15,6 +15,7 @@ from mrigen.diffusion.augment import Augmentation
 from mrigen.diffusion.objectives import Objective
 from mrigen.diffusion.samplers import SAMPLERS
 from mrigen.diffusion.schedules import KarrasUniform, per_sample
+from mrigen.losses.adversary import Adversary, AdversaryParams
 from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
 from mrigen.registry import Params, Registry
@@ -33,11 +34,13 @@ class LossParams(Params):
         domain: where differences are taken: ``measurement`` applies Aᴴ A to them, ``further`` Ãᴴ Ã of the
             further mask (the released code for inpainting), ``image`` nothing (the released code for MRI).
         divisor_floor: smallest divisor of a sample's loss.
+        adversary: constants of the adversarial term on measurements; None to leave it out.
     """
 
     noise: KarrasUniform = KarrasUniform()
     domain: Literal["measurement", "further", "image"] = "measurement"
     divisor_floor: Annotated[float, Field(gt=0)] = 1e-5
+    adversary: AdversaryParams | None = None
 
 
 class DistillLoss(ABC):
@@ -49,6 +52,7 @@ class DistillLoss(ABC):
     Attributes:
         uses_fake: whether there is a fake score to train.
         regression: a further term on pairs of latents and teacher images, or None.
+        adversary: a further term that compares measurements of generated images with the data, or None.
 
     Args:
         params: the loss's constants.
@@ -69,6 +73,7 @@ class DistillLoss(ABC):
     def __init__(self, params: LossParams, objective: Objective) -> None:
         self.params = params
         self.objective = objective
+        self.adversary = None if params.adversary is None else Adversary(params.adversary, objective)
 
     def fake_score_loss(
         self,

@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from mrigen.errors import UsageError
 from mrigen.registry import Params, Registry
 
 NETWORKS: Registry[Network] = Registry("network", "mrigen.networks", "mrigen.networks.Network")
@@ -65,6 +66,20 @@ class Network(nn.Module):
         self, x: Tensor, noise: Tensor, labels: Tensor | None = None, augment: Tensor | None = None
     ) -> Tensor:
         """F(x (B, in_channels, H, W), noise label (B,)) -> (B, out_channels, H, W)."""
+
+    def encode(
+        self, x: Tensor, noise: Tensor, labels: Tensor | None = None, augment: Tensor | None = None
+    ) -> Tensor:
+        """Features (B, c, h, w) of the encoder, which a discriminator shares; arguments as ``forward``.
+
+        Raises:
+            UsageError: the network has no encoder.
+        """
+        del x, noise, labels, augment
+        raise UsageError(
+            f"loss.adversary: network {type(self).__name__} has no method encode, whose features the "
+            "discriminator is made of; leave adversary out"
+        )
 
     @classmethod
     @abstractmethod

@@ -78,17 +78,31 @@ class MLP(Network):
         Raises:
             UsageError: the images have another size than the network was made for.
         """
+        self._require_size(x)
+        embedding = self._embed(noise, labels, augment)
+        hidden = self._run(self.enter(x.flatten(1)), embedding, self.blocks)
+        out = self.leave(functional.silu(self.norm(hidden)))
+        return cast("Tensor", out.unflatten(1, (self.params.out_channels, *self.size)))
+
+    def encode(
+        self, x: Tensor, noise: Tensor, labels: Tensor | None = None, augment: Tensor | None = None
+    ) -> Tensor:
+        """Hidden features (B, hidden, 1, 1) after the first half of the blocks."""
+        self._require_size(x)
+        half = self.blocks[: (len(self.blocks) + 1) // 2]
+        return self._run(self.enter(x.flatten(1)), self._embed(noise, labels, augment), half)[..., None, None]
+
+    def _run(self, hidden: Tensor, embedding: Tensor, blocks: nn.ModuleList) -> Tensor:
+        for block in blocks:
+            hidden = block(hidden, embedding)
+        return hidden
+
+    def _require_size(self, x: Tensor) -> None:
         if tuple(x.shape[-2:]) != self.size:
             raise UsageError(
                 f"network mlp was made for {self.size[0]}x{self.size[1]} images, these are "
                 f"{x.shape[-2]}x{x.shape[-1]}: set network.resolution and network.width"
             )
-        embedding = self._embed(noise, labels, augment)
-        hidden = self.enter(x.flatten(1))
-        for block in self.blocks:
-            hidden = block(hidden, embedding)
-        out = self.leave(functional.silu(self.norm(hidden)))
-        return cast("Tensor", out.unflatten(1, (self.params.out_channels, *self.size)))
 
     def _embed(self, noise: Tensor, labels: Tensor | None, augment: Tensor | None) -> Tensor:
         embedding = self.map_layer0(self.map_noise(noise))

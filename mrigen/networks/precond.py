@@ -82,6 +82,8 @@ class Preconditioner(nn.Module):
         class_labels: Tensor | None = None,
         augment_labels: Tensor | None = None,
         project: Callable[[Tensor], Tensor] | None = None,
+        *,
+        encode: bool = False,
     ) -> Tensor:
         """Denoised float32 (B, out_channels, H, W) of x (B, in_channels, H, W) at σ (B,) or scalar.
 
@@ -92,6 +94,7 @@ class Preconditioner(nn.Module):
             augment_labels: (B, 9), or None.
             project: P, the projection on what is seen of an image (B, out_channels, H, W): F then has the
                 factor c_out P + ``hidden`` (I − P) instead of c_out; None where everything is seen.
+            encode: return the features (B, c, h, w) of F's encoder instead of the denoised image.
 
         Raises:
             ValueError: P for a form that has no factor for hidden components.
@@ -99,6 +102,8 @@ class Preconditioner(nn.Module):
         x = x.float()
         sigma = sigma.float().reshape(-1).expand(x.shape[0])
         skip, out, scale, noise = self.coefficients(sigma)
+        if encode:
+            return self.network.encode(image(scale) * x, noise, class_labels, augment_labels).float()
         raw: Tensor = self.network(image(scale) * x, noise, class_labels, augment_labels)
         channels = self.out_channels
         raw = raw[:, :channels].float()

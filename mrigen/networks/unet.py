@@ -164,10 +164,21 @@ class UNet(Network):
         self, x: Tensor, noise: Tensor, labels: Tensor | None = None, augment: Tensor | None = None
     ) -> Tensor:
         """F(x, noise label); see ``Network.forward``."""
-        patch = self.layout.patch
+        x, skips, embedding = self._enter(x, noise, labels, augment)
+        return functional.pixel_shuffle(self._decode(x, skips, embedding), self.layout.patch)
+
+    def encode(
+        self, x: Tensor, noise: Tensor, labels: Tensor | None = None, augment: Tensor | None = None
+    ) -> Tensor:
+        """What the encoder hands to the decoder's first block, at the lowest resolution."""
+        return self._enter(x, noise, labels, augment)[0]
+
+    def _enter(
+        self, x: Tensor, noise: Tensor, labels: Tensor | None, augment: Tensor | None
+    ) -> tuple[Tensor, list[Tensor], Tensor]:
         embedding = self._embed(noise, labels, augment).to(x.dtype)
-        x, skips = self._encode(functional.pixel_unshuffle(x, patch), embedding)
-        return functional.pixel_shuffle(self._decode(x, skips, embedding), patch)
+        x, skips = self._encode(functional.pixel_unshuffle(x, self.layout.patch), embedding)
+        return x, skips, embedding
 
     def _encode(self, x: Tensor, embedding: Tensor) -> tuple[Tensor, list[Tensor]]:
         skips: list[Tensor] = []

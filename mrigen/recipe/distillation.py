@@ -107,6 +107,7 @@ def _distill(study: StudyContext) -> None:
         score,
         lambda key: Model.random_init(teacher.description, key).denoiser,
         keep if params.selection.keep else None,
+        store,
         compiled=compiles(recipe.compile, study.fabric.device, params.images, TRAINED),
     )
 

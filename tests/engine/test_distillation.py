@@ -25,6 +25,7 @@ VARIANTS = {
     "sds": {"loss": {"name": "sds"}},
     "random starts": {"init": "random", "fake_init": "random"},
     "several averages": {"ema_halflife": [5, 50], "selection": SELECT},
+    "adversary": {"loss": {"name": "sid", "adversary": {"weight": 0.1}}, "fake_steps": 2},
     "fake score as released": {"fake_loss": "further", "dropout": 0.05},
 }
 
@@ -411,6 +412,7 @@ def heun(steps):
         ({"loss": {"name": "sds"}, "fake_init": "random"}, "sds has no fake score"),
         ({"loss": {"name": "sds"}, "fake_loss_scale": 2}, "leave out fake_loss_scale"),
         ({"loss_scale": 0}, "loss_scale"),
+        ({"loss": {"name": "sds", "adversary": {}}}, "leave out loss.adversary"),
         ({"loss": {"name": "sds"}, "augment": 0.1}, "leave out augment"),
         ({"loss": {"name": "sds"}, "fake_loss": "further"}, "leave out fake_loss"),
         ({"generator": {"decay_from": 0.5}}, "decay_from without decay"),

@@ -96,6 +96,7 @@ def distill_job(score=None, *, strategy="ddp", precision="32-true", device="cpu"
         seed=7,
         score=score,
         fresh=tiny_denoiser,
+        store=store,
     )
 
 

@@ -88,6 +88,12 @@ class MaskedObjective(Objective):
         """Ñ of the noisy image."""
         return linear(further).normal(noisy)
 
+    def noised(self, batch: Measurements, sigma: Tensor, rng: torch.Generator) -> Tensor:
+        """Aᴴ y + N(σ ε), which is N(x + σ ε) of noiseless measurements."""
+        A = linear(batch.operator)
+        seen = A.adjoint(batch.y)
+        return seen + A.normal(per_sample(sigma) * randn_like(seen, rng))
+
     def weighted_error(self, difference: Tensor, sigma: Tensor, further: LinearOperator) -> Tensor:
         """Loss per sample (B,) of a difference of signals (B, C, H, W) at σ (B,), seen through Ã."""
         weight = self.weight(sigma)

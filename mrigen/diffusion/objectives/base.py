@@ -16,11 +16,12 @@ from torch import Tensor
 
 from mrigen.denoiser import Denoiser
 from mrigen.diffusion.augment import Augmentation
-from mrigen.diffusion.schedules import LogNormal, edm_weight
+from mrigen.diffusion.schedules import LogNormal, edm_weight, per_sample
 from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
 from mrigen.operators.measurements import Measurements
 from mrigen.registry import Params, Registry
+from mrigen.tensors import randn_like
 
 OBJECTIVES: Registry[Objective] = Registry(
     "objective", "mrigen.diffusion.objectives", "mrigen.diffusion.objectives.Objective"
@@ -124,6 +125,11 @@ class Objective(ABC):
         """The denoiser's estimate of the signal, seen through Ã."""
         A_tilde = further if self.conditions_on_mask else None
         return denoiser(self.observe(noisy, further), sigma, A_tilde, labels)
+
+    def noised(self, batch: Measurements, sigma: Tensor, rng: torch.Generator) -> Tensor:
+        """Measurements at noise level σ (B,), as the network sees them through their own A."""
+        seen = batch.operator.as_image(batch.y)
+        return seen + per_sample(sigma) * randn_like(seen, rng)
 
     def weight(self, sigma: Tensor) -> Tensor:
         """λ(σ) of EDM."""
