@@ -30,8 +30,8 @@ class AdversaryParams(Params):
         noise: distribution of the noise levels at which measurements are told apart.
     """
 
-    weight: Weight = 0.1
-    fake_weight: Weight = 1.0
+    weight: Weight = 0.05
+    fake_weight: Weight = 0.3
     noise: KarrasUniform = KarrasUniform()
 
 

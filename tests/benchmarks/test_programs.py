@@ -213,6 +213,18 @@ def test_ablations(program, tmp_path):
     assert "| start: student random |" in said
 
 
+def test_adversarial(program, tmp_path):
+    """Both students of a seed are of one teacher, differ, and the ratio is theirs."""
+    said, rows = program("adversarial", *digits("--out", tmp_path, "--seeds", 0, 1))
+    names = [(row["seed"], row["variation"]) for row in rows]
+    expected = [(s, v) for s in (0, 1) for v in ("teacher", "student", "student, adversary")]
+    assert names == expected
+    distances = [row["fd"] for row in rows]
+    assert len(set(distances)) == len(rows)
+    ratios = [distances[2] / distances[1], distances[5] / distances[4]]
+    assert f"| {sum(ratios) / 2:.3f} ± " in said.splitlines()[-1]
+
+
 def test_steps_of_students(program, tmp_path):
     drawn = ["--figure", tmp_path / "steps.png", "--steps", 1, 2, "--levels", 2]
     _, rows = program("distillation_steps", *digits("--out", tmp_path, *drawn))
