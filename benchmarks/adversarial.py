@@ -1,12 +1,12 @@
 """Score distillation with and without its adversarial term: same teacher, images, seeds and references.
 
-    python -m benchmarks.adversarial --recipe toy/digits-inpaint --seeds 0 1 2 --out runs/adversarial --json rows.json
+    python -m benchmarks.adversarial --recipe toy/digits-inpaint --out runs/adversarial --json rows.json
 
-For every seed the recipe's data, teacher and laps are made once, and the teacher is distilled twice, as the recipe
-says and with ``distill.loss.adversary`` (or without it where the recipe has one). The selection metric, which
-sees measurements only, chooses both generators. The table has the distances of both, their ratio, the power
-beyond a quarter of the pixels over the references' and the proximal distance of the selection. The same command
-continues what was interrupted.
+For every seed the recipe's data, teacher and laps are made once, and the teacher is distilled as the recipe
+says but without ``distill.loss.adversary``, and again with that of every ``--weight``. The selection metric,
+which sees measurements only, chooses all generators. The table has their distances, the ratios, the power
+beyond a quarter of the pixels over the references' and the proximal distance of the selection. The same
+command continues what was interrupted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.result_tables import spread
 from mrigen import recipe as recipes
 from mrigen.files import write_json
 
-TEACHER, PLAIN, ADVERSARY = "teacher", "student", "student, adversary"
+TEACHER, PLAIN = "teacher", "student"
 KEPT = ("seed", "recipe", "variation", "fd", "high_frequency_ratio", "proximal", "images", "n")
 
 
@@ -33,11 +33,10 @@ def compared(options: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
     name, own = options.recipe, f"seed={seed}"
     changes = [*data_seeds(recipes.load(name, options.changes).data, seed), *options.changes, own]
     work = Ablations(name, options.out / f"seed-{seed}", changes, options.device)
-    adversary = {"weight": options.weight, "fake_weight": options.fake_weight}
-    students = {
-        PLAIN: ["distill.loss.adversary=null"],
-        ADVERSARY: [f"distill.loss.adversary={json.dumps(adversary)}"],
-    }
+    students = {PLAIN: ["distill.loss.adversary=null"]}
+    for weight in options.weight:
+        adversary = {"weight": weight, "fake_weight": options.fake_weight}
+        students[f"student, adversary {weight:g}"] = [f"distill.loss.adversary={json.dumps(adversary)}"]
     work.check(students)
     work.teach()
     base, folder = work.base, work.out / "distilled-teacher"
@@ -57,7 +56,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     for recipe in dict.fromkeys(row["recipe"] for row in rows):
         own = [row for row in rows if row["recipe"] == recipe]
         plain = {row["seed"]: row.get("fd") for row in own if row["variation"] == PLAIN}
-        for name in (TEACHER, PLAIN, ADVERSARY):
+        for name in dict.fromkeys(row["variation"] for row in own):
             same = [row for row in own if row["variation"] == name]
             if any(row.get("fd") is None for row in same):
                 lines.append(f"| {recipe} | {len(same)} | {name} | diverged | | | |")
@@ -66,7 +65,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             values = [[row[key] for row in same if row.get(key) is not None] for key in keys]
             cells = [spread(each) if each else "" for each in values]
             ratio = ""
-            if name == ADVERSARY and None not in plain.values():
+            if name not in (TEACHER, PLAIN) and None not in plain.values():
                 ratio = spread([row["fd"] / plain[row["seed"]] for row in same])
             lines.append(f"| {recipe} | {len(same)} | {name} | {' | '.join(cells)} | {ratio} |")
     return "\n".join(lines)
@@ -76,7 +75,7 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("--out", type=Path, default=Path("runs/adversarial"))
     made.add_argument("--seeds", type=whole_or_zero, nargs="+", default=[0, 1, 2])
-    made.add_argument("--weight", type=positive, default=0.05)
+    made.add_argument("--weight", type=positive, nargs="+", default=[0.05])
     made.add_argument("--fake-weight", type=positive, default=0.3)
     options = made.parse_args()
     rows: list[dict[str, Any]] = []

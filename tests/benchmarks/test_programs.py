@@ -217,7 +217,7 @@ def test_adversarial(program, tmp_path):
     """Both students of a seed are of one teacher, differ, and the ratio is theirs."""
     said, rows = program("adversarial", *digits("--out", tmp_path, "--seeds", 0, 1))
     names = [(row["seed"], row["variation"]) for row in rows]
-    expected = [(s, v) for s in (0, 1) for v in ("teacher", "student", "student, adversary")]
+    expected = [(s, v) for s in (0, 1) for v in ("teacher", "student", "student, adversary 0.05")]
     assert names == expected
     distances = [row["fd"] for row in rows]
     assert len(set(distances)) == len(rows)
