@@ -238,8 +238,8 @@ class DistillJob(Job):
             ).mean()
             if self.loss.adversary is not None:
                 data = self._measured(number, repeat, share)
-                told = self.loss.adversary.fake_loss(score, data, x_g, rng, labels).mean()
-                loss = loss + self.loss.adversary.params.fake_weight * told
+                entropy = self.loss.adversary.fake_loss(score, data, x_g, rng, labels).mean()
+                loss = loss + self.loss.adversary.params.fake_weight * entropy
             self.fabric.backward(self.distill.fake_loss_scale * share.weight * loss)
         return loss.detach()
 
