@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,13 @@ import typer
 
 KSPACE, PICTURES = "Raw k-space", "Pictures"
 ESPIRIT = "espirit"
+
+
+class Along(StrEnum):
+    """What is beside a slice."""
+
+    slices = "slices"
+    frames = "frames"
 
 
 def reconstruct(
@@ -34,6 +42,17 @@ def reconstruct(
     samples: Annotated[
         int, typer.Option(min=1, help="Posterior samples; from 2 on a standard-deviation map is written.")
     ] = 1,
+    neighbours: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Weight of each neighbouring slice where a slice measured nothing, 0.5 for example; needs "
+            "slices of one volume in order, and keeps a few of them.",
+        ),
+    ] = 0.0,
+    along: Annotated[
+        Along, typer.Option(help="What neighbours are: slices, or frames of a series (`--choose frame=all`).")
+    ] = Along.slices,
     calibrate: Annotated[
         bool,
         typer.Option(
@@ -204,6 +223,8 @@ def reconstruct(
         solver=solver,
         model=model,
         samples=samples,
+        neighbours=neighbours,
+        along=along.value,
         calibrate=calibrate,
         sigma=sigma,
         seed=seed,

@@ -66,6 +66,16 @@ def volume_errors(estimate: Tensor, target: Tensor, largest: float | None = None
     return _errors(_magnitudes(estimate), _magnitudes(target), largest)
 
 
+def through_plane_variation(images: Tensor) -> float:
+    """Σ | |x|_{s+1} − |x|_s | over the pixels and slices s of a volume (slices, H, W), complex or real.
+
+    Examples:
+        >>> through_plane_variation(torch.tensor([[[1.0, 1j]], [[-3.0, 1.0]]]))
+        2.0
+    """
+    return float(images.abs().diff(dim=0).abs().sum())
+
+
 def image_errors(estimate: Tensor, target: Tensor) -> list[Errors]:
     """Errors of natural images (B, C, H, W) in [-1, 1], each on its own.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from mrigen import seeds
@@ -18,13 +19,11 @@ from mrigen.engine.footprint import batch_that_fits
 from mrigen.engine.precision import EVALUATED, compile_network, compiles, typical_images
 from mrigen.errors import UsageError
 from mrigen.inverse import SOLVERS, Prior, Solver, Task
-from mrigen.inverse.task import square
 from mrigen.inverse.tiling import Shape, size_text
 from mrigen.model import Model
 from mrigen.operators.measurements import Measurements
 from mrigen.prep.kspace.options import Options
 from mrigen.prep.kspace.sources import raw_files
-from mrigen.prep.kspace.steps import mismatch_note
 from mrigen.prep.readers import find_reader, reader_of
 from mrigen.progress import Advance, bar
 from mrigen.reconstruction.calibration import (
@@ -36,6 +35,7 @@ from mrigen.reconstruction.calibration import (
     without,
 )
 from mrigen.reconstruction.coil_maps import open_maps
+from mrigen.reconstruction.neighbours import Solved, coupled, neighbours_of_source
 from mrigen.reconstruction.outputs import (
     DEFAULT,
     Volume,
@@ -48,7 +48,7 @@ from mrigen.reconstruction.photographs import PictureSource
 from mrigen.reconstruction.prepared import StoreSource
 from mrigen.reconstruction.results import open_results
 from mrigen.reconstruction.scans import ScanSource
-from mrigen.reconstruction.sources import Batch, Source
+from mrigen.reconstruction.sources import Batch, Source, unexplained_note
 from mrigen.registry import Params
 from mrigen.tensors import concatenate, evenly_spaced
 
@@ -62,6 +62,8 @@ class Request(Params):
         solver: in a command's words, ``pnp`` or ``latent:steps=500,starts=4``.
         model: model folder, for solvers that need one.
         samples: posterior samples of each slice.
+        neighbours: weight of each neighbouring slice or frame, see ``coupled``; 0 for slices on their own.
+        along: whether neighbours are ``slices`` of a volume or ``frames`` of a series.
         calibrate: scale their spread by measured k-space that is put aside for it, see ``Calibration``.
         sigma: noise level of the data in their own units; None for what is known of it, 0 to meet the
             data exactly.
@@ -80,6 +82,8 @@ class Request(Params):
     solver: str
     model: Path | None = None
     samples: int = 1
+    neighbours: Annotated[float, Field(ge=0)] = 0.0
+    along: Literal["slices", "frames"] = "slices"
     calibrate: bool = False
     sigma: float | None = None
     seed: int = 0
@@ -121,6 +125,7 @@ def reconstruct(
         )
     if request.calibrate:
         require_calibration(source, request.samples)
+    beside = neighbours_of_source(source, request.along, request.neighbours, calibrate=request.calibrate)
     prior = prior_for(model, solver, source, request)
     used = None if prior is None else model
     if request.batch is None:
@@ -142,13 +147,12 @@ def reconstruct(
         open_results(out, source, request.samples, calibration) as results,
         bar(f"reconstruct with {request.solver}", total, "step") as advance,
     ):
-        mismatch = []
-        for batch in source.batches(request.slices_at_once):
-            mismatch.append(_mismatch(batch))
-            known = batch.with_sigma(request.sigma)
-            results.add(known, *solve_batch(solver, known, prior, request, device, advance))
+        mismatch: list[tuple[Tensor, Tensor] | None] = []
+        solved = _solved(solver, source, prior, request, device, advance, mismatch)
+        for one in coupled(solved, beside, request.neighbours, device):
+            results.add(one.batch, one.images, one.steps, one.misfit)
         seconds = (time.perf_counter() - start) / len(source)
-        note = _mismatch_note(mismatch)
+        note = unexplained_note(mismatch)
         summary["notes"] += [note] if note else []
         report = results.finish({**summary, "seconds_per_slice": seconds})
     if source.complex_valued:
@@ -158,6 +162,22 @@ def reconstruct(
     elif isinstance(source, PictureSource):
         write_pictures(out, source.labels)
     return source, report
+
+
+def _solved(
+    solver: Solver[Any],
+    source: Source,
+    prior: Prior | None,
+    request: Request,
+    device: torch.device,
+    advance: Advance,
+    mismatch: list[tuple[Tensor, Tensor] | None],
+) -> Iterator[Solved]:
+    """Batches of slices, each on its own; what the data leave unexplained goes to ``mismatch``."""
+    for batch in source.batches(request.slices_at_once):
+        mismatch.append(batch.unexplained())
+        known = batch.with_sigma(request.sigma)
+        yield Solved(known, *solve_batch(solver, known, prior, request, device, advance))
 
 
 def _calibrate(
@@ -207,22 +227,6 @@ def notes(model: Model, shape: Shape) -> list[str]:
             "was trained on whole images of its own size, so that tiles show it another scale"
         )
     return lines
-
-
-def _mismatch(batch: Batch) -> tuple[Tensor, Tensor] | None:
-    """Mismatch of the slices, and ‖noise‖ / ‖y‖ that their σ lets expect, 0 where it is unknown."""
-    if batch.mismatch is None:
-        return None
-    noise = Task(batch.data, [0] * len(batch.positions)).noise_energy() / square(batch.data.y)
-    return batch.mismatch, noise.sqrt()
-
-
-def _mismatch_note(mismatches: Sequence[tuple[Tensor, Tensor] | None]) -> str | None:
-    known = [one for one in mismatches if one is not None]
-    if not known:
-        return None
-    mismatch, noise = (torch.cat(parts) for parts in zip(*known, strict=True))
-    return mismatch_note(mismatch, noise if bool((noise > 0).all()) else None)
 
 
 def with_phase(request: Request, model: Model) -> Request:

@@ -58,6 +58,7 @@ class StoreSource(Source):
             self._noise = torch.tensor([s.noise or 0.0 for _, s in slices_of])
             names = [f"{Path(v.file).stem} slice {s.slice}" for v, s in slices_of]
             self.volumes = [slices_of[i][0].file for i in self._indices]
+            self.places = [(slices_of[i][0].file, 0, slices_of[i][1].slice) for i in self._indices]
             self.voxel = voxel_of(volumes[0].header)
             if len({slices_of[i][0].file for i in self._indices}) == 1:
                 self._place(slices_of[self._indices[0]][0], [slices_of[i][1].slice for i in self._indices])

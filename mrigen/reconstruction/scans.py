@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -15,7 +16,7 @@ from mrigen.operators import Measurements, MultiCoilMRI
 from mrigen.prep.kspace.noise_level import noise_level
 from mrigen.prep.kspace.options import Options
 from mrigen.prep.kspace.pipeline import Pipeline
-from mrigen.prep.readers import Loaded, inspect, open_slices, with_mask
+from mrigen.prep.readers import Choice, Loaded, inspect, open_slices, with_mask
 from mrigen.prep.scan import ReadSlices
 from mrigen.reconstruction.coil_maps import CoilMaps
 from mrigen.reconstruction.sources import Batch, Source, voxel_of
@@ -70,6 +71,7 @@ class ScanSource(Source):
             self._pipeline = replace(self._pipeline, own_maps=self._chosen(maps))
         self.labels = [f"slice {s}" for s in self._pipeline.slices]
         self.volumes = [self.name] * len(self.labels)
+        self.places = self._places(options)
         self.shape = (1, *self._pipeline.shape[1:])
         self.voxel = voxel_of(dict(self._scan.whitelist()))
         self.acquisition = self._scan.acquisition
@@ -96,6 +98,15 @@ class ScanSource(Source):
                         yield Batch(list(at), data, part.scale[rows], part.mismatch[rows], reference, phase)
             except UsageError as error:
                 raise UsageError(_named(self._path, str(error))) from error
+
+    def _places(self, options: Options) -> list[tuple[str, int, int]]:
+        """Volume, frame and slice; frames are numbers of the innermost axis that was taken as a whole."""
+        whole = {name for name, value in Choice.parse(options.choose).values if value is None}
+        counts = [count for name, count in self._scan.choices.items() if name in whole]
+        per_frame, inner = self._scan.slices // math.prod(counts), counts[-1] if counts else 1
+        frames = [divmod(number // per_frame, inner) for number in self._pipeline.slices]
+        numbers = [number % per_frame for number in self._pipeline.slices]
+        return [(f"{self.name} {outer}", f, n) for (outer, f), n in zip(frames, numbers, strict=True)]
 
     def _chosen(self, maps: CoilMaps) -> Callable[[slice], Tensor]:
         """Maps of the pipeline's slices."""

@@ -13,6 +13,7 @@ from mrigen.data.slice_geometry import SliceGeometry
 from mrigen.inverse import Task
 from mrigen.inverse.task import square
 from mrigen.operators.measurements import Measurements
+from mrigen.prep.kspace.steps import mismatch_note
 
 Shape = tuple[int, int, int]
 
@@ -57,6 +58,13 @@ class Batch:
             self, data=replace(self.data, sigma=self.data.sigma.where(self.data.sigma > 0, explained))
         )
 
+    def unexplained(self) -> tuple[Tensor, Tensor] | None:
+        """Mismatch of the slices, and ‖noise‖ / ‖y‖ that their σ lets expect, 0 where it is unknown."""
+        if self.mismatch is None:
+            return None
+        noise = Task(self.data, [0] * len(self.positions)).noise_energy() / square(self.data.y)
+        return self.mismatch, noise.sqrt()
+
 
 class Source(ABC):
     """Measurements that are reconstructed together.
@@ -65,6 +73,7 @@ class Source(ABC):
         name: for titles and messages.
         labels: what each slice is called, a volume's slice number for example.
         volumes: name of each slice's volume; empty for pictures, which stand alone.
+        places: volume, frame and slice of each; empty for pictures.
         shape: (C, H, W) of an image.
         complex_valued: whether images are complex.
         voxel: size of a voxel along H, W and the slices in mm; None where nobody says.
@@ -77,6 +86,7 @@ class Source(ABC):
     name: str
     labels: list[str]
     volumes: Sequence[str] = ()
+    places: Sequence[tuple[str, int, int]] = ()
     shape: Shape
     complex_valued: bool = True
     voxel: tuple[float, float, float] | None = None
@@ -91,6 +101,15 @@ class Source(ABC):
     @abstractmethod
     def batches(self, size: int) -> Iterator[Batch]:
         """All slices in order, at most ``size`` at a time."""
+
+
+def unexplained_note(mismatches: Sequence[tuple[Tensor, Tensor] | None]) -> str | None:
+    """A line where the data of all batches are explained too badly, see ``mismatch_note``."""
+    known = [one for one in mismatches if one is not None]
+    if not known:
+        return None
+    mismatch, noise = (torch.cat(parts) for parts in zip(*known, strict=True))
+    return mismatch_note(mismatch, noise if bool((noise > 0).all()) else None)
 
 
 def voxel_of(header: dict[str, object]) -> tuple[float, float, float] | None:
