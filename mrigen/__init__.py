@@ -31,6 +31,7 @@ _MODULES = {
 _LAZY = {
     "MeasurementStore": "mrigen.data.mri_store",
     "Measurements": "mrigen.operators",
+    "MixedStore": "mrigen.data.mixed_store",
     "Model": "mrigen.model",
     "MultiCoilMRI": "mrigen.operators",
     "TensorStore": "mrigen.data.tensor_store",
@@ -55,6 +56,7 @@ _LAZY = {
 __all__ = [
     "MeasurementStore",
     "Measurements",
+    "MixedStore",
     "Model",
     "MultiCoilMRI",
     "TensorStore",

@@ -16,7 +16,8 @@ from rich.console import Console
 
 from mrigen import ranks
 from mrigen.data.manifest import NAME as MANIFEST
-from mrigen.data.stores import Store, as_store
+from mrigen.data.mixed_store import MixedStore
+from mrigen.data.stores import Store, Stores, as_store
 from mrigen.data.tensor_store import TensorStore
 from mrigen.engine.logs import Log, OpenLog
 from mrigen.engine.params import RunParams
@@ -39,7 +40,7 @@ SCALES = (0.01, 100.0)  # brightness that noise levels from 0.002 to 80 can serv
 
 
 def train(
-    store: Store | str | Path,
+    store: Stores,
     *,
     images: int,
     objective: Spec = "ambient",
@@ -56,7 +57,8 @@ def train(
     """A diffusion teacher of clean images, trained on measurements alone.
 
     Args:
-        store: measurements with their operators: a ``TensorStore``, an open store, or the folder of one.
+        store: measurements with their operators: a ``TensorStore``, an open store, the folder of one, or a
+            list of these (``MixedStore``).
         images: length of the training in images; the last batch is a whole one.
         objective: name (``mrigen list objectives``), ``"mine.py:Objective"``, or a recipe's mapping.
         out: run folder; its ``teacher`` holds states, ``log.jsonl`` and the model. The same call continues an
@@ -118,7 +120,7 @@ def _require_scale(store: Store | None) -> None:
 
 def distill(
     teacher: Model | str | Path,
-    store: Store | str | Path | None = None,
+    store: Stores | None = None,
     *,
     images: int,
     loss: Spec = "sid",
@@ -213,9 +215,7 @@ class _Context(StudyContext):
             if self.recipe.distill.selection.every_images is not None:
                 raise UsageError("distill: the selection metric compares with measurements; give a store")
             return {}
-        if isinstance(store, TensorStore):
-            return {"tensors": store.fingerprint}
-        return {"manifest": sha256(store.folder / MANIFEST)}
+        return _identity(store)
 
     def write_recipe(self) -> None:
         """There is none: ``stage.json`` says what was done."""
@@ -253,6 +253,15 @@ class _CallbackLog(Log):
 
     def snapshot(self, images: int) -> None:
         self._log.snapshot(images)
+
+
+def _identity(store: Store) -> dict[str, Any]:
+    """Checksums of a store's measurements."""
+    if isinstance(store, MixedStore):
+        return {"stores": [_identity(part) for part in store.stores], "usable_from": store.usable_from}
+    if isinstance(store, TensorStore):
+        return {"tensors": store.fingerprint}
+    return {"manifest": sha256(store.folder / MANIFEST)}
 
 
 def _recipe(name: str, teacher: dict[str, Any], distill: dict[str, Any], **more: Any) -> Recipe:

@@ -11,6 +11,7 @@ from mrigen.errors import UsageError
 from mrigen.files import scratch
 
 MODEL = "model"
+DENOISER = "denoiser"
 STAGES = ("student", "teacher")
 RECORD = "stage.json"
 

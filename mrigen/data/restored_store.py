@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from mrigen.errors import UsageError
 from mrigen.operators.corruption import Corruption
 from mrigen.operators.identity import Identity
 from mrigen.operators.measurements import Measurements
+from mrigen.tensors import batch_size
+
+BATCH = 100
 
 
 class RestoredStore:
@@ -27,15 +31,20 @@ class RestoredStore:
         path: HDF5 file with ``images`` (n, C, H, W), in the order of the store.
         measured: the store that they were reconstructed from.
         origin: how, for the description of models that are trained on them.
+        usable_from: noise level from which on restored images are as good as true ones; 0 where all of
+            them count as true. Samples that were measured whole are true at all levels.
 
     Raises:
         UsageError: no such images, or not one for each sample.
     """
 
-    def __init__(self, path: Path, measured: Store, origin: Mapping[str, Any]) -> None:
+    def __init__(
+        self, path: Path, measured: Store, origin: Mapping[str, Any], usable_from: float = 0.0
+    ) -> None:
         self.folder, self.image_shape = measured.folder, measured.image_shape
         self.complex_valued, self.classes = measured.complex_valued, measured.classes
         self._path, self._measured, self._origin = path, measured, dict(origin)
+        self._usable_from = usable_from
         try:
             with hdf5.reader(path) as file:
                 shape = tuple(file["images"].shape)
@@ -76,8 +85,21 @@ class RestoredStore:
         )
 
     def noise_levels(self, indices: list[int]) -> Tensor:
-        """Zero: what noise is left is part of the images."""
-        return torch.zeros(len(indices))
+        """σ (n,) that training takes the images to have: ``usable_from`` of those that were restored."""
+        if not self._usable_from:
+            return torch.zeros(len(indices))
+        return self._usable_from * (~self._whole[indices]).float()
+
+    @cached_property
+    def _whole(self) -> Tensor:
+        """Samples whose masks leave nothing out, bool (n,)."""
+        flags = []
+        for first in range(0, len(self), BATCH):
+            operator = self._measured.measurements(list(range(first, min(first + BATCH, len(self))))).operator
+            count, mask = batch_size(operator), getattr(operator, "mask", None)
+            whole = torch.zeros(count, dtype=torch.bool) if mask is None else mask.bool().flatten(1).all(1)
+            flags.append(whole.expand(count))
+        return torch.cat(flags)
 
     def described(self) -> dict[str, Any]:
         """What a model of these images was trained on: A = I, the phase of the images, their origin."""
@@ -86,5 +108,6 @@ class RestoredStore:
         return {"operator": operator, **phase, "restored": self._origin}
 
     def corruption(self, *, described: Mapping[str, Any] | None = None) -> Corruption:
-        """None: A = I."""
-        return described_corruption(described or self.described(), self.image_shape)
+        """A = I, with the noise that is added to restored images."""
+        words = {**self.described(), "sigma": self._usable_from}
+        return described_corruption(described or words, self.image_shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mrigen.data.image_store import ImageStore, described_corruption
 from mrigen.data.manifest import Manifest, data_kind
+from mrigen.data.mixed_store import MixedStore
 from mrigen.data.mri_store import MeasurementStore
 from mrigen.errors import UsageError
 from mrigen.operators.base import Operator
@@ -23,6 +24,11 @@ from mrigen.operators.noise import parse_noise
 
 class Packed(Protocol):
     """A batch as it is stored, in tensors."""
+
+    @property
+    def sigma(self) -> Tensor | None:
+        """Standard deviation (B,) of the noise; None for 0."""
+        ...
 
     def mask_further(self, further: Callable[[Operator], Operator]) -> Self:
         """The same with Ã drawn for each A, unless the batch has further masks of its own."""
@@ -85,6 +91,10 @@ class Store(Protocol):
         ...
 
 
+Stores = Store | str | Path | Sequence[Store | str | Path]
+"""A store, the folder of one, or several of these that are one."""
+
+
 def open_store(folder: str | Path, split: str | None = "train") -> Store:
     """The store in a folder, of the kind that its manifest says.
 
@@ -113,14 +123,16 @@ def open_store(folder: str | Path, split: str | None = "train") -> Store:
     return kinds.get(kind, MeasurementStore)(folder, split)
 
 
-def as_store(store: Store | str | Path | None) -> Store | None:
-    """The training part of a folder's store; an open store, or None, as it is.
+def as_store(store: Stores | None) -> Store | None:
+    """The training part of a folder's store, or of several as one; an open store, or None, as it is.
 
     Raises:
         UsageError: as ``open_store``, or it is no store.
     """
     if isinstance(store, str | Path):
         return open_store(store)
+    if isinstance(store, Sequence):
+        return MixedStore([part for part in map(as_store, store) if part is not None])
     if store is not None and not hasattr(store, "measurements"):
         raise UsageError(
             "give a store, mrigen.TensorStore(y, maps, mask) or mrigen.open_store(folder), or its folder, "

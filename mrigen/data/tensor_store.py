@@ -160,7 +160,7 @@ class TensorStore:
             if fixed_further and self._further is not None
             else None
         )
-        return Measurements(self.y[indices], operator, torch.zeros(len(indices)), further=hidden)
+        return Measurements(self.y[indices], operator, self._noise[indices], further=hidden)
 
     def packed(self, indices: list[int], *, fixed_further: bool = False) -> Measurements:
         """The same: nothing is packed."""

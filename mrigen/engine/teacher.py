@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import dropwhile, islice
 from typing import TYPE_CHECKING, Any
@@ -30,14 +31,31 @@ from mrigen.errors import UsageError
 from mrigen.networks import NETWORKS, PRECONDITIONERS
 from mrigen.operators.measurements import Measurements
 from mrigen.prefetch import Prefetcher
+from mrigen.tensors import to_device
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 Place = tuple[int, int]
 """A micro-batch: number of the step, index in it."""
-
 AHEAD = 2  # micro-batches that are read while one is computed
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """A micro-batch as it is stored.
+
+    Attributes:
+        packed: measurements.
+        rng: of everything that is drawn for it.
+        levels: noise levels (B,) to learn at; None to draw them.
+        missing: σ (B,) of noise that is to be added; None for none.
+    """
+
+    packed: Packed
+    rng: torch.Generator
+    levels: Tensor | None
+    missing: Tensor | None
 
 
 def describe_teacher(
@@ -106,8 +124,35 @@ def _order(count: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(count, generator=seeds.seeded_rng(seed, "order", epoch))
 
 
+class UsableImages:
+    """Images that teach something at a noise level, for stores of mixed quality.
+
+    A noise level is drawn first, and then an image whose own noise is below it: images differ in how good
+    they are, and each is used only where that does not matter (Ambient Diffusion Omni, Daras et al. 2025).
+
+    Args:
+        least: noise levels (n,) below which the images teach nothing.
+    """
+
+    def __init__(self, least: Tensor) -> None:
+        self._least = least
+        self._sorted, self._order = least.sort()
+
+    def choose(self, indices: list[int], levels: Tensor, rng: torch.Generator) -> list[int]:
+        """The images, each that its level (B,) is too low for replaced by a random one that it is not.
+
+        Where there is none the image stays.
+        """
+        usable = torch.searchsorted(self._sorted, levels)
+        drawn = (torch.rand(len(levels), generator=rng) * usable).long().clamp(max=len(self._order) - 1)
+        wrong = (self._least[indices] >= levels) & (usable > 0)
+        return torch.where(wrong, self._order[drawn], torch.tensor(indices)).tolist()
+
+
 class TeacherJob(Job):
     """Minimise an objective over the images of a store.
+
+    Of images with different noise each is used only at levels above its own, see ``UsableImages``.
 
     Args:
         params: the recipe's teacher section.
@@ -155,6 +200,10 @@ class TeacherJob(Job):
             network, params.optimizer, params.images, fabric, self.guard, components=components
         )
         self.denoiser = NetworkDenoiser(self.optimizer.module, denoiser.conventions)
+        self._usable, self._noisy = None, bool(objective.least_levels(torch.ones(1)).any())
+        if self._noisy:
+            least = objective.least_levels(store.noise_levels(list(range(len(store)))))
+            self._usable = UsableImages(least) if bool((least != least[0]).any()) else None
         self._ahead = Prefetcher(self._read)
 
     def step(self, number: int) -> dict[str, float | Tensor]:
@@ -167,8 +216,8 @@ class TeacherJob(Job):
 
     def _micro(self, number: int, share: MicroBatch) -> Tensor:
         index = share.index
-        packed, generator = self._ahead.take((number, index), self._following(number, index))
-        batch = self._batch(packed, seeds.seeded_rng(self.seed, "augment", number, index))
+        read = self._ahead.take((number, index), self._following(number, index))
+        batch, generator = self._batch(read, seeds.seeded_rng(self.seed, "augment", number, index)), read.rng
         with self.shares.accumulate_grad(share, self.optimizer.module):
             with seeds.dropout_seed(self.seed, "teacher-dropout", number, index):
                 loss = self.objective(self.denoiser, batch, generator).mean()
@@ -186,7 +235,7 @@ class TeacherJob(Job):
         later = dropwhile(lambda place: place != (number, index), places)
         return islice(later, 1, 1 + AHEAD)
 
-    def _read(self, place: Place) -> tuple[Packed, torch.Generator]:
+    def _read(self, place: Place) -> Read:
         """What is stored of a micro-batch, in memory that the device can fetch it from, and its randomness.
 
         Ã is drawn here, because A's masks would have to be read back from the device.
@@ -195,21 +244,42 @@ class TeacherJob(Job):
         size = self.params.batch // self.params.micro_batches
         first = number * self.params.batch + index * size
         indices = sample_indices(len(self.store), self.seed, first, size)
+        levels: Tensor | None = None
+        if self._usable is not None:
+            of_levels = seeds.seeded_rng(self.seed, "levels", number, index)
+            levels = self.objective.params.noise.draw(size, of_levels)
+            indices = self._usable.choose(indices, levels, of_levels)
         packed: Packed = self.store.packed(indices, fixed_further=self.teacher.fixed_further)
         rng = seeds.seeded_rng(self.seed, "teacher", number, index)
         if self.objective.conditions_on_mask:
             packed = packed.mask_further(
                 lambda A: self.objective.corrupt_further(A, self.objective.corruption, rng)
             )
-        return packed.pin_memory() if self.fabric.device.type == "cuda" else packed, rng
+        missing = self._missing(packed, indices)
+        if self.fabric.device.type == "cuda":
+            packed = packed.pin_memory()
+        return Read(packed, rng, levels, missing)
 
-    def _batch(self, packed: Packed, rng: torch.Generator) -> Measurements:
+    def _missing(self, packed: Packed, indices: list[int]) -> Tensor | None:
+        """σ of what lacks in measurements to be as noisy as their store says; None if nothing does."""
+        if not self._noisy or packed.sigma is None:
+            return None
+        levels = self.store.noise_levels(indices)
+        missing = (levels.square() - packed.sigma.square()).clamp(min=0).sqrt()
+        return missing if bool(missing.any()) else None
+
+    def _batch(self, read: Read, rng: torch.Generator) -> Measurements:
         """Measurements, put together on the device and augmented if the recipe says so.
 
         Raises:
             UsageError: the network wants class labels that the data do not have.
         """
-        batch = packed.to(device=self.fabric.device, non_blocking=True).unpack()
+        device = self.fabric.device
+        batch = read.packed.to(device=device, non_blocking=True).unpack()
+        if read.missing is not None:
+            batch = batch.noisier(to_device(read.missing, device), read.rng)
+        if read.levels is not None:
+            batch = replace(batch, levels=to_device(read.levels, device))
         have = 0 if batch.labels is None else batch.labels.shape[1]
         if self.classes not in {0, have}:
             raise UsageError(

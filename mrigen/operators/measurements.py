@@ -30,6 +30,7 @@ class Measurements(TensorRecord):
         labels: class labels (B, classes) one-hot, or None.
         further: Ã of each sample where it was fixed with the data; None to draw it at every step.
         augment: augmentation labels (B, 9), or None where nothing was augmented.
+        levels: noise levels (B,) at which a denoiser learns from the samples; None to draw them.
 
     Args:
         y: tensor or numpy array.
@@ -38,6 +39,7 @@ class Measurements(TensorRecord):
         labels: see above.
         further: see above.
         augment: see above.
+        levels: see above.
 
     Raises:
         UsageError: y is not shaped as A's measurements, or is on another device, or σ has another shape.
@@ -56,6 +58,7 @@ class Measurements(TensorRecord):
     labels: Tensor | None = None
     further: Operator | None = None
     augment: Tensor | None = None
+    levels: Tensor | None = None
 
     def __init__(
         self,
@@ -65,6 +68,7 @@ class Measurements(TensorRecord):
         labels: ArrayLike | None = None,
         further: Operator | None = None,
         augment: ArrayLike | None = None,
+        levels: ArrayLike | None = None,
     ) -> None:
         values = _measured(tensor_of(y), operator)
         fields = {
@@ -74,6 +78,7 @@ class Measurements(TensorRecord):
             "labels": None if labels is None else tensor_of(labels),
             "further": further,
             "augment": None if augment is None else tensor_of(augment),
+            "levels": None if levels is None else tensor_of(levels),
         }
         for name, value in fields.items():
             object.__setattr__(self, name, value)
@@ -91,6 +96,11 @@ class Measurements(TensorRecord):
     def mask_further(self, further: Callable[[Operator], Operator]) -> Measurements:
         """The same with Ã drawn for each A, unless it was fixed with the data."""
         return self if self.further is not None else dataclasses.replace(self, further=further(self.operator))
+
+    def noisier(self, added: Tensor, rng: torch.Generator) -> Measurements:
+        """The same with further noise of standard deviations (B,)."""
+        y = self.y + self.operator.noise(self.y, added, rng)
+        return dataclasses.replace(self, y=y, sigma=(self.sigma.square() + added.square()).sqrt())
 
     def unpack(self) -> Measurements:
         """These: nothing is packed."""

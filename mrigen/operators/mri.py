@@ -295,7 +295,7 @@ class MRICorruption(Corruption):
                 "the noise level of these scans is unknown; prepare them again with mrigen prep-fastmri "
                 "--noise-whitening, which measures it, or use objective ambient as if they were clean"
             )
-        return MRICorruption(self.maps, self.mask_distribution, fresh=self.fresh, noise=self.scanner)
+        return type(self)(self.maps, self.mask_distribution, fresh=self.fresh, noise=self.scanner)
 
     def draw(self, batch: int, rng: torch.Generator) -> MultiCoilMRI:
         """Maps of a random slice; its own mask or a fresh one."""

@@ -78,8 +78,8 @@ def parse_noise(value: object) -> Noise | None:
     """A recipe's word for the noise.
 
     Args:
-        value: σ as a number or its text; two numbers [a, b] for σ ~ U[a, b]; a mapping with ``low``
-            and ``high``; or ``"unknown"``.
+        value: σ as a number or its text; two numbers [a, b] for σ ~ U[a, b]; a mapping with ``low`` and
+            ``high``, and ``levels`` where these are all; or ``"unknown"``.
 
     Returns:
         The law of σ, or None for ``"unknown"``: it has to be estimated from the measurements
@@ -94,7 +94,7 @@ def parse_noise(value: object) -> Noise | None:
         return None
     try:
         if isinstance(value, Mapping):
-            return Noise(**value)
+            return (NoiseLevels if "levels" in value else Noise)(**value)
         if isinstance(value, Sequence) and not isinstance(value, str):
             low, high = value
             return Noise(low=low, high=high)

@@ -17,6 +17,7 @@ from mrigen import ranks
 from mrigen.checkpoints.description import ModelDescription
 from mrigen.checkpoints.snapshots import save_snapshot
 from mrigen.data.manifest import NAME as MANIFEST
+from mrigen.data.mixed_store import MixedStore
 from mrigen.data.stores import Store, open_store
 from mrigen.engine.footprint import Footprint, free_memory, require_memory
 from mrigen.engine.launch import Spread, open_device
@@ -72,7 +73,8 @@ class StudyContext:
         self.recipe, self.out, self.console = recipe, out, console
         self._device, self._strategy = device, strategy
         self.external_teacher = teacher
-        self.external_store = recipe.data.store
+        self.external_stores = recipe.data.stores
+        self.external_store = self.external_stores[0].path if self.external_stores else None
         self._external_reference = reference if reference is not None else recipe.data.reference
 
     @cached_property
@@ -107,7 +109,10 @@ class StudyContext:
     @cached_property
     def store(self) -> Store:
         """The training part of the measurement store."""
-        return open_store(self.store_folder)
+        parts = self.external_stores
+        if len(parts) < 2 and not any(part.usable_from for part in parts):
+            return open_store(self.store_folder)
+        return MixedStore([open_store(part.path) for part in parts], [part.usable_from for part in parts])
 
     @cached_property
     def initial_model(self) -> Model | None:
@@ -194,13 +199,18 @@ class StudyContext:
             return {}
         if self.external_store is None:
             return {**self.recipe.data.model_dump(mode="json"), "reference": None}
-        manifest = self.external_store / MANIFEST
-        if not manifest.is_file():
-            raise UsageError(
-                f"{self.external_store}: no {MANIFEST} here; give a folder written by mrigen prep-fastmri "
-                "or prep-images"
-            )
-        return {"manifest": sha256(manifest)}
+        digests = []
+        for folder in [part.path for part in self.external_stores]:
+            if not (folder / MANIFEST).is_file():
+                raise UsageError(
+                    f"{folder}: no {MANIFEST} here; give a folder written by mrigen prep-fastmri or "
+                    "prep-images"
+                )
+            digests.append(sha256(folder / MANIFEST))
+        levels = [part.usable_from for part in self.external_stores]
+        if digests[1:] or any(levels):
+            return {"manifests": digests, "usable_from": levels}
+        return {"manifest": digests[0]}
 
     def write_recipe(self) -> None:
         """Write the resolved recipe into the run folder."""

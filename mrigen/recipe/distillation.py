@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrigen.checkpoints.description import ModelDescription
-from mrigen.checkpoints.snapshots import remove_snapshots
+from mrigen.checkpoints.snapshots import DENOISER, remove_snapshots
 from mrigen.engine.distillation import DistillJob
 from mrigen.engine.logs import OpenLog
 from mrigen.engine.loop import Snapshot, fit
@@ -31,6 +31,7 @@ SECTIONS = {"complex": ["mask"], "real": ["operator", "sigma"]}
 def distill(study: StudyContext) -> None:
     """Train the generator; write the best by the selection metric, the last, and the metric's history.
 
+    What the fake score has learnt of the best one's images is a teacher like any other, ``denoiser``.
     With ``selection.keep`` also every one that was measured, as ``measured/IMAGES-HALFLIFE``.
 
     Raises:
@@ -61,7 +62,9 @@ def require_memory(study: StudyContext, teacher: ModelDescription) -> None:
     """
     params = study.recipe.distill
     averages = len(params.halflives) + (params.selection.every_images is not None)
-    networks = {"trained": 1 + LOSSES[params.loss["name"]].uses_fake, "frozen": 1 + averages}
+    uses_fake = LOSSES[params.loss["name"]].uses_fake
+    averages += uses_fake * (1 + (params.selection.every_images is not None))
+    networks = {"trained": 1 + uses_fake, "frozen": 1 + averages}
     study.require_memory("distill", params, teacher, **networks)
 
 
@@ -127,6 +130,10 @@ def _distill(study: StudyContext) -> None:
     def write() -> None:
         write_json(folder / "selection.json", {**job.averages.described(), "ended": ended})
         chosen(job.averages.last).save(folder / "last")
+        if job.denoiser is not None:
+            provenance = {**chosen(job.result).description.provenance, "fake_score": True}
+            denoiser = teacher.variant(job.denoiser, network=network, provenance=provenance)
+            denoiser.save(folder / DENOISER)
         chosen(job.result).save(study.student_folder)
         remove_snapshots(folder)
 

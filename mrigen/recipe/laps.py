@@ -91,7 +91,12 @@ def _lap(study: StudyContext, laps: LapsParams, before: Model, number: int) -> N
     spec = laps.solver
     if number == 1:
         spec = laps.first or (FIRST if before.conditions_on_mask else laps.solver)
-    store = restore(study, spec, before, folder / RESTORED)
+    store = restore(study, spec, before, folder / RESTORED, laps.usable_from or 0.0)
+    if laps.usable_from and not bool((store.noise_levels(list(range(len(store)))) == 0).any()):
+        raise UsageError(
+            "laps.usable_from: no image was measured whole, from which to learn below it; add a store of "
+            "such ones to data.store, or leave it out"
+        )
     own = study.recipe.teacher
     sigma_data = OBJECTIVES.params(own.objective).model_dump()["sigma_data"]
     objective = {"name": "standard", "noise": laps.noise.model_dump(mode="json"), "sigma_data": sigma_data}
@@ -110,7 +115,9 @@ def _lap(study: StudyContext, laps: LapsParams, before: Model, number: int) -> N
         provenance={**before.description.provenance, "lap": number},
     )
     model.denoiser.requires_grad_(requires_grad=True)
-    train_model(study, model, model.objective(), store, params, folder)
+    learned = objective if laps.usable_from is None else {**objective, "name": "tweedie"}
+    trained_by = OBJECTIVES.build(learned, corruption=store.corruption())
+    train_model(study, model, trained_by, store, params, folder)
     trained = Model.load(folder / "model", study.fabric.device)
     sampler = trained.sampler(study.store, study.recipe.evaluate.sampler, BATCH)
     distance = proximal_distance(study.store, study.extractor, laps.samples, study.recipe.seed)

@@ -42,7 +42,13 @@ def require_noise_levels(study: StudyContext, section: str) -> None:
         )
 
 
-def restore(study: StudyContext, spec: Mapping[str, Any], model: Model | None, path: Path) -> RestoredStore:
+def restore(
+    study: StudyContext,
+    spec: Mapping[str, Any],
+    model: Model | None,
+    path: Path,
+    usable_from: float = 0.0,
+) -> RestoredStore:
     """Every sample of the study's store, restored by a solver; what was interrupted is continued.
 
     Several processes share the work. Images depend on the study's seed and the name of the file's folder.
@@ -52,6 +58,7 @@ def restore(study: StudyContext, spec: Mapping[str, Any], model: Model | None, p
         spec: the solver, in a recipe's words.
         model: prior of solvers that need one.
         path: file of the images; where it is there, nothing is made again.
+        usable_from: see ``RestoredStore``.
 
     Raises:
         UsageError: the solver is not for such data.
@@ -59,7 +66,7 @@ def restore(study: StudyContext, spec: Mapping[str, Any], model: Model | None, p
     used = {} if model is None else {"teacher": model.fingerprint}
     if not on_rank_zero(path.is_file):
         _restore(study, spec, model, path, used)
-    return RestoredStore(path, study.store, {"solver": SOLVERS.pinned(spec), **used})
+    return RestoredStore(path, study.store, {"solver": SOLVERS.pinned(spec), **used}, usable_from)
 
 
 def _restore(

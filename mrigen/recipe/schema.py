@@ -99,6 +99,23 @@ class ImagesParams(ImageOptions):
         return ImageOptions(**self.model_dump(exclude={"source"}))
 
 
+class StoreParams(Params):
+    """A store among others.
+
+    Attributes:
+        path: its folder.
+        usable_from: noise level from which on its images are as good as those of the first store, although
+            they are of another contrast, sharpness or kind; 0 for images that are wanted as they are.
+    """
+
+    path: Path
+    usable_from: Annotated[float, Field(ge=0)] = 0.0
+
+
+def _part(value: object) -> object:
+    return {"path": value} if isinstance(value, str | Path) else value
+
+
 class DataParams(Params):
     """Where the measurements come from; ``--data`` on the command line replaces source or store.
 
@@ -107,7 +124,9 @@ class DataParams(Params):
         simulate: simulated volumes; None to start from files.
         source: files or folders of raw MRI data, when nothing is simulated.
         prep: options of ``mrigen prep-fastmri``, with underscores.
-        store: a finished measurement store; nothing is prepared then.
+        store: a finished measurement store; nothing is prepared then. Several are one training set of images
+            of different quality: a list of folders, or of mappings with ``path`` and ``usable_from``; the
+            first is that of the data which are wanted.
         reference: its reference folder, for evaluation; None to look beside the store.
     """
 
@@ -115,8 +134,15 @@ class DataParams(Params):
     simulate: SimulateParams | None = None
     source: list[Path] = []
     prep: Annotated[dict[str, Any], AfterValidator(_preparation)] = {}
-    store: Path | None = None
+    store: Path | list[Annotated[StoreParams, BeforeValidator(_part)]] | None = None
     reference: Path | None = None
+
+    @property
+    def stores(self) -> list[StoreParams]:
+        """The finished stores; none where data are prepared."""
+        if self.store is None:
+            return []
+        return self.store if isinstance(self.store, list) else [StoreParams(path=self.store)]
 
     @model_validator(mode="after")
     def _one_kind(self) -> DataParams:
@@ -148,6 +174,9 @@ class LapsParams(Params):
         batch: images per optimiser step; None for the teacher's.
         micro_batch: images per forward pass, which divide ``batch``; None for the teacher's.
         noise: distribution of training noise levels.
+        usable_from: noise level from which on restored images count as true ones; below it a lap learns from
+            those alone that were measured whole, which the data need to have some of. None to learn from all
+            of them at all levels.
         optimizer: of each; None for the teacher's.
         ema_halflife: half-life of the weight average, in images.
         first: solver of the first lap, in a recipe's words; None for ``ambient-one-step`` where the teacher
@@ -161,6 +190,7 @@ class LapsParams(Params):
     batch: Count | None = None
     micro_batch: Count | None = None
     noise: LogNormal = LogNormal()
+    usable_from: Annotated[float, Field(gt=0)] | None = None
     optimizer: OptimizerParams | None = None
     ema_halflife: Annotated[float, Field(gt=0)]
     first: SolverSpec | None = None

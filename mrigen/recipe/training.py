@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from mrigen.checkpoints.description import ModelDescription
 from mrigen.checkpoints.snapshots import remove_snapshots
+from mrigen.data.mixed_store import MixedStore
 from mrigen.data.stores import Store
 from mrigen.diffusion.objectives import Objective
 from mrigen.engine.loop import fit
@@ -14,6 +17,7 @@ from mrigen.engine.precision import TRAINED, compiles
 from mrigen.engine.processes import on_rank_zero
 from mrigen.engine.sampling import StudentSampler, TeacherSampler
 from mrigen.engine.teacher import TeacherJob, describe_teacher
+from mrigen.errors import UsageError
 from mrigen.inverse import SOLVERS
 from mrigen.model import Model
 from mrigen.recipe.context import StudyContext
@@ -75,6 +79,12 @@ def _train(study: StudyContext) -> None:
     seed = study.recipe.seed
     model = Model.random_init(description, seed) if start is None else fine_tuned(start, description)
     objective = model.objective(store)
+    raised = isinstance(store, MixedStore) and any(store.usable_from)
+    if raised and not bool(objective.least_levels(torch.ones(1)).any()):
+        raise UsageError(
+            f"data.store: usable_from adds noise, which objective {params.objective['name']} would take "
+            "for signal; use tweedie or ambient-tweedie, or leave it out"
+        )
     if objective.conditions_on_mask and objective.corruption.baseline:
         study.console.print(f"teacher: {objective.corruption.baseline}", highlight=False)
     train_model(study, model, objective, store, params, folder)

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mrigen import seeds
+from mrigen.checkpoints.snapshots import DENOISER
 from mrigen.data.manifest import NAME
 from mrigen.data.pixels import is_image
 from mrigen.engine.footprint import batch_that_fits
@@ -379,7 +380,10 @@ def require_role(model: Model | None, solver: Solver[Any], name: str) -> None:
     if model is None:
         raise UsageError(f"solver {name}: needs a {kinds}; give its model folder with --model")
     if model.role not in solver.needs:
-        raise UsageError(f"{model.name}: is a {model.role}, and solver {name} needs a {kinds}")
+        beside = None if model.folder is None else model.folder.parent / DENOISER
+        there = beside is not None and "teacher" in solver.needs and beside.is_dir()
+        hint = f"; give {beside}" if there else ""
+        raise UsageError(f"{model.name}: is a {model.role}, and solver {name} needs a {kinds}{hint}")
 
 
 def prior_for(model: Model | None, solver: Solver[Any], source: Source, request: Request) -> Prior | None:

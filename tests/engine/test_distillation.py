@@ -54,6 +54,42 @@ def test_continued_run_is_bit_identical(tmp_path, name):
     assert torch.equal(weights(whole), weights(continued))
     assert torch.equal(flat(whole.averages.last), flat(continued.averages.last))
     assert whole.averages.history == continued.averages.history
+    assert (whole.denoiser is None) == (name == "sds")
+    if whole.denoiser is not None:
+        assert torch.equal(flat(whole.denoiser), flat(continued.denoiser))
+
+
+def test_the_denoiser_is_the_average_of_the_fake_score_at_the_best_measurement(tmp_path):
+    values = iter([9.0, 3.0, 1.0, 2.0])  # before the first step, after 8, 16 and 24 images
+    job, expected, then = distill_job(lambda _: next(values), selection=SELECT), None, {}
+    step = job.step
+
+    def averaged(number):
+        nonlocal expected
+        expected = EMA(job.fake.module, 20) if expected is None else expected
+        logs = step(number)
+        images = job.images + job.params.batch
+        expected.update(job.fake.module, images, job.params.batch)
+        then[images] = flat(expected.module)
+        return logs
+
+    job.step = averaged
+    fit(job, tmp_path, fabric(), "run")
+    assert job.averages.chosen[1] == 16
+    torch.testing.assert_close(flat(job.denoiser), then[16], rtol=0, atol=0)
+    assert not torch.equal(then[16], then[24])
+    assert not torch.equal(then[16], flat(job.fake.module))
+    assert not torch.equal(then[16], flat(job.teacher))
+
+
+def test_a_state_without_the_average_of_the_fake_score_starts_it_from_its_weights():
+    job, other = distill_job(norm, selection=SELECT), distill_job(norm, selection=SELECT)
+    job.step(0)
+    state = {
+        name: value for name, value in job.state().items() if name not in {"fake_average", "chosen_fake"}
+    }
+    other.load(state)
+    assert torch.equal(flat(other.denoiser), flat(job.fake.module))
 
 
 def test_every_variant_trains_another_generator(tmp_path):

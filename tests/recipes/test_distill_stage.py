@@ -105,6 +105,32 @@ def test_best_last_and_history_are_written(taught, tmp_path):
     assert not (folder / "measured").exists()
 
 
+def test_the_fake_score_is_left_as_a_teacher_that_solvers_take(taught, tmp_path, capsys):
+    """Its law is the student's: same objective, corruption and network as the teacher, other weights."""
+    assert distilled(taught, tmp_path) == 0
+    folder = tmp_path / "student"
+    model, teacher = Model.load(folder / "denoiser"), Model.load(taught / "teacher" / "model")
+    assert model.role == "teacher"
+    for same in ("network", "objective", "corruption", "conventions"):
+        assert getattr(model.description, same) == getattr(teacher.description, same)
+    assert model.fingerprint not in {teacher.fingerprint, Model.load(folder / "model").fingerprint}
+    assert model.description.provenance["fake_score"] is True
+    words = [
+        "reconstruct",
+        str(taught / "store"),
+        "--slices",
+        "0",
+        "--solver",
+        "dds:steps=2",
+        "--device",
+        "cpu",
+    ]
+    words += ["--model"]
+    assert run([*words, str(folder / "model"), "--out", str(tmp_path / "refused")]) == 2
+    assert f"needs a teacher; give {folder / 'denoiser'}" in " ".join(capsys.readouterr().err.split())
+    assert run([*words, str(folder / "denoiser"), "--out", str(tmp_path / "solved")]) == 0
+
+
 def test_every_measured_generator_is_kept_where_it_is_wanted(taught, tmp_path):
     """One folder per half-life and measurement; the chosen one has the weights of the result."""
     settings = ("distill.ema_halflife=[10, 1000]", "distill.selection.keep=true")

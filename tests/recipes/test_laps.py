@@ -12,6 +12,7 @@ import torch
 from mrigen import seeds
 from mrigen.checkpoints.description import read_description
 from mrigen.cli.main import run
+from mrigen.data.mixed_store import MixedStore
 from mrigen.data.restored_store import RestoredStore
 from mrigen.data.stores import open_store
 from mrigen.errors import UsageError
@@ -157,3 +158,34 @@ def test_data_consistency_of_one_step_gives_back_what_was_measured(study):
     gradient = A.adjoint(A.forward(x) - data.y) + (0.1 / 0.2) ** 2 * (x - estimate)
     assert gradient.abs().max() < 1e-4 * estimate.abs().max()
     torch.testing.assert_close(solve(spread=1e-5), estimate, rtol=1e-4, atol=1e-5)
+
+
+def test_below_a_level_a_lap_learns_from_what_was_measured_whole(study, tmp_path, capsys):
+    """A second store of whole scans: its restored images count at all levels, the others from 0.3 on."""
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    options = ["--acceleration", "1", "--acs-lines", "4", "--kernel-width", "3", "--calib-readout", "12"]
+    assert run(["prep-fastmri", str(study / "raw"), "--out", str(whole), *options, "--noise-whitening"]) == 0
+    laps = ["count: 1", "images: 16", "ema_halflife: 8", "samples: 8", "usable_from: 0.3"]
+    one = ["--set", f"data.store={study / 'store'}"]
+    assert run(command(tmp_path / "refused", *one, laps=laps, do="train")) == 2
+    assert "laps.usable_from: no image was measured whole" in capsys.readouterr().err
+    both = ["--set", f"data.store=[{study / 'store'}, {{path: {whole}}}]"]
+    assert run(command(out, *both, laps=laps, do="train")) == 0
+    parts = [open_store(study / "store"), open_store(whole)]
+    restored = RestoredStore(out / "lap-1" / "restored.h5", MixedStore(parts), {}, 0.3)
+    levels = restored.noise_levels(list(range(len(restored))))
+    assert levels.tolist() == pytest.approx([0.3] * len(parts[0]) + [0.0] * len(parts[1]))
+    assert read_description(out / "lap-1" / "model").objective["name"] == "standard"
+    plain = tmp_path / "plain"
+    assert run(command(plain, *both, laps=laps[:-1], do="train")) == 0
+    a, b = (read_description(folder / "lap-1" / "model").weights_sha256 for folder in (out, plain))
+    assert a != b
+    record = json.loads((out / "teacher" / "stage.json").read_text())["settings"]["data"]
+    assert len(record["manifests"]) == 2
+    assert record["usable_from"] == [0.0, 0.0]
+
+
+def test_noise_up_to_a_level_is_for_objectives_that_account_for_it(study, tmp_path, capsys):
+    store = f"data.store=[{study / 'store'}, {{path: {study / 'store'}, usable_from: 0.5}}]"
+    assert run(command(tmp_path / "run", "--set", store, laps=LAPS, do="train")) == 2
+    assert "usable_from adds noise, which objective ambient would take for signal" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from mrigen.errors import UsageError
 from mrigen.operators.base import LinearOperator, Operator, linear
 from mrigen.operators.corruption import Corruption
 from mrigen.operators.measurements import Measurements
-from mrigen.tensors import randn_like, to_device
+from mrigen.tensors import randn_like
 
 
 class MaskedParams(ObjectiveParams):
@@ -133,7 +133,7 @@ class Ambient(MaskedObjective):
         """Loss per sample on measurements."""
         A, further = self.operators(batch, rng)
         target = A.adjoint(batch.y)
-        sigma = to_device(self.params.noise.draw(len(batch), rng), batch.y.device)
+        sigma = self.levels(batch, rng)
         noise = per_sample(sigma) * randn_like(target, rng)
         network_input = further.adjoint(batch.y) + further.normal(noise)
         estimate = denoiser(network_input, sigma, further, batch.labels, batch.augment)

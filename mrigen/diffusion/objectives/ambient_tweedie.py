@@ -15,7 +15,6 @@ from mrigen.operators.base import Operator, linear
 from mrigen.operators.corruption import Corruption
 from mrigen.operators.measurements import Measurements
 from mrigen.operators.mri import MultiCoilMRI, SeededMRI
-from mrigen.tensors import to_device
 
 
 @OBJECTIVES.register("ambient-tweedie")
@@ -65,7 +64,7 @@ class AmbientTweedie(MaskedObjective):
     def __call__(self, denoiser: Denoiser, batch: Measurements, rng: torch.Generator) -> Tensor:
         """Loss per sample on noisy measurements."""
         A, further = self.operators(batch, rng)
-        drawn = to_device(self.params.noise.draw(len(batch), rng), batch.y.device)
+        drawn = self.levels(batch, rng)
         sigma = drawn.maximum(batch.sigma)
         added = (sigma**2 - batch.sigma**2).sqrt()
         network_input = further.adjoint(batch.y + further.noise(batch.y, added, rng))
@@ -95,6 +94,10 @@ class AmbientTweedie(MaskedObjective):
         if isinstance(further, SeededMRI):
             network_input = network_input + per_sample(sigma) * further.completion()
         return denoiser(network_input, sigma, further, labels)
+
+    def least_levels(self, sigma: Tensor) -> Tensor:
+        """The noise itself."""
+        return sigma
 
     @property
     def floor(self) -> float:

@@ -21,7 +21,7 @@ from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
 from mrigen.operators.measurements import Measurements
 from mrigen.registry import Params, Registry
-from mrigen.tensors import randn_like
+from mrigen.tensors import randn_like, to_device
 
 OBJECTIVES: Registry[Objective] = Registry(
     "objective", "mrigen.diffusion.objectives", "mrigen.diffusion.objectives.Objective"
@@ -130,6 +130,16 @@ class Objective(ABC):
         """Measurements at noise level σ (B,), as the network sees them through their own A."""
         seen = batch.operator.as_image(batch.y)
         return seen + per_sample(sigma) * randn_like(seen, rng)
+
+    def least_levels(self, sigma: Tensor) -> Tensor:
+        """Noise levels below which samples with noise σ (n,) teach nothing."""
+        return torch.zeros_like(sigma)
+
+    def levels(self, batch: Measurements, rng: torch.Generator) -> Tensor:
+        """Noise levels (B,) to learn at: those of the batch, or drawn."""
+        if batch.levels is not None:
+            return batch.levels
+        return to_device(self.params.noise.draw(len(batch), rng), batch.y.device)
 
     def weight(self, sigma: Tensor) -> Tensor:
         """λ(σ) of EDM."""

@@ -15,7 +15,7 @@ from mrigen.diffusion.schedules import per_sample
 from mrigen.operators.base import Operator
 from mrigen.operators.identity import Identity
 from mrigen.operators.measurements import Measurements
-from mrigen.tensors import randn_like, to_device
+from mrigen.tensors import randn_like
 
 
 class ImageObjective(Objective):
@@ -51,7 +51,7 @@ class Standard(ImageObjective):
     def __call__(self, denoiser: Denoiser, batch: Measurements, rng: torch.Generator) -> Tensor:
         """Loss per sample, on the measurements as images."""
         y, _ = self.images(batch, rng)
-        sigma = to_device(self.params.noise.draw(len(batch), rng), y.device)
+        sigma = self.levels(batch, rng)
         noise = per_sample(sigma) * randn_like(y, rng)
         estimate = denoiser(y + noise, sigma, None, batch.labels, batch.augment)
         return self.weight(sigma) * squared_error(estimate - y)

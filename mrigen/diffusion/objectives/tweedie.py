@@ -17,7 +17,7 @@ from mrigen.errors import UsageError
 from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
 from mrigen.operators.measurements import Measurements
-from mrigen.tensors import randn_like, to_device
+from mrigen.tensors import randn_like
 
 
 class TweedieParams(ObjectiveParams):
@@ -61,7 +61,7 @@ class Tweedie(ImageObjective):
     def __call__(self, denoiser: Denoiser, batch: Measurements, rng: torch.Generator) -> Tensor:
         """Loss per sample, on the measurements as images."""
         y, data = self.images(batch, rng)
-        sigma = to_device(self.params.noise.draw(len(batch), rng), y.device).maximum(data)
+        sigma = self.levels(batch, rng).maximum(data)
         noisy = y + per_sample((sigma**2 - data**2).sqrt()) * randn_like(y, rng)
         estimate = denoiser(noisy, sigma, None, batch.labels, batch.augment)
         share = per_sample((data / sigma) ** 2)
@@ -90,6 +90,10 @@ class Tweedie(ImageObjective):
         term = inconsistency(params, denoiser, noisy[few], sigma[few], estimate[few], lower, rng, *conditions)
         term = params.weight * self.weight(sigma[few]) * term * (len(batch) / len(lower))
         return torch.cat([term, term.new_zeros(len(batch) - len(lower))])
+
+    def least_levels(self, sigma: Tensor) -> Tensor:
+        """The noise itself."""
+        return sigma
 
     @property
     def floor(self) -> float:
