@@ -44,11 +44,12 @@ class MixedStore:
     Examples:
         >>> import mrigen as mg
         >>> A = mg.operators.MultiCoilMRI.example()
-        >>> masks = [mg.masks.exact_random(9, acceleration=R, acs_lines=3) for R in (2, 1)]
-        >>> law = {"name": "exact-random", "acceleration": 2, "acs_lines": 3}
+        >>> law = {"name": "exact-random", "acceleration": 2, "acs_lines": 1}
         >>> y = A(A.zero_image() + 1)
-        >>> stores = [mg.TensorStore(y, A.maps, mask, mask_distribution=law) for mask in masks]
-        >>> store = mg.MixedStore(stores)
+        >>> lines = mg.masks.exact_random(9, acceleration=2, acs_lines=1)
+        >>> few = mg.TensorStore(y, A.maps, lines, mask_distribution=law)
+        >>> whole = mg.TensorStore(y, A.maps, lines | True, mask_distribution=law)
+        >>> store = mg.MixedStore([few, whole])
         >>> len(store), store.measurements([0, 2]).operator.mask.sum((1, 2, 3)).tolist()
         (4, [4, 9])
     """
