@@ -71,10 +71,10 @@ class MixedStore:
                         f"{store.folder}: its {what} is {other}, and that of {first.folder} {mine}; mix "
                         "stores of one kind, size and number of classes"
                     )
-            if _told(store) != _told(first):
+            if _common(store) != _common(first):
                 raise UsageError(
-                    f"{store.folder}: its images have {_told(store)}, and those of {first.folder} "
-                    f"{_told(first)}; prepare them alike"
+                    f"{store.folder}: its images have {_common(store)}, and those of {first.folder} "
+                    f"{_common(first)}; prepare them alike"
                 )
         part = torch.tensor([number for number, store in enumerate(self.stores) for _ in range(len(store))])
         self._part = part
@@ -193,7 +193,7 @@ class MixedMasks(MRICorruption):
         return operator.with_mask(mask.to(operator.mask.device))
 
 
-def _told(store: Store) -> dict[str, Any]:
+def _common(store: Store) -> dict[str, Any]:
     """What a model is told of a store's images besides masks and noise."""
     words = store.described()
     return {"operator": words.get("operator"), "phase": words.get("phase", "coil")}
