@@ -186,12 +186,12 @@ class DistillJob(Job):
         logs: dict[str, float | Tensor] = {}
         if self.fake is not None:
             logs["fake"] = self._train_fake(self.fake, number, images)
+            if self._fake_average is not None:  # before the generator's step gathers sharded weights
+                self._fake_average.update(self.fake.module, images, self.params.batch, self.guard)
         self.student.module.train()
         losses = [(share, self._student(number, share)) for share in self.shares]
         logs["generator"] = self.student.step(losses, images)
         self.student.module.eval()
-        if self.fake is not None and self._fake_average is not None:
-            self._fake_average.update(self.fake.module, images, self.params.batch, self.guard)
         self.averages.update(self.student.module, images, self.params.batch, self.guard)
         self.guard.finish_step()
         return logs

@@ -210,7 +210,7 @@ def test_batches_read_ahead_are_those_of_the_stream(micro_batch):
     """Every micro-batch gets the samples of its place, whatever was read before it."""
     job = teacher_job(batch=4, micro_batch=micro_batch, images=16)
     taken, real = [], job._batch
-    job._batch = lambda packed, generator: taken.append(packed) or real(packed, generator)
+    job._batch = lambda read, generator: taken.append(read.packed) or real(read, generator)
     for number in range(4):
         job.step(number)
     store = tiny_store()

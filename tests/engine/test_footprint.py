@@ -73,8 +73,8 @@ def test_absurd_networks_are_measured_without_memory():
     ("params", "free", "message"),
     [
         ({"batch": 10}, 29_000, "10 images at once need at least 30.3 kB, and 29 kB are free"),
-        ({"batch": 10}, 29_000, "--set teacher.micro_batch=5, or lower teacher.batch"),
-        ({"batch": 10**9}, 29_000, "--set teacher.micro_batch=8, or"),
+        ({"batch": 10}, 29_000, "micro_batch=5 .in Python micro_batch=5., or lower teacher.batch"),
+        ({"batch": 10**9}, 29_000, "--set teacher.micro_batch=8 .in Python micro_batch=8., or"),
         ({"batch": 10**6, "micro_batch": 1}, 10**8, "1,000,000 micro-batches a step need at least 300 MB"),
         ({"batch": 1}, 20_500, "a network of 1,000 parameters needs at least 21 kB"),
     ],
