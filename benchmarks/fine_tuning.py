@@ -21,7 +21,19 @@ from typing import Any
 import torch
 from benchmarks.ablations import one_line
 from benchmarks.arguments import existing, new_file, whole
-from benchmarks.heads import COLIN, HEADS, PARTS, PLACES, SMOKE, Case, Plan, known_rows, spent, taken
+from benchmarks.heads import (
+    COLIN,
+    HEADS,
+    PARTS,
+    PLACES,
+    SMOKE,
+    Case,
+    Plan,
+    keep_row,
+    known_rows,
+    spent,
+    taken,
+)
 from benchmarks.self_supervised import CLASSICAL, Slices, line_of, quality, solve
 from rich.console import Console
 
@@ -175,8 +187,7 @@ def main() -> None:
             row = {"row": name, **work.row(name), "settings": settings}
             rows.append(row)
             print(f"{name}: {line_of(row)}", flush=True)
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            keep_row(path, row)
     print(table(rows))
 
 

@@ -425,6 +425,12 @@ def known_rows(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+def keep_row(path: Path, row: dict[str, Any]) -> None:
+    """Append a finished row to the file that ``known_rows`` reads."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
 def line_of(row: dict[str, Any], n: str | None = None) -> str:
     """A row of the table as it comes, at its largest n."""
     start = f"| {row['acceleration']:g} | {row['seed']} | {row['row']} | "
@@ -562,8 +568,7 @@ def main() -> None:
                 row = {**measured(case, name), "settings": settings}
                 rows.append(row)
                 print(line_of(row), flush=True)
-                with path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
+                keep_row(path, row)
     print(table(rows))
 
 

@@ -31,7 +31,7 @@ from typing import Any
 
 from benchmarks.ablations import one_line
 from benchmarks.arguments import new_file, whole
-from benchmarks.heads import known_rows, spent, taken
+from benchmarks.heads import keep_row, known_rows, spent, taken
 from rich.console import Console
 
 from mrigen import recipe as recipes
@@ -307,8 +307,7 @@ def rows_of(methods: Methods, path: Path, only: list[str]) -> Iterator[dict[str,
         if name in {row["row"] for row in rows} or (only and not any(words in name for words in only)):
             continue
         row = {**methods.row(name), "settings": settings}
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        keep_row(path, row)
         yield row
 
 

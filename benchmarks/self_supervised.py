@@ -17,7 +17,6 @@ heads, slice by slice, with standard errors; networks learn on one core.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from dataclasses import dataclass
@@ -29,7 +28,19 @@ import torch
 from benchmarks.ablations import one_line
 from benchmarks.arguments import new_file, whole
 from benchmarks.deepinv_peers import installed
-from benchmarks.heads import COLIN, HEADS, PARTS, PLACES, SMOKE, Case, Plan, acs_lines, known_rows, taken
+from benchmarks.heads import (
+    COLIN,
+    HEADS,
+    PARTS,
+    PLACES,
+    SMOKE,
+    Case,
+    Plan,
+    acs_lines,
+    keep_row,
+    known_rows,
+    taken,
+)
 from benchmarks.reconstruction import BASELINES
 from torch import Tensor
 
@@ -411,8 +422,7 @@ def main() -> None:
                 row = {"scenario": name, "row": method, **scenario.row(method), "settings": settings}
                 rows.append(row)
                 print(f"{name}: {method}: {line_of(row)}", flush=True)
-                with path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                keep_row(path, row)
     print(table(rows))
 
 
