@@ -69,7 +69,7 @@ class RestoredStore:
         return self.measurements(indices, fixed_further=fixed_further)
 
     def measurements(self, indices: list[int], *, fixed_further: bool = False) -> Measurements:
-        """The images themselves, under the identity.
+        """The images themselves, under the identity, with the operators that they were reconstructed from.
 
         Raises:
             UsageError: ``fixed_further``, for nothing is hidden.
@@ -79,9 +79,13 @@ class RestoredStore:
         rows, back = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
         with hdf5.reader(self._path) as file:
             images = torch.from_numpy(file["images"][rows][back.reshape(-1)])
-        labels = self._measured.measurements(indices).labels if self.classes else None
+        measured = self._measured.measurements(indices)
         return Measurements(
-            images, Identity(torch.zeros_like(images)), torch.zeros(len(indices)), labels=labels
+            images,
+            Identity(torch.zeros_like(images)),
+            torch.zeros(len(indices)),
+            labels=measured.labels if self.classes else None,
+            reconstructed_from=measured.operator,
         )
 
     def noise_levels(self, indices: list[int]) -> Tensor:

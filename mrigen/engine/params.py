@@ -163,10 +163,10 @@ class TeacherParams(RunParams):
         if self.restore is None:
             return self
         solver, needs = self.restore["name"], SOLVERS[self.restore["name"]].needs
-        if self.objective["name"] != "standard":
+        if self.objective["name"] not in ("standard", "reconstructed"):
             raise ValueError(
                 "restore makes images that count as measured whole and without noise: set objective: "
-                "{name: standard}"
+                "{name: standard} or {name: reconstructed}"
             )
         if needs and "teacher" not in needs:
             raise ValueError(f"restore: {solver} needs a generator; choose a solver that takes a teacher")

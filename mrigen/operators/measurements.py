@@ -31,6 +31,8 @@ class Measurements(TensorRecord):
         further: Ã of each sample where it was fixed with the data; None to draw it at every step.
         augment: augmentation labels (B, 9), or None where nothing was augmented.
         levels: noise levels (B,) at which a denoiser learns from the samples; None to draw them.
+        reconstructed_from: the operators whose measurements y was reconstructed from, where y is a
+            reconstruction under A = I; None where y was measured.
 
     Args:
         y: tensor or numpy array.
@@ -40,6 +42,7 @@ class Measurements(TensorRecord):
         further: see above.
         augment: see above.
         levels: see above.
+        reconstructed_from: see above.
 
     Raises:
         UsageError: y is not shaped as A's measurements, or is on another device, or σ has another shape.
@@ -59,6 +62,7 @@ class Measurements(TensorRecord):
     further: Operator | None = None
     augment: Tensor | None = None
     levels: Tensor | None = None
+    reconstructed_from: Operator | None = None
 
     def __init__(
         self,
@@ -69,6 +73,7 @@ class Measurements(TensorRecord):
         further: Operator | None = None,
         augment: ArrayLike | None = None,
         levels: ArrayLike | None = None,
+        reconstructed_from: Operator | None = None,
     ) -> None:
         values = _measured(tensor_of(y), operator)
         fields = {
@@ -79,6 +84,7 @@ class Measurements(TensorRecord):
             "further": further,
             "augment": None if augment is None else tensor_of(augment),
             "levels": None if levels is None else tensor_of(levels),
+            "reconstructed_from": reconstructed_from,
         }
         for name, value in fields.items():
             object.__setattr__(self, name, value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.engine.params import TeacherParams
@@ -99,7 +100,11 @@ def _lap(study: StudyContext, laps: LapsParams, before: Model, number: int) -> N
         )
     own = study.recipe.teacher
     sigma_data = OBJECTIVES.params(own.objective).model_dump()["sigma_data"]
-    objective = {"name": "standard", "noise": laps.noise.model_dump(mode="json"), "sigma_data": sigma_data}
+    objective: dict[str, Any] = {
+        "name": "standard",
+        "noise": laps.noise.model_dump(mode="json"),
+        "sigma_data": sigma_data,
+    }
     params = TeacherParams(
         **own.model_dump(include={"network", "preconditioning", "snapshot_images", "keep"}),
         objective=objective,
@@ -115,7 +120,11 @@ def _lap(study: StudyContext, laps: LapsParams, before: Model, number: int) -> N
         provenance={**before.description.provenance, "lap": number},
     )
     model.denoiser.requires_grad_(requires_grad=True)
-    learned = objective if laps.usable_from is None else {**objective, "name": "tweedie"}
+    learned = objective
+    if laps.usable_from is not None:
+        learned = {**objective, "name": "tweedie"}
+    elif laps.unmeasured_weight is not None:
+        learned = {**objective, "name": "reconstructed", "unmeasured_weight": laps.unmeasured_weight}
     trained_by = OBJECTIVES.build(learned, corruption=store.corruption())
     train_model(study, model, trained_by, store, params, folder)
     trained = Model.load(folder / "model", study.fabric.device)

@@ -177,6 +177,9 @@ class LapsParams(Params):
         usable_from: noise level from which on restored images count as true ones; below it a lap learns from
             those alone that were measured whole, which the data need to have some of. None to learn from all
             of them at all levels.
+        unmeasured_weight: weight of a restored image's squared errors in what was not measured of it, of
+            which those in what was measured have 1 (objective ``reconstructed``); None for the same weight
+            everywhere, which is expectation-maximisation.
         optimizer: of each; None for the teacher's.
         ema_halflife: half-life of the weight average, in images.
         first: solver of the first lap, in a recipe's words; None for ``ambient-one-step`` where the teacher
@@ -191,11 +194,18 @@ class LapsParams(Params):
     micro_batch: Count | None = None
     noise: LogNormal = LogNormal()
     usable_from: Annotated[float, Field(gt=0)] | None = None
+    unmeasured_weight: Annotated[float, Field(ge=0, le=1)] | None = None
     optimizer: OptimizerParams | None = None
     ema_halflife: Annotated[float, Field(gt=0)]
     first: SolverSpec | None = None
     solver: SolverSpec = {"name": "mmps", "steps": 20}
     samples: Count = 500
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> LapsParams:
+        if self.usable_from is not None and self.unmeasured_weight is not None:
+            raise ValueError("usable_from and unmeasured_weight exclude each other; leave one of them out")
+        return self
 
 
 class EvaluateParams(SamplerSpec):

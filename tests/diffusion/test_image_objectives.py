@@ -4,17 +4,23 @@ import pytest
 import torch
 from gaussians import covariance, denoising, exact, fixed_mask, gain, lbfgs, objective, sample
 
+from mrigen.diffusion.augment import Augmentation
 from mrigen.diffusion.schedules import LogNormal
 from mrigen.errors import UsageError
 from mrigen.operators import MultiCoilMRI
 from mrigen.operators.corruption import make_corruption
+from mrigen.operators.identity import Identity
+from mrigen.operators.inpainting import PixelMask
 from mrigen.operators.masks import MASKS
+from mrigen.operators.measurements import Measurements
 from mrigen.operators.mri import MRICorruption
 from mrigen.operators.noise import Noise
 
 SHAPE = (1, 2, 2)
 COV = covariance(4)
 LEVEL = 0.8
+SHARE = 0.2
+"""Of the pixels that are measured."""
 
 
 class Linear:
@@ -176,3 +182,56 @@ def test_combinations_without_sense_are_refused_with_the_reason(name, corruption
     with pytest.raises(UsageError, match=reason) as refusal:
         objective(name, corruption)
     assert "\n" not in str(refusal.value)
+
+
+def reconstructions(truth, model, seed=0, samples=100_000):
+    """Images of N(0, truth) where a random mask shows them and of N(0, model) elsewhere, and the masks."""
+    generator = torch.Generator().manual_seed(seed)
+    x, other = (sample(law, samples, SHAPE, generator) for law in (truth, model))
+    masks = torch.rand(samples, *SHAPE, generator=generator) < SHARE
+    y = torch.where(masks, x, other)
+    return Measurements(y, Identity(torch.zeros_like(y)), reconstructed_from=PixelMask(masks, 1))
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.1, 0.0])
+def test_reconstructed_moves_variances_to_those_of_what_was_measured(weight):
+    """Independent pixels: f = e / (e + σ²), e = (m v + w (1 − m) u) / (m + w (1 − m)); w = 1 is EM's step."""
+    truth, model = (torch.tensor(v, dtype=torch.float64).diag() for v in ([1.0, 2, 3, 4], [0.2, 0.4, 6, 8]))
+    form = objective("reconstructed", denoising(SHAPE), LEVEL, unmeasured_weight=weight)
+    batch, linear = reconstructions(truth, model), Linear()
+    lbfgs(lambda: form(linear, batch, torch.Generator().manual_seed(1)).mean(), [linear.W], max_iter=30)
+    seen = 1 / (1 + form.params.pseudo_inverse.tau)
+    m, w = SHARE * (seen + weight**0.5 * (1 - seen)) ** 2, weight * (1 - SHARE)
+    law = (m * truth + w * model) / (m + w)
+    assert (linear.W - gain(law, torch.tensor([LEVEL]))[0]).abs().max() < 0.02
+    if weight == 1:
+        assert (m, w) == pytest.approx((SHARE, 1 - SHARE))
+
+
+def test_reconstructed_keeps_the_true_law():
+    """Where x̂ has the true law whatever the mask, the minimiser is E[x | x_t], correlations included."""
+    form = objective("reconstructed", denoising(SHAPE), LEVEL, unmeasured_weight=0.1)
+    generator = torch.Generator().manual_seed(0)
+    y = sample(COV, 100_000, SHAPE, generator)
+    masks = torch.rand(y.shape, generator=generator) < SHARE
+    batch = Measurements(y, Identity(torch.zeros_like(y)), reconstructed_from=PixelMask(masks, 1))
+    linear = Linear()
+    lbfgs(lambda: form(linear, batch, torch.Generator().manual_seed(1)).mean(), [linear.W], max_iter=30)
+    assert (linear.W - gain(COV, torch.tensor([LEVEL]))[0]).abs().max() < 0.03
+
+
+def test_reconstructed_learns_from_measured_images_as_standard(generator):
+    corruption = denoising(SHAPE, 0.4)
+    batch = corruption.measure(sample(COV, 8, SHAPE, generator), generator)
+    losses = [
+        objective(name, corruption, LEVEL)(exact(COV), batch, torch.Generator().manual_seed(1))
+        for name in ("standard", "reconstructed")
+    ]
+    assert torch.equal(*losses)
+
+
+def test_reconstructed_refuses_transforms_that_move_what_was_measured():
+    batch = reconstructions(COV, COV, samples=2)
+    by = Augmentation(0.5)
+    with pytest.raises(UsageError, match=r"leave out teacher\.augment"):
+        objective("reconstructed", denoising(SHAPE)).augment(batch, by, torch.Generator())

@@ -189,3 +189,37 @@ def test_noise_up_to_a_level_is_for_objectives_that_account_for_it(study, tmp_pa
     store = f"data.store=[{study / 'store'}, {{path: {study / 'store'}, usable_from: 0.5}}]"
     assert run(command(tmp_path / "run", "--set", store, laps=LAPS, do="train")) == 2
     assert "usable_from adds noise, which objective ambient would take for signal" in capsys.readouterr().err
+
+
+def test_a_lap_that_trusts_what_was_measured(study, tmp_path, capsys):
+    """Other weights than without, the same model of whole images; one rule for restored images at a time."""
+    laps = ["count: 1", *LAPS[1:]]
+    out = tmp_path / "run"
+    assert run(command(out, laps=[*laps, "unmeasured_weight: 0.05"], do="train")) == 0
+    a, b = (read_description(folder / "lap-1" / "model") for folder in (study, out))
+    assert a.weights_sha256 != b.weights_sha256
+    assert (a.objective, a.corruption) == (b.objective, b.corruption)
+    assert torch.equal(images(study / "lap-1" / "restored.h5"), images(out / "lap-1" / "restored.h5"))
+    both = [*laps, "unmeasured_weight: 0.05", "usable_from: 0.3"]
+    assert run(command(tmp_path / "both", laps=both, do="train")) == 2
+    assert "usable_from and unmeasured_weight exclude each other" in capsys.readouterr().err
+
+
+def test_reconstructions_are_trained_on_by_what_was_measured(study, tmp_path):
+    """``teacher.restore`` with objective ``reconstructed``: its model samples like one of whole images."""
+    more = [
+        "data.store=" + str(study / "store"),
+        "teacher.restore={name: l1-wavelet, iterations: 2}",
+        "laps=null",
+    ]
+    sums = set()
+    for name in ("standard", "reconstructed"):
+        out = tmp_path / name
+        settings = [
+            word for value in [*more, f"teacher.objective={{name: {name}}}"] for word in ("--set", value)
+        ]
+        assert run(["train", TINY, "--out", str(out), "--device", "cpu", *settings]) == 0
+        sums.add(read_description(out / "teacher" / "model").weights_sha256)
+    assert len(sums) == 2
+    arguments = ["sample", str(out / "teacher" / "model"), "--seeds", "0-1", "--out", str(tmp_path / "a.h5")]
+    assert run([*arguments, "--steps", "2", "--device", "cpu"]) == 0

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import replace
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from mrigen.channels import PseudoInverseParams
 from mrigen.denoiser import Denoiser
 from mrigen.diffusion.augment import Augmentation
-from mrigen.diffusion.objectives.base import OBJECTIVES, Objective, squared_error
+from mrigen.diffusion.objectives.base import OBJECTIVES, Objective, ObjectiveParams, squared_error
 from mrigen.diffusion.schedules import per_sample
-from mrigen.operators.base import Operator
+from mrigen.errors import UsageError
+from mrigen.operators.base import Operator, linear
 from mrigen.operators.identity import Identity
 from mrigen.operators.measurements import Measurements
 from mrigen.tensors import randn_like
@@ -54,7 +58,12 @@ class Standard(ImageObjective):
         sigma = self.levels(batch, rng)
         noise = per_sample(sigma) * randn_like(y, rng)
         estimate = denoiser(y + noise, sigma, None, batch.labels, batch.augment)
-        return self.weight(sigma) * squared_error(estimate - y)
+        return self.weight(sigma) * self.error(estimate - y, batch)
+
+    def error(self, difference: Tensor, batch: Measurements) -> Tensor:
+        """Squared error (B,) of estimates of y."""
+        del batch
+        return squared_error(difference)
 
     def images(self, batch: Measurements, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """The measurements as images, with whatever noise they have."""
@@ -65,3 +74,67 @@ class Standard(ImageObjective):
         """A x with measurement noise, as an image."""
         y = operator.forward(x)
         return operator.as_image(y + operator.noise(y, sigma, rng))
+
+
+class ReconstructedParams(ObjectiveParams):
+    """Weight of what was reconstructed, not measured.
+
+    Attributes:
+        unmeasured_weight: w, the weight of squared errors in what was not measured; those in what was have 1.
+        pseudo_inverse: of P, the regularised projection on what was measured.
+    """
+
+    unmeasured_weight: Annotated[float, Field(ge=0, le=1)] = 0.05
+    pseudo_inverse: PseudoInverseParams = PseudoInverseParams()
+
+
+@OBJECTIVES.register("reconstructed")
+class Reconstructed(Standard):
+    """λ(σ_t) ‖P d + √w (d − P d)‖², d = f(x̂ + σ_t ε, σ_t) − x̂, of reconstructions x̂ of y = A x.
+
+    P = (N + τ)⁻¹ N with N = Aᴴ A projects on what was measured. The fixed point is that of w = 1: if x̂ is a
+    draw of p(x | y) of the true law, it has that law for every A, and a weight that depends on A and σ_t
+    alone leaves the minimiser E[x | x_t] unchanged. Before that, the error in the variance of a component
+    that a share m of the images measure shrinks with each pass of reconstruction and training by
+
+        w (1 − m) / (m + w (1 − m)),
+
+    which is 1 − m for w = 1 (expectation-maximisation): hardly at all for lines of k-space that few images
+    measure. Images that were measured themselves are learnt from as by ``standard``.
+
+    Examples:
+        >>> import torch
+        >>> import mrigen as mg
+        >>> x = torch.tensor([[[[1.0, 2.0]]]])
+        >>> A = mg.operators.PixelMask(torch.tensor([[[[True, False]]]]), 1)
+        >>> data = mg.Measurements(x, mg.operators.Identity(x), reconstructed_from=A)
+        >>> words = {"name": "reconstructed", "unmeasured_weight": 0.0}
+        >>> loss = mg.objectives.OBJECTIVES.build(words, corruption=None)
+        >>> hidden = torch.tensor([[[[1.0, 5.0]]]])  # an error where nothing was measured
+        >>> loss(lambda *_: hidden, data, torch.Generator())
+        tensor([0.])
+    """
+
+    Params: ClassVar[type[ObjectiveParams]] = ReconstructedParams
+    params: ReconstructedParams
+
+    def error(self, difference: Tensor, batch: Measurements) -> Tensor:
+        """Squared error (B,), weighted by component."""
+        if batch.reconstructed_from is None:
+            return squared_error(difference)
+        inverse = linear(batch.reconstructed_from).pseudo_inverse(**self.params.pseudo_inverse.model_dump())
+        measured = inverse.project(difference)
+        return squared_error(measured + self.params.unmeasured_weight**0.5 * (difference - measured))
+
+    def augment(self, batch: Measurements, by: Augmentation, rng: torch.Generator) -> Measurements:
+        """Images that were measured, transformed as by ``standard``.
+
+        Raises:
+            UsageError: reconstructions, whose measured components a transform moves.
+        """
+        if batch.reconstructed_from is not None:
+            raise UsageError(
+                "objective reconstructed cannot learn from transformed reconstructions: a transform moves "
+                "what was measured; leave out teacher.augment, or use objective standard"
+            )
+        return super().augment(batch, by, rng)
