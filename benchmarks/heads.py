@@ -86,6 +86,8 @@ SMOKE = [
 ]
 CALIBRATION = 20
 """Batches of the shorter of two trainings whose difference tells what an image costs."""
+AT = 4
+"""Acceleration of the recipe's ``laps.unmeasured_weight``; at others as much of an error is left after a lap."""
 LONGEST = 20
 BATCH = 50
 
@@ -186,7 +188,11 @@ class Plan:
         lines = recipe.data.simulate.matrix[1]
         prep = {"acceleration": acceleration, "acs_lines": acs_lines(acceleration, lines), "seed": seed}
         data = recipe.data.model_copy(update={"prep": {**recipe.data.prep, **prep}})
-        return recipe.model_copy(update={"data": data})
+        laps = recipe.laps
+        if laps is not None and laps.unmeasured_weight is not None:
+            weight = laps.unmeasured_weight * (AT - 1) / max(acceleration - 1, laps.unmeasured_weight)
+            laps = laps.model_copy(update={"unmeasured_weight": min(weight, 1.0)})
+        return recipe.model_copy(update={"data": data, "laps": laps})
 
     def simulated(self, params: SimulateParams, part: str, seed: int) -> SimulateParams:
         """What is simulated for a part of the data."""
@@ -242,6 +248,8 @@ class Case:
             f"evaluate.samples={max(self.plan.counts)}",
             *data,
         ]
+        if self.recipe.laps is not None and self.recipe.laps.unmeasured_weight is not None:
+            changes.append(f"laps.unmeasured_weight={self.recipe.laps.unmeasured_weight:g}")
         return Ablations(self.plan.recipe, self.out, changes, self.plan.device)
 
     @property
