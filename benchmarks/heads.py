@@ -87,7 +87,7 @@ SMOKE = [
 CALIBRATION = 20
 """Batches of the shorter of two trainings whose difference tells what an image costs."""
 AT = 4
-"""Acceleration of the recipe's ``laps.unmeasured_weight``; at others as much of an error is left after a lap."""
+"""Acceleration of the recipe's ``laps.unmeasured_weight``; at others a lap leaves as much of an error."""
 LONGEST = 20
 BATCH = 50
 
