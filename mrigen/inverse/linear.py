@@ -20,7 +20,7 @@ from mrigen.inverse.base import (
     SolverParams,
     State,
 )
-from mrigen.inverse.task import Task, column, square
+from mrigen.inverse.task import Task, column
 from mrigen.operators import MultiCoilMRI
 from mrigen.operators.base import LinearOperator
 from mrigen.operators.solve import ConjugateGradient, Matrix, conjugate_gradient
@@ -199,13 +199,3 @@ def data_consistent(
 
     rhs = operator.adjoint(y - operator.forward(centre))
     return centre + conjugate_gradient(matrix, rhs, steps, tolerance)
-
-
-def largest_eigenvalue(operator: LinearOperator, start: Tensor, steps: int = 30) -> Tensor:
-    """Largest eigenvalue of AᴴA for each sample (B,), by power iteration from random images."""
-    x, value = start, torch.ones(len(start), device=start.device)
-    for _ in range(steps):
-        norm = square(x).sqrt().clamp(min=torch.finfo(value.dtype).tiny)
-        x = operator.normal(x / column(norm, x))
-        value = square(x).sqrt()
-    return value

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mrigen.inverse.base import SOLVERS, Count, NonNegative, Solver, SolverParams, State
-from mrigen.inverse.linear import largest_eigenvalue
 from mrigen.inverse.task import Task
 from mrigen.operators.sigpy_bridge import to_sigpy
 
@@ -39,8 +38,8 @@ class SparseParams(SolverParams):
 class SparseSolver(Solver[State]):
     """argmin ½ ‖A x − y‖² + λ g(x) for any linear A, one image after the other.
 
-    Works on the CPU. The step size comes from the operator's largest eigenvalue, found by power
-    iteration from the image's seed, so that nothing depends on numpy's global generator.
+    Works on the CPU. The step size comes from the operator's ``norm_bound``, and nothing depends on numpy's
+    global generator.
 
     Attributes:
         relative: λ / σ where λ is not given.
@@ -70,13 +69,12 @@ class SparseSolver(Solver[State]):
         """All images."""
         del number
         A = task.linear
-        eigenvalues = largest_eigenvalue(A, task.noise("power")).tolist()
+        bounds = A.norm_bound().expand(len(state.x)).clamp(min=1e-12).tolist()
         images: list[Tensor] = []
-        for index, value in enumerate(eigenvalues):
+        for index, bound in enumerate(bounds):
             y, x = (np.ascontiguousarray(a[index].cpu().numpy()) for a in (task.data.y, state.x))
-            # Nesterov's steps must not exceed the inverse of the eigenvalue, which is found from below.
             weight = self._weight(float(task.data.sigma[index]))
-            app = self.app(to_sigpy(A, index), y, x, weight, 1.01 * max(value, 1e-12))
+            app = self.app(to_sigpy(A, index), y, x, weight, bound)
             with np.errstate(invalid="ignore"):  # sigpy's threshold of real zeros divides before it chooses
                 solved = app.run()
             images.append(torch.from_numpy(solved).to(state.x))

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from dense import SHAPE, A, Dense, N, Y, random
 
-from mrigen.inverse.linear import conjugate_gradient, data_consistent, largest_eigenvalue
+from mrigen.inverse.linear import conjugate_gradient, data_consistent
 from mrigen.operators import MultiCoilMRI
 
 
@@ -62,8 +62,3 @@ def test_multi_coil_data_consistency_against_a_dense_matrix():
         normal = matrix.mH @ matrix + weight[i] * torch.eye(H * W)
         expected = torch.linalg.solve(normal, matrix.mH @ y[i].flatten() + weight[i] * centre[i].flatten())
         torch.testing.assert_close(x[i].flatten(), expected)
-
-
-def test_largest_eigenvalue():
-    value = largest_eigenvalue(Dense(A[None]), random(1, *SHAPE), 200)
-    torch.testing.assert_close(value, torch.linalg.matrix_norm(A, 2).square()[None])
