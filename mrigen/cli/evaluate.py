@@ -254,7 +254,8 @@ def audit(
     """Whether generated images copy training data: the nearest training measurement of each.
 
     Image and measurement are compared through the measurement's own operator, mirrored and shifted, so that
-    corrupted data can be searched. A histogram far to the right of the baseline's means copies.
+    corrupted data can be searched. With --features and clean images as --data, all of them are compared by
+    the cosine of features. A histogram far to the right of the baseline's means copies.
 
     Examples:
 
@@ -262,6 +263,9 @@ def audit(
 
     - with images nobody trained on beside it: `mrigen audit samples.zip --data store --baseline test.zip
       --out audit`
+
+    - by DINOv2, over all clean training images: `mrigen audit samples.zip --data train.zip --features dinov2
+      --download --out audit`
     """
     from rich.console import Console
 

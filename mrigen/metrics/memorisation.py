@@ -175,6 +175,46 @@ def _norm(a: Tensor) -> Tensor:
     return norm
 
 
+class FeatureSearch:
+    """Searches all clean training images for the one whose features are most like an image's.
+
+    Nearest by the cosine of features over the whole set (Ambient Diffusion, figures 6 and 8), of the image
+    or its mirror image; nothing is chosen by pixels before.
+
+    Args:
+        training: the images.
+        extractor: DINOv2, for example.
+        rendering: how images become pictures.
+        batch: images per step.
+    """
+
+    def __init__(
+        self, training: ImageSet, extractor: Extractor, rendering: Rendering, batch: int = 256
+    ) -> None:
+        self._training, self._extractor, self._rendering = training, extractor, rendering
+        self._features = torch.cat([self._unit_features(part) for part in training.read(batch)])
+
+    def __call__(self, images: Tensor) -> list[list[Match]]:
+        """The best training image of each image (B, C, H, W)."""
+        turned = [images, images.flip(-1)]
+        cosines = torch.stack([self._unit_features(each) @ self._features.T for each in turned])
+        mirror = cosines.amax(2).argmax(0)
+        matches = []
+        for row, mirrored in enumerate(mirror.tolist()):
+            index = int(cosines[mirrored, row].argmax())
+            image, other = turned[mirrored][row], self._training.take(index, index + 1)[0]
+            a, b = (each.flatten() - (0 if each.is_complex() else each.mean()) for each in (image, other))
+            inner = (a.conj() * b).sum()
+            inner = inner.abs() if a.is_complex() else inner
+            likeness = float(inner / (_norm(a[None]) * _norm(b[None])).clamp(min=1e-12))
+            matches.append([Match(index, likeness, bool(mirrored), (0, 0), image, other)])
+        return matches
+
+    def _unit_features(self, images: Tensor) -> Tensor:
+        features = self._extractor([self._rendering(images)])[self._extractor.layer("fid")]
+        return torch.nn.functional.normalize(features.float(), dim=1)
+
+
 class Similarity(Protocol):
     """How alike the two images of each match are, at most 1."""
 
@@ -226,11 +266,13 @@ class FeatureSimilarity:
 
 
 def top_pairs(
-    batches: Iterable[Tensor], nearest: MeasurementSearch, similarity: Similarity = correlation
+    batches: Iterable[Tensor],
+    nearest: MeasurementSearch | FeatureSearch,
+    similarity: Similarity = correlation,
 ) -> Iterator[Pair]:
     """The most similar training measurement of each image, in the order of the images.
 
-    Candidates are found by correlation; ``similarity`` decides among them.
+    Candidates are those of the search; ``similarity`` decides among them.
 
     Args:
         batches: images (B, C, H, W).

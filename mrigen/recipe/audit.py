@@ -17,6 +17,7 @@ from mrigen.files import write_json
 from mrigen.metrics.features import PrincipalExtractor, extractor
 from mrigen.metrics.memorisation import (
     CleanTraining,
+    FeatureSearch,
     FeatureSimilarity,
     MeasurementSearch,
     Pair,
@@ -54,7 +55,8 @@ def audit(
         data: measurement store that the model was trained on, or clean training images of any kind.
         out: folder for the results.
         baseline: images that no model was trained on, to compare with.
-        features: ``correlation``, or a feature extractor whose cosine decides among candidates.
+        features: ``correlation``, or a feature extractor whose cosine decides: among all of them where the
+            training data are clean images, among 8 candidates of the correlation where they are measurements.
         weights: file of the extractor's weights.
         download: fetch them where they are missing.
         device: where features are computed.
@@ -73,15 +75,18 @@ def audit(
         first = training.measurements(list(range(min(BATCH, len(training)))))
         window = magnitude_window(first.operator.as_image(first.y))
     similarity: Similarity = correlation
+    nearest: MeasurementSearch | FeatureSearch | None = None
     if features != CORRELATION:
         taken = extractor(features, weights, download=download)
         if isinstance(taken, PrincipalExtractor):
             raise UsageError("--features pca: needs references, which an audit has none of; choose another")
         taken.to(choose_device(device))
         similarity = FeatureSimilarity(taken, Rendering(window))
+        if isinstance(training, CleanTraining):
+            nearest = FeatureSearch(like, taken, Rendering(window))
     elif weights is not None or download:
         raise UsageError(f"weights: --features {CORRELATION} needs none; add --features dinov2 or leave them")
-    nearest = MeasurementSearch(training)
+    nearest = nearest or MeasurementSearch(training)
     pairs: dict[str, list[Pair]] = {}
     for name, pool in sets.items():
         with bar(f"nearest of {name}", len(pool), "img") as advance:

@@ -75,6 +75,9 @@ def test_one_acceleration_needs_no_other_argument():
         ("self_supervised", ["--scenario", "single-operator"], "invalid choice: 'single-operator'"),
         ("self_supervised", ["--heads", "colin", "--set", "distill.lsos=1"], "lsos: unknown key"),
         ("fine_tuning", ["--heads", "colin", "--model", "nowhere"], "there is no nowhere"),
+        ("memorisation", ["--missing", "1"], "1 is no fraction of the pixels below 1"),
+        ("memorisation", ["--share", "0"], "nothing is left to train on"),
+        ("sample_size", ["--counts", "100", "500", "--fitted", "200"], "fewer than two of --counts"),
         ("sampling", ["--counts", "many"], "no whole number from 1 on"),
     ],
 )

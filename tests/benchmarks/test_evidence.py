@@ -1,5 +1,6 @@
 """Benchmarks of distillation: the numbers that they derive, and the settings that they try."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -7,14 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from benchmarks import ablations, digits, heads, selection, spiral
+from benchmarks import ablations, digits, heads, memorisation, sample_size, selection, spiral
 from rich.console import Console
 from scipy.stats import spearmanr
 
 from mrigen import recipe as recipes
 from mrigen.data.images import read_images
 from mrigen.data.stores import open_store
+from mrigen.errors import UsageError
 from mrigen.losses import LOSSES
+from mrigen.metrics.frechet import Statistics
+from mrigen.metrics.reference import open_reference
 from mrigen.prep.images.options import ImageOptions
 from mrigen.recipe.restoring import restore
 from mrigen.recipe.study import Study
@@ -197,3 +201,78 @@ def test_help(name):
     )
     assert done.returncode == 0
     assert b"--json" in done.stdout
+
+
+def test_copies_are_counted_and_strangers_are_not():
+    """Half of the images are copies, one of them scaled: cosines of 1 in the last bin, half of it copied."""
+    rng = torch.Generator().manual_seed(0)
+    training, unseen, others = (torch.randn(200, 48, generator=rng) for _ in range(3))
+    found = memorisation.similarity(torch.cat([training[:50], others[:50]]), training, unseen)
+    assert found["copied_share"] == pytest.approx(0.5, abs=0.03)
+    assert found["above_0.95"] == 0.5
+    assert found["histogram"][-1] == pytest.approx(0.5)
+    assert sum(found["histogram"]) == pytest.approx(1)
+    assert memorisation.nearest_cosine(3 * training[:9], training).min() == pytest.approx(1)
+    expected = (others[:50] / others[:50].norm(dim=1, keepdim=True)) @ (
+        training / training.norm(dim=1, keepdim=True)
+    ).T
+    assert found["mean"] == pytest.approx(0.5 + 0.5 * expected.amax(1).mean().item(), abs=1e-5)
+
+
+def test_memorisation_of_few_digits(monkeypatch, tmp_path, capsys):
+    """Rows of all corruptions with the same training digits, a figure; known rows are not made again."""
+    words = ["memorisation", "--smoke", "--work", str(tmp_path), "--share", "0.02"]
+    words += ["--figure", str(tmp_path / "copies.png")]
+    monkeypatch.setattr(sys, "argv", words)
+    memorisation.main()
+    file = tmp_path / "rows.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [row["row"] for row in rows] == ["unseen digits", "p = 0", "p = 0.6"]
+    assert len({row["training"] for row in rows}) == 1
+    assert [row["n"] for row in rows[1:]] == [16, 16]
+    assert rows[0]["copied_share"] == pytest.approx(0.01, abs=0.01)
+    assert (tmp_path / "copies.png").stat().st_size > 10_000
+    clean = [open_reference(tmp_path / p / "store-reference", "train") for p in ("p-0", "p-0.6")]
+    assert torch.equal(*(each.images(list(range(len(each)))) for each in clean))
+    assert "| p = 0.6 |" in capsys.readouterr().out
+    before = file.read_text()
+    memorisation.main()
+    assert file.read_text() == before
+    monkeypatch.setattr(sys, "argv", [*words, "--seed", "1"])
+    with pytest.raises(UsageError, match="other settings"):
+        memorisation.main()
+
+
+def test_a_line_in_one_over_n_says_the_distance_of_many():
+    """Gaussians whose distance is known: the bias of few images is most of their distance."""
+    rng = torch.Generator().manual_seed(0)
+    features = torch.randn(4000, 12, generator=rng) * 1.2 + 0.1
+    reference = Statistics(np.zeros(12), np.eye(12), 1)
+    true = 12 * (0.1**2 + 0.2**2)
+    counts = [25, 50, 100, 200]
+    found = sample_size.distances(features, reference, counts, 40, rng)
+    means = [float(np.mean(values)) for values in found]
+    assert means == sorted(means, reverse=True)
+    assert means[0] > 3 * true
+    assert sample_size.at_infinity(counts, means) == pytest.approx(true, rel=0.15)
+    assert sample_size.at_infinity([10, 20], [3.0, 2.0]) == pytest.approx(1)
+    whole = sample_size.distances(features, reference, [4000], 5, rng)
+    assert len(whole[0]) == 1
+
+
+def test_distances_against_the_number_of_images(monkeypatch, tmp_path, capsys):
+    pictures = np.random.default_rng(0).random((80, 1, 16, 16), np.float32) * 2 - 1
+    np.save(tmp_path / "set.npy", pictures)
+    words = ["sample_size", "--images", str(tmp_path / "set.npy"), "--features", "pca", "--draws", "3"]
+    words += ["--counts", "10", "20", "40", "--fitted", "20", "--json", str(tmp_path / "rows.json")]
+    monkeypatch.setattr(sys, "argv", words)
+    sample_size.main()
+    same, blurred = json.loads((tmp_path / "rows.json").read_text())
+    assert same["counts"] == [10, 20, 40]
+    assert same["mean"][0] > same["mean"][1] > same["mean"][2]
+    assert blurred["mean"][2] > same["mean"][2]
+    assert same["deviation"][2] is None
+    assert "| n → ∞, from n ≤ 20 |" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", [*words, "--counts", "10", "50"])
+    with pytest.raises(UsageError, match="has 80 images"):
+        sample_size.main()

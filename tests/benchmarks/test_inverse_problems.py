@@ -246,7 +246,19 @@ def test_tables_of_peers_and_of_fine_tuning():
     assert lines[2] == "| A | 20.00 ± 0.10 / 0.800 | pnp |  |  |  | 500 |"
     assert lines[3] == "| B |  |  | 20.00 ± 0.10 / 0.800 | weight=2 | 1,234 | 500 |"
     assert lines[-1] == "Training of each learned row: noisy 9 s."
-    tuned = {**row, "row": fine_tuning.TUNED, "psnr": 22.5, "r64": 0.2, "fd_pca_head": 3.0}
+    tuned = {**row, "row": "fine-tuned lap-1, rate x 0.1", "psnr": 22.5, "r64": 0.2, "fd_pca_head": 3.0}
     scratch = {**row, "row": fine_tuning.SCRATCH, "r64": 0.5, "fd_pca_head": 4.0}
     said = fine_tuning.table([tuned, scratch]).splitlines()[-1]
-    assert said == "Fine-tuned against from scratch: +2.50 dB, 0.40 of R64, 0.75 of 48 components, head."
+    expected = "against from scratch: +2.50 dB, 0.40 of R64, 0.75 of 48 components, head."
+    assert said == f"fine-tuned lap-1, rate x 0.1, {expected}"
+
+
+def test_rows_of_fine_tuning_are_named_after_stages(tmp_path):
+    models = [tmp_path / stage / "model" for stage in ("teacher", "lap-1")]
+    rows = fine_tuning.starts(models, [0.25, 0.1])
+    assert rows["lap-1, as it is"] == fine_tuning.Start(models[1], 0)
+    assert rows["fine-tuned teacher, rate x 0.1"] == fine_tuning.Start(models[0], 0.1)
+    assert rows["from scratch"] == fine_tuning.Start(None, 1)
+    assert len(rows) == 7
+    with pytest.raises(UsageError, match="two of the stage teacher"):
+        fine_tuning.starts([models[0], tmp_path / "other" / "teacher" / "model"], [0.1])

@@ -5,7 +5,13 @@ import pytest
 import torch
 
 from mrigen.data.images import ImageSet
-from mrigen.metrics.memorisation import CleanTraining, FeatureSimilarity, MeasurementSearch, top_pairs
+from mrigen.metrics.memorisation import (
+    CleanTraining,
+    FeatureSearch,
+    FeatureSimilarity,
+    MeasurementSearch,
+    top_pairs,
+)
 from mrigen.metrics.rendering import Rendering
 from mrigen.operators.inpainting import PixelMask
 from mrigen.operators.measurements import Measurements
@@ -111,3 +117,25 @@ def test_clean_images_are_searched_alike(images, r64):
     assert [(pair.image, pair.match.index) for pair in pairs] == [(0, 9), (1, 2)]
     for pair in pairs:
         assert pair.similarity == pytest.approx(1, abs=1e-3)
+
+
+def test_features_are_compared_with_all_clean_images(images, r64):
+    """The largest of all cosines, which candidates of the correlation need not hold; copies turn up."""
+    images = images.clamp(-1, 1)
+    pool = ImageSet("images", 24, (3, 24, 20), complex_valued=False, take=lambda a, b: images[a:b])
+    search = FeatureSearch(pool, r64, Rendering(), batch=10)
+    shown = torch.cat([images[24:], images[9:10], images[4:5].flip(-1)])
+
+    def unit(pictures):
+        found = r64([Rendering()(pictures)])[r64.layer("fid")]
+        return found / found.norm(dim=1, keepdim=True)
+
+    cosines = torch.stack([unit(shown) @ unit(images[:24]).T, unit(shown.flip(-1)) @ unit(images[:24]).T])
+    pairs = list(top_pairs([shown], search, FeatureSimilarity(r64, Rendering())))
+    assert [pair.match.index for pair in pairs] == cosines.amax(0).argmax(1).tolist()
+    assert [pair.similarity for pair in pairs] == pytest.approx(cosines.amax((0, 2)).tolist(), abs=1e-4)
+    assert [(pair.match.index, pair.match.mirrored) for pair in pairs[-2:]] == [(9, False), (4, True)]
+    for pair in pairs[-2:]:
+        assert pair.match.correlation == pytest.approx(1, abs=1e-5)
+        torch.testing.assert_close(pair.match.masked, pair.match.measured)
+    assert max(pair.match.correlation for pair in pairs[:-2]) < 0.9
