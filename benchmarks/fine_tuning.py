@@ -6,9 +6,10 @@
 T1 and T2), or several of them, which are named after the folder of their stage (``teacher``, ``lap-1``). The
 new data are 25 slices of one other head as proton density, R = 4, 32 x 32. All trainings see them equally
 often and have the recipe's network and schedule, of whose learning rate fine-tuning takes the ``--rates``.
-Rows: PSNR and SSIM of slices of two further heads in the new contrast, restored in one step,
-and distances of generated images from theirs (random VGG16 features, 48 principal components of the head),
-the same number n of images for all. Asked for: 1 dB more and half of the distance.
+Rows: PSNR and SSIM of slices of two further heads in the new contrast, restored in one step (with a model of
+whole images, such as a lap's, by plug-and-play), and distances of generated images from theirs (random VGG16
+features, 48 principal components of the head), the same number n of images for all. Asked for: 1 dB more and
+half of the distance.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from mrigen.errors import UsageError
 from mrigen.model import Model
 from mrigen.recipe.study import Study
 
-ONE_STEP = "ambient-one-step:spread=0.05"
+ONE_STEP, PLUG_AND_PLAY = "ambient-one-step:spread=0.05", "pnp"
 TUNED, SCRATCH = "fine-tuned", "from scratch"
 METRICS = {"r64": "R64", "fd_pca_head": "48 components, head"}
 FEW = 25
@@ -147,7 +148,8 @@ class FineTuning:
             model, seconds = study.teacher, {"seconds": taken(record)}
         sampler = model.sampler(self.base.store, self.base.recipe.evaluate.sampler, self.count)
         images = torch.cat(list(sampler(list(range(self.count)))))
-        restored = quality(solve(ONE_STEP, self.test, model), self.test.truth)
+        words = ONE_STEP if model.conditions_on_mask else PLUG_AND_PLAY
+        restored = quality(solve(words, self.test, model), self.test.truth)
         return {**restored, **seconds, "n": self.count, **self.case.yardstick(images)}
 
 
