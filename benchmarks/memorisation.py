@@ -97,24 +97,24 @@ class Memorisation:
 
     def study(self, missing: float) -> Study:
         """The training of a row."""
-        given = self.arguments
-        own = recipes.load("toy/digits-inpaint", given.changes)
-        scale = given.images / own.teacher.images
+        options = self.arguments
+        own = recipes.load("toy/digits-inpaint", options.changes)
+        scale = options.images / own.teacher.images
         operator = f"{{name: inpainting, missing: {missing:g}}}" if missing else "{name: identity}"
         changes = [
             HEUN,
-            *(SMOKE if given.smoke else []),
-            *given.changes,
+            *(SMOKE if options.smoke else []),
+            *options.changes,
             *([] if missing else [STANDARD]),
             f"data.images.operator={operator}",
-            f"data.images.split={{train: {given.share:g}, test: {1 - given.share:g}}}",
-            f"teacher.images={given.images}",
+            f"data.images.split={{train: {options.share:g}, test: {1 - options.share:g}}}",
+            f"teacher.images={options.images}",
             f"teacher.optimizer.ramp_images={round(scale * own.teacher.optimizer.ramp_images)}",
             f"teacher.ema_halflife={max(1.0, scale * own.teacher.ema_halflife)}",
-            f"seed={given.seed}",
+            f"seed={options.seed}",
         ]
         recipe = recipes.load("toy/digits-inpaint", changes)
-        return Study(recipe, given.work / f"p-{missing:g}", Console(stderr=True), "cpu")
+        return Study(recipe, options.work / f"p-{missing:g}", Console(stderr=True), "cpu")
 
     def features(self, images: Tensor) -> Tensor:
         """Features (n, d) of images, as the references are seen."""
@@ -137,8 +137,8 @@ class Memorisation:
             features = self.features(torch.cat(list(sampler(list(range(self.arguments.n))))))
             seconds = {"seconds": taken(record)}
         distance = frechet_distance(statistics(features), self.reference.statistics)
-        found = similarity(features, training, self.unseen)
-        return {"training": len(training), **found, "distance": distance, **seconds}
+        alike = similarity(features, training, self.unseen)
+        return {"training": len(training), **alike, "distance": distance, **seconds}
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -53,12 +53,12 @@ def distances(
     features: Tensor, reference: Statistics, counts: list[int], draws: int, rng: torch.Generator
 ) -> list[list[float]]:
     """Distances of random subsets of n rows of features (N, d), several of each n; n = N once."""
-    found = []
+    results = []
     for count in counts:
         times = 1 if count == len(features) else draws
         subsets = [torch.randperm(len(features), generator=rng)[:count] for _ in range(times)]
-        found.append([frechet_distance(statistics(features[rows]), reference) for rows in subsets])
-    return found
+        results.append([frechet_distance(statistics(features[rows]), reference) for rows in subsets])
+    return results
 
 
 def measured(
@@ -72,15 +72,15 @@ def measured(
         for kind, shown in {"same law": others, "blurred by one pixel": blurred(others)}.items():
             taken = reference.features_of(shown.split(256))[space.layer("fid")]
             rng = seeds.seeded_rng(0, "sample size", name, kind)
-            found = distances(taken, reference.statistics, counts, draws, rng)
-            means = [float(np.mean(values)) for values in found]
+            results = distances(taken, reference.statistics, counts, draws, rng)
+            means = [float(np.mean(values)) for values in results]
             small = [at for at, count in enumerate(counts) if count <= fitted]
             row = {
                 "features": name,
                 "images": kind,
                 "counts": counts,
                 "mean": means,
-                "deviation": [float(np.std(values, ddof=1)) if values[1:] else None for values in found],
+                "deviation": [float(np.std(values, ddof=1)) if values[1:] else None for values in results],
                 "fitted": fitted,
                 "at_infinity": at_infinity([counts[at] for at in small], [means[at] for at in small]),
                 "dimensions": taken.shape[1],
