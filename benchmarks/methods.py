@@ -14,8 +14,10 @@ Methods: EDM on clean images (the upper bound, and with 50 images); the naive lo
 for what they are not; MSM (measurement score model), the naive teacher of masks sampled by ``measurement``;
 EDM on restored images (l1-wavelet: L1-EDM; total variation; a masked autoencoder); Ambient Diffusion or
 Ambient Tweedie, and its one-step student by SiD (RSD); with noise, Tweedie followed by consistency
-(TweedieDiff, in two stages); EM-Diffusion, posterior samples by ``mmps`` and training on these, twice, from
-50 clean images or from the measurements alone (with noise alone, A = I, that is SFBD's scheme).
+(TweedieDiff, in two stages), and SURE-Score; AmbientGAN and, behind masks, MisGAN with the known law of
+masks, which is AmbientGAN whose discriminator is shown the mask; EM-Diffusion, posterior samples by ``mmps``
+and training on these, twice, from 50 clean images or from the measurements alone (with noise alone, A = I,
+that is SFBD's scheme).
 """
 
 from __future__ import annotations
@@ -47,6 +49,9 @@ BATCH = 250
 OTHERS = ("row", "settings", "n", "references", "evaluations", "seconds")
 FEW = 50
 OBSERVATION, HALF, FEW_CLEAN = "observation", "half of the measurements' teacher", "EDM, 50 clean images"
+UNTRAINED = "a network for AmbientGAN"
+UNTRAINED_SHOWN = "a network for MisGAN"
+GAN = ("distill.loss={name: ambient-gan}", "distill.init=random", "distill.fake_init=random")
 STANDARD = "teacher.objective={name: standard}"
 HEUN = "evaluate.sampler={name: heun, steps: 18}"
 IMAGES = ["data.images.operator={name: identity}", "data.images.noise=0", STANDARD, HEUN]
@@ -71,7 +76,7 @@ class Stage:
 
     Attributes:
         settings: changes of the recipe.
-        part: of N that it sees.
+        part: of N that it sees; 0 without a start is one step, of a network whose weights nobody uses.
         start: method whose model it starts from or is distilled from; empty for random weights.
         distilled: a student of that method's model, not a teacher.
         own_data: its data are prepared anew from the recipe's source, because ``settings`` change them.
@@ -99,6 +104,8 @@ def of_digits(*, noisy: bool) -> dict[str, Stage]:
         FEW_CLEAN: Stage(few, 0.5, own_data=True),
         HALF: Stage(part=0.5, sampled=False),
         "its student by SiD": Stage(part=0.5, start=HALF, distilled=True),
+        UNTRAINED: Stage(() if noisy else (STANDARD,), 0, sampled=False),
+        "AmbientGAN": Stage(GAN, start=UNTRAINED, distilled=True),
         "EM from 50 clean images, 1": Stage(tuple(MMPS), 0.25, FEW_CLEAN),
         "EM from 50 clean images, 2": Stage(tuple(MMPS), 0.25, "EM from 50 clean images, 1"),
         "EM from measurements, 1": Stage(tuple(MMPS) if noisy else (ONE_STEP, *restored), 0.25, HALF),
@@ -110,12 +117,19 @@ def of_digits(*, noisy: bool) -> dict[str, Stage]:
     if noisy:
         full = Stage(("evaluate.sampler={name: tweedie, steps: 18, truncate: false}",), 0, "Ambient Tweedie")
         consistent = Stage((CONSISTENT, HEUN), 0.5, HALF)
-        more = {"Ambient Tweedie, in full": full, "Tweedie, then consistency": consistent}
+        sure = Stage(("teacher.objective={name: sure-score}", HEUN))
+        more = {
+            "Ambient Tweedie, in full": full,
+            "Tweedie, then consistency": consistent,
+            "SURE-Score": sure,
+        }
         return {**common, **more, **restoring}
     autoencoder = "teacher.objective={name: ambient, noise: {p_mean: -5.8, p_std: 0.01}}"
     return {
         **common,
         "MSM": Stage(("evaluate.sampler={name: measurement, steps: 18}",), 0, "naive: δ = 0", own_data=True),
+        UNTRAINED_SHOWN: Stage((), 0, sampled=False),
+        "MisGAN, known masks": Stage(GAN, start=UNTRAINED_SHOWN, distilled=True),
         "masked autoencoder": Stage((autoencoder,), 0.5, sampled=False),
         "EDM, masked autoencoder": Stage((ONE_STEP, *restored), 0.5, "masked autoencoder"),
         **restoring,
@@ -220,7 +234,7 @@ class Methods:
     def model(self, name: str) -> Path:
         """The model folder of a method, trained if it is not."""
         stage = self.stages[name]
-        if not stage.part:
+        if not stage.part and stage.start:
             return self.model(stage.start)
         study = self.study(name)
         folder = study.student_folder if stage.distilled else study.teacher_folder

@@ -77,7 +77,8 @@ class DistillJob(Job):
 
     Raises:
         UsageError: fewer micro-batches than processes, ``augment`` of a network without labels for it, or
-            ``fake_loss: further`` for an objective that hides nothing.
+            ``fake_loss: further`` for an objective that hides nothing, or several processes of a loss
+            without a score.
     """
 
     def __init__(
@@ -102,10 +103,7 @@ class DistillJob(Job):
         self.distill = params
         self.loss, self.corruption, self.image_shape = loss, corruption, image_shape
         self.fabric, self.seed, self.store = fabric, seed, store
-        if loss.adversary is not None and store is None:
-            raise UsageError(
-                "distill.loss.adversary compares with measurements: give a store, or leave it out"
-            )
+        _require_possible(loss, store, fabric)
         self.conventions = teacher.conventions
         self.classes = classes(teacher)
         self.augmentation = self._augmentation(teacher)
@@ -124,7 +122,7 @@ class DistillJob(Job):
                 if each is not None:
                     compile_network(each, fabric.device, graphs=compiled == "graphs")
         self.fake: Optimizer | None = None
-        self._fake_average = None if fake is None else EMA(fake, params.halflives[0])
+        self._fake_average = EMA(fake, params.halflives[0]) if fake is not None and loss.uses_score else None
         self._chosen_fake: nn.Module | None = None
         if self._fake_average is not None and params.selection.every_images is not None:
             self._chosen_fake = copy.deepcopy(self._fake_average.module)
@@ -337,7 +335,7 @@ class DistillJob(Job):
 
     @property
     def denoiser(self) -> nn.Module | None:
-        """The average of the fake score that belongs to ``result``; None without a fake score."""
+        """The average of the fake score that belongs to ``result``; None without one."""
         kept = self._kept_fakes()
         return kept.get("chosen_fake" if self.averages.history else "fake_average")
 
@@ -346,3 +344,18 @@ class DistillJob(Job):
         average = None if self._fake_average is None else self._fake_average.module
         kept = {"fake_average": average, "chosen_fake": self._chosen_fake}
         return {name: module for name, module in kept.items() if module is not None}
+
+
+def _require_possible(loss: DistillLoss, store: Store | None, fabric: Fabric) -> None:
+    """Refuse an adversary without measurements, and a discriminator alone in several processes.
+
+    Raises:
+        UsageError: says what to change.
+    """
+    if loss.adversary is not None and store is None:
+        raise UsageError("distill.loss.adversary compares with measurements: give a store, or leave it out")
+    if not loss.uses_score and fabric.world_size > 1:
+        raise UsageError(
+            "distill.loss: a discriminator leaves half of its network idle, which several processes cannot "
+            "average; start one process"
+        )

@@ -284,6 +284,12 @@ class DistillParams(RunParams):
         changed += ["loss.adversary"] if self.loss.get("adversary") is not None else []
         if changed and not LOSSES[self.loss["name"]].uses_fake:
             raise ValueError(f"loss {self.loss['name']} has no fake score: leave out {' and '.join(changed)}")
+        of_score = [name for name in ("augment", "fake_loss") if name in changed]
+        if of_score and not LOSSES[self.loss["name"]].uses_score:
+            raise ValueError(
+                f"loss {self.loss['name']} has no fake score, only a discriminator: leave out "
+                f"{' and '.join(of_score)}"
+            )
         return self
 
 

@@ -51,6 +51,7 @@ class DistillLoss(ABC):
 
     Attributes:
         uses_fake: whether there is a fake score to train.
+        uses_score: whether it is a score; without, it is the adversary's discriminator alone.
         regression: a further term on pairs of latents and teacher images, or None.
         adversary: a further term that compares measurements of generated images with the data, or None.
 
@@ -61,13 +62,14 @@ class DistillLoss(ABC):
     Examples:
         >>> import mrigen as mg
         >>> mg.losses.LOSSES.names()
-        ['dmd', 'sds', 'sid']
+        ['ambient-gan', 'dmd', 'sds', 'sid']
         >>> mg.losses.LOSSES.params({"name": "sid", "alpha": 1.2}).alpha
         1.2
     """
 
     Params: ClassVar[type[LossParams]] = LossParams
     uses_fake: ClassVar[bool] = True
+    uses_score: ClassVar[bool] = True
     regression: Regression | None = None
 
     def __init__(self, params: LossParams, objective: Objective) -> None:

@@ -17,12 +17,14 @@ from mrigen.operators.nonlinear import Clip, FourierMagnitude
 from mrigen.operators.recoverability import Recoverability, recoverability
 from mrigen.operators.sigpy_bridge import SigpyOperator, from_sigpy, to_sigpy
 from mrigen.operators.super_resolution import Separable
+from mrigen.operators.vlbi import ClosureQuantities, Visibilities
 from mrigen.tensors import concatenate
 
 __all__ = [
     "CORRUPTIONS",
     "Blur",
     "Clip",
+    "ClosureQuantities",
     "Composition",
     "Corruption",
     "FourierMagnitude",
@@ -42,6 +44,7 @@ __all__ = [
     "Rows",
     "Separable",
     "SigpyOperator",
+    "Visibilities",
     "compose",
     "concatenate",
     "from_deepinv",

@@ -15,7 +15,7 @@ from mrigen.tensors import TensorRecord, randn_like
 EXPECTED = {
     *("identity", "gaussian-blur", "motion-blur", "blur", "inpainting", "missing-box", "kept-patch"),
     *("super-resolution", "compressed-sensing", "fourier-lines", "fourier-points", "fourier-poisson"),
-    *("radial", "spiral", "phase-retrieval", "clipping", "compose"),
+    *("radial", "spiral", "phase-retrieval", "clipping", "compose", "vlbi"),
 }
 NOT_LINEAR = {"phase-retrieval", "clipping"}
 ON_THE_CPU = {"radial", "spiral"}  # sigpy's transform

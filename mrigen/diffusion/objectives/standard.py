@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from mrigen import seeds
 from mrigen.channels import PseudoInverseParams
 from mrigen.denoiser import Denoiser
 from mrigen.diffusion.augment import Augmentation
@@ -17,6 +18,7 @@ from mrigen.diffusion.objectives.base import OBJECTIVES, Objective, ObjectivePar
 from mrigen.diffusion.schedules import per_sample
 from mrigen.errors import UsageError
 from mrigen.operators.base import Operator, linear
+from mrigen.operators.corruption import Corruption
 from mrigen.operators.identity import Identity
 from mrigen.operators.measurements import Measurements
 from mrigen.tensors import randn_like
@@ -40,6 +42,37 @@ class ImageObjective(Objective):
         transformed, labels = by(images, rng)
         operator = Identity(images.new_zeros(()).expand(images.shape))
         return replace(batch, y=transformed, operator=operator, sigma=sigma, further=None, augment=labels)
+
+
+class NoisyImageObjective(ImageObjective):
+    """An objective on noisy measurements as images, which models A x of y = A x + σ ε.
+
+    The noise of the measurement as an image must be white; missing pixels are filled with noise, so that a
+    masked noisy image is modelled as an image with zeros in it.
+
+    Raises:
+        UsageError: the data have no noise, or it is correlated in the image.
+    """
+
+    def __init__(self, params: ObjectiveParams, corruption: Corruption) -> None:
+        super().__init__(params, corruption)
+        if not corruption.noise:
+            raise UsageError(
+                f"objective {OBJECTIVES.name_of(self)} cannot use this corruption: its measurements have no "
+                "noise (σ = 0) to be accounted for; use standard"
+            )
+        rng = seeds.seeded_rng(0, "white")
+        A = corruption.draw(1, rng)
+        A.whitened_image(A.forward(A.zero_image()), torch.zeros(1), rng)
+
+    def images(self, batch: Measurements, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The measurements as images with white noise."""
+        return batch.operator.whitened_image(batch.y, batch.sigma, rng)
+
+    def signal(self, x: Tensor, operator: Operator, sigma: Tensor, rng: torch.Generator) -> Tensor:
+        """A x without noise, as an image: the denoiser has already accounted for it (RSD algorithm 6)."""
+        del sigma, rng
+        return operator.as_image(operator.forward(x))
 
 
 @OBJECTIVES.register("standard")

@@ -1,4 +1,4 @@
-"""Sets of images that need no file: scikit-learn's handwritten digits, points of a spiral, drawn shapes."""
+"""Sets of images that need no file: handwritten digits, points of a spiral, shapes, black holes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from mrigen.prep.images.base import ArraySet, Item
 
 DIGITS_PEAK = 16.0
 SHAPES, SIDE = 256, 64
+HOLES, HOLE_SIDE = 2000, 16
 POINTS, INNER, OUTER, TURNS = 12_000, 0.15, 0.9, 1.5
 
 
@@ -92,7 +93,41 @@ class ShapesSet(BuiltInSet):
         return cls(source, [Item(f"{i:04d}", None, point_labels[i]) for i in range(SHAPES)], 0, pixels)
 
 
-BUILT_IN: dict[str, type[DigitsSet | SpiralSet | ShapesSet]] = {
+@dataclass(frozen=True, eq=False)
+class BlackHolesSet(BuiltInSet):
+    """2,000 rings and crescents of 16 x 16 pixels, as the shadows of black holes are.
+
+    Brightness at distance r and angle θ from a centre within 0.1 of the middle of [−1, 1]² is
+
+        exp(−(r − r₀)² / 2w²) (1 + a cos(θ − θ₀)) / (1 + a),
+
+    with radius r₀ ~ U(0.3, 0.6), width w ~ U(0.08, 0.16), asymmetry a ~ U(0, 1) and θ₀ ~ U(0, 2π), seed 0.
+    """
+
+    kind: ClassVar[str] = "black-holes"
+
+    @classmethod
+    def open(cls, source: Path, *, labels: bool) -> BlackHolesSet:
+        """The set, without classes.
+
+        Raises:
+            UsageError: labels are wanted.
+        """
+        if labels:
+            raise UsageError(f"{source}: black holes have no labels; leave out --labels")
+        low, high = [-0.1, -0.1, 0.3, 0.08, 0.0, 0.0], [0.1, 0.1, 0.6, 0.16, 1.0, 2 * np.pi]
+        drawn = np.random.default_rng(0).uniform(low, high, (HOLES, 6))
+        cy, cx, radius, width, asymmetry, brightest = drawn.T[..., None, None]
+        grid = (np.arange(HOLE_SIDE) + 0.5) * 2 / HOLE_SIDE - 1
+        y, x = grid[:, None] - cy, grid[None, :] - cx
+        ring = np.exp(-0.5 * ((np.hypot(y, x) - radius) / width) ** 2)
+        side = (1 + asymmetry * np.cos(np.arctan2(y, x) - brightest)) / (1 + asymmetry)
+        items = [Item(f"{i:04d}", None) for i in range(HOLES)]
+        return cls(source, items, 0, (ring * side).astype(np.float32), 1.0)
+
+
+BUILT_IN: dict[str, type[DigitsSet | SpiralSet | ShapesSet | BlackHolesSet]] = {
+    "black-holes": BlackHolesSet,
     "digits": DigitsSet,
     "spiral": SpiralSet,
     "shapes": ShapesSet,

@@ -20,10 +20,10 @@ def open_set(source: str, *, labels: bool = False) -> ImageSet:
     """The images of a folder, an archive or a built-in set.
 
     Args:
-        source: ``digits``, ``spiral`` or ``shapes``; a folder, zip or tar archive of image files, as EDM's
-            data sets are; an array (``.npz``, ``.npy``, ``.safetensors``, ``.h5``); CIFAR-10's own archive or
-            its folder; a folder of MNIST's IDX files; or NIfTI, DICOM and BIDS, a file or a folder, whose
-            slices are the images. Write ``./digits`` for a folder of that name.
+        source: ``digits``, ``spiral``, ``shapes`` or ``black-holes``; a folder, zip or tar archive of image
+            files, as EDM's data sets are; an array (``.npz``, ``.npy``, ``.safetensors``, ``.h5``); CIFAR's
+            own archive or its folder; a folder of MNIST's IDX files; or NIfTI, DICOM and BIDS, a file or a
+            folder, whose slices are the images. Write ``./digits`` for a folder of that name.
         labels: read class labels too.
 
     Raises:
