@@ -23,7 +23,7 @@ def prep_images(
             metavar="SRC",
             help="Folder, zip or tar of images (EDM's data sets too), CIFAR-10's `cifar-10-python.tar.gz`, a "
             "folder of MNIST's IDX files, or one that needs no download: `digits`, 1,797 handwritten digits, "
-            "or `spiral`, points of the plane (with --crop none).",
+            "`black-holes`, 2,000 rings and crescents, or `spiral`, points of the plane (with --crop none).",
         ),
     ],
     *,

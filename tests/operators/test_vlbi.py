@@ -86,6 +86,9 @@ def test_closures_see_the_source_and_no_shift_of_it():
     x[:, :, -1] = x[..., -1] = -1.0  # dark where the shift leaves the image
     torch.testing.assert_close(A(x.roll((1, 1), (2, 3))), A(x), rtol=0, atol=1e-5)
     assert (A(x)[0] - A(x)[1]).abs().max() > 0.3
+    (slope,) = torch.autograd.grad(A(x.requires_grad_()).square().sum(), x)
+    assert slope.isfinite().all()
+    assert slope.flatten(1).norm(dim=1).min() > 0
 
 
 def test_closures_of_three_visibilities_by_hand():
