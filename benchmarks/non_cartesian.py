@@ -1,4 +1,4 @@
-"""The normal operator A^H A of radial and spiral multi-coil MRI beside four peers in one run.
+"""The normal operator A^H A of radial and spiral multi-coil MRI, and its gradient, beside four peers in one run.
 
     python -m benchmarks.non_cartesian --coils 16 --height 384 --width 320 --json non_cartesian.json
 
@@ -15,17 +15,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import sigpy.mri
 import torch
 from benchmarks.ablations import one_line
 from benchmarks.arguments import new_file, whole
 from benchmarks.devices import CLOCKS, absent, installed, timed
-from benchmarks.normal import Normal, race
+from benchmarks.normal import Normal, backward, race
 from torch import Tensor
 
 from mrigen.operators.corruption import make_corruption
@@ -67,8 +67,9 @@ def with_mrinufft(maps: Tensor, points: Tensor) -> Normal:
 
     size = tuple(maps.shape[-2:])
     samples = (points / points.new_tensor(size)).numpy()
-    operator = mrinufft.get_operator("finufft")(samples, size, n_coils=len(maps), smaps=maps.numpy())
-    return lambda x: torch.from_numpy(np.asarray(operator.adj_op(operator.op(x[0, 0].numpy()))))
+    make = mrinufft.get_operator("finufft", wrt_data=True)
+    operator = make(samples, size, n_coils=len(maps), smaps=maps.numpy(), squeeze_dims=False)
+    return lambda x: operator.adj_op(operator.op(x))
 
 
 def with_torchkbnufft(maps: Tensor, points: Tensor) -> Normal:
@@ -106,20 +107,23 @@ def compare(
         elapsed = timed(lambda n=name, f=run: results.update({n: f(image)}), CPU, clock)
         first[name] = first.get(name, 0.0) + elapsed
     median = race(runs, image, rounds, clock)
+    gradients = race({n: backward(run) for n, run in runs.items() if n != "sigpy"}, image, rounds, clock)
     ours = results["mrigen"].flatten().to(torch.complex128)
     rows: list[dict[str, object]] = []
     for name in runs:
         theirs = results[name].flatten().to(torch.complex128)
         scaled = theirs * torch.vdot(theirs, ours).real / torch.vdot(theirs, theirs).real
-        rows.append(
-            {
-                "program": name,
-                "milliseconds": 1e3 * median[name],
-                "ratio": median[name] / median["mrigen"],
-                "first_milliseconds": 1e3 * first[name],
-                "difference": float((scaled - ours).norm() / ours.norm()),
-            }
-        )
+        row: dict[str, object] = {
+            "program": name,
+            "milliseconds": 1e3 * median[name],
+            "ratio": median[name] / median["mrigen"],
+            "first_milliseconds": 1e3 * first[name],
+            "difference": float((scaled - ours).norm() / ours.norm()),
+        }
+        if name in gradients:
+            row["gradient_milliseconds"] = 1e3 * gradients[name]
+            row["gradient_ratio"] = gradients[name] / gradients["mrigen"]
+        rows.append(row)
     return rows
 
 
@@ -145,12 +149,17 @@ def main() -> None:
         arms, samples = operator.trajectory.shape[1:3]
         size = f"{arguments.coils} x {arguments.height} x {arguments.width}"
         print(f"{name}: {size}, {arms} x {samples} samples")
-        print("| program | ms | compared with ours | first call, ms | relative difference |")
-        print("|---" * 5 + "|")
+        print(
+            "| program | ms | compared with ours | gradient, ms | compared with ours | first call, ms "
+            "| relative difference |"
+        )
+        print("|---" * 7 + "|")
         tables[name] = rows = compare(operator, image, arguments.rounds, arguments.clock, arguments.peers)
         for row in rows:
+            gradient = row.get("gradient_milliseconds", math.nan), row.get("gradient_ratio", math.nan)
             print(
                 f"| {row['program']} | {row['milliseconds']:.1f} | {row['ratio']:.2f} x "
+                f"| {gradient[0]:.1f} | {gradient[1]:.2f} x "
                 f"| {row['first_milliseconds']:.0f} | {row['difference']:.1e} |"
             )
         print("\n".join(absent(arguments.peers)), flush=True)

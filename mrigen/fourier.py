@@ -58,23 +58,29 @@ def ifft_first(k: Tensor, count: int, axis: int) -> Tensor:
 
 
 def response(mask: Tensor, axes: Axes, kind: torch.dtype) -> Tensor:
-    """What ``project`` multiplies a transform by: the mask with DC first.
+    """What ``project`` multiplies a transform by: a real mask m with DC first, in numbers of ``kind``.
 
-    On a GPU it is divided by the number of points, in real numbers of ``kind``: cuFFT would take one more
-    pass over the images for that.
+    On a CPU they are pairs (m, -m) in a last axis, which conjugate the transform too; on a GPU m is divided by
+    the number of points, for which cuFFT would take one more pass over the images.
     """
-    shifted: Tensor = torch.fft.ifftshift(mask, dim=axes)
+    shifted = torch.fft.ifftshift(mask, dim=axes).to(kind)
     if not mask.is_cuda:
-        return shifted
-    return shifted.to(kind) / math.prod(mask.shape[axis] for axis in axes)
+        return torch.stack([shifted, -shifted], -1)
+    scaled: Tensor = shifted / math.prod(mask.shape[axis] for axis in axes)
+    return scaled
 
 
 def project(x: Tensor, seen: Tensor, axes: Axes = PLANE) -> Tensor:
     """Fᴴ M F x for the ``response`` of a k-space mask.
 
     Fᴴ M F is a circular convolution and commutes with the circular shifts of the centred transform,
-    so that only the mask has to be shifted.
+    so that only the mask has to be shifted. On a CPU conj(Fᴴ M F x) = F conj(M F x) is computed, and what is
+    returned is conjugated lazily (``torch.conj``): where products with it are conjugated again, as those with
+    coil maps, no pass over the images is needed for that.
     """
-    transform = torch.fft.fftn(x, dim=axes).mul_(seen)
-    projected: Tensor = torch.fft.ifftn(transform, dim=axes, norm="forward" if x.is_cuda else "backward")
-    return projected
+    transform = torch.fft.fftn(x, dim=axes)
+    if x.is_cuda:
+        projected: Tensor = torch.fft.ifftn(transform.mul_(seen), dim=axes, norm="forward")
+        return projected
+    torch.view_as_real(transform).mul_(seen)
+    return torch.fft.fftn(transform, dim=axes, norm="forward").conj()

@@ -66,7 +66,7 @@ class FourierMask(LinearOperator):
 
     def normal(self, x: Tensor) -> Tensor:
         """Fᴴ M F x; lines need no transform along the readout."""
-        return self._kind(fourier.project(x, *self._response))
+        return self._kind(fourier.project(x, *self._response).resolve_conj())
 
     @cached_property
     def _response(self) -> tuple[Tensor, fourier.Axes]:

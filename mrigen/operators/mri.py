@@ -19,7 +19,7 @@ from mrigen.operators.noise import Noise
 from mrigen.seeds import seeded_noise
 from mrigen.tensors import ArrayLike, batch_size, tensor_of, to_device, triton_kernels_of
 
-CACHE = 2 << 20
+CACHE = 1 << 19  # bytes of maps in a tile, per thread: with three temporaries of that size, 2 MiB
 MEMORY = 1 << 30
 Tile = tuple[slice, slice, slice]
 
@@ -323,7 +323,7 @@ def gram(maps: Tensor, seen: Tensor, axes: fourier.Axes, x: Tensor) -> Tensor:
 
     Args:
         maps: complex (B or 1, coils, H, W).
-        seen: ``fourier.response`` of the mask, (B or 1, 1, 1, W) or (B or 1, 1, H, W).
+        seen: ``fourier.response`` of the mask (B or 1, 1, 1, W) or (B or 1, 1, H, W).
         axes: of the transform.
         x: complex image (B or 1, 1, H, W).
 
@@ -372,21 +372,26 @@ def _product(maps: Tensor, seen: Tensor, axes: fourier.Axes, x: Tensor) -> Tenso
 
 
 def _combine(maps: Tensor, images: Tensor) -> Tensor:
-    """Σ_c conj(S_c) x_c; on GPUs in one pass where no gradient is wanted of it."""
+    """Σ_c conj(S_c) x_c, the conjugate of Σ_c S_c conj(x_c); on GPUs in one pass where no gradient is wanted.
+
+    Overwrites the images where no gradient is wanted.
+    """
     if images.is_cuda and images.dtype == torch.complex64 and not torch.is_grad_enabled():
         with torch.cuda.device(images.device):
             kernels = triton_kernels_of(images.device)
             if kernels is not None:
                 combined: Tensor = kernels.combine(maps, images)
                 return combined
-    return (images * maps.conj()).sum(1, keepdim=True)
+    images = images.conj()
+    weighted = maps * images if torch.is_grad_enabled() else images.mul_(maps)
+    return weighted.sum(1, keepdim=True).conj().resolve_conj()
 
 
 def _tiles(maps: Tensor, *, by_rows: bool) -> Iterator[Tile]:
     """Samples, coils and rows of tiles; what cannot be split is whole in each."""
     batch, coils, height, width = maps.shape
     units = height if by_rows else coils
-    budget = CACHE if maps.device.type == "cpu" else MEMORY
+    budget = CACHE * torch.get_num_threads() if maps.device.type == "cpu" else MEMORY
     unit = maps.element_size() * width * (coils if by_rows else height)
     at_once = max(1, budget // unit)
     samples, part = max(1, at_once // units), min(units, at_once)

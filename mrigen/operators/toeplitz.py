@@ -37,7 +37,7 @@ def response(t: Tensor) -> Tensor:
         t: complex (B, 1, 2 H − 1, 2 W − 1), t_0 in the middle.
 
     Returns:
-        Real, (B, 4, H, W).
+        Real, of masks (B, 4, H, W).
     """
     height, width = ((n + 1) // 2 for n in t.shape[-2:])
     spectrum = fourier.fft(pad(t, (1, 0, 1, 0))).real * (math.sqrt(height * width) / 2)
@@ -51,7 +51,7 @@ def toeplitz(maps: Tensor, seen: Tensor, x: Tensor) -> Tensor:
 
     Args:
         maps: complex (B or 1, coils, H, W).
-        seen: ``response`` of t in the precision of x, (B or 1, 4, H, W).
+        seen: ``response`` of t in the precision of x, of masks (B or 1, 4, H, W).
         x: real or complex (B or 1, 1, H, W).
 
     Returns:

@@ -20,7 +20,9 @@ def test_a_row_that_fails_does_not_end_the_others(tmp_path, monkeypatch, capsys)
     normal, espirit = saved["rows"]["normal"], saved["rows"]["espirit"]
     assert normal["error"] is None
     assert {row["mask"] for row in normal["numbers"]} == {"lines", "points"}
-    assert all(row["difference"] < 1e-5 for row in normal["numbers"])
+    programs = [row for row in normal["numbers"] if "difference" in row]
+    assert len(programs) >= 2 * 2
+    assert all(row["difference"] < 1e-5 for row in programs)
     assert espirit["error"]
     assert "normal: done" in capsys.readouterr().out
 

@@ -114,7 +114,7 @@ def test_the_convolution_is_self_adjoint_and_positive(generator):
     assert (matrix - matrix.mH).abs().max() < 1e-6 * matrix.abs().max()
     values = torch.linalg.eigvalsh(matrix)
     assert values[0] > -1e-5 * values[-1]
-    assert one._convolution[1].min() < 0
+    assert one._convolution[1][..., 0].min() < 0
 
 
 def test_weights_of_samples_enter_the_lags(generator):
