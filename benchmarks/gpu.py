@@ -9,13 +9,15 @@ processes side by side compile what the rows will run, so that the rows find it 
 round is then what a second run of a user takes). Correctness is measured beside speed: losses beside those of
 a plain loop, images by seed in batches of two sizes, maps and products beside those of the CPU or of peers,
 steps repeated bit by bit. The last line of a row on a GPU is its peak memory. ``--smoke`` takes
-everything at its smallest and compiles nothing.
+everything at its smallest and compiles nothing. Without a GPU rows begin one after another and none has a
+limit of its own, unless ``--patience`` says so.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import signal
@@ -40,12 +42,18 @@ from benchmarks.devices import device_name
 from rich.console import Console
 
 from mrigen import recipe as recipes
+from mrigen.channels import ChannelLayout
+from mrigen.checkpoints.description import ModelDescription
+from mrigen.engine.footprint import Footprint, batch_that_fits
 from mrigen.engine.launch import open_device
+from mrigen.engine.precision import EVALUATED
 from mrigen.engine.teacher import describe_teacher
 from mrigen.files import write_json
 from mrigen.model import Model
+from mrigen.networks import NETWORKS, PRECONDITIONERS
 from mrigen.networks.blocks import activation_checkpointing
 from mrigen.recipe.study import Study
+from mrigen.reconstruction.job import Request, reconstruct
 
 ROW, READY = "@row ", "@ready"
 TINY = "{name: song-unet, model_channels: 8, channel_mult: [1, 1], num_blocks: 1, attn_resolutions: []}"
@@ -54,6 +62,7 @@ PHOTOS_SMOKE = [*PHOTOS, "data.images.size=8", "data.images.limit=32", f"teacher
 BRAIN = ["data.simulate.volumes=8", "data.simulate.matrix=[64,64]", "teacher.network.model_channels=64"]
 BRAIN_SMOKE = ["data.simulate.volumes=8", "data.simulate.slices=2", "teacher.network.model_channels=8"]
 COMPILED = 0.5  # of the minutes, for compiling
+LEAST = 2  # seconds of a row
 
 Numbers = dict[str, Any]
 Measure = Callable[[], Iterator[Numbers]]
@@ -163,6 +172,9 @@ def samples(case: Case) -> Measure:
 
     def measure() -> Iterator[Numbers]:
         yield from sampling.forward(study, arguments)
+        yield sampling.host(
+            study.store.image_shape, arguments.images // 5 + 1, arguments.batch, case.folder / "host.h5"
+        )
         yield sampling.many(folder, arguments, case.folder / "samples.h5")
 
     return measure
@@ -220,29 +232,72 @@ def repeated(case: Case) -> Measure:
     return measure
 
 
+def reconstructions(case: Case) -> Measure:
+    """Posterior samples of slices by ``mrigen reconstruct``: first few, then so many that it compiles."""
+    study = case.brain()
+    folder, steps = sampling.models(study)["teacher"], 2 if case.smoke else 50
+
+    def run(samples: int) -> Numbers:
+        request = Request(solver=f"dds:steps={steps}", model=folder, samples=samples)
+        out = case.folder / f"{samples}-samples"
+        start = time.perf_counter()
+        source, _ = reconstruct(study.store_folder, out, request, case.torch_device)
+        seconds, evaluations = time.perf_counter() - start, len(source) * samples * steps
+        return {"evaluations": evaluations, "seconds": seconds, "per_second": evaluations / seconds}
+
+    def measure() -> Iterator[Numbers]:
+        few = run(1)
+        yield few
+        yield run(2 if case.smoke else -(-EVALUATED // few["evaluations"]))
+
+    return measure
+
+
 def largest(case: Case) -> Measure:
-    """The largest micro-batch of ``fastmri/brain-r4`` at 384 x 320 that fits, recomputing or not."""
+    """The largest micro-batch of ``fastmri/brain-r4`` at 384 x 320 that fits, recomputing or not, and the
+    batch of ``mrigen sample`` by the free memory.
+
+    Counted first, for a card of 80 GB, without the memory of anything; then measured where there is a GPU.
+    """
     changes = [f"teacher.network={TINY}"] if case.smoke else []
     teacher = recipes.load("fastmri/brain-r4", changes).teacher
     height, width = (16, 16) if case.smoke else (384, 320)
-    spec = {**teacher.network, "resolution": height, "in_channels": 4, "out_channels": 2}
+    layout = ChannelLayout()
+    sides = {"resolution": height, "in_channels": layout.network_channels, "out_channels": 2}
+    description = ModelDescription(
+        network=NETWORKS.freeze({**teacher.network, **sides}),
+        preconditioner=PRECONDITIONERS.freeze({"name": "edm"}),
+        conventions=layout,
+        image_shape=(1, height, width),
+    )
 
     def measure() -> Iterator[Numbers]:
-        from mrigen.networks import NETWORKS, PRECONDITIONERS
-
+        whole = Footprint.of(description, height, width)
+        image = 0.5 * whole.activations  # bfloat16
+        fixed = 20 * whole.parameters  # float32: weights, gradients, moments, average
+        yield {
+            "counted": True,
+            "parameters": whole.parameters,
+            "gib_per_image": image / 2**30,
+            "micro_batch": int((80e9 - fixed) // image),
+        }
+        device, most = case.torch_device, 2 if case.smoke else 512
+        batch = batch_that_fits(description, description.image_shape, device, most)
+        network = Model.random_init(description).to(device).denoiser.network.eval()
+        x, sigma = torch.randn(batch, layout.network_channels, height, width), torch.ones(batch)
+        with torch.inference_mode():
+            network(x.to(device), sigma.to(device))
+        yield {"chosen_batch": batch, "of": most}
+        del network
         if case.device != "cuda":
-            yield {"left_out": "memory is measured on GPUs"}
             return
         for again in (False, True):
-            network = PRECONDITIONERS.build({"name": "edm"}, network=NETWORKS.build(spec)).cuda()
-            network = network.to(memory_format=torch.channels_last).train(not again)
+            network = Model.random_init(description).to(device).denoiser.network.train(not again)
             if again:
                 activation_checkpointing(network)
-            peaks = {}
-            for batch in (1, 2):
-                peaks[batch] = stepped_peak(network, batch, height, width)
+            peaks = {n: stepped_peak(network, n, height, width) for n in (1, 2)}
             image = peaks[2] - peaks[1]
-            fixed = peaks[1] - image + 12 * sum(p.numel() for p in network.parameters())  # moments, average
+            fixed = peaks[1] - image + 12 * whole.parameters  # moments, average
             fits = int((torch.cuda.mem_get_info()[1] * 0.97 - fixed) // image)
             yield {"recomputed": again, "gib_per_image": image / 2**30, "micro_batch": fits}
             del network
@@ -283,6 +338,7 @@ ROWS: dict[str, Callable[[Case], Measure]] = {
     "normal": normal_operator,
     "brain-teacher": trained("teacher", Case.brain, SMALL),
     "espirit": maps,
+    "reconstruct": reconstructions,
 }
 LIMITS = {
     "normal": 20,
@@ -292,6 +348,7 @@ LIMITS = {
     "photos-teacher": 60,
     "brain-distillation": 60,
     "memory": 30,
+    "reconstruct": 60,
 }
 LIMIT = 45  # seconds of any other row
 
@@ -307,6 +364,10 @@ def compile_ahead(name: str, case: Case) -> None:
         sampler.compile(fabric.device)
         for images in sampler(list(range(500))):
             images.cpu()
+        return
+    if name == "reconstruct":
+        for _ in reconstructions(case)():
+            pass
         return
     kind = "distillation" if "distillation" in name else "teacher"
     study = case.photos() if "photos" in name else case.brain()
@@ -374,6 +435,15 @@ class Running:
         with suppress(BrokenPipeError):
             self.process.stdin.write("go\n")
             self.process.stdin.flush()
+
+    def measured(self, seconds: float) -> str | None:
+        """Let it get ready and measure, each so long at most; what went wrong, if anything did."""
+        if seconds < LEAST:
+            self.end(0)
+            return "no time was left"
+        self.ready.wait(seconds)
+        self.go()
+        return self.end(seconds)
 
     def end(self, seconds: float) -> str | None:
         """Wait so long; what went wrong, if anything did."""
@@ -448,7 +518,7 @@ def run(arguments: argparse.Namespace) -> Numbers:
 
     def save() -> None:
         with lock:
-            for name, running in rows.items():
+            for name, running in list(rows.items()):
                 if running.rows:
                     numbers["rows"].setdefault(name, {})["numbers"] = running.rows
             if arguments.json:
@@ -462,24 +532,22 @@ def run(arguments: argparse.Namespace) -> Numbers:
     print(numbers["about"], flush=True)
     ahead = []
     if arguments.device == "cuda" and not arguments.smoke:
-        compiled = {"sample", "photos-teacher", "brain-teacher", "brain-distillation"}
+        compiled = {"sample", "photos-teacher", "brain-teacher", "brain-distillation", "reconstruct"}
         ahead = [begin(name, "--ahead") for name in arguments.rows if name in compiled]
-    rows |= {name: begin(name) for name in arguments.rows}
+    if arguments.device == "cuda":
+        rows |= {name: begin(name) for name in arguments.rows}
     limit = time.monotonic() + COMPILED * 60 * arguments.minutes
     for running in ahead:
         wrong = running.end(limit - time.monotonic())
         left = end - time.monotonic()
         print(f"{running.name}: compiled ahead, {wrong or 'done'}; {left:.0f} s left", flush=True)
-    for name, running in rows.items():
+    patience = arguments.patience or (1.0 if arguments.device == "cuda" else math.inf)
+    for name in arguments.rows:
         began = time.monotonic()
-        seconds = min(LIMITS.get(name, LIMIT) * arguments.patience, end - began)
-        if seconds < 2:
-            wrong: str | None = "no time was left"
-            running.end(0)
-        else:
-            running.ready.wait(seconds)
-            running.go()
-            wrong = running.end(seconds)
+        seconds = min(LIMITS.get(name, LIMIT) * patience, end - began)
+        running = rows[name] if name in rows else begin(name)
+        rows[name] = running
+        wrong = running.measured(seconds)
         row = numbers["rows"].setdefault(name, {})
         row |= {"seconds": time.monotonic() - began, "error": wrong}
         save()
@@ -495,7 +563,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--smoke", action="store_true", help="everything at its smallest")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
-    parser.add_argument("--patience", type=positive, default=1.0, help="factor on the time limits of rows")
+    parser.add_argument("--patience", type=positive, help="factor on the time limits of rows; 1 on a GPU")
     parser.add_argument("--json", type=new_file)
     parser.add_argument("--child", choices=ROWS, help=argparse.SUPPRESS)
     parser.add_argument("--ahead", action="store_true", help=argparse.SUPPRESS)

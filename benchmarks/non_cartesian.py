@@ -1,4 +1,4 @@
-"""The normal operator A^H A of radial and spiral multi-coil MRI, and its gradient, beside four peers in one run.
+"""The normal operator A^H A of radial and spiral MRI, and its gradient, beside four peers in one run.
 
     python -m benchmarks.non_cartesian --coils 16 --height 384 --width 320 --json non_cartesian.json
 

@@ -8,8 +8,8 @@ FFT, shift, mask and back.
 Peers that are not installed have a row that says so (``pip install 'mrigen[bench]'``); sigpy and bartorch are
 measured on the CPU only. ``--clock processor`` counts processor seconds, for a machine that other programs
 use, and with one thread. ``--growth`` shows how the time grows with coils and matrix. The last line has our
-Fourier transforms by themselves, on one tile that stays in the cache, again and again: what no product of this
-library can fall below.
+Fourier transforms by themselves, on one tile that stays in the cache: what no product of this library can
+fall below.
 """
 
 from __future__ import annotations

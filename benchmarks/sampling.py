@@ -7,7 +7,9 @@
 Generator and teacher are one network with fresh weights, which cost what trained ones do, called in one run
 in turn; the teacher is sampled by 40 steps of Heun's method (79 evaluations). Then ``mrigen sample`` writes
 ``--counts`` images in a process of its own each time: its peak memory must not grow with their number.
-``--images`` times the same command for many images, seconds from the first noise to the last byte written.
+``--images`` times the same command for many images, seconds from the first noise to the last byte written,
+and what the machine's part of that takes without any network: noise, the copy that an interrupted command
+continues from, and the file.
 """
 
 from __future__ import annotations
@@ -33,12 +35,15 @@ from rich.console import Console
 from torch import Tensor
 
 from mrigen import recipe as recipes
+from mrigen.data.sample_files import writer_of
 from mrigen.engine.launch import open_device
+from mrigen.engine.resumable import ResumableSampling, discard
 from mrigen.engine.teacher import describe_teacher
 from mrigen.files import write_json
 from mrigen.model import Model
 from mrigen.recipe.sampling import sample_model
 from mrigen.recipe.study import Study
+from mrigen.seeds import seeded_noise
 
 STEPS = 40
 
@@ -138,6 +143,27 @@ def peak(folder: Path, count: int, arguments: argparse.Namespace, out: Path) -> 
     return usage.ru_maxrss / 1024
 
 
+def host(shape: tuple[int, int, int], count: int, batch: int, out: Path) -> dict[str, float]:
+    """Processor microseconds an image without a network: noise and copy, each in a thread beside the network,
+    and the file, which is written at the end.
+    """
+    chunks = [list(range(first, min(first + batch, count))) for first in range(0, count, batch)]
+    used = {}
+    start = time.process_time()
+    for part in chunks:
+        noise = seeded_noise(part, shape, complex_valued=False)
+    used["noise"] = time.process_time() - start
+    kept = ResumableSampling(out, {}, list(range(count)), batch, shape, complex_valued=False)
+    start = time.process_time()
+    kept.make(lambda _: (noise[:1].expand(len(part), *shape) for part in chunks), "host")
+    used["copy"] = time.process_time() - start
+    start = time.process_time()
+    writer_of(out, shape, complex_valued=False)(out, list(range(count)), kept.read)
+    used["file"] = time.process_time() - start
+    discard(out)
+    return {f"{name}_microseconds": 1e6 * seconds / count for name, seconds in used.items()}
+
+
 def many(folder: Path, arguments: argparse.Namespace, out: Path) -> dict[str, float]:
     """Seconds that many images take in this process, writing included."""
     start = time.perf_counter()
@@ -173,6 +199,7 @@ def run(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
     ]
     if arguments.images:
         out.unlink(missing_ok=True)
+        results["host"] = host(study.store.image_shape, arguments.images, arguments.batch, work / "host.h5")
         results["many"] = many(folders["generator"], arguments, out)
     return results
 
@@ -187,6 +214,8 @@ def table(results: dict[str, Any]) -> str:
     lines.append(f"generator / teacher: {results['ratio']:.1f} x")
     lines.extend(f"{p['images']:,} images: peak memory {p['mib']:.0f} MiB" for p in results["peaks"])
     if "many" in results:
+        parts = ", ".join(f"{key.partition('_')[0]} {value:.0f}" for key, value in results["host"].items())
+        lines.append(f"without the network, processor microseconds an image: {parts}")
         row = results["many"]
         lines.append(
             f"{row['images']:,} images, {row['mib']:.0f} MiB, in {row['seconds']:.1f} s with writing"

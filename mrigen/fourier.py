@@ -60,8 +60,8 @@ def ifft_first(k: Tensor, count: int, axis: int) -> Tensor:
 def response(mask: Tensor, axes: Axes, kind: torch.dtype) -> Tensor:
     """What ``project`` multiplies a transform by: a real mask m with DC first, in numbers of ``kind``.
 
-    On a CPU they are pairs (m, -m) in a last axis, which conjugate the transform too; on a GPU m is divided by
-    the number of points, for which cuFFT would take one more pass over the images.
+    On a CPU they are pairs (m, -m) in a last axis, which conjugate the transform too; on a GPU m is divided
+    by the number of points, for which cuFFT would take one more pass over the images.
     """
     shifted = torch.fft.ifftshift(mask, dim=axes).to(kind)
     if not mask.is_cuda:

@@ -27,7 +27,7 @@ def test_a_row_that_fails_does_not_end_the_others(tmp_path, monkeypatch, capsys)
     assert "normal: done" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["sample", "repeat", "convolution"])
+@pytest.mark.parametrize("name", ["sample", "repeat", "convolution", "memory", "reconstruct"])
 def test_rows_are_measured_at_their_smallest(name, tmp_path):
     rows = list(gpu.ROWS[name](gpu.Case("cpu", smoke=True, folder=tmp_path))())
     if name == "repeat":
@@ -35,8 +35,15 @@ def test_rows_are_measured_at_their_smallest(name, tmp_path):
     elif name == "convolution":
         assert rows[0]["milliseconds"]["gradient"] > 0
         assert rows[1]["difference"] == 0
+    elif name == "memory":
+        assert rows[0]["counted"]
+        assert rows[0]["micro_batch"] > 1000
+        assert rows[1]["chosen_batch"] == 2
+    elif name == "reconstruct":
+        assert 2 * rows[0]["evaluations"] == rows[1]["evaluations"] > 0
     else:
         assert rows[0]["images_per_second"] > 0
+        assert min(rows[2].values()) > 0
         assert rows[1]["difference"] < 1e-5
         assert rows[-1]["images"] == 8
 

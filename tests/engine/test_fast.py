@@ -1,6 +1,7 @@
 """What makes steps fast changes nothing else: guard, reading ahead, fused updates, precision, compilation."""
 
 import copy
+import re
 import shutil
 import threading
 
@@ -10,6 +11,7 @@ from gpu import needs_gpu, without_waiting
 from test_loop import _grad
 from tiny_jobs import StopAfter, distill_job, fabric, newest, teacher_job, tiny_denoiser, tiny_store, weights
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mrigen.engine import precision
 from mrigen.engine.averages import EMA
@@ -320,6 +322,64 @@ def test_a_gpu_without_triton_does_without(kernels, monkeypatch):
         return
     with pytest.warns(UserWarning, match="Triton does not run"):
         assert not precision.compiles(None, torch.device("cuda"), precision.TRAINED, precision.TRAINED)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_gpu_is_told_to_repeat_its_bits(asked, monkeypatch):
+    """cuDNN measures its kernels unless the same bits are asked for."""
+
+    class OnGPU:
+        device = torch.device("cuda")
+
+        def __init__(self, **options):
+            self.strategy = type("Strategy", (), {"precision": None})()
+
+        def launch(self):
+            pass
+
+    monkeypatch.setattr("lightning_fabric.Fabric", OnGPU)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", asked)
+    try:
+        open_device("cuda", deterministic=asked)
+        assert torch.are_deterministic_algorithms_enabled() == asked
+        assert torch.backends.cudnn.benchmark != asked
+    finally:
+        torch.use_deterministic_algorithms(mode=False)
+
+
+# Without a deterministic kernel on a GPU, by the documentation of torch.use_deterministic_algorithms.
+NONDETERMINISTIC = re.compile(
+    r"aten::(_?(adaptive_)?(avg_pool3d|max_pool|max_unpool|fractional).*|adaptive_avg_pool2d_backward"
+    r"|(reflection|replication)_pad.*_backward|upsample_.*_backward|grid_sampler.*_backward|_?cumsum"
+    r"|nll_loss2d.*|_ctc_loss.*|_embedding_bag.*|_?histc|bincount|kthvalue|median|put_|scatter_reduce)(\.|$)"
+)
+
+
+class Operations(TorchDispatchMode):
+    """Names of the operations of a block, of gradients too."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func._schema.name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("make", [teacher_job, distill_job])
+def test_steps_have_no_operation_that_deterministic_refuses(make):
+    with Operations() as seen:
+        make().step(0)
+    assert "aten::convolution_backward" in seen.names
+    assert not [name for name in seen.names if NONDETERMINISTIC.match(name)]
+
+
+def test_the_list_of_such_operations_knows_some():
+    x = torch.randn(1, 1, 4, 4, requires_grad=True)
+    with Operations() as seen:
+        nn.functional.pad(x, (1, 1, 1, 1), mode="reflect").sum().backward()
+    assert [name for name in seen.names if NONDETERMINISTIC.match(name)]
 
 
 def test_graphs_need_a_gpu():
