@@ -83,4 +83,5 @@ def project(x: Tensor, seen: Tensor, axes: Axes = PLANE) -> Tensor:
         projected: Tensor = torch.fft.ifftn(transform.mul_(seen), dim=axes, norm="forward")
         return projected
     torch.view_as_real(transform).mul_(seen)
-    return torch.fft.fftn(transform, dim=axes, norm="forward").conj()
+    conjugate: Tensor = torch.fft.fftn(transform, dim=axes, norm="forward")
+    return conjugate.conj()
