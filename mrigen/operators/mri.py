@@ -372,10 +372,7 @@ def _product(maps: Tensor, seen: Tensor, axes: fourier.Axes, x: Tensor) -> Tenso
 
 
 def _combine(maps: Tensor, images: Tensor) -> Tensor:
-    """Σ_c conj(S_c) x_c, the conjugate of Σ_c S_c conj(x_c); on GPUs in one pass where no gradient is wanted.
-
-    Overwrites the images where no gradient is wanted.
-    """
+    """Σ_c conj(S_c) x_c, the conjugate of Σ_c S_c conj(x_c); where no gradient is wanted, in place."""
     if images.is_cuda and images.dtype == torch.complex64 and not torch.is_grad_enabled():
         with torch.cuda.device(images.device):
             kernels = triton_kernels_of(images.device)
