@@ -33,18 +33,26 @@ class RestoredStore:
         origin: how, for the description of models that are trained on them.
         usable_from: noise level from which on restored images are as good as true ones; 0 where all of
             them count as true. Samples that were measured whole are true at all levels.
+        operators: whether batches have the operators that they were reconstructed from, which the objective
+            ``reconstructed`` needs; measurements are read with every batch for that.
 
     Raises:
         UsageError: no such images, or not one for each sample.
     """
 
     def __init__(
-        self, path: Path, measured: Store, origin: Mapping[str, Any], usable_from: float = 0.0
+        self,
+        path: Path,
+        measured: Store,
+        origin: Mapping[str, Any],
+        usable_from: float = 0.0,
+        *,
+        operators: bool = False,
     ) -> None:
         self.folder, self.image_shape = measured.folder, measured.image_shape
         self.complex_valued, self.classes = measured.complex_valued, measured.classes
         self._path, self._measured, self._origin = path, measured, dict(origin)
-        self._usable_from = usable_from
+        self._usable_from, self._operators = usable_from, operators
         try:
             with hdf5.reader(path) as file:
                 shape = tuple(file["images"].shape)
@@ -69,7 +77,7 @@ class RestoredStore:
         return self.measurements(indices, fixed_further=fixed_further)
 
     def measurements(self, indices: list[int], *, fixed_further: bool = False) -> Measurements:
-        """The images themselves, under the identity, with the operators that they were reconstructed from.
+        """The images themselves, under the identity.
 
         Raises:
             UsageError: ``fixed_further``, for nothing is hidden.
@@ -79,13 +87,13 @@ class RestoredStore:
         rows, back = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
         with hdf5.reader(self._path) as file:
             images = torch.from_numpy(file["images"][rows][back.reshape(-1)])
-        measured = self._measured.measurements(indices)
+        measured = self._measured.measurements(indices) if self.classes or self._operators else None
         return Measurements(
             images,
             Identity(torch.zeros_like(images)),
             torch.zeros(len(indices)),
-            labels=measured.labels if self.classes else None,
-            reconstructed_from=measured.operator,
+            labels=measured.labels if measured is not None and self.classes else None,
+            reconstructed_from=measured.operator if measured is not None and self._operators else None,
         )
 
     def noise_levels(self, indices: list[int]) -> Tensor:

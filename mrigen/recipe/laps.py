@@ -92,7 +92,8 @@ def _lap(study: StudyContext, laps: LapsParams, before: Model, number: int) -> N
     spec = laps.solver
     if number == 1:
         spec = laps.first or (FIRST if before.conditions_on_mask else laps.solver)
-    store = restore(study, spec, before, folder / RESTORED, laps.usable_from or 0.0)
+    weighted = laps.unmeasured_weight is not None
+    store = restore(study, spec, before, folder / RESTORED, laps.usable_from or 0.0, operators=weighted)
     if laps.usable_from and not bool((store.noise_levels(list(range(len(store)))) == 0).any()):
         raise UsageError(
             "laps.usable_from: no image was measured whole, from which to learn below it; add a store of "
@@ -123,7 +124,7 @@ def _lap(study: StudyContext, laps: LapsParams, before: Model, number: int) -> N
     learned = objective
     if laps.usable_from is not None:
         learned = {**objective, "name": "tweedie"}
-    elif laps.unmeasured_weight is not None:
+    elif weighted:
         learned = {**objective, "name": "reconstructed", "unmeasured_weight": laps.unmeasured_weight}
     trained_by = OBJECTIVES.build(learned, corruption=store.corruption())
     train_model(study, model, trained_by, store, params, folder)

@@ -48,6 +48,8 @@ def restore(
     model: Model | None,
     path: Path,
     usable_from: float = 0.0,
+    *,
+    operators: bool = False,
 ) -> RestoredStore:
     """Every sample of the study's store, restored by a solver; what was interrupted is continued.
 
@@ -59,6 +61,7 @@ def restore(
         model: prior of solvers that need one.
         path: file of the images; where it is there, nothing is made again.
         usable_from: see ``RestoredStore``.
+        operators: see ``RestoredStore``.
 
     Raises:
         UsageError: the solver is not for such data.
@@ -66,7 +69,9 @@ def restore(
     used = {} if model is None else {"teacher": model.fingerprint}
     if not on_rank_zero(path.is_file):
         _restore(study, spec, model, path, used)
-    return RestoredStore(path, study.store, {"solver": SOLVERS.pinned(spec), **used}, usable_from)
+    return RestoredStore(
+        path, study.store, {"solver": SOLVERS.pinned(spec), **used}, usable_from, operators=operators
+    )
 
 
 def _restore(

@@ -74,7 +74,8 @@ def _train(study: StudyContext) -> None:
     params, store, start = study.recipe.teacher, study.store, study.initial_model
     description, folder = describe(study), study.out / "teacher"
     if params.restore is not None:
-        store = restore(study, params.restore, start, folder / RESTORED)
+        weighted = params.objective["name"] == "reconstructed"
+        store = restore(study, params.restore, start, folder / RESTORED, operators=weighted)
         description = description.model_copy(update={"corruption": store.described()})
     seed = study.recipe.seed
     model = Model.random_init(description, seed) if start is None else fine_tuned(start, description)
