@@ -97,6 +97,11 @@ def acs_lines(acceleration: float, lines: int) -> int:
     return max(3, min(lines // 8, int(lines / acceleration) // 2))
 
 
+def weight_at(acceleration: float, weight: float) -> float:
+    """The weight w with which a lap corrects as much at an acceleration as a recipe's at R = 4."""
+    return min(weight * (AT - 1) / max(acceleration - 1, weight), 1.0)
+
+
 class ReconstructedStudy(Study):
     """A teacher of reconstructed images.
 
@@ -190,8 +195,8 @@ class Plan:
         data = recipe.data.model_copy(update={"prep": {**recipe.data.prep, **prep}})
         laps = recipe.laps
         if laps is not None and laps.unmeasured_weight is not None:
-            weight = laps.unmeasured_weight * (AT - 1) / max(acceleration - 1, laps.unmeasured_weight)
-            laps = laps.model_copy(update={"unmeasured_weight": min(weight, 1.0)})
+            weight = weight_at(acceleration, laps.unmeasured_weight)
+            laps = laps.model_copy(update={"unmeasured_weight": weight})
         return recipe.model_copy(update={"data": data, "laps": laps})
 
     def simulated(self, params: SimulateParams, part: str, seed: int) -> SimulateParams:

@@ -23,7 +23,7 @@ import torch
 from benchmarks.ablations import one_line
 from benchmarks.arguments import new_file, several, whole
 from benchmarks.heads import keep_row, known_rows, spent, taken
-from benchmarks.methods import HEUN, STANDARD
+from benchmarks.method_stages import HEUN, STANDARD
 from rich.console import Console
 from torch import Tensor
 from torch.nn.functional import normalize

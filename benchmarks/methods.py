@@ -7,8 +7,13 @@ that they have clean ones. N is ``--images``: a method in several stages divides
 has seen more. The network, its optimiser and the sampler are the recipe's, and nothing was tuned for a
 method. Rows are distances from the same references with the same number n of images; each is printed and
 appended to ``--json`` (a JSON object a line) as it is ready; the same command continues what was
-interrupted and measures no row again. ``--data heads`` is demo/brain, R = 4; ``--smoke`` tries everything
-at its smallest.
+interrupted and measures no row again. ``--smoke`` tries everything at its smallest.
+
+``--data heads`` is the recipe demo/brain with the data of ``benchmarks.heads``: label maps of some people
+(``--heads PATH``) for training and of others for the references, at ``--acceleration R``; without PATH it is
+the bundled head. ``--data photographs-denoise`` and ``photographs-inpaint`` are cifar10/denoise-s20 and
+cifar10/inpaint-p60 with a network and an optimiser for two cores; ``--set data.images.source=FILE`` says
+where the photographs are.
 
 Methods: EDM on clean images (the upper bound, and with 50 images); the naive loss, which takes measurements
 for what they are not; MSM (measurement score model), the naive teacher of masks sampled by ``measurement``;
@@ -17,7 +22,8 @@ Ambient Tweedie, and its one-step student by SiD (RSD); with noise, Tweedie foll
 (TweedieDiff, in two stages), and SURE-Score; AmbientGAN and, behind masks, MisGAN with the known law of
 masks, which is AmbientGAN whose discriminator is shown the mask; EM-Diffusion, posterior samples by ``mmps``
 and training on these, twice, from 50 clean images or from the measurements alone (with noise alone, A = I,
-that is SFBD's scheme).
+that is SFBD's scheme); on heads also EM-Diffusion from l1-wavelet reconstructions whose unmeasured part has
+the weight w of ``laps.unmeasured_weight``, and its student.
 """
 
 from __future__ import annotations
@@ -26,14 +32,16 @@ import argparse
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from benchmarks.ablations import one_line
 from benchmarks.arguments import new_file, whole
-from benchmarks.heads import keep_row, known_rows, spent, taken
+from benchmarks.heads import Case, keep_row, known_rows, spent, taken, weight_at
+from benchmarks.heads import options as heads_options
+from benchmarks.heads import planned as heads_planned
+from benchmarks.method_stages import DATA, OBSERVATION, PHOTOGRAPHS, SMOKE, of_heads, of_pictures
 from rich.console import Console
 
 from mrigen import recipe as recipes
@@ -47,114 +55,6 @@ from mrigen.tensors import evenly_spaced
 
 BATCH = 250
 OTHERS = ("row", "settings", "n", "references", "evaluations", "seconds")
-FEW = 50
-OBSERVATION, HALF, FEW_CLEAN = "observation", "half of the measurements' teacher", "EDM, 50 clean images"
-UNTRAINED = "a network for AmbientGAN"
-UNTRAINED_SHOWN = "a network for MisGAN"
-GAN = ("distill.loss={name: ambient-gan}", "distill.init=random", "distill.fake_init=random")
-STANDARD = "teacher.objective={name: standard}"
-HEUN = "evaluate.sampler={name: heun, steps: 18}"
-IMAGES = ["data.images.operator={name: identity}", "data.images.noise=0", STANDARD, HEUN]
-MMPS = ["teacher.restore={name: mmps, steps: 20}", STANDARD, HEUN]
-CONSISTENT = "teacher.objective={name: tweedie, consistency: {steps: 4, samples: 4, images: 16}}"
-TOTAL_VARIATION = "teacher.restore={name: total-variation, iterations: 50}"
-ONE_STEP = "teacher.restore={name: ambient-one-step, spread: 0.05}"
-SMOKE = {
-    "digits": ["data.images.limit=100", "teacher.network={name: mlp, hidden: 16, num_blocks: 1}"],
-    "heads": [
-        "data.simulate={volumes: 4, slices: 6, matrix: [32, 32], coils: 2, slice_range: [0.35, 0.8]}",
-        "data.prep.calib_readout=12",
-        "data.prep.split={train: 0.5, test: 0.5}",
-        "teacher.network={name: song-unet, model_channels: 8, channel_mult: [1], num_blocks: 1}",
-    ],
-}
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A training of a method.
-
-    Attributes:
-        settings: changes of the recipe.
-        part: of N that it sees; 0 without a start is one step, of a network whose weights nobody uses.
-        start: method whose model it starts from or is distilled from; empty for random weights.
-        distilled: a student of that method's model, not a teacher.
-        own_data: its data are prepared anew from the recipe's source, because ``settings`` change them.
-        sampled: False for models that are only the start of others.
-    """
-
-    settings: tuple[str, ...] = ()
-    part: float = 1.0
-    start: str = ""
-    distilled: bool = False
-    own_data: bool = False
-    sampled: bool = True
-
-
-def of_digits(*, noisy: bool) -> dict[str, Stage]:
-    """The methods for small pictures, the cheapest first."""
-    restored = (STANDARD, HEUN)
-    few = (*IMAGES, f"data.images.limit={FEW * 4 // 3}")
-    common = {
-        "Ambient Tweedie" if noisy else "Ambient Diffusion": Stage(),
-        "naive: noise as signal" if noisy else "naive: δ = 0": Stage(
-            restored if noisy else ("data.images.operator.further_missing=0",), own_data=not noisy
-        ),
-        "EDM, clean images": Stage(tuple(IMAGES), own_data=True),
-        FEW_CLEAN: Stage(few, 0.5, own_data=True),
-        HALF: Stage(part=0.5, sampled=False),
-        "its student by SiD": Stage(part=0.5, start=HALF, distilled=True),
-        UNTRAINED: Stage(() if noisy else (STANDARD,), 0, sampled=False),
-        "AmbientGAN": Stage(GAN, start=UNTRAINED, distilled=True),
-        "EM from 50 clean images, 1": Stage(tuple(MMPS), 0.25, FEW_CLEAN),
-        "EM from 50 clean images, 2": Stage(tuple(MMPS), 0.25, "EM from 50 clean images, 1"),
-        "EM from measurements, 1": Stage(tuple(MMPS) if noisy else (ONE_STEP, *restored), 0.25, HALF),
-        "EM from measurements, 2": Stage(tuple(MMPS), 0.25, "EM from measurements, 1"),
-    }
-    restoring = {
-        "EDM, total variation": Stage(("teacher.restore={name: total-variation, iterations: 50}", *restored))
-    }
-    if noisy:
-        full = Stage(("evaluate.sampler={name: tweedie, steps: 18, truncate: false}",), 0, "Ambient Tweedie")
-        consistent = Stage((CONSISTENT, HEUN), 0.5, HALF)
-        sure = Stage(("teacher.objective={name: sure-score}", HEUN))
-        more = {
-            "Ambient Tweedie, in full": full,
-            "Tweedie, then consistency": consistent,
-            "SURE-Score": sure,
-        }
-        return {**common, **more, **restoring}
-    autoencoder = "teacher.objective={name: ambient, noise: {p_mean: -5.8, p_std: 0.01}}"
-    return {
-        **common,
-        "MSM": Stage(("evaluate.sampler={name: measurement, steps: 18}",), 0, "naive: δ = 0", own_data=True),
-        UNTRAINED_SHOWN: Stage((), 0, sampled=False),
-        "MisGAN, known masks": Stage(GAN, start=UNTRAINED_SHOWN, distilled=True),
-        "masked autoencoder": Stage((autoencoder,), 0.5, sampled=False),
-        "EDM, masked autoencoder": Stage((ONE_STEP, *restored), 0.5, "masked autoencoder"),
-        **restoring,
-    }
-
-
-def of_heads() -> dict[str, Stage]:
-    """The methods for multi-coil MRI."""
-    return {
-        "Ambient Diffusion": Stage(),
-        "EDM, R = 1": Stage(("data.prep.acceleration=1", STANDARD), own_data=True),
-        "naive: zero-filled images as signal": Stage((STANDARD,)),
-        HALF: Stage(part=0.5, sampled=False),
-        "its student by SiD": Stage(part=0.5, start=HALF, distilled=True),
-        "EM from measurements, 1": Stage((ONE_STEP, STANDARD), 0.25, HALF),
-        "EM from measurements, 2": Stage(tuple(MMPS), 0.25, "EM from measurements, 1"),
-        "EDM, l1-wavelet (L1-EDM)": Stage(("teacher.restore={name: l1-wavelet}", STANDARD)),
-    }
-
-
-DATA = {
-    "digits-inpaint": ("toy/digits-inpaint", of_digits(noisy=False)),
-    "digits-denoise": ("toy/digits-denoise", of_digits(noisy=True)),
-    "heads": ("demo/brain", of_heads()),
-}
 
 
 class Methods:
@@ -167,19 +67,38 @@ class Methods:
         work: folder.
         changes: of the recipe, for all.
         device: of the networks.
+        case: heads of other people for training and references; None for the recipe's data.
     """
 
     def __init__(
-        self, data: str, images: int, count: int, work: Path, changes: list[str], device: str
+        self,
+        data: str,
+        images: int,
+        count: int,
+        work: Path,
+        changes: list[str],
+        device: str,
+        case: Case | None,
     ) -> None:
-        self.recipe, self.stages = DATA[data]
+        self.recipe, self.case = DATA[data], case
         self.images, self.count, self.device = images, count, device
-        self.changes, self.work = ["laps=null", "evaluate.stops=[]", *changes], work
+        photographs = PHOTOGRAPHS if data.startswith("photographs") else ()
+        self.changes, self.work = ["evaluate.stops=[]", "evaluate.samplers={}", *photographs, *changes], work
+        if data == "heads":
+            laps = recipes.load(self.recipe, self.changes).laps
+            weight = 1.0 if laps is None or laps.unmeasured_weight is None else laps.unmeasured_weight
+            self.stages = of_heads(weight if case is None else weight_at(case.acceleration, weight))
+        else:
+            self.stages = of_pictures(noisy=data.endswith("denoise"))
+        self.changes.append("laps=null")
         self.console = Console(stderr=True)
 
     def settings(self) -> dict[str, Any]:
         """What decides a row, beside the method."""
-        return {"recipe": self.recipe, "images": self.images, "n": self.count, "changes": self.changes}
+        own = {"recipe": self.recipe, "images": self.images, "n": self.count, "changes": self.changes}
+        if self.case is None:
+            return own
+        return {**own, "acceleration": self.case.acceleration, "heads": self.case.plan.settings()}
 
     @property
     def names(self) -> list[str]:
@@ -189,7 +108,13 @@ class Methods:
     @cached_property
     def base(self) -> Study:
         """The measurements of all methods, prepared."""
-        study = Study(recipes.load(self.recipe, self.changes), self.work / "base", self.console, self.device)
+        recipe, reference = recipes.load(self.recipe, self.changes), None
+        if self.case is not None:
+            test = self.case.store("test")
+            reference = test.with_name(f"{test.name}-reference")
+            data = self.case.recipe.data.of_source(self.case.store("train"))
+            recipe = recipe.model_copy(update={"data": data})
+        study = Study(recipe, self.work / "base", self.console, self.device, reference=reference)
         study.prepare()
         return study
 
@@ -216,12 +141,16 @@ class Methods:
         if start is not None and not stage.distilled:
             changes.append(f"teacher.init={json.dumps(str(start))}")
         recipe = recipes.load(self.recipe, changes)
-        if stage.own_data:
-            if recipe.data.simulate is not None:
-                data = recipe.data.model_copy(update={"simulate": None, "source": [self.base.out / "raw"]})
-                recipe = recipe.model_copy(update={"data": data})
-        else:
-            recipe = recipe.model_copy(update={"data": recipe.data.of_source(self.base.store_folder)})
+        data = recipe.data
+        if not stage.own_data:
+            data = data.of_source(self.base.store_folder)
+        elif self.case is not None:
+            prep = {**self.case.recipe.data.prep, "acceleration": data.prep["acceleration"], "split": "train"}
+            raw = [self.case.shared / "raw-train"]
+            data = data.model_copy(update={"simulate": None, "source": raw, "prep": prep})
+        elif data.simulate is not None:
+            data = data.model_copy(update={"simulate": None, "source": [self.base.out / "raw"]})
+        recipe = recipe.model_copy(update={"data": data})
         overrides = start if stage.distilled else None
         return Study(
             recipe, self.folder(name), self.console, self.device, overrides, self.base.reference_folder
@@ -338,13 +267,25 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=new_file)
     parser.add_argument("--smoke", action="store_true", help="everything at its smallest")
+    parser.add_argument("--heads", type=Path, metavar="PATH", help="folder of label maps, for --data heads")
+    parser.add_argument("--acceleration", type=float, metavar="R", help="with --heads; 4 by default")
     arguments = parser.parse_args()
+    if arguments.data != "heads" and (arguments.heads or arguments.acceleration):
+        parser.error("--heads and --acceleration are for --data heads")
+    if arguments.acceleration and not arguments.heads:
+        parser.error("--acceleration: needs --heads; the recipe has R = 4")
     images, count, changes = arguments.images, arguments.n, arguments.changes
     if arguments.smoke:
         images, count = 64, 8
         changes = [*SMOKE[arguments.data.partition("-")[0]], "teacher.batch=8", "distill.batch=8", *changes]
-    work = arguments.work / arguments.data
-    methods = Methods(arguments.data, images, count, work, changes, arguments.device)
+    work, case = arguments.work / arguments.data, None
+    if arguments.heads:
+        acceleration = arguments.acceleration or 4.0
+        given = ["--heads", str(arguments.heads), "--work", str(work), "--volumes", "56", "24", "24"]
+        plan = heads_planned(heads_options().parse_args([*given, *(["--smoke"] if arguments.smoke else [])]))
+        assert plan is not None
+        case, work = Case(plan, acceleration, 0), work / f"R{acceleration:g}"
+    methods = Methods(arguments.data, images, count, work, changes, arguments.device, case)
     for stage in methods.stages.values():  # wrong settings are told before anything is trained
         start = ["teacher.init=START"] if stage.start else []
         recipes.load(methods.recipe, [*methods.changes, *stage.settings, *start])
