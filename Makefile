@@ -20,7 +20,7 @@ $(VENV)/.test: pyproject.toml
 	touch $@ $(VENV)/.demo
 
 demo: $(VENV)/.demo
-	$(BIN)/mrigen run demo/brain
+	$(BIN)/mrigen run demo/brain-l1
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check

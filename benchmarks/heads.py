@@ -38,6 +38,7 @@ from mrigen import seeds
 from mrigen.data.images import read_images
 from mrigen.data.restored_store import RestoredStore
 from mrigen.data.stores import open_store
+from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.engine.launch import open_device
 from mrigen.engine.sampling import chunks
 from mrigen.errors import UsageError
@@ -87,7 +88,9 @@ SMOKE = [
 CALIBRATION = 20
 """Batches of the shorter of two trainings whose difference tells what an image costs."""
 AT = 4
-"""Acceleration of the recipe's ``laps.unmeasured_weight``; at others a lap leaves as much of an error."""
+"""Acceleration of the recipe's weights w of what was restored; at others a lap leaves as much of an error."""
+WEIGHTED = "reconstructed"
+"""Objective with such a weight."""
 LONGEST = 20
 BATCH = 50
 
@@ -197,7 +200,13 @@ class Plan:
         if laps is not None and laps.unmeasured_weight is not None:
             weight = weight_at(acceleration, laps.unmeasured_weight)
             laps = laps.model_copy(update={"unmeasured_weight": weight})
-        return recipe.model_copy(update={"data": data, "laps": laps})
+        teacher = recipe.teacher
+        if teacher.objective["name"] == WEIGHTED:
+            params = OBJECTIVES.params(teacher.objective).model_dump()
+            weight = weight_at(acceleration, params["unmeasured_weight"])
+            objective = {**teacher.objective, "unmeasured_weight": weight}
+            teacher = teacher.model_copy(update={"objective": objective})
+        return recipe.model_copy(update={"data": data, "teacher": teacher, "laps": laps})
 
     def simulated(self, params: SimulateParams, part: str, seed: int) -> SimulateParams:
         """What is simulated for a part of the data."""
@@ -255,6 +264,9 @@ class Case:
         ]
         if self.recipe.laps is not None and self.recipe.laps.unmeasured_weight is not None:
             changes.append(f"laps.unmeasured_weight={self.recipe.laps.unmeasured_weight:g}")
+        objective = self.recipe.teacher.objective
+        if objective["name"] == WEIGHTED:
+            changes.append(f"teacher.objective.unmeasured_weight={objective['unmeasured_weight']:g}")
         return Ablations(self.plan.recipe, self.out, changes, self.plan.device)
 
     @property
