@@ -281,8 +281,8 @@ def main() -> None:
     work, case = arguments.work / arguments.data, None
     if arguments.heads:
         acceleration = arguments.acceleration or 4.0
-        given = ["--heads", str(arguments.heads), "--work", str(work), "--volumes", "56", "24", "24"]
-        plan = heads_planned(heads_options().parse_args([*given, *(["--smoke"] if arguments.smoke else [])]))
+        words = ["--heads", str(arguments.heads), "--work", str(work), "--volumes", "56", "24", "24"]
+        plan = heads_planned(heads_options().parse_args([*words, *(["--smoke"] if arguments.smoke else [])]))
         assert plan is not None
         case, work = Case(plan, acceleration, 0), work / f"R{acceleration:g}"
     methods = Methods(arguments.data, images, count, work, changes, arguments.device, case)
