@@ -26,10 +26,12 @@ PHOTOGRAPHS = (
         "teacher.network={name: song-unet, model_channels: 32, channel_mult: [1, 2, 2], num_blocks: 1, "
         "attn_resolutions: [], dropout: 0.0, patch: 2}"
     ),
+    "teacher.images=16000",  # half-lives and ramps are of this length, and scaled to others
     "teacher.batch=16",
     "teacher.augment=0",
     "teacher.ema_halflife=5000",
     "teacher.optimizer={lr: 2e-3, ramp_images: 5000, decay: linear, max_grad_norm: 1.0, grad_norm_of: mean}",
+    "distill.images=16000",
     "distill.batch=16",
     "distill.ema_halflife=5000",
     "distill.generator={lr: 1e-4, betas: [0.0, 0.999], decay: linear}",
@@ -91,9 +93,7 @@ def of_pictures(*, noisy: bool) -> dict[str, Stage]:
         "EM from measurements, 1": Stage(tuple(MMPS) if noisy else (ONE_STEP, *restored), 0.25, HALF),
         "EM from measurements, 2": Stage(tuple(MMPS), 0.25, "EM from measurements, 1"),
     }
-    restoring = {
-        "EDM, total variation": Stage(("teacher.restore={name: total-variation, iterations: 50}", *restored))
-    }
+    restoring = {"EDM, total variation": Stage((TOTAL_VARIATION, *restored))}
     if noisy:
         full = Stage(("evaluate.sampler={name: tweedie, steps: 18, truncate: false}",), 0, "Ambient Tweedie")
         consistent = Stage((CONSISTENT, HEUN), 0.5, HALF)
