@@ -11,6 +11,7 @@ from dense import random
 
 from mrigen.errors import UsageError
 from mrigen.inverse import SOLVERS, Task
+from mrigen.inverse.sparse import WaveletShrinkage
 from mrigen.inverse.tiling import TiledDenoiser, places
 from mrigen.operators import Measurements, MultiCoilMRI
 from mrigen.operators.identity import Identity
@@ -161,10 +162,33 @@ def test_tiles_refuse_a_mask_of_the_whole():
 
 
 @pytest.mark.parametrize("name", ["l1-wavelet", "total-variation"])
-def test_real_images_after_complex_ones(name, monkeypatch):
-    """sigpy's compiled threshold takes real numbers for complex ones from the first complex ones on."""
-    image = random(1, 1, SIZE, SIZE).real.float()
-    real = Task(Measurements(image, Identity(torch.zeros_like(image)), torch.zeros(1)), [0])
-    expected, threshold = solve(real, name, regularization=0.1, iterations=5), sigpy.thresh.soft_thresh
-    monkeypatch.setattr(sigpy.thresh, "soft_thresh", lambda lamda, x: threshold(lamda, x.astype(complex)))
-    torch.testing.assert_close(solve(real, name, regularization=0.1, iterations=5), expected)
+def test_images_of_a_batch_are_those_of_their_own_problems(name):
+    """Other maps and noise levels beside an image change neither its step size nor its weight."""
+    maps = random(3, 4, 12, 9, dtype=torch.complex64) * torch.tensor([0.3, 1.0, 2.0]).view(-1, 1, 1, 1)
+    operator = MultiCoilMRI(maps, torch.rand(3, 1, 12, 9, generator=torch.Generator().manual_seed(0)) < 0.6)
+    y = operator.forward(random(3, 1, 12, 9, dtype=torch.complex64))
+    sigma = torch.tensor([0.0, 0.1, 0.3])
+    every = solve(Task(Measurements(y, operator, sigma), [0, 1, 2]), name, iterations=30)
+    for index in range(3):
+        data = Measurements(y, operator, sigma)[index : index + 1]
+        one = solve(Task(data, [index]), name, iterations=30)
+        torch.testing.assert_close(every[index : index + 1], one)
+
+
+@pytest.mark.parametrize(
+    ("shape", "wavelet"), [((32, 32), "sym6"), ((33, 47), "db4"), ((97, 60), "haar"), ((5, 4), "db4")]
+)
+def test_wavelet_shrinkage_is_that_of_sigpy(shape, wavelet):
+    """Several levels, odd sizes and images too small for one level; moduli of complex coefficients shrink."""
+    x = random(2, 1, *shape, dtype=torch.complex64)
+    transform = sigpy.linop.Wavelet(shape, wave_name=wavelet)
+    prox = sigpy.prox.UnitaryTransform(sigpy.prox.L1Reg(transform.oshape, 1.0), transform)
+    thresholds = torch.tensor([0.2, 0.5])
+    found = WaveletShrinkage(shape, wavelet)(x, thresholds.view(-1, 1, 1, 1))
+    for index, t in enumerate(thresholds.tolist()):
+        np.testing.assert_allclose(found[index, 0].numpy(), prox(t, x[index, 0].numpy()), atol=2e-6)
+
+
+def test_wavelets_must_be_orthogonal():
+    with pytest.raises(UsageError, match="no orthogonal wavelet; there are"):
+        SOLVERS.build({"name": "l1-wavelet", "wavelet": "bior2.2"})
