@@ -18,6 +18,7 @@ TOTAL_VARIATION = "teacher.restore={name: total-variation, iterations: 50}"
 ONE_STEP = "teacher.restore={name: ambient-one-step, spread: 0.05}"
 L1 = "teacher.restore={name: l1-wavelet}"
 WEIGHTED = "EM from l1-wavelet, weight w"
+FAST = ("distill.generator.lr=3e-4", "distill.fake.lr=2e-3")  # demo/brain-l1's
 PHOTOGRAPHS = (
     "data.images.limit=6000",
     "data.images.split={train: 0.75, test: 0.25}",
@@ -135,7 +136,7 @@ def of_heads(weight: float) -> dict[str, Stage]:
         "EDM, total variation": Stage((TOTAL_VARIATION, STANDARD)),
         f"{WEIGHTED}, 0": Stage((L1, weighted, HEUN), 0.5),
         f"{WEIGHTED}, 1": Stage((MMPS[0], weighted, HEUN), 0.25, f"{WEIGHTED}, 0"),
-        "the student of this by SiD": Stage(part=0.25, start=f"{WEIGHTED}, 1", distilled=True),
+        "the student of this by SiD": Stage(FAST, 0.25, f"{WEIGHTED}, 1", distilled=True),
     }
 
 
