@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import warnings
 from typing import Any
 
 import typer
@@ -79,7 +80,14 @@ def main() -> None:
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     if debug:
         arguments.insert(0, "--debug")
+    else:
+        warnings.formatwarning = _warning_line
     sys.exit(run(arguments))
+
+
+def _warning_line(message: Warning | str, *_: Any, **__: Any) -> str:
+    """A warning without the line of code that gave it."""
+    return f"mrigen: warning: {one_line(' '.join(str(message).split()))}\n"
 
 
 def run(arguments: list[str]) -> int:

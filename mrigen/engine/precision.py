@@ -7,6 +7,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
@@ -119,7 +120,8 @@ def compile_network(
             every pass is kept.
         retained: gradients of one forward pass are taken several times.
 
-    A compiler that fails is told in one line, and the network is called as it is.
+    A compiler that fails, on the forward pass or on the gradient's, is told in one line, and the network is
+    called as it is.
 
     Raises:
         UsageError: nothing here could compile it, or graphs without a GPU.
@@ -142,6 +144,9 @@ def compile_network(
     config.recompile_limit = max(GRAPHS, config.recompile_limit)
     if retained:
         gradients.donated_buffer = False  # else a first gradient may overwrite what the second needs
+    if hasattr(gradients, "force_non_lazy_backward_lowering"):
+        # Otherwise the gradient is compiled at the first backward pass, where nothing can take its place.
+        gradients.force_non_lazy_backward_lowering = True
     # The compiler looks at the gradient of an input that is computed from others, of which torch then warns.
     warnings.filterwarnings("ignore", message=r"The \.grad attribute of a Tensor that is not a leaf")
     options: dict[str, Any] = {}
@@ -163,7 +168,8 @@ def _or_as_it_is(module: nn.Module, compiled: Callable[..., Any]) -> Callable[..
         try:
             return compiled(*inputs, **named)
         except TorchDynamoException as error:
-            reason = str(error).strip().partition("\n")[0]
+            paragraph = str(error).strip().partition("\n\n")[0]
+            reason = shorten(paragraph, 300, placeholder=" ...")
             warnings.warn(f"compile: failed ({reason}); the network runs as it is", stacklevel=2)
             module._compiled_call_impl = None  # noqa: SLF001
             return module(*inputs, **named)

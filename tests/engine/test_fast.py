@@ -11,6 +11,7 @@ from gpu import needs_gpu, without_waiting
 from test_loop import _grad
 from tiny_jobs import StopAfter, distill_job, fabric, newest, teacher_job, tiny_denoiser, tiny_store, weights
 from torch import nn
+from torch._dynamo.backends.common import aot_autograd
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mrigen.engine import precision
@@ -297,6 +298,29 @@ def test_a_compiler_that_fails_is_told_and_done_without(monkeypatch):
     with pytest.warns(UserWarning, match="compile: failed"):
         found = float(compiled.step(0)["loss"])
     assert found == pytest.approx(float(plain.step(0)["loss"]), rel=1e-5)
+    compiled.step(1)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("make", [teacher_job, distill_job])
+def test_a_compiler_that_fails_at_the_gradient_is_done_without(make, monkeypatch):
+    """The gradient is compiled with the forward pass, where the network can still run as it is."""
+    failed = []
+
+    def gradient(graph, inputs):
+        failed.append(graph)
+        raise RuntimeError("no such kernel")
+
+    backend = aot_autograd(fw_compiler=lambda graph, inputs: graph, bw_compiler=gradient)
+    real = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: real(self, backend=backend))
+    plain, compiled = make(), make(compiled=True)
+    with pytest.warns(UserWarning, match=r"compile: failed \(.*no such kernel.*\); the network runs"):
+        numbers = compiled.step(0)
+    assert failed
+    assert {k: float(v) for k, v in numbers.items()} == pytest.approx(
+        {k: float(v) for k, v in plain.step(0).items()}, rel=1e-5
+    )
     compiled.step(1)
 
 

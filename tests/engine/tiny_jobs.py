@@ -57,7 +57,7 @@ def fabric(strategy="ddp", precision="32-true", device="cpu"):
     return open_device(device, precision, strategy)
 
 
-def teacher_job(*, strategy="ddp", precision="32-true", compiled=False, **params):
+def teacher_job(*, strategy="ddp", precision="32-true", device="cpu", compiled=False, **params):
     store = tiny_store()
     objective = OBJECTIVES.build(
         {"name": "ambient"}, corruption=MRICorruption(store, store.mask_distribution)
@@ -65,11 +65,20 @@ def teacher_job(*, strategy="ddp", precision="32-true", compiled=False, **params
     settings = TeacherParams(
         **{"images": 48, "batch": 4, "snapshot_images": 16, "ema_halflife": 20, **params}
     )
-    use = fabric(strategy, precision)
+    use = fabric(strategy, precision, device)
     return TeacherJob(settings, tiny_denoiser(), objective, store, use, seed=7, compiled=compiled)
 
 
-def distill_job(score=None, *, strategy="ddp", precision="32-true", device="cpu", augment_dim=0, **params):
+def distill_job(
+    score=None,
+    *,
+    strategy="ddp",
+    precision="32-true",
+    device="cpu",
+    augment_dim=0,
+    compiled=False,
+    **params,
+):
     store = tiny_store()
     corruption = MRICorruption(store, store.mask_distribution)
     objective = OBJECTIVES.build({"name": "ambient"}, corruption=corruption)
@@ -97,6 +106,7 @@ def distill_job(score=None, *, strategy="ddp", precision="32-true", device="cpu"
         score=score,
         fresh=tiny_denoiser,
         store=store,
+        compiled=compiled,
     )
 
 

@@ -49,6 +49,26 @@ def test_commands_run_without_posix(tmp_path):
     assert (tmp_path / "first.png").is_file()
 
 
+WARNS = """
+import sys, warnings
+from mrigen.cli import main
+
+class Command:
+    @staticmethod
+    def main(**options):
+        warnings.warn("compile: failed (a reason\\nof two lines); the network runs as it is", stacklevel=2)
+
+main.typer.main.get_command = lambda app: Command
+main.main()
+"""
+
+
+def test_a_warning_is_one_line():
+    done = subprocess.run([sys.executable, "-c", WARNS], capture_output=True, text=True, check=True)
+    words = "compile: failed (a reason of two lines); the network runs as it is"
+    assert done.stderr == f"mrigen: warning: {words}\n"
+
+
 CPU_FULL = "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried ..."
 
 
