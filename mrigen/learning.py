@@ -49,6 +49,7 @@ def train(
     device: str = "auto",
     precision: Precision = "32-true",
     compiled: Compile | None = None,
+    deterministic: bool = False,
     loggers: Sequence[str] = (),
     on_step: OnStep | None = None,
     on_snapshot: OnSnapshot | None = None,
@@ -67,6 +68,7 @@ def train(
         device: ``auto``, ``cpu``, ``cuda`` ...
         precision: of the network.
         compiled: compile the network with torch.compile; by default in long runs on one GPU.
+        deterministic: a GPU trains to the same bits every time, more slowly; it stays so in this process.
         loggers: ``tensorboard``, ``csv``, ``wandb``, ``mlflow``; they need ``out``.
         on_step: called with ``images`` so far and the losses: after every step on a CPU, about once a second
             on a GPU, in the first process.
@@ -92,13 +94,14 @@ def train(
         >>> teacher.role, teacher.description.provenance["seed"]
         ('teacher', 0)
     """
+    common = {"seed": seed, "precision": precision, "compile": compiled, "deterministic": deterministic}
     spec = {"name": objective} if isinstance(objective, str) else dict(objective)
     if isinstance(params.get("network"), str):
         params["network"] = {"name": params["network"]}
     settings = {"images": images, "objective": spec, **params}
     data = as_store(store)
     _require_scale(data)
-    recipe = _recipe("train", settings, {"images": 1}, seed=seed, precision=precision, compile=compiled)
+    recipe = _recipe("train", settings, {"images": 1}, **common)
     with _run_folder(out, loggers) as folder:
         context = _Context(recipe, folder, device, data, None, loggers, on_step, on_snapshot)
         training.train(context)
@@ -129,6 +132,7 @@ def distill(
     device: str = "auto",
     precision: Precision = "32-true",
     compiled: Compile | None = None,
+    deterministic: bool = False,
     loggers: Sequence[str] = (),
     on_step: OnStep | None = None,
     on_snapshot: OnSnapshot | None = None,
@@ -149,6 +153,7 @@ def distill(
         device: ``auto``, ``cpu``, ``cuda`` ...
         precision: of the networks.
         compiled: compile the networks with torch.compile; by default in long runs on one GPU.
+        deterministic: a GPU trains to the same bits every time, more slowly; it stays so in this process.
         loggers: ``tensorboard``, ``csv``, ``wandb``, ``mlflow``; they need ``out``.
         on_step: called with ``images`` so far, the losses and the selection metric, as by ``train``.
         on_snapshot: as by ``train``, with the generator that would be kept.
@@ -172,11 +177,12 @@ def distill(
         >>> student.sample(3, seed=0).shape
         torch.Size([3, 1, 12, 9])
     """
+    common = {"seed": seed, "precision": precision, "compile": compiled, "deterministic": deterministic}
     spec = {"name": loss} if isinstance(loss, str) else dict(loss)
     settings = {"images": images, "loss": spec, **params}
     model = Model.load(teacher) if isinstance(teacher, str | Path) else teacher
     data = as_store(store)
-    recipe = _recipe("distill", {"images": 1}, settings, seed=seed, precision=precision, compile=compiled)
+    recipe = _recipe("distill", {"images": 1}, settings, **common)
     with _run_folder(out, loggers) as folder:
         network = model.require("teacher")
         context = _Context(recipe, folder, device, data, network, loggers, on_step, on_snapshot)

@@ -16,6 +16,9 @@ from mrigen.errors import LostProcessError, NonFiniteLossError, UsageError, one_
 TOGETHER = ("train", "distill", "run", "sample", "evaluate")
 PREPARING = ("run", "simulate", "prep-fastmri", "prep-images")
 TRAINING = ("run", "train", "distill")
+GPU_FULL = re.compile(  # as CUDA and its libraries say it where torch's allocator is not asked
+    r"CUDA error: out of memory|CU(BLAS|DNN|SOLVER)_STATUS_ALLOC_FAILED|CUFFT_ALLOC_FAILED"
+)
 
 
 class Index(TyperGroup):
@@ -125,7 +128,7 @@ def _command_line_fault(error: Any) -> int:
 
 def _system_fault(error: Exception) -> str | None:
     """What the system refused: a file (the disk is full, a name too long, a folder not ours), or memory."""
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, which may not have been imported
+    if type(error).__name__ == "OutOfMemoryError" or GPU_FULL.search(str(error)):  # torch may not be imported
         tried = re.search(r"Tried to allocate ([\d.]+ \w+)", str(error))
         more = "" if tried is None else f" ({tried[1]} more were asked for)"
         return (

@@ -92,7 +92,7 @@ def choose_device(name: str) -> torch.device:
     if not there.get(chosen, False):
         names = ", ".join(kind for kind, available in there.items() if available)
         raise UsageError(f"--device {name}: not available here (there is {names}); try --device cpu")
-    torch.backends.cudnn.benchmark = chosen == "cuda"
+    torch.backends.cudnn.benchmark = chosen == "cuda" and not torch.are_deterministic_algorithms_enabled()
     return torch.device(chosen, 0) if chosen == "cuda" else torch.device(chosen)
 
 

@@ -140,6 +140,7 @@ def compile_network(
     # and without gradients.
     from torch._dynamo import config
     from torch._functorch import config as gradients
+    from torch._inductor import config as kernels
 
     config.recompile_limit = max(GRAPHS, config.recompile_limit)
     if retained:
@@ -147,6 +148,8 @@ def compile_network(
     if hasattr(gradients, "force_non_lazy_backward_lowering"):
         # Otherwise the gradient is compiled at the first backward pass, where nothing can take its place.
         gradients.force_non_lazy_backward_lowering = True
+    if torch.are_deterministic_algorithms_enabled() and hasattr(kernels, "deterministic"):
+        kernels.deterministic = True  # none is chosen by measuring
     # The compiler looks at the gradient of an input that is computed from others, of which torch then warns.
     warnings.filterwarnings("ignore", message=r"The \.grad attribute of a Tensor that is not a leaf")
     options: dict[str, Any] = {}

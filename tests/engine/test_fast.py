@@ -12,12 +12,14 @@ from test_loop import _grad
 from tiny_jobs import StopAfter, distill_job, fabric, newest, teacher_job, tiny_denoiser, tiny_store, weights
 from torch import nn
 from torch._dynamo.backends.common import aot_autograd
+from torch._inductor import config as inductor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import mrigen as mg
 from mrigen.engine import precision
 from mrigen.engine.averages import EMA
 from mrigen.engine.guard import NonFiniteGuard
-from mrigen.engine.launch import open_device
+from mrigen.engine.launch import choose_device, open_device
 from mrigen.engine.loop import fit
 from mrigen.engine.micro_batches import MicroBatch
 from mrigen.engine.optimizers import Optimizer
@@ -27,6 +29,7 @@ from mrigen.errors import NonFiniteLossError, UsageError
 from mrigen.memory import malloc_keep_freed
 from mrigen.networks.layers import Conv2d, GroupNorm
 from mrigen.prefetch import Prefetcher, prefetched
+from mrigen.recipe import context
 
 CPU = torch.device("cpu")
 ALL = MicroBatch(0, 1.0, last=True)
@@ -369,6 +372,48 @@ def test_a_gpu_is_told_to_repeat_its_bits(asked, monkeypatch):
         assert torch.backends.cudnn.benchmark != asked
     finally:
         torch.use_deterministic_algorithms(mode=False)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_command_that_trains_nothing_keeps_to_the_same_bits(asked, monkeypatch):
+    """cuDNN measures its kernels, unless something in this process has asked for the same bits."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", asked)
+    try:
+        torch.use_deterministic_algorithms(mode=asked)
+        assert choose_device("cuda").type == "cuda"
+        assert torch.backends.cudnn.benchmark != asked
+    finally:
+        torch.use_deterministic_algorithms(mode=False)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.skipif(not hasattr(inductor, "deterministic"), reason="this torch has no such setting")
+@pytest.mark.parametrize("asked", [False, True])
+def test_compiled_kernels_are_not_chosen_by_measuring_then(asked):
+    with inductor.patch(deterministic=False):
+        try:
+            torch.use_deterministic_algorithms(mode=asked)
+            precision.compile_network(tiny_denoiser().network, CPU)
+            assert inductor.deterministic == asked
+        finally:
+            torch.use_deterministic_algorithms(mode=False)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_training_functions_ask_for_the_same_bits(asked, monkeypatch):
+    seen = []
+
+    def opened(*_, deterministic):
+        seen.append(deterministic)
+        return open_device("cpu")
+
+    monkeypatch.setattr(context, "open_device", opened)
+    small = {"batch": 2, "images": 2, "device": "cpu", "deterministic": asked}
+    teacher = mg.train(tiny_store(), network={"name": "mlp", "hidden": 8}, **small)
+    assert mg.distill(teacher, tiny_store(), **small).role == "generator"
+    assert len(seen) >= 2
+    assert set(seen) == {asked}
 
 
 # Without a deterministic kernel on a GPU, by the documentation of torch.use_deterministic_algorithms.

@@ -69,6 +69,7 @@ def test_a_warning_is_one_line():
     assert done.stderr == f"mrigen: warning: {words}\n"
 
 
+GPU_WORDS = "the GPU's memory is full: lower"
 CPU_FULL = "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried ..."
 
 
@@ -76,11 +77,26 @@ CPU_FULL = "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't all
     ("error", "said"),
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has ..."), "2.50 GiB"),
+        (
+            getattr(torch, "AcceleratorError", RuntimeError)(
+                "CUDA error: out of memory\nCUDA kernel errors might ..."
+            ),
+            GPU_WORDS,
+        ),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+            GPU_WORDS,
+        ),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), GPU_WORDS),
+        (RuntimeError("cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling ..."), GPU_WORDS),
+        (RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"), GPU_WORDS),
         (RuntimeError(CPU_FULL), "there is not enough memory"),
         (MemoryError(), "there is not enough memory"),
     ],
 )
 def test_memory_that_is_full_is_one_line(error, said, monkeypatch, capsys):
+    """Whoever was refused it, torch's allocator, CUDA, its libraries or the machine."""
+
     def full(**options):
         raise error
 
