@@ -8,13 +8,16 @@ lines are measured: another person, another scanner, another contrast. What cann
 compared with data that were put aside: a tenth of the measured points outside the centre is hidden from the
 solvers, and the table says how far the image's k-space is from them, relative to their norm; 1 is what an
 image gets that knows nothing of them. Weights of l1-wavelet are tried from a short list, all of them in the
-table. ``--golden FILE`` is the same scan by BART's ``pics -l1`` as a numpy array, for one more column.
-``--tiny`` is a trial of the program and no reconstruction. The same command continues what was interrupted.
+table. A part of those points is noise, which no image can meet: a row says how much, from what the outermost
+measured points of k-space hold. ``--golden FILE`` is the same scan by BART's ``pics -l1`` as a numpy array,
+for one more column. ``--solvers`` without a name needs no prior: noise and l1-wavelet alone. ``--tiny`` is a
+trial of the program and no reconstruction. The same command continues what was interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +41,8 @@ from mrigen.recipe.study import Study
 from mrigen.reconstruction.job import Request, reconstruct
 from mrigen.report.figures import comparison
 
-CENTRE, HIDDEN = 24, 0.1
+CENTRE, HIDDEN, OUTER = 24, 0.1, 0.9
+NOISE = "noise of the points put aside"
 WEIGHTS = (0.001, 0.003, 0.01)
 PREP = Options(virtual_coils=0, noise_whitening=False)
 LEARNED = {
@@ -88,6 +92,32 @@ def put_aside(kspace: Tensor) -> Tensor:
     return outside & (torch.rand(height, width, generator=seeds.seeded_rng(0, "aside")) < HIDDEN)
 
 
+def noise_share(kspace: Tensor, aside: Tensor) -> float:
+    """Norm of the noise in the points put aside over the norm of these points.
+
+    The squared magnitude of complex noise of variance σ² has the median σ² log 2. It is taken of each coil's
+    measured points at 0.9 of half a side from the centre and farther; a little signal there moves a median
+    less than a mean.
+
+    Args:
+        kspace: (coils, H, W), zero where nothing was measured.
+        aside: the points, bool (H, W).
+
+    Raises:
+        UsageError: nothing so far from the centre was measured.
+    """
+    height, width = aside.shape
+    rows, columns = ((torch.arange(side) - side // 2) / (side / 2) for side in (height, width))
+    outer = (kspace != 0).any(0) & (torch.hypot(rows[:, None], columns) >= OUTER)
+    if not outer.any():
+        raise UsageError(
+            f"the scan: nothing was measured at {OUTER:g} of half a side from the centre of k-space, where "
+            "the noise is taken from; crop what is zero on all sides"
+        )
+    variance = kspace[:, outer].abs().square().median(1).values / math.log(2)
+    return float((variance.sum() * aside.sum()).sqrt() / kspace[:, aside].norm())
+
+
 def golden_magnitude(path: Path, size: tuple[int, int]) -> Tensor:
     """The magnitude (H, W) in a numpy file, which is its one array of the scan's size.
 
@@ -115,11 +145,13 @@ def correlation(image: Tensor, other: Tensor) -> float:
 def table(rows: dict[str, dict[str, Any]]) -> str:
     """One line per solver."""
     compared = {"correlation": "correlation with l1-wavelet", "bart": "correlation with BART's l1-wavelet"}
-    shown = {key: words for key, words in compared.items() if all(key in row for row in rows.values())}
+    solved = [row for name, row in rows.items() if name != NOISE]
+    shown = {key: words for key, words in compared.items() if all(key in row for row in solved)}
     head = " | ".join(["error of points put aside", *shown.values(), "s"])
     lines = [f"| | {head} |", "|---" * (len(shown) + 3) + "|"]
     for name, row in rows.items():
-        cells = [f"{row['aside']:.3f}", *(f"{row[key]:.4f}" for key in shown), f"{row['seconds']:.0f}"]
+        cells = [f"{row['aside']:.3f}", *(f"{row[key]:.4f}" if key in row else "" for key in shown)]
+        cells.append(f"{row['seconds']:.0f}" if "seconds" in row else "")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -134,7 +166,7 @@ def main() -> None:
         "--heads", type=existing, help="label maps, of which 1-14 are painted; else the bundled head"
     )
     parser.add_argument("--samples", type=whole, default=1, help="posterior samples; their mean is taken")
-    parser.add_argument("--solvers", nargs="+", choices=LEARNED, default=list(LEARNED))
+    parser.add_argument("--solvers", nargs="*", choices=LEARNED, default=list(LEARNED))
     parser.add_argument("--golden", type=existing, help="BART's l1-wavelet of the same scan, .npy or .npz")
     parser.add_argument("--tiny", action="store_true", help="a trial of the program")
     parser.add_argument("--figure", type=new_file)
@@ -145,9 +177,13 @@ def main() -> None:
     size = (kspace.shape[-2], kspace.shape[-1])
     golden = golden_magnitude(options.golden, size) if options.golden else None
     images = 8 if options.tiny else options.images
-    model = options.prior or train(size, images, options.out / "prior", options.heads, tiny=options.tiny)
-    options.out.mkdir(parents=True, exist_ok=True)
     aside, shown_file, maps = put_aside(kspace), options.out / "shown.npy", options.out / "maps.npy"
+    noise = noise_share(kspace, aside)
+    print(f"{NOISE}: {noise:.3f} of their norm", flush=True)
+    model = options.prior
+    if model is None and options.solvers:
+        model = train(size, images, options.out / "prior", options.heads, tiny=options.tiny)
+    options.out.mkdir(parents=True, exist_ok=True)
     np.save(shown_file, (kspace * ~aside).numpy())
     sensitivities = mrigen.espirit(kspace, calib_width=CENTRE, crop=0.95)
     np.save(maps, sensitivities.numpy())
@@ -175,6 +211,7 @@ def main() -> None:
         rows[name]["correlation"] = correlation(image, solved[best])
         if golden is not None:
             rows[name]["bart"] = correlation(image, golden)
+    rows = {NOISE: {"aside": noise}, **rows}
     print(table(rows))
     if options.figure:
         shown = {name: solved[name][None] for name in [best, *options.solvers]}

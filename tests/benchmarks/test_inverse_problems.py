@@ -68,6 +68,24 @@ def test_points_put_aside_were_measured_and_lie_outside_the_centre():
     assert abs(aside.sum() / outside.sum() - 0.1) < 0.03
 
 
+def test_noise_of_points_put_aside_in_closed_form():
+    """Magnitude s of C coils inside, noise of variances v everywhere: √(Σv / (Σv + C s²)) behind a mask."""
+    random = torch.Generator().manual_seed(0)
+    height, width, signal = 200, 160, 3.0
+    variances = torch.tensor([0.5, 2.0, 1.0])
+    noise = torch.randn(3, height, width, dtype=torch.complex64, generator=random)
+    rows, columns = ((torch.arange(side) - side // 2) / (side / 2) for side in (height, width))
+    inside = torch.hypot(rows[:, None], columns) < 0.85
+    measured = torch.rand(height, width, generator=random) < 0.5
+    kspace = (noise * variances.sqrt()[:, None, None] + signal * inside) * measured
+    aside = measured & inside & (torch.rand(height, width, generator=random) < 0.5)
+    share = (variances.sum() / (variances.sum() + 3 * signal**2)).sqrt()
+    assert real_scan.noise_share(kspace, aside) == pytest.approx(float(share), rel=0.02)
+    assert real_scan.noise_share(1e-4 * kspace, aside) == pytest.approx(float(share), rel=0.02)
+    with pytest.raises(UsageError, match="nothing was measured at"):
+        real_scan.noise_share(kspace * inside, aside)
+
+
 def test_samples_of_a_solver_are_near_the_posterior():
     problem = posterior.Problem(0.3)
     judged = problem.judged(problem.samples("mmps:steps=30", 200))

@@ -1,0 +1,229 @@
+"""Figures of the documentation, drawn from the numbers that benchmarks kept.
+
+    python -m benchmarks.result_figures
+
+Each figure of ``DRAWN`` is ``benchmarks/figures/NAME.png`` and shows what its files in ``benchmarks/results``
+hold, beside what was asked for (grey).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.result_tables import FOLDER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from matplotlib.figure import Figure
+
+FIGURES = FOLDER.parent / "figures"
+ASKED = "0.85"
+
+
+def number(cell: str) -> float:
+    """The first number of a table's cell; not a number where there is none."""
+    match = re.search(r"\d+(?:\.\d+)?", cell)
+    return float(match[0]) if match else float("nan")
+
+
+def paired(rows: list[dict[str, Any]]) -> dict[str, dict[int, tuple[float, float]]]:
+    """Distances of a seed's student without the term and with it, by recipe and weight.
+
+    Returns:
+        ``"RECIPE, weight W": {seed: (without, with)}``.
+    """
+    distances = {(row["recipe"], row["seed"], row["variation"]): row["fd"] for row in rows}
+    pairs: dict[str, dict[int, tuple[float, float]]] = {}
+    for (recipe, seed, variation), distance in distances.items():
+        before, adversary, weight = variation.partition(", adversary ")
+        if adversary:
+            of = pairs.setdefault(f"{recipe}, weight {weight}", {})
+            of[seed] = (distances[recipe, seed, before], distance)
+    return pairs
+
+
+def adversarial(figure: Figure, kept: Mapping[str, Any]) -> None:
+    """Lines from a seed's distance without the adversarial term to that with it, and a fifth less."""
+    panels = paired(kept["adversarial"]["rows"])
+    for axes, (title, pairs) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        for seed, pair in pairs.items():
+            axes.plot([0, 1], pair, marker="o", color=f"C{seed}", label=f"seed {seed}")
+            axes.plot(1, 0.8 * pair[0], marker="_", markersize=22, color=f"C{seed}")
+        recipe, _, weight = title.partition(", ")
+        axes.set(title=f"{recipe}\n{weight}", xlim=(-0.3, 1.3))
+        axes.set_ylim(0, 1.05 * max(max(pair) for pair in pairs.values()))
+        axes.set_xticks([0, 1], ["without", "with"])
+        axes.title.set_fontsize("medium")
+    figure.axes[0].set(ylabel="Fréchet distance of the student")
+    figure.axes[0].legend(loc="lower left", fontsize="small", title="dash: 20 % less", title_fontsize="small")
+
+
+def lap_runs(kept: Mapping[str, Any]) -> dict[str, tuple[list[float], list[float]]]:
+    """Distances and proximal distances of a run's teacher and laps; the teacher has no proximal distance."""
+    table, missing = kept["laps-digits"], float("nan")
+    of_laps = slice(1, len(table["columns"]) - 1)
+    titles = {
+        "digits, no weight": "batches of 64, up to eight laps",
+        "digits, weight 0.1": "`unmeasured_weight: 0.1`",
+    }
+    runs = {}
+    for name, title in titles.items():
+        first = next(i for i, row in enumerate(table["rows"]) if row[0].startswith(title))
+        below = next(row for row in table["rows"][first:] if row[0].startswith("proximal distance"))
+        distances, proximal = (
+            [number(cell) for cell in row[of_laps]] for row in (table["rows"][first], below)
+        )
+        runs[name] = (distances, proximal)
+    teacher = next(row for row in kept["laps-generated"]["rows"] if "the recipe: ambient teacher" in row[0])
+    further = kept["laps-further"]["rows"]
+    runs["demo/brain, no weight"] = (
+        [number(teacher[1]), *(number(row[3]) for row in further)],
+        [missing, *(number(row[4]) for row in further)],
+    )
+    return runs
+
+
+def laps(figure: Figure, kept: Mapping[str, Any]) -> None:
+    """Distance and proximal distance lap by lap, with a ring around the lap that is distilled."""
+    from matplotlib.ticker import MaxNLocator
+
+    labels = ("Fréchet distance from clean images", "proximal distance")
+    for i, (axes, label) in enumerate(zip(figure.subplots(1, 2), labels, strict=True)):
+        for color, (name, run) in enumerate(lap_runs(kept).items()):
+            chosen = min((d, lap) for lap, d in enumerate(run[1]) if not math.isnan(d))[1]
+            axes.plot(run[i], marker="o", markersize=4, color=f"C{color}", label=name)
+            axes.plot(chosen, run[i][chosen], "o", markersize=11, fillstyle="none", color=f"C{color}")
+        axes.set(xlabel="lap (0: the teacher)", ylabel=label, ylim=(0, None))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.axes[0].legend(fontsize="small", title="ring: distilled", title_fontsize="small")
+
+
+def self_supervised(figure: Figure, kept: Mapping[str, Any]) -> None:
+    """Bars of PSNR with standard errors, and 0.5 dB above weighted SSDU."""
+    rows = kept["self-supervised"]["rows"][::-1]
+    axes = figure.subplots()
+    values, errors = ([row[key] for row in rows] for key in ("psnr", "psnr_error"))
+    ours = ["C1" if row["row"].startswith("mrigen") else "C0" for row in rows]
+    axes.barh([row["row"] for row in rows], values, xerr=errors, color=ours, height=0.6)
+    peer = next(row["psnr"] for row in rows if row["row"] == "weighted SSDU")
+    axes.axvline(peer + 0.5, color="0.4", linestyle="--", label="asked: SSDU + 0.5 dB")
+    axes.set(xlim=(18, 24.5), xlabel="PSNR (dB), four coils, 32 × 32, R = 4")
+    axes.legend(fontsize="small", loc="upper right")
+
+
+def mixed_quality(figure: Figure, kept: Mapping[str, Any]) -> None:
+    """Bars of both trajectories for every training set, and 15 % below noisy images on their own."""
+    rows = kept["mixed-quality"]["rows"]
+    noisy = next(row for row in rows if row["data"].startswith("noisy, σ"))
+    axes = figure.subplots()
+    for i, (key, label) in enumerate({"full": "full trajectory", "stopped": "stopped at σ = 0.5"}.items()):
+        places = [place + 0.4 * i - 0.2 for place in range(len(rows))]
+        axes.bar(places, [row[key] for row in rows], width=0.4, color=f"C{i}", label=label)
+        axes.axhline(0.85 * noisy[key], color=f"C{i}", linestyle="--", label=f"15 % below noisy, {label}")
+    names = [textwrap.fill(f"{row['data']} ({row['count']})", 16) for row in rows]
+    axes.set_xticks(range(len(rows)), names, fontsize="x-small")
+    axes.set(ylabel="Fréchet distance")
+    axes.legend(fontsize="small")
+
+
+def through_plane(figure: Figure, kept: Mapping[str, Any]) -> None:
+    """Variation between slices against NRMSE, a point per weight, and the band of 0.9 to 1.1."""
+    axes = figure.subplots()
+    lines: dict[str, list[dict[str, Any]]] = {}
+    for row in kept["through-plane"]["rows"]:
+        noise = {"": "", "own": ", own noise", "one": ", one noise"}[row["noise"]]
+        lines.setdefault(f"{row['solver']}{noise}", []).append(row)
+    axes.axvspan(0.9, 1.1, color=ASKED, label="asked: 0.9 to 1.1")
+    for name, rows in lines.items():
+        axes.plot([r["through_plane"] for r in rows], [r["nrmse"] for r in rows], marker="o", label=name)
+        for row in rows:
+            axes.annotate(
+                f"{row['weight']:g}", (row["through_plane"], row["nrmse"]), (3, 3), fontsize="x-small",
+                textcoords="offset points",
+            )  # fmt: skip
+    axes.set(xlabel="through-plane variation over the references'", ylabel="NRMSE")
+    axes.legend(fontsize="small", title="numbers: --neighbours", title_fontsize="small")
+
+
+def serving(figure: Figure, kept: Mapping[str, Any]) -> None:
+    """Bars of the median wait for a slice, coil maps computed and known, and the line at 0.5 s."""
+    rows = kept["serving"]["rows"]
+    solvers = list(dict.fromkeys(row["solver"] for row in rows))[::-1]
+    axes = figure.subplots()
+    axes.axvline(0.5, color="0.4", linestyle="--", label="asked: 0.5 s")
+    for i, maps in enumerate(("known", "computed")):
+        medians = {row["solver"]: row["median"] for row in rows if row["maps"] == maps}
+        places = [place + 0.4 * i - 0.2 for place in range(len(solvers))]
+        bars = axes.barh(places, [medians[solver] for solver in solvers], 0.4, label=f"coil maps {maps}")
+        axes.bar_label(bars, fmt="{:.2f}", padding=2, fontsize="x-small")
+    axes.set_yticks(range(len(solvers)), solvers, fontsize="small")
+    axes.set(xscale="log", xlim=(0.1, 20), xlabel="seconds from the last line to the image (median)")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.legend(fontsize="small", loc="upper right")
+
+
+def intervals(figure: Figure, kept: Mapping[str, Any]) -> None:
+    """Coverage of the image per head and contrast, in k-space of all, and error over deviation."""
+    from matplotlib.ticker import MaxNLocator
+
+    rates = kept["intervals"]["rows"]
+    names = list(next(iter(rates.values()))["groups"])
+    coverage, ratio = figure.subplots(1, 2, width_ratios=[1.3, 1])
+    split = (len(names) + 1.1) / (len(names) + 2.2)
+    coverage.axhspan(85, 95, xmax=split, color=ASKED, label="asked")
+    coverage.axhspan(88, 92, xmin=split, color=ASKED)
+    ratio.axhspan(0.9, 1.1, color=ASKED)
+    places = list(range(len(names)))
+    for i, (rate, row) in enumerate(rates.items()):
+        style: dict[str, Any] = {"linestyle": "", "marker": "os"[i], "color": f"C{i}"}
+        groups = [row["groups"][name] for name in names]
+        images = [100 * group["coverage_image"] for group in groups] + [100 * row["coverage_image"]]
+        coverage.plot([*places, len(names)], images, label=f"R = {rate}", **style)
+        coverage.plot(len(names) + 1, 100 * row["coverage_put_aside"], **style)
+        ratios = [group["error_over_deviation"] for group in groups] + [row["error_over_deviation"]]
+        ratio.plot([*places, len(names)], ratios, **style)
+    ticks = [name.replace("head_", "head ").replace(" AX", "\n") for name in names]
+    coverage.set_xticks([*places, len(names), len(names) + 1], [*ticks, "all", "k-space"], fontsize="x-small")
+    coverage.set(ylabel="covered by 90 % intervals, %", xlim=(-0.6, len(names) + 1.6))
+    coverage.yaxis.set_major_locator(MaxNLocator(integer=True))
+    coverage.legend(fontsize="small", loc="lower right")
+    ratio.set_xticks([*places, len(names)], [*ticks, "all"], fontsize="x-small")
+    ratio.set(ylabel="error over predicted deviation")
+
+
+DRAWN: dict[str, tuple[Callable[[Figure, Mapping[str, Any]], None], tuple[float, float], tuple[str, ...]]] = {
+    "adversarial": (adversarial, (7.2, 3.4), ("adversarial",)),
+    "laps": (laps, (7.2, 3.4), ("laps-digits", "laps-generated", "laps-further")),
+    "self-supervised": (self_supervised, (6.0, 2.8), ("self-supervised",)),
+    "mixed-quality": (mixed_quality, (7.2, 3.4), ("mixed-quality",)),
+    "through-plane": (through_plane, (6.0, 4.0), ("through-plane",)),
+    "serving": (serving, (7.2, 3.4), ("serving",)),
+    "intervals": (intervals, (8.4, 3.4), ("intervals",)),
+}
+
+
+def drawn(name: str) -> Figure:
+    """A figure of ``DRAWN`` from the files as they are."""
+    from matplotlib.figure import Figure
+
+    draw, size, files = DRAWN[name]
+    kept = {file: json.loads((FOLDER / f"{file}.json").read_text(encoding="utf-8")) for file in files}
+    figure = Figure(figsize=size, layout="constrained")
+    draw(figure, kept)
+    return figure
+
+
+def main() -> None:
+    for name in DRAWN:
+        path = FIGURES / f"{name}.png"
+        drawn(name).savefig(path, dpi=110)
+        print(path.relative_to(FOLDER.parents[1]))
+
+
+if __name__ == "__main__":
+    main()
