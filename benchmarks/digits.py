@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ablations import LOSSES, OWN, Ablations, one_line, parser, table
-from benchmarks.spiral import restated
 
 from mrigen.data.image_manifest import ImageManifest
 from mrigen.data.noise_estimate import SMALLEST
@@ -60,19 +59,13 @@ def deltas(operator: dict[str, Any]) -> dict[str, list[str]]:
     return {f"δ = {value:g}": [f"data.images.operator.{FURTHER}={value:g}"] for value in others}
 
 
-def wrong_levels(images: ImagesParams, work: Ablations) -> dict[str, list[str]]:
+def wrong_levels(images: ImagesParams) -> dict[str, list[str]]:
     """The base's data, with another noise level told to training (DCD, table 8)."""
     law = parse_noise(images.noise)
     if not law or law.high is not None:
         return {}
     levels = [factor * law.low for factor in WRONG]
-    store, count = work.base.store_folder, len(work.base.store)
-    return {
-        f"σ told {level:g} for {law.low:g}": [
-            f"data.store={restated(store, level, count, work.out / f'store-{level:g}')}"
-        ]
-        for level in levels
-    }
+    return {f"σ told {level:g} for {law.low:g}": [f"data.images.stated_noise={level:g}"] for level in levels}
 
 
 def own_data(images: ImagesParams, work: Ablations) -> dict[str, list[str]]:
@@ -81,7 +74,7 @@ def own_data(images: ImagesParams, work: Ablations) -> dict[str, list[str]]:
     conditions_on_mask = OBJECTIVES[work.base.recipe.teacher.objective["name"]].conditions_on_mask
     return {
         **noises(images, min(manifest.shape[1:])),
-        **wrong_levels(images, work),
+        **wrong_levels(images),
         **fractions(sum(shard.images for shard in manifest.shards)),
         **(deltas(manifest.operator) if conditions_on_mask else {}),
     }

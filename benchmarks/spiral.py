@@ -2,16 +2,15 @@
 
     python -m benchmarks.spiral --out runs/spiral --json spiral.json --figure benchmarks/figures/spiral.png
 
-The data are those of the recipe, σ = 0.05. For each --sigma teacher and student are told that σ̂ and
-everything else is the same; with the true one this is `mrigen run toy/spiral`. The same command continues
-what was interrupted.
+The data are those of the recipe, σ = 0.05. For each --sigma teacher and student are told that σ̂
+(`data.images.stated_noise`) and everything else is the same; with the true one this is `mrigen run
+toy/spiral`. The same command continues what was interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,10 @@ from benchmarks.arguments import new_file, positive
 from rich.console import Console
 
 from mrigen import recipe as recipes
-from mrigen.data.image_manifest import ImageManifest
 from mrigen.data.images import read_images
-from mrigen.data.manifest import NAME
-from mrigen.data.noise_estimate import NoiseEstimate
 from mrigen.data.stores import open_store
 from mrigen.files import write_json
 from mrigen.metrics.reference import open_reference
-from mrigen.recipe.schema import Recipe
 from mrigen.recipe.study import Study
 from mrigen.report.figures import panel, save
 from mrigen.tensors import evenly_spaced
@@ -41,34 +36,12 @@ KINDS = {
 }
 
 
-def restated(store: Path, sigma: float, count: int, out: Path) -> Path:
-    """A copy of a store that takes σ̂ for the noise level of its data."""
-    manifest = ImageManifest.load(store)
-    if not (out / NAME).exists():
-        shutil.copytree(store, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns(NAME))
-        estimate = NoiseEstimate(sigma=sigma, low=sigma, high=sigma, images=count)
-        manifest.model_copy(update={"estimate": estimate}).save(out)
-    return out
-
-
 def run(sigma: float, out: Path, changes: list[str], device: str) -> tuple[dict[str, Any], Study]:
-    """The study that assumes σ̂, whose data are those of the study of the true σ."""
-    recipe = recipes.load(RECIPE, changes)
-    console = Console(stderr=True)
-    data = Study(recipe, out / "data", console, device)
-    data.prepare()
-    if sigma != TRUE:
-        recipe = _with_store(
-            recipe, restated(data.store_folder, sigma, len(data.store), out / f"store-{sigma:g}")
-        )
-    else:
-        recipe = _with_store(recipe, data.store_folder)
-    study = Study(recipe, out / f"sigma-{sigma:g}", console, device, reference=data.reference_folder)
+    """The study that assumes σ̂, whose data are those of the true σ and whose references are the same."""
+    stated = [] if sigma == TRUE else [f"data.images.stated_noise={sigma:g}"]
+    recipe = recipes.load(RECIPE, [*changes, *stated])
+    study = Study(recipe, out / f"sigma-{sigma:g}", Console(stderr=True), device)
     return study.run(), study
-
-
-def _with_store(recipe: Recipe, store: Path) -> Recipe:
-    return recipe.model_copy(update={"data": recipe.data.of_source(store)})
 
 
 def table(summaries: dict[float, dict[str, Any]]) -> str:

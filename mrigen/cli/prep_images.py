@@ -81,6 +81,13 @@ def prep_images(
             rich_help_panel=CORRUPTION,
         ),
     ] = False,
+    stated_noise: Annotated[
+        float | None,
+        typer.Option(
+            help="Simulate noise, but let training take this σ for its level: what a wrong σ does.",
+            rich_help_panel=CORRUPTION,
+        ),
+    ] = None,
     split: Annotated[
         str | None,
         typer.Option(
@@ -150,6 +157,7 @@ def prep_images(
         "channels": channels,
         "measured": measured,
         "estimate_noise": estimate_noise,
+        "stated_noise": stated_noise,
         "split": split,
         "labels": labels,
         "limit": limit,
@@ -186,6 +194,8 @@ def _options(values: dict[str, Any], operator: str | None, noise: str | None) ->
             raise UsageError(f"--operator {operator}: this recipe is not about images; name another")
         values |= {"operator": images.operator, "noise": images.noise}
         values["estimate_noise"] |= images.estimate_noise
+        if values["stated_noise"] is None:
+            values["stated_noise"] = images.stated_noise
     elif operator is not None:
         values["operator"] = CORRUPTIONS.parse(operator)
     if noise is not None:

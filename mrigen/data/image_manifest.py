@@ -68,6 +68,7 @@ class ImageManifest(Manifest):
         operator: the forward model in a recipe's notation, ``name`` and all parameters.
         noise: distribution of the measurement noise's σ, which is stored per image.
         estimate: where σ is unknown: what was estimated from the measurements; training uses it.
+        stated: where training is told another σ than the noise has, as a study of that: this σ.
         classes: number of class labels, 0 where none are stored.
         source: where the images came from.
         shards: the files, in order.
@@ -80,6 +81,7 @@ class ImageManifest(Manifest):
     operator: dict[str, Any]
     noise: Noise = Noise()
     estimate: NoiseEstimate | None = None
+    stated: float | None = None
     classes: int = 0
     source: Source
     shards: list[Shard]
@@ -91,5 +93,6 @@ class ImageManifest(Manifest):
 
     @property
     def known_noise(self) -> Noise:
-        """The noise law that training goes by: the estimate where there is one."""
-        return self.noise if self.estimate is None else Noise(low=self.estimate.sigma)
+        """The noise law that training goes by: an estimate or a stated σ where there is one."""
+        sigma = self.stated if self.estimate is None else self.estimate.sigma
+        return self.noise if sigma is None else Noise(low=sigma)

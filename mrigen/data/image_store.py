@@ -86,9 +86,9 @@ class ImageStore:
         return self.measurements(indices, fixed_further=fixed_further)
 
     def noise_levels(self, indices: list[int]) -> Tensor:
-        """σ (n,) of some images' noise: as it was drawn, or the estimate where nobody knows it."""
-        if self.manifest.estimate is not None:
-            return torch.full((len(indices),), self.manifest.estimate.sigma)
+        """σ (n,) of some images' noise: as it was drawn, estimated or stated."""
+        if self.manifest.estimate is not None or self.manifest.stated is not None:
+            return torch.full((len(indices),), self.manifest.known_noise.low)
         return torch.from_numpy(self._take("sigma", indices))
 
     def operators(self, indices: list[int]) -> Operator:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from benchmarks import ablations, digits, heads, memorisation, sample_size, selection, spiral
+from benchmarks import ablations, digits, heads, memorisation, sample_size, selection
 from rich.console import Console
 from scipy.stats import spearmanr
 
@@ -152,15 +152,16 @@ def test_digits_variations_are_those_that_the_corruption_knows(noisy):
         recipes.load("toy/digits-denoise", settings)
 
 
-def test_training_is_told_the_wrong_level_and_its_data_stay(noisy):
-    settings = digits.wrong_levels(noisy.base.recipe.data.images, noisy)["σ told 0.25 for 0.5"]
-    store = open_store(recipes.load("toy/digits-denoise", settings).data.store)
-    assert store.noise_levels([0]).item() == 0.25
-    assert store.corruption().noise.low == 0.25
+def test_training_is_told_the_wrong_level_and_its_data_stay(noisy, tmp_path):
+    settings = digits.wrong_levels(noisy.base.recipe.data.images)["σ told 0.25 for 0.5"]
+    recipe = recipes.load("toy/digits-denoise", [*noisy.changes, *settings])
+    study = Study(recipe, tmp_path, Console(stderr=True), "cpu")
+    study.prepare()
     own = noisy.base.store
+    assert study.store.noise_levels([0]).item() == 0.25
+    assert study.store.corruption().noise.low == 0.25
     assert own.noise_levels([0]).item() == 0.5
-    assert torch.equal(store.measurements([1]).y, own.measurements([1]).y)
-    assert spiral.TRUE == 0.05
+    assert torch.equal(study.store.measurements([1]).y, own.measurements([1]).y)
 
 
 def test_digits_verdict_compares_each_student_with_its_own_teacher():

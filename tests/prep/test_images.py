@@ -196,10 +196,26 @@ def test_simulated_noise_can_be_hidden_from_training(prep, folder):
     assert ImageStore(store).corruption().noise.low == pytest.approx(sigma[0].item())
 
 
+def test_training_is_told_a_stated_level_and_the_data_stay(prep, folder):
+    true = prep(folder, "true", operator="inpainting:missing=0.4", noise="0.1,0.3")
+    store = prep(folder, "stated", operator="inpainting:missing=0.4", noise="0.1,0.3", stated_noise="0.4")
+    assert manifest(store)["noise"] == manifest(true)["noise"]
+    drawn, stated = everything(true), everything(store)
+    torch.testing.assert_close(stated.y, drawn.y, rtol=0, atol=0)
+    torch.testing.assert_close(stated.operator.mask, drawn.operator.mask, rtol=0, atol=0)
+    assert stated.sigma.tolist() == pytest.approx([0.4] * 9)
+    assert ImageStore(store).corruption().noise.model_dump() == {"low": 0.4, "high": None}
+    assert ImageStore(store).described()["sigma"]["low"] == 0.4
+    reference = json.loads((store.with_name("stated-reference") / "manifest.json").read_text())
+    assert reference["stated"] is None
+
+
 def test_operator_and_noise_of_a_recipe(prep, folder):
     store = prep(folder, operator="celeba/deblur-s20")
     assert manifest(store)["operator"] == {"name": "gaussian-blur", "size": 9, "std": 2.0}
     assert manifest(store)["noise"]["low"] == 0.2
+    stated = prep(folder, "stated", operator="cifar10/denoise-stated-s15")
+    assert (manifest(stated)["noise"]["low"], manifest(stated)["stated"]) == (0.2, 0.15)
 
 
 def test_damaged_images_are_left_out_and_told(prep, folder, capsys):
@@ -226,6 +242,9 @@ def test_sixteen_bits_stay_as_precise_as_they_are(prep, tmp_path):
         ({"noise": "much"}, "give σ"),
         ({"noise": "unknown"}, "--measured"),
         ({"estimate_noise": True}, "simulated noise"),
+        ({"stated_noise": "0"}, "stated_noise: .*greater than 0"),
+        ({"stated_noise": "0.2", "measured": True}, "stated_noise and measured exclude each other"),
+        ({"stated_noise": "0.2", "noise": "0.2", "estimate_noise": True}, "and estimate_noise exclude"),
         ({"measured": True, "operator": "inpainting"}, "the same for all images"),
         ({"size": 0}, "size: "),
         ({"crop": "middle"}, "crop"),

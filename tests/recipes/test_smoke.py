@@ -14,7 +14,7 @@ from mrigen.checkpoints.description import read_description
 from mrigen.cli.main import run
 from mrigen.recipe.smoke import smoke
 
-CLEAN = {"afhqv2/clean", "celeba/clean", "cifar10/clean"}  # observations are the references, at distance 0 up to rounding
+CLEAN = ("afhqv2/clean", "celeba/clean", "cifar10/clean")  # observations are references: 0 up to rounding
 
 
 def trial(name, out, *more):

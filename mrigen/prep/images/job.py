@@ -107,7 +107,7 @@ def run(
         if options.hides_noise:
             manifest = manifest.model_copy(update={"estimate": _estimate(out, shards)})
         if clean is not None:
-            manifest.model_copy(update={"kind": "reference", "estimate": None}).save(clean)
+            manifest.model_copy(update={"kind": "reference", "estimate": None, "stated": None}).save(clean)
         manifest.save(out)
     kept = sum(shard.images for shard in shards)
     return ImageReport(
@@ -222,6 +222,7 @@ def _manifest(
         shape=shape,
         operator=options.operator,
         noise=options.law or Noise(),
+        stated=options.stated_noise,
         classes=_classes(images.items),
         source=Source(name=images.source.name, kind=images.kind, sha256=checksum),
         shards=shards,

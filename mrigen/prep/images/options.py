@@ -33,6 +33,8 @@ class ImageOptions(Geometry):
             ``unknown``, for ``measured`` images.
         measured: the source holds measurements already: nothing is corrupted, and there are no references.
         estimate_noise: the noise is simulated, but training is told the estimate of σ instead of σ.
+        stated_noise: the noise is simulated, but training is told this σ instead of σ, to study wrong ones;
+            None for the true one.
         split: parts of the data and their fractions, by image; None for the source's own parts, or all
             of it in ``train`` where it has none.
         labels: keep class labels.
@@ -46,6 +48,7 @@ class ImageOptions(Geometry):
     noise: Annotated[Any, AfterValidator(_noise)] = 0.0
     measured: bool = False
     estimate_noise: bool = False
+    stated_noise: Annotated[float, Field(gt=0)] | None = None
     split: Split | None = None
     labels: bool = False
     limit: Annotated[int, Field(ge=1)] | None = None
@@ -63,6 +66,9 @@ class ImageOptions(Geometry):
             raise ValueError("measured images need one noise level, or unknown")
         if self.estimate_noise and (self.measured or not law):
             raise ValueError("estimate_noise is for simulated noise; give --noise a number above 0")
+        if self.stated_noise is not None and (self.measured or self.estimate_noise):
+            other = "measured" if self.measured else "estimate_noise"
+            raise ValueError(f"stated_noise and {other} exclude each other; leave one of them out")
         return self
 
     @property

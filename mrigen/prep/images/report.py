@@ -91,6 +91,8 @@ def _rows(manifest: ImageManifest, out: Path) -> list[tuple[str, str]]:
 def _noise(manifest: ImageManifest) -> str:
     noise, estimate = manifest.noise, manifest.estimate
     known = f"{noise.low:g}" if noise.high is None else f"{noise.low:g} to {noise.high:g}"
+    if manifest.stated is not None:
+        return f"stated {manifest.stated:g}, simulated {known}"
     if estimate is None:
         return known
     estimated = f"estimated {estimate.sigma:.4g} ({estimate.low:.4g} to {estimate.high:.4g})"
