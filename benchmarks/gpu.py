@@ -1,25 +1,32 @@
 """Everything that a GPU is measured with within the minutes that there are, what was never measured first.
 
     python -m benchmarks.gpu --minutes 4 --json gpu.json
-    python -m benchmarks.gpu --minutes 2 --device cpu --smoke
+    python -m benchmarks.gpu --minutes 4 --rows tests convolution normal brain-teacher espirit reconstruct
+    python -m benchmarks.gpu --minutes 30 --device cpu --smoke
+
+Without ``--json`` everything is saved in ``gpu-DATE-TIME.json`` in the working folder. Four minutes do not
+hold all rows: the first command gets about as far as ``repeat``, the second has the others.
 
 Every row is a process of its own with a time limit: what it measures is printed and saved at once, and a row
 that fails is recorded with its error. All rows begin with what needs no GPU and wait for their turn; first,
 processes side by side compile what the rows will run, so that the rows find it in the cache (a row's first
 round is then what a second run of a user takes). Correctness is measured beside speed: losses beside those of
-a plain loop, images by seed in batches of two sizes, maps and products beside those of the CPU or of peers,
-steps repeated bit by bit. The last line of a row on a GPU is its peak memory. ``--smoke`` takes
-everything at its smallest and compiles nothing. Without a GPU rows begin one after another and none has a
-limit of its own, unless ``--patience`` says so.
+a plain loop, images by seed in batches of two sizes and in every form, maps and products beside those of the
+CPU or of peers, steps repeated and continued from a saved state bit by bit, the tests that need a GPU. The
+last line of a row on a GPU is its peak memory. ``--smoke`` takes everything at its smallest and compiles
+nothing. Without a GPU rows begin one after another and none has a limit of its own, unless ``--patience``
+says so.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -31,6 +38,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +52,18 @@ from rich.console import Console
 from mrigen import recipe as recipes
 from mrigen.channels import ChannelLayout
 from mrigen.checkpoints.description import ModelDescription
+from mrigen.denoiser import NetworkDenoiser
 from mrigen.engine.footprint import Footprint, batch_that_fits
 from mrigen.engine.launch import open_device
+from mrigen.engine.loop import Job
 from mrigen.engine.precision import EVALUATED
+from mrigen.engine.states import newest_state, read_state, save_state
 from mrigen.engine.teacher import describe_teacher
 from mrigen.files import write_json
 from mrigen.model import Model
 from mrigen.networks import NETWORKS, PRECONDITIONERS
 from mrigen.networks.blocks import activation_checkpointing
+from mrigen.operators import MultiCoilMRI
 from mrigen.recipe.study import Study
 from mrigen.reconstruction.job import Request, reconstruct
 
@@ -109,13 +121,19 @@ class Case:
 
 
 def normal_operator(case: Case) -> Measure:
-    """A^H A of phase-encode lines and of points in the plane, and its gradient."""
+    """A^H A of phase-encode lines and of points in the plane, its gradient, and the kernels of both."""
     shape = (1, 3, 16, 12) if case.smoke else (2, 16, 384, 320)
 
     def measure() -> Iterator[Numbers]:
         for plane in (False, True):
             for row in normal.compare(shape, 2 if case.smoke else 21, case.torch_device, plane=plane):
                 yield {"mask": "points" if plane else "lines", **row}
+        if case.device == "cuda":
+            coil_maps, mask, image = normal.problem(*shape, case.torch_device, plane=False)
+            product = MultiCoilMRI(coil_maps, mask).normal
+            runs = {"product": product, "gradient": normal.backward(product)}
+            for name, call in runs.items():
+                yield {"of": name, "profile": device_profile(functools.partial(call, image))}
 
     return measure
 
@@ -171,11 +189,13 @@ def samples(case: Case) -> Measure:
     folder = sampling.models(study)["generator"]
 
     def measure() -> Iterator[Numbers]:
-        yield from sampling.forward(study, arguments)
+        rows = sampling.forward(study, arguments)
+        yield from islice(rows, len(arguments.forms))
         yield sampling.host(
             study.store.image_shape, arguments.images // 5 + 1, arguments.batch, case.folder / "host.h5"
         )
         yield sampling.many(folder, arguments, case.folder / "samples.h5")
+        yield from rows
 
     return measure
 
@@ -204,30 +224,82 @@ def trained(kind: str, make: Callable[[Case], Study], variants: list[str]) -> Ca
 
 
 def repeated(case: Case) -> Measure:
-    """Whether steps from the same state end in the same bits, as usual and with ``deterministic``."""
+    """Whether steps from the same state, and those of a run that is continued from a saved state, end in the
+    same bits, as usual and with ``deterministic``.
+    """
     study = case.brain()
+    steps = 2 if case.smoke else 10
 
     def measure() -> Iterator[Numbers]:
         for deterministic in (False, True):
             fabric = open_device(case.device, deterministic=deterministic)
-            weights = []
-            for _ in range(2):
+            for kind in ("teacher", "distillation"):
                 denoiser = Model.random_init(describe_teacher(study.recipe.teacher, study.store), 0).denoiser
                 denoiser.network.to(fabric.device)
-                job = training.ours("teacher", study.recipe, study.store, denoiser, case.device, "float32")
-                step = training.stepped(job, "teacher")
+
+                def made(kind: str = kind, denoiser: NetworkDenoiser = denoiser) -> Job:
+                    return training.ours(kind, study.recipe, study.store, denoiser, case.device, "float32")
+
                 start = time.perf_counter()
-                for number in range(2 if case.smoke else 10):
-                    step(number)
-                weights.append(torch.cat([p.detach().flatten().cpu() for p in job.result.parameters()]))
-            a, b = weights
-            yield {
-                "deterministic": deterministic,
-                "equal_bits": bool(torch.equal(a, b)),
-                "difference": float(torch.linalg.vector_norm(a - b) / torch.linalg.vector_norm(a)),
-                "seconds": time.perf_counter() - start,
-            }
+                whole, again, saved = made(), made(), case.folder / f"{kind}-{deterministic}"
+                stepped_to(steps, whole)
+                seconds = time.perf_counter() - start
+                stepped_to(steps // 2, again)
+                save_state(saved, again.images, {"images": again.images, "job": again.state()}, 1)
+                stepped_to(steps, again)
+                yield {
+                    "kind": kind,
+                    "deterministic": deterministic,
+                    **compared(again, whole),
+                    "seconds": seconds,
+                }
+                newest = newest_state(saved)
+                assert newest is not None
+                state, continued = read_state(newest), made()
+                continued.images = state["images"]
+                continued.load(state["job"])
+                stepped_to(steps, continued)
+                yield {
+                    "kind": kind,
+                    "deterministic": deterministic,
+                    "resumed": True,
+                    **compared(continued, whole),
+                }
         torch.use_deterministic_algorithms(mode=False)
+
+    return measure
+
+
+def stepped_to(steps: int, job: Job) -> None:
+    """Train until so many steps are done."""
+    while job.images < steps * job.params.batch:
+        job.step(job.images // job.params.batch)
+        job.images += job.params.batch
+
+
+def compared(job: Any, reference: Any) -> Numbers:
+    """Whether two jobs have averaged weights of the same bits, and their relative difference."""
+    a, b = (torch.cat([p.detach().flatten().cpu() for p in j.result.parameters()]) for j in (job, reference))
+    return {"equal_bits": bool(torch.equal(a, b)), "difference": sampling.relative(a, b)}
+
+
+def tests(case: Case) -> Measure:
+    """The tests that need a GPU, ``pytest -m gpu``; without one they are collected and left out."""
+    root = Path(__file__).parents[1]
+    files = [
+        path for path in root.glob("tests/*/test_*.py") if "needs_gpu" in path.read_text(encoding="utf-8")
+    ]
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", *map(str, files)]
+
+    def measure() -> Iterator[Numbers]:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+        lines = done.stdout.strip().splitlines()
+        counts = {
+            what: int(n) for n, what in re.findall(r"(\d+) (passed|failed|skipped|errors?)", done.stdout)
+        }
+        yield {**counts, "failures": [line for line in lines if line.startswith(("FAILED", "ERROR"))]}
+        if done.returncode or not counts or (case.device == "cuda" and not counts.get("passed")):
+            raise RuntimeError(f"pytest ended with {done.returncode}: {' '.join(lines[-1:])}")
 
     return measure
 
@@ -334,6 +406,7 @@ ROWS: dict[str, Callable[[Case], Measure]] = {
     "brain-distillation": trained("distillation", Case.brain, SMALL),
     "memory": largest,
     "repeat": repeated,
+    "tests": tests,
     "convolution": convolution,
     "normal": normal_operator,
     "brain-teacher": trained("teacher", Case.brain, SMALL),
@@ -348,6 +421,7 @@ LIMITS = {
     "photos-teacher": 60,
     "brain-distillation": 60,
     "memory": 30,
+    "tests": 120,
     "reconstruct": 60,
 }
 LIMIT = 45  # seconds of any other row
@@ -358,12 +432,13 @@ def compile_ahead(name: str, case: Case) -> None:
     if name == "sample":
         study = case.photos()
         model = Model.load(sampling.models(study)["generator"])
-        sampler = model.sampler(batch=500)
         fabric = open_device(case.device, "bf16-mixed")
-        sampler.use(fabric)
-        sampler.compile(fabric.device)
-        for images in sampler(list(range(500))):
-            images.cpu()
+        for batch in (500, 125):  # that of the command, and the one that it is compared with
+            sampler = model.sampler(batch=batch)
+            sampler.use(fabric)
+            sampler.compile(fabric.device)
+            for images in sampler(list(range(batch))):
+                images.cpu()
         return
     if name == "reconstruct":
         for _ in reconstructions(case)():
@@ -437,13 +512,14 @@ class Running:
             self.process.stdin.flush()
 
     def measured(self, seconds: float) -> str | None:
-        """Let it get ready and measure, each so long at most; what went wrong, if anything did."""
+        """Let it get ready and measure, so long at most together; what went wrong, if anything did."""
         if seconds < LEAST:
             self.end(0)
             return "no time was left"
+        deadline = time.monotonic() + seconds
         self.ready.wait(seconds)
         self.go()
-        return self.end(seconds)
+        return self.end(deadline - time.monotonic())
 
     def end(self, seconds: float) -> str | None:
         """Wait so long; what went wrong, if anything did."""
@@ -452,7 +528,7 @@ class Running:
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-            return f"not done after {seconds:.0f} s"
+            return "not done in its time"
         finally:
             if self.process.returncode is not None:
                 self.listener.join()
@@ -499,14 +575,22 @@ def about(device: str) -> Numbers:
         except ImportError:
             numbers[package] = None
     if device == "cuda":
-        query = ["nvidia-smi", "--query-gpu=driver_version,memory.total", "--format=csv,noheader"]
-        shown = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
         numbers |= {
             "gpu": device_name(torch.device("cuda")),
             "cuda": torch.version.cuda,
-            "driver, memory": shown,
+            "cudnn": torch.backends.cudnn.version(),
+            "driver, memory": driver(),
         }
     return numbers
+
+
+def driver() -> str | None:
+    """Driver and memory as nvidia-smi has them; None where it is not installed."""
+    query = ["nvidia-smi", "--query-gpu=driver_version,memory.total", "--format=csv,noheader"]
+    try:
+        return subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return None
 
 
 def run(arguments: argparse.Namespace) -> Numbers:
@@ -521,8 +605,7 @@ def run(arguments: argparse.Namespace) -> Numbers:
             for name, running in list(rows.items()):
                 if running.rows:
                     numbers["rows"].setdefault(name, {})["numbers"] = running.rows
-            if arguments.json:
-                write_json(arguments.json, numbers)
+            write_json(arguments.json, numbers)
 
     def begin(name: str, *more: str) -> Running:
         running = start(name, arguments, *more)
@@ -564,7 +647,8 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="everything at its smallest")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--patience", type=positive, help="factor on the time limits of rows; 1 on a GPU")
-    parser.add_argument("--json", type=new_file)
+    saved = time.strftime("gpu-%Y%m%d-%H%M%S.json")
+    parser.add_argument("--json", type=new_file, default=Path(saved), help="by default gpu-DATE-TIME.json")
     parser.add_argument("--child", choices=ROWS, help=argparse.SUPPRESS)
     parser.add_argument("--ahead", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

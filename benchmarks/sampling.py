@@ -91,22 +91,23 @@ def speeds(study: Study, folders: dict[str, Path], arguments: argparse.Namespace
 
 
 def forward(study: Study, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Images per second of the generator's network, as it is and compiled, and whether its images depend
-    on the size of the batch.
+    """Images per second of the generator's network in every form, as it is and compiled; then whether its
+    images depend on the size of the batch, in the same form, and on the form.
     """
     fabric = open_device(arguments.device, arguments.precision)
     device, model = fabric.device, Model.load(models(study)["generator"])
     seeds, kept = list(range(arguments.batch)), {}
     few = max(1, arguments.batch // 4)
 
-    def sampler(batch: int) -> Any:
-        return model.copy().sampler(batch=batch)
+    def sampler(name: str, batch: int) -> Any:
+        made = model.copy().sampler(batch=batch)
+        made.use(fabric)
+        if name == "compiled":
+            made.compile(device)
+        return made
 
     for name in arguments.forms:
-        start, used = time.perf_counter(), sampler(arguments.batch)
-        used.use(fabric)
-        if name == "compiled":
-            used.compile(device)
+        start, used = time.perf_counter(), sampler(name, arguments.batch)
         (kept[name],) = (images.cpu() for images in used(seeds))
         first = time.perf_counter() - start
         channels = model.description.conventions.network_channels
@@ -117,12 +118,21 @@ def forward(study: Study, arguments: argparse.Namespace) -> Iterator[dict[str, A
         if device.type == "cuda":
             row["peak_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
         yield row
-    smaller = sampler(few)
-    smaller.use(fabric)
-    again = torch.cat([images.cpu() for images in smaller(seeds[: 2 * few])])
+    first_form = kept[arguments.forms[0]]
     for name, images in kept.items():
-        apart = torch.linalg.vector_norm(images[: 2 * few] - again) / torch.linalg.vector_norm(again)
-        yield {"form": name, "batches": [arguments.batch, few], "difference": float(apart)}
+        again = torch.cat([part.cpu() for part in sampler(name, few)(seeds[: 2 * few])])
+        yield {
+            "form": name,
+            "batches": [arguments.batch, few],
+            "equal_bits": bool(torch.equal(images[: len(again)], again)),
+            "difference": relative(images[: len(again)], again),
+            f"difference_to_{arguments.forms[0]}": relative(images, first_form),
+        }
+
+
+def relative(a: Tensor, b: Tensor) -> float:
+    """Norm of a difference, relative to the second's."""
+    return float(torch.linalg.vector_norm(a - b) / torch.linalg.vector_norm(b))
 
 
 @torch.inference_mode()

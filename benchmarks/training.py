@@ -8,7 +8,8 @@ needed, channels first, features and gate of a gated convolution one after the o
 by tensor, the loss read at every step, memory given back to the system. Both start from the same weights and
 see the same images and noise, so that their losses can be compared. Medians of rounds are shown; rounds of
 both alternate, on a GPU one program follows another. ``--profile`` shows where the time of our steps goes;
-on a GPU the share of its peak is shown (``--peak``, TFLOP/s).
+on a GPU the share of its peak is shown, and the peak: by the card's data sheet, dense bfloat16, or
+``--peak``, TFLOP/s. ``loss_difference`` compares the first losses with the plain loop's.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ VARIANTS: dict[str, tuple[str, Compile]] = {
     "bf16-compiled": ("bf16-mixed", True),
     "bf16-graphs": ("bf16-mixed", "graphs"),
 }
-PEAKS = {"H200": 989.0, "H100": 989.0, "A100": 312.0}  # dense bfloat16, TFLOP/s, by the makers
+# TFLOP/s of dense bfloat16 (no sparsity) by the data sheets of the SXM cards; a PCIe card has less: --peak.
+PEAKS = {"H200": 989.0, "H100": 989.0, "A100": 312.0}
+COMPARED = 5  # first losses that are compared with the plain loop's
 Step = Callable[[int], float]
 SEED = 0
 
@@ -279,12 +282,17 @@ def profiled(job: Job, device: torch.device, most: int) -> list[dict[str, Any]]:
     return [whole, *({"operation": n, "share": t / total, "calls": c // 3} for n, t, c in rows[:most])]
 
 
+def print_now(text: str) -> None:
+    """A line that is seen at once, into a file or a pipe too."""
+    print(text, flush=True)
+
+
 def compare(
     kind: str,
     recipe: Recipe,
     store: Store,
     arguments: argparse.Namespace,
-    tell: Callable[[str], None] = print,
+    tell: Callable[[str], None] = print_now,
     keep: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """All numbers of teacher training or distillation; ``tell`` is given a line of each program when it is
@@ -317,7 +325,10 @@ def compare(
         row["images_per_second"] = batch / row["seconds"]
         row["final_loss"] = statistics.mean(row["losses"][-max(1, len(row["losses"]) // 4) :])
         row["tflops"] = work / row["seconds"] / 1e12
-        row["utilisation"] = None if peak is None else row["tflops"] / peak
+        row |= {"peak_tflops": peak, "utilisation": None if peak is None else row["tflops"] / peak}
+        if "plain" in programs:
+            reference = (measured.get("plain") or row)["losses"]
+            row["loss_difference"] = loss_difference(row["losses"], reference)
         measured[name] = row
         row["speedup"] = next(iter(measured.values()))["seconds"] / row["seconds"]
         tell(line(name, row))
@@ -332,6 +343,12 @@ def compare(
     return result
 
 
+def loss_difference(losses: list[float], reference: list[float]) -> float:
+    """The largest difference of the first losses, relative to the largest of the reference's."""
+    pairs = list(zip(losses[:COMPARED], reference[:COMPARED], strict=True))
+    return max(abs(a - b) for a, b in pairs) / max(abs(b) for _, b in pairs)
+
+
 def header(result: dict[str, Any]) -> str:
     """What is compared, and the columns."""
     work = f"{result['flops'] / 1e9:.1f} GFLOP a step"
@@ -342,7 +359,9 @@ def header(result: dict[str, Any]) -> str:
 
 def line(name: str, row: dict[str, Any]) -> str:
     """One program."""
-    share = "" if row["utilisation"] is None else f"{row['utilisation']:.1%}"
+    share = ""
+    if row["utilisation"] is not None:
+        share = f"{row['utilisation']:.1%} of {row['peak_tflops']:.0f}"
     speed = f"{row['images_per_second']:.1f} | {row['speedup']:.2f} x"
     memory = f"{row['peak_gib']:.1f}" if "peak_gib" in row else ""
     work = f"{row['final_loss']:.4g} | {row['tflops']:.3f} | {share} | {row['first_round']:.1f}"
@@ -363,7 +382,9 @@ def main() -> None:
     parser.add_argument("--steps", type=whole, default=5, help="steps of a round")
     parser.add_argument("--rounds", type=whole, default=5)
     parser.add_argument("--profile", type=whole_or_zero, default=0, metavar="LINES")
-    parser.add_argument("--peak", type=positive, help="TFLOP/s of the device; known for H200, H100, A100")
+    parser.add_argument(
+        "--peak", type=positive, help="TFLOP/s of the device; known for H200, H100, A100 (SXM)"
+    )
     parser.add_argument("--json", type=new_file)
     arguments = parser.parse_args()
     recipe = recipes.load(arguments.recipe, arguments.changes)

@@ -9,7 +9,10 @@ import torch
 
 from mrigen import tensors
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+def needs_gpu(test):
+    """Mark a test ``gpu`` (``pytest -m gpu``), and leave it out where there is none."""
+    return pytest.mark.gpu(pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")(test))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 import torch
+from gpu import needs_gpu
 from tiny_jobs import StopAfter, distill_job, fabric, newest, teacher_job, weights
 
 from mrigen.engine.loop import Job, fit
@@ -21,15 +22,36 @@ from mrigen.errors import NonFiniteLossError
 @pytest.mark.parametrize("steps", [1, 4, 5])
 def test_continued_run_is_bit_identical(tmp_path, make, steps):
     """Dropout, order, noise and moments continue exactly from the last saved state."""
-    whole = make()
-    fit(whole, tmp_path / "whole", fabric(), "whole")
-    broken = make()
+    assert torch.equal(*whole_and_continued(tmp_path, make, steps, "cpu"))
+
+
+@needs_gpu
+@pytest.mark.parametrize("make", [teacher_job, distill_job])
+@pytest.mark.parametrize("steps", [1, 5])
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_continued_run_on_a_gpu(tmp_path, make, steps, deterministic):
+    """Bit by bit with ``deterministic``, otherwise within what its kernels differ from run to run."""
+    try:
+        torch.use_deterministic_algorithms(mode=deterministic)
+        whole, continued = whole_and_continued(tmp_path, make, steps, "cuda")
+    finally:
+        torch.use_deterministic_algorithms(mode=False)
+    if deterministic:
+        assert torch.equal(whole, continued)
+    torch.testing.assert_close(whole, continued, rtol=1e-3, atol=1e-3)
+
+
+def whole_and_continued(tmp_path, make, steps, device):
+    """Weights of a run, and of one that dies after some steps and is continued."""
+    whole = make(device=device)
+    fit(whole, tmp_path / "whole", fabric(device=device), "whole")
+    broken = make(device=device)
     StopAfter(broken, steps)
     with pytest.raises(MemoryError):
-        fit(broken, tmp_path / "parts", fabric(), "parts")
-    continued = make()
-    fit(continued, tmp_path / "parts", fabric(), "parts")
-    assert torch.equal(weights(whole), weights(continued))
+        fit(broken, tmp_path / "parts", fabric(device=device), "parts")
+    continued = make(device=device)
+    fit(continued, tmp_path / "parts", fabric(device=device), "parts")
+    return weights(whole), weights(continued)
 
 
 def test_training_reduces_the_loss(tmp_path):

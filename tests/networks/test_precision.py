@@ -9,6 +9,7 @@ import shutil
 
 import pytest
 import torch
+from gpu import needs_gpu
 
 from .test_published import CASES, randomised
 
@@ -63,7 +64,7 @@ def test_one_graph_without_breaks():
     assert error(model, inputs, torch.compile(model, backend="eager", fullgraph=True)) < TOLERANCE["compiled"]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@needs_gpu
 @pytest.mark.parametrize("case", NAMES)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_on_the_gpu(case, dtype):
@@ -76,9 +77,7 @@ def test_autocast_on_the_gpu(case, dtype):
     assert 0 < error(model, inputs, changed) < TOLERANCE[str(dtype).removeprefix("torch.")]
 
 
-@pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="no GPU here: generating code on the CPU takes minutes"
-)
+@needs_gpu
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler here")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_compiled_on_the_gpu():
