@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from mrigen.data.manifest import NAME as MANIFEST
 from mrigen.diffusion.schedules import LogNormal
@@ -166,11 +166,12 @@ class LapsParams(Params):
     A lap restores the training data with the teacher of the lap before and trains that teacher further on
     the restored images, as if they had been measured whole. The first one starts from what an ambient teacher
     is good at, its estimate E[x | y] of each image; later ones draw posterior samples. Laps end early when
-    the selection metric of one is no better than that of the one before; the best is distilled.
+    the selection metric of one is no better than that of the one before; the best is distilled. A number of
+    laps on its own, ``laps: 2``, stands for ``{count: 2}``.
 
     Attributes:
         count: number of laps at most.
-        images: training images of each.
+        images: training images of each; in a recipe by default the teacher's.
         batch: images per optimiser step; None for the teacher's.
         micro_batch: images per forward pass, which divide ``batch``; None for the teacher's.
         noise: distribution of training noise levels.
@@ -181,7 +182,7 @@ class LapsParams(Params):
             which those in what was measured have 1 (objective ``reconstructed``); None for the same weight
             everywhere, which is expectation-maximisation.
         optimizer: of each; None for the teacher's.
-        ema_halflife: half-life of the weight average, in images.
+        ema_halflife: half-life of the weight average, in images; in a recipe by default the teacher's.
         first: solver of the first lap, in a recipe's words; None for ``ambient-one-step`` where the teacher
             is told masks, and for ``solver`` elsewhere.
         solver: solver of the other laps; a posterior sampler.
@@ -206,6 +207,17 @@ class LapsParams(Params):
         if self.usable_from is not None and self.unmeasured_weight is not None:
             raise ValueError("usable_from and unmeasured_weight exclude each other; leave one of them out")
         return self
+
+
+def _laps(value: object, info: ValidationInfo) -> object:
+    """A number of laps as a section; each as long as the teacher's training where it does not say."""
+    laps = {"count": value} if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(laps, dict):
+        return laps
+    teacher = info.data.get("teacher")
+    if teacher is None:  # refused already, and one fault is enough
+        return {"images": 1, "ema_halflife": 1.0, **laps}
+    return {"images": teacher.images, "ema_halflife": teacher.ema_halflife, **laps}
 
 
 class EvaluateParams(SamplerSpec):
@@ -264,7 +276,8 @@ class Recipe(Params):
             measuring, none adds in an order that changes. On a processor that is so anyway.
         data: raw data and their preparation.
         teacher: training of the teacher.
-        laps: further training of the teacher on what it restores; None for none.
+        laps: further training of the teacher on what it restores, a section or a number of laps; None for
+            none.
         distill: distillation.
         evaluate: evaluation.
         next: what to try next, printed at the end with the run folder for the word RUN.
@@ -278,7 +291,7 @@ class Recipe(Params):
     deterministic: bool = False
     data: DataParams = DataParams()
     teacher: TeacherParams
-    laps: LapsParams | None = None
+    laps: Annotated[LapsParams | None, BeforeValidator(_laps)] = None
     distill: DistillParams
     evaluate: Annotated[EvaluateParams, Field(default_factory=EvaluateParams)]
     next: list[str] = []

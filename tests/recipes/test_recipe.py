@@ -7,6 +7,7 @@ import pytest
 from mrigen import recipe
 from mrigen.cli.main import run
 from mrigen.errors import UsageError
+from mrigen.recipe.schema import LapsParams, Recipe
 
 TINY = Path(__file__).with_name("tiny.yaml")
 
@@ -28,6 +29,22 @@ def test_overrides_reach_their_key_and_are_checked():
     assert loaded.seed == 3
 
 
+def test_a_number_of_laps_is_that_many_as_long_as_the_teacher():
+    teacher = ["teacher.images=320", "teacher.ema_halflife=40"]
+    loaded = recipe.load("demo/l1-edm", [*teacher, "laps=2"])
+    assert loaded.laps == LapsParams(count=2, images=320, ema_halflife=40)
+    assert recipe.load("demo/l1-edm", [*teacher, "laps={count: 2}"]).laps == loaded.laps
+    more = recipe.load("demo/l1-edm", [*teacher, "laps={images: 64, unmeasured_weight: 0.1}"]).laps
+    assert more == LapsParams(count=1, images=64, ema_halflife=40, unmeasured_weight=0.1)
+    assert Recipe(**loaded.model_dump(mode="json")) == loaded
+
+
+def test_laps_of_a_wrong_teacher_are_no_second_fault():
+    with pytest.raises(UsageError, match=r"teacher\.images: ") as raised:
+        recipe.load("demo/l1-edm", ["teacher.images=0", "laps=2"])
+    assert "laps" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -37,7 +54,10 @@ def test_overrides_reach_their_key_and_are_checked():
         ("distill.loss.alfa=1", "alfa: unknown key"),
         ("teacher.network.channels=3", "channels: unknown key"),
         ("data.prep.crop=7", "crop"),
-        ("laps=3", r"laps: must be a section, that is, keys with values, or \{key: value\}"),
+        ("laps=many", r"laps: must be a section, that is, keys with values, or \{key: value\}"),
+        ("laps=true", r"laps: must be a section"),
+        ("laps=0", "laps.count: .*greater than"),
+        ("laps=2.5", r"laps: must be a section"),
         ("data.prep=1", "data.prep: must be a section"),
         ("evaluate.stops=1", r"evaluate.stops: must be a list, \[one, two\]"),
         ("data.simulate.volumes=0", "volumes"),
