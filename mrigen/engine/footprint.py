@@ -161,6 +161,11 @@ def batch_that_fits(
     return most if fitting >= most else 1 << max(0, fitting.bit_length() - 1)
 
 
+def even_batch(count: int, most: int) -> int:
+    """The smallest batch that needs no more calls for so many images than batches of ``most`` do."""
+    return -(-count // -(-count // most))
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes that this process may still allocate on its device."""
     if device.type == "cuda":

@@ -24,7 +24,7 @@ from mrigen.files import write_json
 from mrigen.prefetch import on_host, prefetched
 from mrigen.progress import bar, counted
 
-ROWS, RECORD = "rows.bin", "record.json"
+ROWS, RECORD, BATCH = "rows.bin", "record.json", "batch"
 DTYPES = {True: np.dtype(np.complex64), False: np.dtype(np.float32)}
 Sample = Callable[[list[int]], Iterable[Tensor]]
 
@@ -39,6 +39,7 @@ class PartialFile:
         out: the result, whose name the folder has.
         settings: everything that decides the images, JSON values only.
         shape: (C, H, W) of one image.
+        batch: images per network call; recorded, and free to change.
         complex_valued: complex64, or float32.
 
     Raises:
@@ -46,17 +47,25 @@ class PartialFile:
     """
 
     def __init__(
-        self, out: Path, settings: Mapping[str, Any], shape: tuple[int, int, int], *, complex_valued: bool
+        self,
+        out: Path,
+        settings: Mapping[str, Any],
+        shape: tuple[int, int, int],
+        batch: int,
+        *,
+        complex_valued: bool,
     ) -> None:
-        self.folder = out.with_name(f".{out.name}.partial")
+        self.folder = _partial(out)
         if self.folder.is_symlink():
             raise UsageError(f"{self.folder}: is a link; remove it or choose another --out")
         self.shape, self._dtype = shape, DTYPES[complex_valued]
         self._bytes = int(np.prod(shape)) * self._dtype.itemsize
         header = json.loads(json.dumps({**settings, "shape": shape, "dtype": str(self._dtype)}))
-        if self._record() != header:
+        there = _record(self.folder)
+        if {**there, BATCH: batch} != {**header, BATCH: batch}:
             self.remove()
-            write_json(self.folder / RECORD, header)
+        if there != {**header, BATCH: batch}:
+            write_json(self.folder / RECORD, {**header, BATCH: batch})
 
     def __len__(self) -> int:
         rows = self.folder / ROWS
@@ -89,17 +98,13 @@ class PartialFile:
         """Forget all images."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _record(self) -> Any:
-        with suppress(OSError, ValueError):
-            return json.loads((self.folder / RECORD).read_text(encoding="utf-8"))
-        return None
-
 
 class ResumableSampling:
     """One ``PartialFile`` per process, beside a result.
 
     Each process gets whole batches of neighbouring seeds, and a batch of which a part is missing is made
-    again, so that every image is made in the same company as by one process, to the last bit.
+    again, so that with the same ``batch`` every image is made in the same company as by one process that is
+    not interrupted, to the last bit.
 
     Args:
         out: the result.
@@ -129,7 +134,7 @@ class ResumableSampling:
             name = out.name if size == 1 else f"{out.name}.{number}-of-{size}"
             digest = hashlib.sha256(repr(parts[number]).encode()).hexdigest()
             described = {**settings, "seeds": digest}
-            return PartialFile(out.with_name(name), described, shape, complex_valued=complex_valued)
+            return PartialFile(out.with_name(name), described, shape, batch, complex_valued=complex_valued)
 
         self._spool = spool
         self._own = spool(ranks.rank())
@@ -158,6 +163,26 @@ class ResumableSampling:
                         yield part
                         rest = []
         yield from rest
+
+
+def recorded_batch(out: Path, settings: Mapping[str, Any]) -> int | None:
+    """Images per network call of an interrupted run of one process; None without one of these settings."""
+    there, expected = _record(_partial(out)), json.loads(json.dumps(dict(settings)))
+    batch = there.get(BATCH)
+    same = all(name in there and there[name] == value for name, value in expected.items())
+    return batch if same and isinstance(batch, int) and batch > 0 else None
+
+
+def _partial(out: Path) -> Path:
+    return out.with_name(f".{out.name}.partial")
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    """What is recorded of a folder's images; empty where nothing is."""
+    with suppress(OSError, ValueError):
+        there = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return there if isinstance(there, dict) else {}
+    return {}
 
 
 def discard(out: Path) -> None:

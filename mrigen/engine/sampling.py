@@ -115,9 +115,9 @@ class StudentSampler:
         """The network as it is called."""
         return self._generator.denoiser.network
 
-    def _latents(self, part: tuple[int, ...]) -> list[Tensor]:
-        """Noise of every step for some seeds, drawn here."""
-        return [
+    def _drawn(self, part: tuple[int, ...]) -> tuple[list[Tensor], Operator | None]:
+        """Noise of every step and Ã for some seeds, drawn here."""
+        latents = [
             seeds.seeded_noise(
                 list(part),
                 self.shape,
@@ -126,19 +126,22 @@ class StudentSampler:
             )
             for number in range(self.evaluations)
         ]
+        if self._objective is None or self._corruption is None:
+            return latents, None
+        return latents, further_operators(self._objective, self._corruption, list(part))
 
     @torch.inference_mode()
     def __call__(self, image_seeds: list[int]) -> Iterator[Tensor]:
-        """Batches of images, one per seed; the noise of the next batches is drawn while one is computed."""
+        """Batches of images, one per seed; noise and Ã of the next ones are drawn while one is computed."""
         device = next(self._generator.parameters()).device
-        ahead = Prefetcher(self._latents)
+        ahead = Prefetcher(self._drawn)
+        depth = 2 if self._corruption is None else 1  # Ã may have coil maps, which are large
         batches = list(map(tuple, full_chunks(image_seeds, self.batch, device)))
         for number, keys in enumerate(batches):
             part = list(keys)
-            latents = [to_device(z, device) for z in ahead.take(keys, batches[number + 1 : number + 3])]
-            further = None
-            if self._objective is not None and self._corruption is not None:
-                further = further_operators(self._objective, self._corruption, part).to_device(device)
+            drawn, operator = ahead.take(keys, batches[number + 1 : number + 1 + depth])
+            latents = [to_device(z, device) for z in drawn]
+            further = None if operator is None else operator.to_device(device)
             labels = seeded_labels(self._classes, part, self._label)
             device_labels = None if labels is None else to_device(labels, device)
             images = self._generator(latents[0], self._objective, further, device_labels, latents[1:])
@@ -208,7 +211,8 @@ class TeacherSampler:
     def ladder(self, image_seeds: list[int], stops: Sequence[float]) -> Iterator[Tensor]:
         """Batches of images of stopped trajectories and of the whole one, (B, (stops + 1) C, H, W).
 
-        The channels of one follow those of another. Each stop costs one step more.
+        The channels of one follow those of another. Each stop costs one step more. Ã and the noise from which
+        the next batch starts are drawn while one is computed.
 
         Args:
             image_seeds: seeds.
@@ -216,13 +220,21 @@ class TeacherSampler:
         """
         ends = list(self._sampler.early(self._objective.floor, stops).values())
         device = next(self._denoiser.parameters()).device
-        for number, part in enumerate(full_chunks(image_seeds, self.batch, device)):
-            labels = seeded_labels(self._classes, part, self._label)
+        ahead = Prefetcher(self._drawn)
+        batches = list(map(tuple, full_chunks(image_seeds, self.batch, device)))
+        for number, part in enumerate(batches):
+            latent, operator = ahead.take(part, batches[number + 1 : number + 2])
+            labels = seeded_labels(self._classes, list(part), self._label)
             teacher = SeededTeacher(
-                self._denoiser, self._objective, self._corruption, part, self.shape, labels
+                self._denoiser, self._objective, self._corruption, list(part), self.shape, operator, labels
             )
-            images = torch.cat(self._sampler.ladder(teacher, teacher.latent(), ends), 1)
+            images = torch.cat(self._sampler.ladder(teacher, to_device(latent, device), ends), 1)
             yield images[: len(image_seeds) - number * self.batch]
+
+    def _drawn(self, part: tuple[int, ...]) -> tuple[Tensor, Operator]:
+        """Start noise and Ã of some seeds, drawn here."""
+        latent = seeds.seeded_noise(list(part), self.shape, complex_valued=self.complex_valued)
+        return latent, further_operators(self._objective, self._corruption, list(part))
 
 
 class SeededTeacher:
@@ -234,6 +246,7 @@ class SeededTeacher:
         corruption: where operators come from.
         image_seeds: a seed per image.
         shape: (C, H, W) of an image.
+        operator: Ã of the seeds.
         labels: class labels (B, classes), or None.
     """
 
@@ -244,6 +257,7 @@ class SeededTeacher:
         corruption: Corruption,
         image_seeds: list[int],
         shape: Shape,
+        operator: Operator,
         labels: Tensor | None = None,
     ) -> None:
         self._denoiser, self._objective, self._corruption = denoiser, objective, corruption
@@ -251,11 +265,7 @@ class SeededTeacher:
         self._device = next(denoiser.parameters()).device
         self._labels = None if labels is None else to_device(labels, self._device)
         self.floor = objective.floor
-        self.predict = self._through()
-
-    def latent(self) -> Tensor:
-        """Where the trajectories start, standard normal."""
-        return self._normal()
+        self.predict = self._estimate(operator.to_device(self._device))
 
     def level(self, sigma: float) -> float:
         """The network's noise level nearest to σ."""

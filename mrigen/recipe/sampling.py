@@ -12,12 +12,12 @@ import torch
 from mrigen import ranks
 from mrigen.data.sample_files import write_magnitudes, writer_of
 from mrigen.diffusion.samplers import SAMPLERS
-from mrigen.engine.footprint import batch_that_fits
+from mrigen.engine.footprint import batch_that_fits, even_batch
 from mrigen.engine.launch import choose_device, open_device
 from mrigen.engine.params import SamplerSpec
 from mrigen.engine.precision import EVALUATED, compiles, typical_images
 from mrigen.engine.processes import all_gather, on_rank_zero
-from mrigen.engine.resumable import ResumableSampling, discard
+from mrigen.engine.resumable import ResumableSampling, discard, recorded_batch
 from mrigen.errors import UsageError
 from mrigen.metrics.rendering import magnitude_window
 from mrigen.model import Model
@@ -66,8 +66,8 @@ def sample_model(
             complex HDF5 and NIfTI magnitudes for MRI. Other MRI files get their NIfTI magnitudes beside them.
         seeds: one image each.
         maps: measurement store with coil maps, where the model needs them.
-        batch: images per network call; None for as many as fit into the free memory, 512 at most on a GPU and
-            64 elsewhere or in several processes.
+        batch: images per network call; None for those of the interrupted command that is continued, or as
+            many as fit into the free memory, 512 at most on a GPU and 64 elsewhere or in several processes.
         device: where the network runs.
         precision: of the network.
         sampler: a teacher's sampler, as a recipe's mapping; by default 18 steps of ``heun``.
@@ -95,16 +95,16 @@ def sample_model(
         )
     fabric = None if precision == "32-true" else open_device(device, precision)
     where = choose_device(device) if fabric is None else fabric.device
-    size = batch or _batch(model, where, len(image_seeds))
-    run = model.sampler(maps, spec, size)
-    complex_valued = run.complex_valued
-    write = writer_of(out, run.shape, complex_valued=complex_valued)
     described = {
         "model": model.fingerprint,
         "sampler": spec,
         "maps": None if maps is None else str(maps.resolve()),
         "precision": precision,
     }
+    size = batch or recorded_batch(out, described) or _batch(model, where, len(image_seeds))
+    run = model.sampler(maps, spec, size)
+    complex_valued = run.complex_valued
+    write = writer_of(out, run.shape, complex_valued=complex_valued)
     if fabric is None:
         run.to(where)
     else:
@@ -138,5 +138,5 @@ def _batch(model: Model, device: torch.device, count: int) -> int:
         return BATCH
     most = BATCH
     if device.type == "cuda":
-        most = -(-count // -(-count // BATCH_ON_GPU))
+        most = even_batch(count, BATCH_ON_GPU)
     return batch_that_fits(model.description, model.image_shape, device, most)

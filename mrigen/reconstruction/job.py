@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,17 +15,16 @@ from mrigen import seeds
 from mrigen.checkpoints.snapshots import DENOISER
 from mrigen.data.manifest import NAME
 from mrigen.data.pixels import is_image
-from mrigen.engine.footprint import batch_that_fits
 from mrigen.engine.precision import EVALUATED, compile_network, compiles, typical_images
 from mrigen.errors import UsageError
 from mrigen.inverse import SOLVERS, Prior, Solver, Task
 from mrigen.inverse.tiling import Shape, size_text
 from mrigen.model import Model
-from mrigen.operators.measurements import Measurements
 from mrigen.prep.kspace.options import Options
 from mrigen.prep.kspace.sources import raw_files
 from mrigen.prep.readers import find_reader, reader_of
 from mrigen.progress import Advance, bar
+from mrigen.reconstruction.batches import batch_size_for, filled, rows_of
 from mrigen.reconstruction.calibration import (
     SLICES,
     Calibration,
@@ -51,9 +49,7 @@ from mrigen.reconstruction.results import open_results
 from mrigen.reconstruction.scans import ScanSource
 from mrigen.reconstruction.sources import Batch, Source, unexplained_note
 from mrigen.registry import Params
-from mrigen.tensors import concatenate, evenly_spaced
-
-MOST, PIXELS, MOST_ON_GPU = 4, 2 * 384 * 320, 64
+from mrigen.tensors import evenly_spaced
 
 
 class Request(Params):
@@ -130,7 +126,9 @@ def reconstruct(
     prior = prior_for(model, solver, source, request)
     used = None if prior is None else model
     if request.batch is None:
-        request = request.model_copy(update={"batch": batch_size_for(solver, source, used, device)})
+        request = request.model_copy(
+            update={"batch": batch_size_for(solver, source, used, request.samples, device)}
+        )
     total = len(source) * request.samples * solver.steps
     if used is not None and compiles(None, device, typical_images(total, source.shape), EVALUATED):
         compile_network(used.denoiser.network, device, retained=solver.differentiates)
@@ -175,10 +173,11 @@ def _solved(
     mismatch: list[tuple[Tensor, Tensor] | None],
 ) -> Iterator[Solved]:
     """Batches of slices, each on its own; what the data leave unexplained goes to ``mismatch``."""
-    for batch in source.batches(request.slices_at_once):
+    slices = min(request.slices_at_once, len(source))
+    for batch in source.batches(slices):
         mismatch.append(batch.unexplained())
         known = batch.with_sigma(request.sigma)
-        yield Solved(known, *solve_batch(solver, known, prior, request, device, advance))
+        yield Solved(known, *solve_batch(solver, known, prior, request, device, advance, slices))
 
 
 def _calibrate(
@@ -195,7 +194,7 @@ def _calibrate(
             for row, position in enumerate(batch.positions):
                 if position not in chosen:
                     continue
-                one = Batch([position], _rows(known.data, [row]), known.scale[row : row + 1])
+                one = Batch([position], rows_of(known.data, [row]), known.scale[row : row + 1])
                 key = seeds.key(request.seed, "calibrate", position)
                 aside = put_aside(one, key, chosen.index(position))
                 if not (aside[0] | aside[1]).any():
@@ -243,8 +242,11 @@ def solve_batch(
     request: Request,
     device: torch.device,
     advance: Advance,
+    slices: int = 1,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Every sample of every slice of a batch; 0 where no coil sees anything, whatever a prior thinks of it.
+
+    On a GPU all of a run's batches have the samples of so many ``slices``, see ``filled``.
 
     Returns:
         Images (n, samples, C, H, W), steps and misfits (n, samples).
@@ -255,41 +257,20 @@ def solve_batch(
     size = request.batch or len(pairs)
     for first in range(0, len(pairs), size):
         chunk = pairs[first : first + size]
+        real = len(chunk)
+        chunk = filled(chunk, min(size, slices * samples), device)
         keys = [seeds.key(request.seed, "reconstruct", batch.positions[r], s) for r, s in chunk]
-        data = _rows(batch.data, [r for r, _ in chunk]).to(device=device)
+        data = rows_of(batch.data, [r for r, _ in chunk]).to(device=device)
 
-        def report(units: int = 1, note: str = "", images: int = len(chunk)) -> None:
+        def report(units: int = 1, note: str = "", images: int = real) -> None:
             advance(units * images, note)
 
         solution = solver.solve(Task(data, keys, prior), report)
-        images.append(data.operator.within_support(solution.image).cpu())
-        steps.append(solution.steps.cpu())
-        misfits.append(solution.misfit.cpu())
+        images.append(data.operator.within_support(solution.image)[:real].cpu())
+        steps.append(solution.steps[:real].cpu())
+        misfits.append(solution.misfit[:real].cpu())
     image = torch.cat(images).unflatten(0, (count, samples))
     return image, torch.cat(steps).view(count, samples), torch.cat(misfits).view(count, samples)
-
-
-def batch_size_for(solver: Solver[Any], source: Source, model: Model | None, device: torch.device) -> int:
-    """Images at once: few large ones, fewer for gradients, to keep a volume of 384 x 320 below 6 GiB.
-
-    With a model no more than fit into the free memory, and on a GPU as many as fit, up to ``MOST_ON_GPU``.
-    """
-    _, height, width = source.shape
-    pixels = PIXELS // 2 if solver.differentiates else PIXELS
-    few = max(1, min(MOST, pixels // (height * width)))
-    if model is None:
-        return few
-    most = MOST_ON_GPU if device.type == "cuda" else few
-    shape, gradients = source.shape, solver.differentiates
-    return batch_that_fits(model.description, shape, device, most, differentiated=gradients)
-
-
-def _rows(data: Measurements, rows: list[int]) -> Measurements:
-    """Some of the measurements, repeated where a row is."""
-    if rows == list(range(len(data))):
-        return data
-    operator = concatenate([data.operator.select(row) for row in rows])
-    return replace(data, y=data.y[rows], operator=operator, sigma=data.sigma[rows], labels=None, further=None)
 
 
 def open_source(path: Path, request: Request, shape: tuple[int, int, int] | None) -> Source:

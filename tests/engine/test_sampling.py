@@ -1,5 +1,6 @@
 """Images from seeds: what an image depends on, and the fixed-mask sampler by its closed form."""
 
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ from mrigen import seeds
 from mrigen.channels import ChannelLayout
 from mrigen.denoiser import NetworkDenoiser
 from mrigen.diffusion.samplers import SAMPLERS
+from mrigen.engine import sampling
 from mrigen.engine.sampling import StudentSampler, TeacherSampler, random_labels, seeded_labels
 from mrigen.errors import UsageError
 from mrigen.losses import Generator
@@ -97,6 +99,28 @@ def test_student_image_depends_on_its_seed_alone():
     runs = [torch.cat(list(StudentSampler(student, SHAPE, batch)([5, 1, 9]))) for batch in (1, 2, 3)]
     torch.testing.assert_close(runs[0], runs[2], atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(runs[1], runs[2], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [TeacherSampler, StudentSampler])
+def test_operators_of_the_next_batch_are_drawn_beside_the_network(kind, monkeypatch):
+    """In another thread, and the images are those of one batch after the other."""
+    real, drawn = sampling.further_operators, []
+
+    def watched(objective, corruption, image_seeds, *purpose):
+        drawn.append((tuple(image_seeds), threading.current_thread() is threading.main_thread()))
+        return real(objective, corruption, image_seeds, *purpose)
+
+    monkeypatch.setattr(sampling, "further_operators", watched)
+    run = teacher_sampler({"name": "heun", "steps": 3}, 2)
+    if kind is StudentSampler:
+        generator = Generator(run._denoiser, 2.5)
+        run = StudentSampler(generator, run.shape, 2, run._objective, run._corruption)
+    images = run([5, 6, 7])
+    first = next(images)
+    assert {part for part, _ in drawn} <= {(5, 6), (7,)}
+    together = torch.cat([first, *images])
+    assert drawn == [((5, 6), False), ((7,), False)]
+    assert torch.equal(together, torch.cat([*run([5, 6]), *run([7])]))
 
 
 def test_noise_of_a_seed_differs_between_purposes():

@@ -4,6 +4,7 @@ import json
 import os
 import weakref
 import zipfile
+from itertools import islice
 from types import SimpleNamespace
 
 import h5py
@@ -162,7 +163,7 @@ def test_spool_continues_after_the_last_whole_row(tmp_path):
     settings = {"model": "a", "sampler": None}
 
     def spool(**other):
-        return PartialFile(tmp_path / "x.h5", {**settings, **other}, (1, 4, 6), complex_valued=True)
+        return PartialFile(tmp_path / "x.h5", {**settings, **other}, (1, 4, 6), 2, complex_valued=True)
 
     spool().extend([stack[:2]], 0)
     with (tmp_path / ".x.h5.partial" / "rows.bin").open("ab") as file:
@@ -251,6 +252,35 @@ def test_interrupted_sampling_continues(model, tmp_path, monkeypatch, capsys):
     assert made == [2] * 5
     assert (tmp_path / "parts.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
     assert not list(tmp_path.glob(".*"))
+
+
+def test_the_batch_that_was_chosen_is_that_of_the_continuation(model, tmp_path, monkeypatch):
+    """Free memory may be another then, and with it the company in which images are made."""
+    real, made = resumable.counted, []
+
+    def torn(batches, advance):
+        yield from islice(real(batches, advance), 2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(resumable, "counted", torn)
+    monkeypatch.setattr(sampling, "_batch", lambda *_: 3)
+    assert sample(model, tmp_path / "out.h5", "--seeds", "0-9") == 130
+    monkeypatch.setattr(sampling, "_batch", lambda *_: 5)
+    monkeypatch.setattr(
+        resumable, "counted", lambda batches, advance: map(count(made), real(batches, advance))
+    )
+    record = tmp_path / ".out.h5.partial" / "record.json"
+    written = json.loads(record.read_text())
+    assert written.pop("batch") == 3
+    assert sample(model, tmp_path / "out.h5", "--seeds", "0-9") == 0
+    assert made == [3, 1]
+    assert sample(model, tmp_path / "other.h5", "--seeds", "0-9") == 0
+    assert made == [3, 1, 5, 5]
+    record.parent.mkdir()
+    record.write_text(json.dumps(written))  # as earlier versions wrote it
+    (record.parent / "rows.bin").write_bytes(bytes(2 * 3 * 4 * 4 * 4))
+    assert sample(model, tmp_path / "out.h5", "--seeds", "0-9", "--batch", "2") == 0
+    assert made == [3, 1, 5, 5, 2, 2, 2, 2]
 
 
 def test_a_torn_batch_is_made_again_as_a_whole(model, tmp_path, monkeypatch):

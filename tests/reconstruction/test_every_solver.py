@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from unittest.mock import Mock
 
 import h5py
 import numpy as np
@@ -18,9 +19,9 @@ from mrigen.model import Model
 from mrigen.operators import Measurements, MultiCoilMRI
 from mrigen.operators.corruption import make_corruption
 from mrigen.operators.noise import Noise
-from mrigen.reconstruction import job
+from mrigen.reconstruction import batches, job
 from mrigen.reconstruction.job import Request, solve_batch
-from mrigen.reconstruction.sources import Batch
+from mrigen.reconstruction.sources import Batch, Source
 
 SIZE, SIGMA = 16, 0.02
 TRAINED = {"name": "inpainting", "missing": 0.3}
@@ -110,6 +111,43 @@ def test_priors_add_nothing_where_no_coil_sees(priors):
     images, _, _ = solve_batch(solver, batch, prior, request, torch.device("cpu"), lambda *_: None)
     assert (images[..., :5, :5] == 0).all()
     assert (images[..., 5:, 5:] != 0).all()
+
+
+def test_a_smaller_batch_is_filled_up_and_what_was_added_is_dropped(priors, monkeypatch):
+    """On a GPU every batch has one size, so that nothing is compiled again; results are those of each."""
+    batch = Batch([3, 4], measured("mri"), torch.ones(2))
+    solver, prior = SOLVERS.build({"name": "dds", **SHORT["dds"]}), priors["complex", "teacher"]
+    request, cpu, sizes, told = Request(solver="dds", samples=3, batch=4), torch.device("cpu"), [], []
+
+    def solved():
+        return solve_batch(solver, batch, prior, request, cpu, lambda n, _: told.append(n), 2)
+
+    expected, usual = solved(), sum(told)
+
+    def always(chunk, size, device):
+        filled_up = batches.filled(chunk, size, torch.device("cuda"))
+        sizes.append((len(chunk), len(filled_up)))
+        return filled_up
+
+    monkeypatch.setattr(job, "filled", always)
+    for found, reference in zip(solved(), expected, strict=True):
+        assert found.shape == reference.shape == (2, 3, *found.shape[2:])
+        torch.testing.assert_close(found, reference, rtol=1e-4, atol=1e-5)
+    assert sizes == [(4, 4), (2, 4)]
+    assert sum(told) == 2 * usual
+    assert batches.filled([1, 2], 4, cpu) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("slices", "samples", "fitting", "expected"),
+    [(130, 1, 64, 44), (10, 8, 64, 40), (3, 8, 64, 24), (2, 70, 64, 35), (5, 1, 64, 5)],
+)
+def test_batches_on_a_gpu_are_as_equal_as_possible(slices, samples, fitting, expected, monkeypatch):
+    monkeypatch.setattr(batches, "batch_that_fits", lambda *_, **__: fitting)
+    source = Mock(spec=Source, shape=(1, 8, 8), __len__=lambda _: slices)
+    solver, model = SOLVERS.build({"name": "dds"}), Mock(description=None)
+    assert batches.batch_size_for(solver, source, model, samples, torch.device("cuda")) == expected
+    assert batches.batch_size_for(solver, source, model, samples, torch.device("cpu")) == fitting
 
 
 def compiled_by(monkeypatch, backend):
