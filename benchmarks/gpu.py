@@ -1,11 +1,13 @@
 """Everything that a GPU is measured with within the minutes that there are, what was never measured first.
 
     python -m benchmarks.gpu --minutes 4 --json gpu.json
-    python -m benchmarks.gpu --minutes 4 --rows tests convolution normal brain-teacher espirit reconstruct
+    python -m benchmarks.gpu --minutes 4 --rows memory repeat tests
+    python -m benchmarks.gpu --minutes 4 --rows convolution normal brain-teacher espirit reconstruct
     python -m benchmarks.gpu --minutes 30 --device cpu --smoke
 
 Without ``--json`` everything is saved in ``gpu-DATE-TIME.json`` in the working folder. Four minutes do not
-hold all rows: the first command gets about as far as ``repeat``, the second has the others.
+hold all rows, whose limits add up to more than nine: what the first command does not reach comes next with
+``--rows``, in this order.
 
 Every row is a process of its own with a time limit: what it measures is printed and saved at once, and a row
 that fails is recorded with its error. All rows begin with what needs no GPU and wait for their turn; first,
