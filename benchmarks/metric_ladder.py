@@ -218,7 +218,7 @@ def main() -> None:
     )
     parser.add_argument("--counts", type=int, nargs="+", default=[100, 300, 1000])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--features", nargs="+", default=list(DEFAULT), help="pca, r64, pixels")
+    parser.add_argument("--features", nargs="+", default=list(DEFAULT), help="pca, r64, pixels, radiomics")
     parser.add_argument("--json", type=new_file)
     arguments = parser.parse_args()
     if min(arguments.counts) < SLICES:

@@ -47,8 +47,8 @@ def evaluate(
     features: Annotated[
         str,
         typer.Option(
-            help="Feature spaces, comma-separated: pca, r64, pixels, inception, dinov2, vgg16; numbers of "
-            "all but the first are named after them.",
+            help="Feature spaces, comma-separated: pca, r64, pixels, radiomics, inception, dinov2, vgg16; "
+            "numbers of all but the first are named after them.",
             rich_help_panel=SET,
         ),
     ] = "pca,r64",

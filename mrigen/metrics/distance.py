@@ -13,7 +13,7 @@ from torch import Tensor
 from mrigen.data.images import ImageSet
 from mrigen.errors import UsageError
 from mrigen.metrics.cache import Cache, data_digest
-from mrigen.metrics.features import AnyExtractor, Extractor, Features, PrincipalExtractor
+from mrigen.metrics.features import AnyExtractor, Extractor, Features, FittedExtractor
 from mrigen.metrics.frechet import Statistics, frechet_distance, statistics
 from mrigen.metrics.principal import MOST
 from mrigen.metrics.rendering import Rendering, magnitude_window, streamed_window
@@ -41,8 +41,8 @@ class Reference:
 
     @classmethod
     def of(cls, images: Tensor, extractor: AnyExtractor, batch: int = 256) -> Reference:
-        """Statistics of reference images (n, C, H, W); principal components are of 1,000 evenly over more."""
-        if isinstance(extractor, PrincipalExtractor):
+        """Statistics of reference images (n, C, H, W); what is made of them, of at most 1,000."""
+        if isinstance(extractor, FittedExtractor):
             fitted, features = extractor.fit(images[evenly_spaced(len(images), MOST)])
             return cls(fitted, None, statistics(features[fitted.layer("fid")]), features)
         rendering = Rendering(magnitude_window(images) if images.is_complex() else None)
@@ -81,7 +81,7 @@ def reference_of(
     Raises:
         UsageError: pixels that are not finite.
     """
-    if isinstance(extractor, PrincipalExtractor):
+    if isinstance(extractor, FittedExtractor):
         images = evenly_spread_images(pool)
         if advance is not None:
             advance(len(pool))

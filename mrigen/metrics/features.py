@@ -1,17 +1,20 @@
-"""Feature spaces of images: networks behind torch-fidelity's interface, and principal components."""
+"""Feature spaces of images: networks behind torch-fidelity's interface, principal components, radiomics."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from mrigen.errors import UsageError
 from mrigen.metrics.principal import PrincipalComponents, held_out
+from mrigen.metrics.radiomics import radiomic_features, require_package
+from mrigen.metrics.rendering import Rendering, magnitude_window
 from mrigen.metrics.weights import WeightsFile, digest, tensors
 
 if TYPE_CHECKING:
@@ -75,6 +78,7 @@ FEATURES = {
     "dinov2": Network("dinov2-file", published=DINOV2),
     "vgg16": Network("vgg16", published=VGG16),
     "pca": Network("pca", weights="the references", fitted=True),
+    "radiomics": Network("radiomics", weights="the references", fitted=True),
 }
 DEFAULT = ("pca", "r64")
 
@@ -117,34 +121,38 @@ class Extractor:
         return {layer: torch.cat([part[i].cpu() for part in parts]) for i, layer in enumerate(layers)}
 
 
-@dataclass(frozen=True)
-class PrincipalExtractor:
-    """Features along the principal components of references, where networks see pictures of images.
+class FittedExtractor(ABC):
+    """Features that are made of the references, of images where networks see pictures of them.
 
     Attributes:
-        components: of the references; None before ``fit``.
         network: what it is.
-        weights: where the components come from.
+        weights: where the features come from.
     """
 
-    components: PrincipalComponents | None = None
-    network: Network = FEATURES["pca"]
-    weights: str = "the references"
+    network: ClassVar[Network]
+    weights: ClassVar[str] = "the references"
 
     def layer(self, kind: str) -> str:
         """The only layer, for every metric."""
         del kind
-        return "pca"
+        return self.network.name
 
     def to(self, device: torch.device | str) -> Self:
-        """Itself: projections are computed on the CPU, in float64."""
+        """Itself: features are computed on the CPU, in float64."""
         del device
         return self
 
-    def fit(self, references: Tensor) -> tuple[PrincipalExtractor, Features]:
+    @abstractmethod
+    def fit(self, references: Tensor) -> tuple[FittedExtractor, Features]:
         """The extractor of references (n, C, H, W), and their own features."""
-        components = PrincipalComponents.of(references)
-        return replace(self, components=components), {"pca": held_out(references, components)[0].float()}
+
+    @abstractmethod
+    def of_batch(self, images: Tensor) -> Tensor:
+        """Features (B, d) of images (B, C, H, W), real or complex.
+
+        Raises:
+            ValueError: there were no references.
+        """
 
     def __call__(self, images: Iterable[Tensor]) -> Features:
         """Features of batches of images (B, C, H, W), real or complex.
@@ -152,15 +160,71 @@ class PrincipalExtractor:
         Raises:
             ValueError: there are none, or there were no references.
         """
-        if self.components is None:
-            raise ValueError("principal components need references")
-        parts = [self.components.features(batch).float() for batch in images]
+        parts = [self.of_batch(batch).float() for batch in images]
         if not parts:
             raise ValueError("there are no images to take features of")
-        return {"pca": torch.cat(parts)}
+        return {self.network.name: torch.cat(parts)}
 
 
-AnyExtractor = Extractor | PrincipalExtractor
+@dataclass(frozen=True)
+class PrincipalExtractor(FittedExtractor):
+    """Features along the principal components of references.
+
+    Attributes:
+        components: of the references; None before ``fit``.
+    """
+
+    network: ClassVar[Network] = FEATURES["pca"]
+    components: PrincipalComponents | None = None
+
+    def fit(self, references: Tensor) -> tuple[PrincipalExtractor, Features]:
+        """The extractor of references (n, C, H, W), and their own features."""
+        components = PrincipalComponents.of(references)
+        return replace(self, components=components), {"pca": held_out(references, components)[0].float()}
+
+    def of_batch(self, images: Tensor) -> Tensor:
+        """Coordinates along the components, and the norm of the rest."""
+        if self.components is None:
+            raise ValueError("principal components need references")
+        return self.components.features(images)
+
+
+@dataclass(frozen=True)
+class RadiomicExtractor(FittedExtractor):
+    """Radiomic features, standardised by the references' mean and deviation (FRD, Konz et al. 2024).
+
+    The Fréchet distance in them is not the published number, which has further classes of features.
+
+    Attributes:
+        mean: of the references' features.
+        deviation: theirs; 1 where all references are alike.
+        rendering: how images become pictures, with the window of the references; None before ``fit``.
+    """
+
+    network: ClassVar[Network] = FEATURES["radiomics"]
+    mean: Tensor | float = 0.0
+    deviation: Tensor | float = 1.0
+    rendering: Rendering | None = None
+
+    def fit(self, references: Tensor) -> tuple[RadiomicExtractor, Features]:
+        """The extractor of references (n, C, H, W), and their own features."""
+        rendering = Rendering(magnitude_window(references) if references.is_complex() else None)
+        features, _ = radiomic_features(rendering(references))
+        mean, deviation = features.mean(0), features.std(0)
+        alike = deviation <= torch.finfo(torch.float32).eps * mean.abs()
+        deviation = torch.where(alike, 1.0, deviation)
+        fitted = replace(self, mean=mean, deviation=deviation, rendering=rendering)
+        return fitted, {"radiomics": ((features - mean) / deviation).float()}
+
+    def of_batch(self, images: Tensor) -> Tensor:
+        """Features of the images' pictures minus the references' mean, over their deviation."""
+        if self.rendering is None:
+            raise ValueError("radiomic features need references")
+        features, _ = radiomic_features(self.rendering(images))
+        return (features - self.mean) / self.deviation
+
+
+AnyExtractor = Extractor | FittedExtractor
 
 
 def key_of(name: str) -> str:
@@ -184,16 +248,21 @@ def extractor(name: str = R64, weights: Path | None = None, *, download: bool = 
     """A feature extractor.
 
     Args:
-        name: a key of ``FEATURES``; ``pca``, ``r64`` (random VGG16) and ``pixels`` need no weights.
+        name: a key of ``FEATURES``; ``pca``, ``r64`` (random VGG16), ``pixels`` and ``radiomics`` need no
+            weights, the last one the package ``numpyradiomics``.
         weights: file of its published weights; None to take those that were downloaded before.
         download: fetch the weights where they are missing.
 
     Raises:
-        UsageError: unknown name, or weights that are missing, damaged or not wanted.
+        UsageError: unknown name, a package that is not installed, or weights that are missing, damaged or
+            not wanted.
     """
     network = network_of(name)
     if network.published is None and weights is not None:
         raise UsageError(f"{weights}: features {name!r} need no file of weights; leave it out")
+    if network is FEATURES["radiomics"]:
+        require_package()
+        return RadiomicExtractor()
     if network.fitted:
         return PrincipalExtractor()
     made = _extractor_class(network.name)

@@ -14,7 +14,7 @@ from mrigen.data.stores import open_store
 from mrigen.engine.launch import choose_device
 from mrigen.errors import UsageError
 from mrigen.files import write_json
-from mrigen.metrics.features import PrincipalExtractor, extractor
+from mrigen.metrics.features import FittedExtractor, extractor
 from mrigen.metrics.memorisation import (
     CleanTraining,
     FeatureSearch,
@@ -78,8 +78,10 @@ def audit(
     nearest: MeasurementSearch | FeatureSearch | None = None
     if features != CORRELATION:
         taken = extractor(features, weights, download=download)
-        if isinstance(taken, PrincipalExtractor):
-            raise UsageError("--features pca: needs references, which an audit has none of; choose another")
+        if isinstance(taken, FittedExtractor):
+            raise UsageError(
+                f"--features {features}: needs references, which an audit has none of; choose another"
+            )
         taken.to(choose_device(device))
         similarity = FeatureSimilarity(taken, Rendering(window))
         if isinstance(training, CleanTraining):

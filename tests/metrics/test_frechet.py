@@ -113,3 +113,25 @@ def test_complex_images_need_a_window():
 def test_quantile_of_long_vectors():
     values = torch.arange(10_001.0).flip(0)
     assert quantile(values, 0.99) == 9900
+
+
+def test_percentile_of_0_99_is_not_the_99th():
+    """The published evaluation's numpy.percentile(x, 0.99) is next to the smallest magnitude."""
+    magnitudes = np.linspace(0, 1, 10_001)
+    assert np.percentile(magnitudes, 0.99) == pytest.approx(0.0099)
+    assert magnitude_window(torch.from_numpy(magnitudes)) == pytest.approx(0.99)
+
+
+def test_a_distance_of_100_samples_hides_which_law_is_nearer():
+    """64 features: the law itself with n = 100 is farther than one of 0.7 of its size with 50,000."""
+    rng = np.random.default_rng(0)
+    reference = statistics(rng.standard_normal((50_000, 64)))
+
+    def distance(scale, count):
+        return frechet_distance(statistics(scale * rng.standard_normal((count, 64))), reference)
+
+    true, far, few = distance(1, 50_000), distance(0.7, 50_000), distance(1, 100)
+    assert true < 0.2
+    assert far == pytest.approx(64 * 0.3**2, rel=0.02)
+    assert few > far
+    assert few == pytest.approx(distance(1, 100), rel=0.2)

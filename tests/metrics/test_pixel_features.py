@@ -1,8 +1,11 @@
 """Pixels as features: Fréchet distances that can be worked out from the images themselves."""
 
+import sys
+
 import pytest
 import torch
 
+from mrigen.errors import UsageError
 from mrigen.metrics.distance import Reference
 from mrigen.metrics.features import extractor
 from mrigen.metrics.frechet import frechet_distance, statistics
@@ -53,3 +56,9 @@ def test_large_images_are_averaged_over_blocks():
     large = small.repeat_interleave(4, -1).repeat_interleave(4, -2)
     network = extractor("pixels")
     torch.testing.assert_close(network([pictures(large)])["pixels"], network([pictures(small)])["pixels"])
+
+
+def test_features_of_a_package_that_is_not_installed_say_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numpyradiomics", None)
+    with pytest.raises(UsageError, match=r"pip install 'mrigen\[radiomics\]'"):
+        extractor("radiomics")

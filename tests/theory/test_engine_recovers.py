@@ -20,15 +20,21 @@ def subspace(rank=2):
     return torch.linalg.eigh(covariance(6, seed=3))[1][:, -rank:]
 
 
-def distil(form, corruption, teacher, fake_of, *, steps=300, batch=96, lr=0.04):
+def distil(form, corruption, teacher, fake_of, *, steps=300, batch=96, lr=0.04, loss=None, start=None):
     """W Wᵀ of the linear generator G(z) = W z, W = U Vᵀ, after distillation.
 
     The fake score is the exact denoiser of what the generator makes, as after infinitely many of its
     own training steps.
+
+    Args:
+        loss: SiD's by default.
+        start: U and V (6, 2) of the first generator; random by default.
     """
-    loss = LOSSES.build({"name": "sid"}, objective=form)
+    loss = LOSSES.build({"name": "sid"}, objective=form) if loss is None else loss
     generator = torch.Generator().manual_seed(0)
     U, V = (0.5 * torch.randn(6, 2, dtype=torch.float64, generator=generator) for _ in range(2))
+    if start is not None:
+        U, V = start.clone(), start.clone()
     parameters = [U.requires_grad_(), V.requires_grad_()]
     adam = torch.optim.Adam(parameters, lr=lr, betas=(0.0, 0.999))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps, 1e-3)
