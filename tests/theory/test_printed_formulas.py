@@ -1,4 +1,4 @@
-"""What the papers print and what holds: squares, an algorithm taken literally, two losses of the fake score."""
+"""What the papers print and what holds: squares, algorithm 6 taken literally, losses of the fake score."""
 
 from dataclasses import replace
 
