@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import sqrt
 from typing import ClassVar
@@ -64,9 +64,9 @@ class SparseSolver(Solver[S]):
         return bound.expand(len(task.data)).view(-1, 1, 1, 1)
 
 
-def soft_threshold(x: Tensor, threshold: Tensor) -> Tensor:
-    """Entries x / |x| · max(|x| − t, 0), the proximal operator of t ‖x‖₁."""
-    return x - x / (x.abs() / threshold).clamp(min=1)
+def shrinkage(size: Tensor, threshold: Tensor) -> Tensor:
+    """The factors max(|x| − t, 0) / |x| of moduli |x|, 0 for 0: with them x is shrunk as by t ‖x‖₁."""
+    return (size - threshold).clamp_(min=0) / size.clamp(min=torch.finfo(size.dtype).tiny)
 
 
 @cache
@@ -103,17 +103,18 @@ class WaveletShrinkage:
     ) -> None:
         import pywt
 
-        self.levels: list[tuple[Tensor, Tensor]] = []
+        matrices: list[tuple[Tensor, Tensor]] = []
         even = [size + size % 2 for size in shape]  # a zero before an odd number of pixels, as in sigpy
         levels, sizes, zeros = pywt.dwtn_max_level(even, wavelet), even, [size % 2 for size in shape]
         for _ in range(levels):
             rows, columns = (
                 _analysis(n, wavelet)[:, zero:].to(device) for n, zero in zip(sizes, zeros, strict=True)
             )
-            self.levels.append((rows, columns))
+            matrices.append((rows, columns))
             sizes, zeros = [len(rows) // 2, len(columns) // 2], [0, 0]
         # A shift of the image is one of the first level's matrices.
-        self.shifts = [(k, 3 * k) for k in range(shifts)] if levels else []
+        self.first = [(r.roll(-k, 1), c.roll(-3 * k, 1)) for r, c in matrices[:1] for k in range(shifts)]
+        self.further = matrices[1:]
 
     def __call__(self, x: Tensor, threshold: Tensor) -> Tensor:
         """The shrunk images.
@@ -122,16 +123,14 @@ class WaveletShrinkage:
             x: images (B, C, H, W), complex or real.
             threshold: t, (B, 1, 1, 1) or a number.
         """
-        if not self.levels:
-            return soft_threshold(x, threshold)
+        if not self.first:
+            return x * shrinkage(x.abs(), threshold)
         parts = torch.view_as_real(x).movedim(-1, 0) if x.is_complex() else x[None]
         parts = parts.contiguous()
         total = torch.zeros_like(parts)
-        for down, right in self.shifts:
-            rows, columns = self.levels[0]
-            first = rows.roll(-down, 1), columns.roll(-right, 1)
-            total += self._shrunk(parts, threshold, [first, *self.levels[1:]])
-        total /= len(self.shifts)
+        for first in self.first:
+            total += self._shrunk(parts, threshold, [first, *self.further])
+        total /= len(self.first)
         return torch.view_as_complex(total.movedim(0, -1).contiguous()) if x.is_complex() else total[0]
 
     def _shrunk(self, x: Tensor, threshold: Tensor, levels: list[tuple[Tensor, Tensor]]) -> Tensor:
@@ -140,8 +139,7 @@ class WaveletShrinkage:
         coefficients = rows @ x @ columns.mT
         low = (..., slice(len(rows) // 2), slice(len(columns) // 2))
         inner = self._shrunk(coefficients[low], threshold, levels[1:]) if levels[1:] else None
-        size = coefficients.square().sum(0).sqrt_()
-        coefficients -= coefficients / (size / threshold).clamp_(min=1)
+        coefficients *= shrinkage(coefficients.square().sum(0).sqrt_(), threshold)
         if inner is not None:
             coefficients[low] = inner
         return rows.mT @ coefficients @ columns
@@ -181,12 +179,16 @@ class FISTAState(State):
         ahead: the point at which the next gradient is taken.
         momentum: t.
         shrink: the proximal operator.
+        bound: one over the step size, (B, 1, 1, 1).
+        threshold: λ times the step size, (B, 1, 1, 1).
     """
 
     rhs: Tensor
     ahead: Tensor
     momentum: float
     shrink: WaveletShrinkage
+    bound: Tensor
+    threshold: Tensor
 
 
 @SOLVERS.register("l1-wavelet")
@@ -208,17 +210,18 @@ class L1Wavelet(SparseSolver[FISTAState]):
         x, p = task.blank(), self.params
         height, width = x.shape[-2:]
         shrink = WaveletShrinkage((height, width), p.wavelet, p.shifts, x.device)
-        return FISTAState(x, task.linear.adjoint(task.data.y), x, 1.0, shrink)
+        bound = self.bounds(task)
+        rhs, threshold = task.linear.adjoint(task.data.y), self.weights(task) / bound
+        return FISTAState(x, rhs, x, 1.0, shrink, bound, threshold)
 
     def step(self, task: Task, state: FISTAState, number: int) -> FISTAState:
         """A gradient step, the proximal operator and the extrapolation."""
         del number
-        bound = self.bounds(task)
         gradient = task.linear.normal(state.ahead) - state.rhs
-        x = state.shrink(state.ahead - gradient / bound, self.weights(task) / bound)
+        x = state.shrink(state.ahead - gradient / state.bound, state.threshold)
         momentum = (1 + sqrt(1 + 4 * state.momentum**2)) / 2
         ahead = x + (state.momentum - 1) / momentum * (x - state.x)
-        return FISTAState(x, state.rhs, ahead, momentum, state.shrink)
+        return replace(state, x=x, ahead=ahead, momentum=momentum)
 
 
 @dataclass
@@ -230,12 +233,18 @@ class PrimalDualState(State):
         ahead: the extrapolated images.
         data: Aᴴ of the dual variable of ½ ‖· − y‖².
         edges: dual variable of λ ‖·‖₁, (2, B, C, H, W).
+        weight: λ, (B, 1, 1, 1), as what follows.
+        rise: dual step size.
+        fall: one over the primal step size.
     """
 
     rhs: Tensor
     ahead: Tensor
     data: Tensor
     edges: Tensor
+    weight: Tensor
+    rise: Tensor
+    fall: Tensor
 
 
 @SOLVERS.register("total-variation")
@@ -253,20 +262,19 @@ class TotalVariation(SparseSolver[PrimalDualState]):
 
     def start(self, task: Task) -> PrimalDualState:
         """Zero images."""
-        x = task.blank()
-        edges = x.new_zeros(2, *x.shape)
-        return PrimalDualState(x, task.linear.adjoint(task.data.y), x, x, edges)
+        x, weight = task.blank(), self.weights(task)
+        rhs, edges = task.linear.adjoint(task.data.y), x.new_zeros(2, *x.shape)
+        rise = torch.where(weight > 0, BALANCE * weight, 1.0)
+        return PrimalDualState(x, rhs, x, x, edges, weight, rise, rise * (self.bounds(task) + STEEPEST))
 
     def step(self, task: Task, state: PrimalDualState, number: int) -> PrimalDualState:
         """The dual variables, then the images."""
         del number
-        weight, x = self.weights(task), state.ahead
-        rise = torch.where(weight > 0, BALANCE * weight, 1.0)  # dual step; the primal one is 1 / fall
-        fall = rise * (self.bounds(task) + STEEPEST)
+        x, rise = state.ahead, state.rise
         data = (state.data + rise * (task.linear.normal(x) - state.rhs)) / (1 + rise)
         moved = state.edges + rise * torch.stack([x - x.roll(1, -2), x - x.roll(1, -1)])
-        edges = moved - soft_threshold(moved, weight)
+        edges = moved - moved * shrinkage(moved.abs(), state.weight)
         down, right = edges
         curved = down - down.roll(-1, -2) + right - right.roll(-1, -1)
-        x = state.x - (data + curved) / fall
-        return PrimalDualState(x, state.rhs, 2 * x - state.x, data, edges)
+        x = state.x - (data + curved) / state.fall
+        return replace(state, x=x, ahead=2 * x - state.x, data=data, edges=edges)

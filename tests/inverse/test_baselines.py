@@ -192,3 +192,12 @@ def test_wavelet_shrinkage_is_that_of_sigpy(shape, wavelet):
 def test_wavelets_must_be_orthogonal():
     with pytest.raises(UsageError, match="no orthogonal wavelet; there are"):
         SOLVERS.build({"name": "l1-wavelet", "wavelet": "bior2.2"})
+
+
+@pytest.mark.parametrize("name", ["l1-wavelet", "total-variation"])
+def test_no_regularisation_is_least_squares_where_images_are_zero_too(name):
+    """λ = 0 is allowed; a share of a coefficient that is 0 is 0, not the quotient of two zeros."""
+    y = torch.zeros(1, 1, 16, 16)
+    y[..., 4:8, 4:8] = 1
+    data = Measurements(y, Identity(torch.zeros(1, 1, 16, 16)), torch.zeros(1))
+    torch.testing.assert_close(solve(Task(data, [0]), name, regularization=0, iterations=400), y)
