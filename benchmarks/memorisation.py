@@ -16,6 +16,8 @@ its smallest.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,10 @@ from mrigen.recipe.study import Study
 UNSEEN = "unseen digits"
 ALIKE = (0.9, 0.95)
 BINS, LEAST = 40, 0.0
+COMMON = ("features", "n", "seed", "changes", "smoke")
 SMOKE = ["teacher.network={name: mlp, hidden: 16, num_blocks: 1}", "evaluate.sampler={name: heun, steps: 3}"]
+
+Rows = dict[str, Callable[[], dict[str, Any]]]
 
 
 def fraction(text: str) -> float:
@@ -79,6 +84,24 @@ def similarity(features: Tensor, training: Tensor, unseen: Tensor) -> dict[str, 
     }
 
 
+def features_of(images: Tensor, reference: Reference) -> Tensor:
+    """Features (n, d) of images, as the references are seen."""
+    return reference.features_of(images.split(256))[reference.extractor.layer("fid")]
+
+
+def copies(features: Tensor, training: Tensor, unseen: Tensor, reference: Reference) -> dict[str, Any]:
+    """The numbers of a row: similarity to the training images, distance from the references.
+
+    Args:
+        features: (n, d) of generated images.
+        training: (m, d) of training images.
+        unseen: (k, d) of images that nothing was trained on.
+        reference: other such images.
+    """
+    distance = frechet_distance(statistics(features), reference.statistics)
+    return {"training": len(training), **similarity(features, training, unseen), "distance": distance}
+
+
 class Memorisation:
     """Teachers of the same few digits, and what they copy.
 
@@ -93,7 +116,7 @@ class Memorisation:
         parts = {part: open_reference(self.clean.reference_folder, part) for part in ("train", "test")}
         self.training, others = (each.images(list(range(len(each)))) for each in parts.values())
         self.reference = Reference.of(others[::2], extractor(arguments.features, arguments.weights))
-        self.unseen = self.features(others[1::2])
+        self.unseen = features_of(others[1::2], self.reference)
 
     def study(self, missing: float) -> Study:
         """The training of a row."""
@@ -116,13 +139,9 @@ class Memorisation:
         recipe = recipes.load("toy/digits-inpaint", changes)
         return Study(recipe, options.work / f"p-{missing:g}", Console(stderr=True), "cpu")
 
-    def features(self, images: Tensor) -> Tensor:
-        """Features (n, d) of images, as the references are seen."""
-        return self.reference.features_of(images.split(256))[self.reference.extractor.layer("fid")]
-
     def row(self, missing: float | None) -> dict[str, Any]:
         """A finished row; None for digits that nothing was trained on."""
-        training = self.features(self.training)
+        training = features_of(self.training, self.reference)
         if missing is None:
             features, seconds = self.unseen, {}
         else:
@@ -134,11 +153,10 @@ class Memorisation:
             sampler = Model.load(study.teacher_folder).sampler(
                 study.store, study.recipe.evaluate.sampler, 250
             )
-            features = self.features(torch.cat(list(sampler(list(range(self.arguments.n))))))
+            images = torch.cat(list(sampler(list(range(self.arguments.n)))))
+            features = features_of(images, self.reference)
             seconds = {"seconds": taken(record)}
-        distance = frechet_distance(statistics(features), self.reference.statistics)
-        alike = similarity(features, training, self.unseen)
-        return {"training": len(training), **alike, "distance": distance, **seconds}
+        return {**copies(features, training, self.unseen, self.reference), **seconds}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -176,6 +194,43 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     save(figure, path)
 
 
+def options(parser: argparse.ArgumentParser, count: int, work: str) -> None:
+    """The options of programs that count copies."""
+    parser.add_argument("--n", type=several, default=count, help="generated images of each row")
+    parser.add_argument("--features", choices=FEATURES, default="pca")
+    parser.add_argument("--weights", type=Path, help="file of the features' weights, where they need one")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--work", type=Path, default=Path(work))
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
+    parser.add_argument("--json", type=new_file, help="rows, one a line")
+    parser.add_argument("--figure", type=new_file)
+    parser.add_argument("--smoke", action="store_true", help="everything at its smallest")
+
+
+def print_rows(arguments: argparse.Namespace, keys: tuple[str, ...], make: Callable[[], Rows]) -> None:
+    """Rows that are known, others as they are ready, then the table and the figure.
+
+    Args:
+        arguments: of the command.
+        keys: of those that decide a row, beside the common ones.
+        make: prepares what all rows share; returns a function for every row by its name.
+    """
+    extractor(arguments.features, arguments.weights)
+    path = arguments.json or arguments.work / "rows.jsonl"
+    settings = {key: getattr(arguments, key) for key in (*keys, *COMMON)}
+    rows, makers = known_rows(path, settings), make()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for name, row_of in makers.items():
+        if name not in {row["row"] for row in rows}:
+            row = {"row": name, **row_of(), "settings": settings}
+            rows.append(row)
+            print(f"{name}: similarity {row['mean']:.3f}, copied share {row['copied_share']:.3f}", flush=True)
+            keep_row(path, row)
+    print(table(rows))
+    if arguments.figure:
+        draw(rows, arguments.figure)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -183,36 +238,19 @@ def main() -> None:
     parser.add_argument("--missing", type=fraction, nargs="+", default=[0.0, 0.2, 0.4, 0.6, 0.8], metavar="P")
     parser.add_argument("--share", type=fraction, default=0.06, help="of the digits that is trained on")
     parser.add_argument("--images", type=whole, default=128_000, help="seen in each training")
-    parser.add_argument("--n", type=several, default=1000, help="generated digits of each row")
-    parser.add_argument("--features", choices=FEATURES, default="pca")
-    parser.add_argument("--weights", type=Path, help="file of the features' weights, where they need one")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--work", type=Path, default=Path("runs/memorisation"))
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
-    parser.add_argument("--json", type=new_file, help="rows, one a line")
-    parser.add_argument("--figure", type=new_file)
-    parser.add_argument("--smoke", action="store_true", help="everything at its smallest")
+    options(parser, 1000, "runs/memorisation")
     arguments = parser.parse_args()
     if not arguments.share:
         parser.error("--share 0: nothing is left to train on; give a number above 0")
     if arguments.smoke:
         arguments.missing, arguments.images, arguments.n = [0.0, 0.6], 512, 16
-    extractor(arguments.features, arguments.weights)
-    path = arguments.json or arguments.work / "rows.jsonl"
-    keys = ("share", "images", "features", "n", "seed", "changes", "smoke")
-    settings = {key: getattr(arguments, key) for key in keys}
-    rows = known_rows(path, settings)
-    work = Memorisation(arguments)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for name, missing in {UNSEEN: None, **{f"p = {p:g}": p for p in arguments.missing}}.items():
-        if name not in {row["row"] for row in rows}:
-            row = {"row": name, **work.row(missing), "settings": settings}
-            rows.append(row)
-            print(f"{name}: similarity {row['mean']:.3f}, copied share {row['copied_share']:.3f}", flush=True)
-            keep_row(path, row)
-    print(table(rows))
-    if arguments.figure:
-        draw(rows, arguments.figure)
+
+    def make() -> Rows:
+        work = Memorisation(arguments)
+        rows = {UNSEEN: None, **{f"p = {p:g}": p for p in arguments.missing}}
+        return {name: partial(work.row, missing) for name, missing in rows.items()}
+
+    print_rows(arguments, ("share", "images"), make)
 
 
 if __name__ == "__main__":

@@ -17,17 +17,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from benchmarks.ablations import one_line
-from benchmarks.arguments import existing, new_file, several, whole
+from benchmarks.arguments import existing, several, whole
 from benchmarks.heads import PLACES as HEADS_PLACES
-from benchmarks.heads import keep_row, known_rows, spent, taken
-from benchmarks.memorisation import draw, similarity, table
+from benchmarks.heads import spent, taken
+from benchmarks.memorisation import Rows, copies, features_of, options, print_rows
 from benchmarks.method_stages import HEUN, PHOTOGRAPHS, STANDARD
 from PIL import Image
 from rich.console import Console
@@ -36,8 +36,7 @@ from torch import Tensor
 from mrigen import recipe as recipes
 from mrigen.errors import UsageError
 from mrigen.metrics.distance import Reference
-from mrigen.metrics.features import FEATURES, extractor
-from mrigen.metrics.frechet import frechet_distance, statistics
+from mrigen.metrics.features import extractor
 from mrigen.metrics.reference import open_reference
 from mrigen.recipe.study import Study
 
@@ -47,6 +46,7 @@ FEW, UNSEEN_SHARE = 155, 0.4
 UNSEEN, PRETRAINED = "unseen slices", "pretrained on other slices"
 CLEAN, BLOCKS = "fine-tuned, clean", "fine-tuned, behind blocks"
 SCRATCH, CLEAN_SCRATCH = "from scratch, behind blocks", "from scratch, clean"
+NAMES = (UNSEEN, PRETRAINED, CLEAN, BLOCKS, CLEAN_SCRATCH, SCRATCH)
 WITHOUT = "data.images.operator={name: identity}"
 BEHIND = f"data.images.operator={{name: missing-box, size: {SIZE // 2}}}"
 AMBIENT = "teacher.objective={name: ambient}"
@@ -117,19 +117,6 @@ class Tumours:
         return Study(recipe, options.work / name, Console(stderr=True), "cpu")
 
     @cached_property
-    def pretrained(self) -> Path:
-        """The model of other slices."""
-        study = self.study("others", WITHOUT, STANDARD)
-        self.train(study)
-        return study.teacher_folder
-
-    def train(self, study: Study) -> None:
-        """Prepare and train, once."""
-        with spent(study.out / "seconds.json", "cpu"):
-            study.prepare()
-            study.train()
-
-    @cached_property
     def seen(self) -> Tensor:
         """Clean training slices."""
         study = self.study("few", WITHOUT, STANDARD)
@@ -145,41 +132,40 @@ class Tumours:
         parts = [open_reference(study.reference_folder, part) for part in ("train", "test")]
         images, others = (part.images(list(range(len(part)))) for part in parts)
         reference = Reference.of(images, extractor(self.arguments.features, self.arguments.weights))
-        return reference, self.features(others, reference)
-
-    @staticmethod
-    def features(images: Tensor, reference: Reference) -> Tensor:
-        """Features (n, d) of images."""
-        return reference.features_of(images.split(256))[reference.extractor.layer("fid")]
+        return reference, features_of(others, reference)
 
     def row(self, name: str) -> dict[str, Any]:
         """A finished row."""
         reference, others = self.unseen
-        training = self.features(self.seen, reference)
+        training = features_of(self.seen, reference)
         features, cost = others, {}
         if name != UNSEEN:
             study = self.trained(name)
             sampler = study.teacher.sampler(study.store, study.recipe.evaluate.sampler, 250)
             images = torch.cat(list(sampler(list(range(self.arguments.n)))))
-            features, cost = self.features(images, reference), {"seconds": taken(study.out / "seconds.json")}
-        distance = frechet_distance(statistics(features), reference.statistics)
-        return {
-            "training": len(training),
-            **similarity(features, training, others),
-            "distance": distance,
-            **cost,
-        }
+            features, cost = features_of(images, reference), {"seconds": taken(study.out / "seconds.json")}
+        return {**copies(features, training, others, reference), **cost}
+
+    @cached_property
+    def pretrained(self) -> Study:
+        """The training on other slices, done."""
+        return done(self.study("others", WITHOUT, STANDARD))
 
     def trained(self, name: str) -> Study:
         """The training of a row, done."""
         if name == PRETRAINED:
-            study = self.study("others", WITHOUT, STANDARD)
-        else:
-            data = (BEHIND, AMBIENT) if "blocks" in name else (WITHOUT, STANDARD)
-            start = None if "scratch" in name else self.pretrained
-            study = self.study("few", *data, start=start)
-        self.train(study)
-        return study
+            return self.pretrained
+        data = (BEHIND, AMBIENT) if "blocks" in name else (WITHOUT, STANDARD)
+        start = None if "scratch" in name else self.pretrained.teacher_folder
+        return done(self.study("few", *data, start=start))
+
+
+def done(study: Study) -> Study:
+    """A study, prepared and trained once, with its seconds."""
+    with spent(study.out / "seconds.json", "cpu"):
+        study.prepare()
+        study.train()
+    return study
 
 
 def main() -> None:
@@ -190,15 +176,7 @@ def main() -> None:
     parser.add_argument("--few", type=several, default=FEW, help="training slices")
     parser.add_argument("--pretraining", type=whole, default=48_000, help="images seen in pretraining")
     parser.add_argument("--images", type=whole, default=16_000, help="images seen in training on the few")
-    parser.add_argument("--n", type=several, default=500, help="generated slices of each row")
-    parser.add_argument("--features", choices=FEATURES, default="pca")
-    parser.add_argument("--weights", type=Path, help="file of the features' weights, where they need one")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--work", type=Path, default=Path("runs/tumours"))
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
-    parser.add_argument("--json", type=new_file, help="rows, one a line")
-    parser.add_argument("--figure", type=new_file)
-    parser.add_argument("--smoke", action="store_true", help="everything at its smallest")
+    options(parser, 500, "runs/tumours")
     arguments = parser.parse_args()
     arguments.slices = arguments.slices or next((place for place in PLACES if place.is_file()), None)
     if arguments.slices is None:
@@ -206,21 +184,12 @@ def main() -> None:
         return
     if arguments.smoke:
         arguments.few, arguments.pretraining, arguments.images, arguments.n = 20, 32, 32, 8
-    extractor(arguments.features, arguments.weights)
-    keys = ("few", "pretraining", "images", "features", "n", "seed", "changes", "smoke")
-    settings = {key: getattr(arguments, key) for key in keys}
-    path = arguments.json or arguments.work / "rows.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows, work = known_rows(path, settings), Tumours(arguments)
-    for name in (UNSEEN, PRETRAINED, CLEAN, BLOCKS, CLEAN_SCRATCH, SCRATCH):
-        if name not in {row["row"] for row in rows}:
-            row = {"row": name, **work.row(name), "settings": settings}
-            rows.append(row)
-            print(f"{name}: similarity {row['mean']:.3f}, copied share {row['copied_share']:.3f}", flush=True)
-            keep_row(path, row)
-    print(table(rows))
-    if arguments.figure:
-        draw(rows, arguments.figure)
+
+    def make() -> Rows:
+        work = Tumours(arguments)
+        return {name: partial(work.row, name) for name in NAMES}
+
+    print_rows(arguments, ("few", "pretraining", "images"), make)
 
 
 if __name__ == "__main__":
