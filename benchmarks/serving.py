@@ -2,11 +2,12 @@
 
     python -m benchmarks.serving
 
-A simulated head, undersampled by random lines, is streamed to ``mrigen serve``'s server, slice after slice
-and then all of it again: the second time the coil maps are known. The clock starts before the last line of a
-slice is sent and stops when its image is there; processor seconds are those of the whole process, all threads
-and the client included, for a slice with all its lines. Errors are of magnitudes, beside the coil-combined
-image of all lines. The first slice comes after the server's warm-up. The teacher of ``ambient-one-step`` has
+A simulated head, undersampled by random lines, is streamed to ``mrigen serve``'s server, slice after slice,
+with a line every ``--tr`` from one side of k-space to the other, and then all of it again: the second time the
+coil maps are known. The clock starts before the last line of a slice is sent and stops when its image is
+there; what the server does while lines come is not in it, unless it takes longer than they do. Processor
+seconds are those of the whole process, all threads and the client included, for a slice with all its lines.
+Errors are of magnitudes, beside the coil-combined image of all lines. The first slice comes after the server's warm-up. The teacher of ``ambient-one-step`` has
 the demo's network at the scan's size and is not trained, so that only its time counts.
 """
 
@@ -77,8 +78,10 @@ def received(stream: Any) -> np.ndarray:
     return np.frombuffer(stream.read(4 * int(x) * int(y)), np.float32).reshape(y, x).T
 
 
-def streamed(server: Server, xml: bytes, kspace: Tensor, mask: Tensor) -> tuple[list[np.ndarray], list, list]:
-    """Images of two passes, seconds and processor seconds of each slice."""
+def streamed(
+    server: Server, xml: bytes, kspace: Tensor, mask: Tensor, tr: float
+) -> tuple[list[np.ndarray], list, list]:
+    """Images of two passes, seconds and processor seconds of each slice; a line every ``tr`` seconds."""
     images, waited, worked = [], [], []
     lines = mask.nonzero().flatten().tolist()
     with socket.create_connection(server.address) as client, client.makefile("rb") as stream:
@@ -86,10 +89,13 @@ def streamed(server: Server, xml: bytes, kspace: Tensor, mask: Tensor) -> tuple[
         for repetition in range(2):
             for number, one in enumerate(kspace):
                 before = time.process_time()
-                parts = [line(one, w, number, repetition, last=w == lines[-1]) for w in lines]
-                client.sendall(b"".join(parts[:-1]))
-                start = time.perf_counter()
-                client.sendall(parts[-1])
+                due = time.perf_counter()
+                for where in lines:
+                    part = line(one, where, number, repetition, last=where == lines[-1])
+                    time.sleep(max(0.0, due - time.perf_counter()))
+                    start = time.perf_counter()
+                    client.sendall(part)
+                    due += tr
                 images.append(received(stream))
                 waited.append(time.perf_counter() - start)
                 worked.append(time.process_time() - before)
@@ -105,7 +111,7 @@ def error(images: list[np.ndarray], references: Tensor) -> float:
 
 
 def measured(
-    solver: str, model: Model | None, xml: bytes, kspace: Tensor, mask: Tensor, references: Tensor
+    solver: str, model: Model | None, kspace: Tensor, mask: Tensor, references: Tensor, tr: float
 ) -> list[dict[str, Any]]:
     """A row for each pass."""
     prep = Options(noise_whitening=False, virtual_coils=0)
@@ -115,7 +121,7 @@ def measured(
     thread = threading.Thread(target=server.serve)
     thread.start()
     try:
-        images, waited, worked = streamed(server, xml, kspace, mask)
+        images, waited, worked = streamed(server, header(*kspace.shape[2:]), kspace, mask, tr)
     finally:
         server.stop()
         thread.join()
@@ -173,6 +179,7 @@ def main() -> None:
     parser.add_argument("--slices", type=whole, default=6)
     parser.add_argument("--acceleration", type=positive, default=4.0)
     parser.add_argument("--acs-lines", type=whole, default=20)
+    parser.add_argument("--tr", type=positive, default=5.0, help="ms from line to line")
     parser.add_argument("--threads", type=whole, default=torch.get_num_threads())
     parser.add_argument("--solvers", nargs="+", default=SOLVERS)
     parser.add_argument("--json", type=new_file)
@@ -187,7 +194,7 @@ def main() -> None:
     rows = []
     for solver in options.solvers:
         model = untrained(kspace, maps, mask) if solver.startswith("ambient") else None
-        rows += measured(solver, model, header(size, size), kspace, mask, references)
+        rows += measured(solver, model, kspace, mask, references, options.tr / 1000)
         print(table(rows[-2:]), flush=True)
     if options.json:
         write_json(options.json, rows)

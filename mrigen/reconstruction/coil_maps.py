@@ -37,6 +37,11 @@ class CoilMaps:
     shape: tuple[int, int, int, int]
     rows: Rows
 
+    @classmethod
+    def of_one(cls, path: Path, maps: NDArray[Any]) -> CoilMaps:
+        """From an array (coils, H, W) that stands for all slices."""
+        return cls(path, (1, *maps.shape), lambda _: maps[None])
+
     def require(self, coils: int, sizes: list[tuple[int, int]]) -> None:
         """Refuse maps of other coils or another size.
 

@@ -15,7 +15,7 @@ from mrigen.errors import UsageError
 from mrigen.operators import Measurements, MultiCoilMRI
 from mrigen.prep.kspace.noise_level import noise_level
 from mrigen.prep.kspace.options import Options
-from mrigen.prep.kspace.pipeline import Pipeline
+from mrigen.prep.kspace.pipeline import Calibration, Pipeline
 from mrigen.prep.readers import Choice, Loaded, inspect, open_slices, with_mask
 from mrigen.prep.scan import ReadSlices
 from mrigen.reconstruction.coil_maps import CoilMaps
@@ -33,14 +33,16 @@ class ScanSource(Source):
     Args:
         path: a file of one of the formats of ``mrigen.prep.readers``, or its k-space in memory.
         options: of the preparation; its ``acceleration`` undersamples fully sampled data.
-        maps: own coil maps; None to compute them.
+        maps: own coil maps, or what ``calibrate`` computed before; None to compute them.
 
     Raises:
         UsageError: no usable k-space: wrong axes, not centred, not finite, no ACS lines, a mask that the
             data contradict, or maps of another scan.
     """
 
-    def __init__(self, path: Path | Loaded, options: Options, maps: CoilMaps | None = None) -> None:
+    def __init__(
+        self, path: Path | Loaded, options: Options, maps: CoilMaps | Calibration | None = None
+    ) -> None:
         self._open: Callable[[], AbstractContextManager[ReadSlices]]
         if isinstance(path, Loaded):
             self._scan = with_mask(path.scan, path.read)
@@ -67,7 +69,9 @@ class ScanSource(Source):
         self.notes = [*self._scan.notes, *([level.note] if level is not None and level.note else [])]
         if not undersampled:
             self.notes.append("fully sampled: give --acceleration 4 to undersample it and see the errors")
-        if maps is not None:
+        if isinstance(maps, Calibration):
+            self._pipeline = replace(self._pipeline, calibration=maps)
+        elif maps is not None:
             self._pipeline = replace(self._pipeline, own_maps=self._chosen(maps))
         self.labels = [f"slice {s}" for s in self._pipeline.slices]
         self.volumes = [self.name] * len(self.labels)
@@ -78,6 +82,15 @@ class ScanSource(Source):
         if self._scan.geometry is not None:
             self.geometry = self._scan.geometry.chosen(self._pipeline.slices)
         self.has_reference = self._pipeline.references
+
+    def calibrate(self) -> Calibration:
+        """Coil maps of the slices.
+
+        Raises:
+            UsageError: they cannot be computed.
+        """
+        with self._open() as read:
+            return self._pipeline.calibrate(read)
 
     def batches(self, size: int) -> Iterator[Batch]:
         """Slices as the pipeline gives them, which bounds the memory too."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ from mrigen.inverse import SOLVERS, Solver
 from mrigen.model import Model
 from mrigen.prep import ismrmrd
 from mrigen.prep.kspace.options import Options
+from mrigen.prep.kspace.pipeline import Calibration
 from mrigen.prep.readers import Choice, Loaded
 from mrigen.prep.readers.mrd import (
     CALIBRATION,
     CALIBRATION_AND_IMAGE,
+    EMBEDDED,
     LEFT_OUT,
     NOISE,
     Measurement,
@@ -36,6 +39,8 @@ KEY = ("slice", "contrast", "phase", "repetition", "set")
 MOST_SIDE = 4096
 LINE_BYTES = 1 << 10  # of a line beside its samples
 WARM_UP = (64, 64)
+FAULTS = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
+"""What strangers' lines may raise beside ``UsageError``."""
 Key = tuple[int, ...]
 Picture = NDArray[Any]
 
@@ -80,22 +85,49 @@ class Reconstructor:
         noise = torch.randn(1, 4, height, width, dtype=torch.complex64, generator=seeded_rng(0, "warm up"))
         self.reconstruct(Loaded.of(Path("warm-up"), noise.numpy(), complete=True), 0, None)
 
+    def calibrated_by(self, steps: set[int], step: int, centre: int, width: int) -> bool:
+        """Whether a slice has all its calibration lines, as far as anybody can know before its last line.
+
+        These are ``acs_lines`` around DC where the options say how many. Otherwise the fully sampled centre
+        is taken to be complete with the first line beyond it: so it is in ascending, descending and centric
+        order.
+
+        Args:
+            steps: phase encodes of the lines that have come, with the last one.
+            step: the last one.
+            centre: phase encode at DC.
+            width: phase encodes of the matrix.
+        """
+        lines, least = self._request.prep.acs_lines, self._request.prep.kernel_width
+        first = centre - width // 2 + (width - (lines or least) + 1) // 2
+        if not all(number in steps for number in range(first, first + (lines or least))):
+            return False
+        return lines is not None or any(n not in steps for n in range(*sorted((centre, step))))
+
+    def calibrate(self, loaded: Loaded) -> Calibration:
+        """Coil maps of a slice of which no more than the calibration lines need be there.
+
+        Raises:
+            UsageError: they cannot be computed.
+        """
+        with self._turn:
+            return ScanSource(loaded, self._request.prep).calibrate()
+
     def reconstruct(
-        self, loaded: Loaded, number: int, maps: NDArray[np.complex64] | None
+        self, loaded: Loaded, number: int, maps: NDArray[np.complex64] | Calibration | None
     ) -> tuple[Picture, NDArray[np.complex64]]:
         """The image (x, y) of a slice in the data's units, and its coil maps (coils, x, y).
 
         Args:
             loaded: k-space of one slice.
             number: of the slice, on which what is random depends.
-            maps: coil maps that the slice had before; None to compute them from its ACS lines.
+            maps: coil maps that the slice had before, or what ``calibrate`` computed from the first of its
+                lines, which counts where the others have not changed the centre; None to compute them.
 
         Raises:
             UsageError: the k-space cannot be reconstructed.
         """
-        own = None
-        if maps is not None:
-            own = CoilMaps(loaded.scan.path, (1, *maps.shape), lambda _: maps[None])
+        own = CoilMaps.of_one(loaded.scan.path, maps) if isinstance(maps, np.ndarray) else maps
         with self._turn:
             source = ScanSource(loaded, self._request.prep, own)
             batch = replace(next(source.batches(1)).with_sigma(None), positions=[number])
@@ -121,6 +153,8 @@ class Session:
     A slice is complete with its line that has the flag LAST_IN_SLICE (of the last average), all of them are
     with LAST_IN_MEASUREMENT or at the end of the stream. Coil maps are computed once for each slice: its
     further repetitions, contrasts, phases and sets have the same, as long as maps and lines fit into memory.
+    They are computed as soon as its calibration lines have come (``Reconstructor.calibrated_by``), and again
+    with its last line where these were not all.
 
     Attributes:
         reconstructor: what makes the images.
@@ -133,6 +167,9 @@ class Session:
     _header: ismrmrd.Header | None = None
     _open: dict[Key, list[Line]] = field(default_factory=dict)
     _noise: list[Line] = field(default_factory=list)
+    _steps: dict[Key, set[int]] = field(default_factory=dict)
+    _calibrated: set[int] = field(default_factory=set)
+    _early: dict[Key, Calibration] = field(default_factory=dict)
     _maps: dict[int, NDArray[np.complex64]] = field(default_factory=dict)
     _held: int = 0
     _count: int = 0
@@ -188,6 +225,8 @@ class Session:
             last = int(head["idx"]["average"]) + 1 >= self._averages
             if image and last and _flagged(head, LAST_IN_SLICE):
                 complete = [key]
+            elif last and key[0] not in self._calibrated and (image or self._mode in EMBEDDED):
+                self._calibrate(key, head)
         return [*self._open] if _flagged(head, LAST_IN_MEASUREMENT) else complete
 
     def rest(self) -> list[Key]:
@@ -200,40 +239,74 @@ class Session:
         Raises:
             UsageError: the slice cannot be reconstructed.
         """
-        lines = self._open.pop(key)
+        lines, early = self._open.pop(key), self._early.pop(key, None)
+        self._steps.pop(key, None)
         self._held -= sum(map(_size, lines))
-        assert self._header is not None
-        name = ", ".join(f"{n} {value}" for n, value in zip(KEY, key, strict=True) if value or n == "slice")
-        coils = max(len(line.samples) for line in lines)
-        x, y, _ = self._header.encoded_matrix or (0, 0, 0)
-        if 8 * coils * x * y > self.memory:
-            raise UsageError(f"{name}: {coils} coils of {x} x {y} need more memory; start with more --memory")
-        noise = [line for line in self._noise if len(line.samples) == coils]
-        kept = [(_single(line.head), line.samples) for line in (*noise, *lines)]
         known = self._maps.get(key[0])
         try:
-            loaded = Measurement.of_lines(Path(name), kept, self._xml, self._header).load(Choice())
-            if known is not None and len(known) != coils:
+            loaded = self._loaded(key, lines)
+            if known is not None and len(known) != loaded.scan.coils:
                 known = None
-            made, maps = self.reconstructor.reconstruct(loaded, key[0], known)
-        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            made, maps = self.reconstructor.reconstruct(loaded, key[0], early if known is None else known)
+        except FAULTS as error:
             reason = f"{type(error).__name__}: {error}"
-            raise UsageError(f"{name}: cannot be reconstructed ({reason:.200})") from error
+            raise UsageError(f"{_name(key)}: cannot be reconstructed ({reason:.200})") from error
         if known is None and maps.nbytes <= self.room - self._maps_bytes:
             self._maps[key[0]] = maps
         self._count += 1
         pixels: Picture = np.ascontiguousarray(made.T)
         return image_head(lines[len(lines) // 2].head, pixels, self._extent(pixels), self._count), pixels
 
+    def _loaded(self, key: Key, lines: list[Line]) -> Loaded:
+        """k-space of lines of a slice.
+
+        Raises:
+            UsageError: it is too large, or no image.
+        """
+        assert self._header is not None
+        coils = max(len(line.samples) for line in lines)
+        x, y, _ = self._header.encoded_matrix or (0, 0, 0)
+        if 8 * coils * x * y > self.memory:
+            raise UsageError(
+                f"{_name(key)}: {coils} coils of {x} x {y} need more memory; start with more --memory"
+            )
+        noise = [line for line in self._noise if len(line.samples) == coils]
+        kept = [(_single(line.head), line.samples) for line in (*noise, *lines)]
+        return Measurement.of_lines(Path(_name(key)), kept, self._xml, self._header).load(Choice())
+
+    def _calibrate(self, key: Key, head: Any) -> None:
+        """Compute a slice's coil maps if its last line says that the calibration lines are there."""
+        assert self._header is not None
+        _, width, _ = self._header.encoded_matrix or (0, 0, 0)
+        centre = width // 2 if self._header.centre is None else self._header.centre
+        step, steps = int(head["idx"]["kspace_encode_step_1"]), self._steps.setdefault(key, set())
+        steps.add(step)
+        more = _flagged(head, CALIBRATION) or _flagged(head, CALIBRATION_AND_IMAGE)
+        if more or not self.reconstructor.calibrated_by(steps, step, centre, width):
+            return
+        self._calibrated.add(key[0])
+        with suppress(UsageError, *FAULTS):  # what is wrong is said when the slice is complete
+            early = self.reconstructor.calibrate(self._loaded(key, self._open[key]))
+            if early.nbytes <= self.room - self._maps_bytes:
+                self._early[key] = early
+
+    @property
+    def _mode(self) -> str:
+        return self._xml.get("encoding/parallelImaging/calibrationMode", "embedded")
+
     @property
     def _maps_bytes(self) -> int:
-        return sum(maps.nbytes for maps in self._maps.values())
+        kept = sum(maps.nbytes for maps in self._maps.values())
+        return kept + sum(early.nbytes for early in self._early.values())
 
     def _keep(self, lines: list[Line], line: Line) -> None:
         lines.append(line)
         self._held += _size(line)
-        while self._maps and self._maps_bytes > self.room:
-            self._maps.pop(next(iter(self._maps)))
+        while self._maps_bytes > self.room:
+            if self._maps:
+                self._maps.pop(next(iter(self._maps)))
+            else:
+                self._early.pop(next(iter(self._early)))
 
     def _extent(self, pixels: Picture) -> tuple[float, float, float]:
         """Field of view of an image (y, x): the encoded one, as far as it was not cropped."""
@@ -252,6 +325,11 @@ def images(session: Session, keys: list[Key]) -> Iterator[tuple[Any, Picture] | 
             yield session.image(key)
         except UsageError as error:
             yield error
+
+
+def _name(key: Key) -> str:
+    """What messages call a slice."""
+    return ", ".join(f"{n} {value}" for n, value in zip(KEY, key, strict=True) if value or n == "slice")
 
 
 def _size(line: Line) -> int:

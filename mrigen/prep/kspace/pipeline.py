@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mrigen import fourier
+from mrigen.coils.calibration import region
 from mrigen.coils.compress import compression_matrix
 from mrigen.coils.espirit import espirit
 from mrigen.coils.whiten import corner_noise, mix_coils, whiten, whitening_matrix
@@ -58,6 +59,24 @@ class PreparedSlices:
 
 
 @dataclass(frozen=True, eq=False)
+class Calibration:
+    """Coil maps, and what they were computed from.
+
+    Attributes:
+        kspace: fully sampled centre after whitening and compression, complex64 (n, coils, rows, columns).
+        maps: coil sensitivities, complex64 (n, coils, H, W).
+    """
+
+    kspace: Tensor
+    maps: Tensor
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of both."""
+        return self.kspace.nbytes + self.maps.nbytes
+
+
+@dataclass(frozen=True, eq=False)
 class Pipeline:
     """The steps for one volume, decided.
 
@@ -72,6 +91,7 @@ class Pipeline:
         noise: standard deviation of the noise per real component of the k-space before scaling.
         references: whether fully sampled images are wanted.
         own_maps: coil maps (n, coils, H, W) of some of the selected slices; None to compute them.
+        calibration: maps that were computed before; they are taken where their k-space is still the same.
     """
 
     scan: Scan
@@ -84,6 +104,7 @@ class Pipeline:
     noise: float | None
     references: bool
     own_maps: Callable[[slice], Tensor] | None = None
+    calibration: Calibration | None = None
 
     @classmethod
     def plan(cls, scan: Scan, options: Options, read: ReadSlices, *, references: bool) -> Pipeline:
@@ -143,20 +164,18 @@ class Pipeline:
         ):
             yield self._prepare(kspace, positions)
 
+    def calibrate(self, read: ReadSlices) -> Calibration:
+        """Coil maps of the selected slices as ``run`` computes them, and nothing else."""
+        kspace = self._cropped(read(self.slices))
+        return self._calibrated(kspace, kspace * self.sampling.masks[:, None])
+
     def _prepare(self, kspace: Tensor, positions: slice) -> PreparedSlices:
         self._require_data(kspace, positions)
-        _, height, width = self.shape
-        matrix = self._mixing(kspace)
-        if matrix is not None:
-            kspace = mix_coils(matrix, kspace)
-        kspace = steps.crop_image(steps.crop_image(kspace, height, -2), width, -1)
-        kspace = kspace * self.sampling.acquired
+        kspace = self._cropped(kspace)
         mask = self.sampling.masks[positions, None]
         measured = kspace * mask
-        if self.own_maps is None:
-            maps = self._maps(measured if self.options.maps_from == "acs" else kspace)
-        else:
-            maps = self.own_maps(positions)
+        own = self.own_maps
+        maps = self._calibrated(kspace, measured).maps if own is None else own(positions)
         acs = measured * self.sampling.acs_mask
         phase = steps.low_resolution_phase(acs, maps) if self.options.phase == "acs" else None
         if phase is not None:
@@ -170,6 +189,15 @@ class Pipeline:
             reference = steps.divide((maps.conj() * fourier.ifft(kspace)).sum(1), scale)
         deviation = steps.mismatch(measured, MultiCoilMRI(maps, mask))
         return PreparedSlices(positions, measured, maps, scale, deviation, reference, phase)
+
+    def _cropped(self, kspace: Tensor) -> Tensor:
+        """Whitened, compressed and cropped k-space."""
+        _, height, width = self.shape
+        matrix = self._mixing(kspace)
+        if matrix is not None:
+            kspace = mix_coils(matrix, kspace)
+        kspace = steps.crop_image(steps.crop_image(kspace, height, -2), width, -1)
+        return kspace * self.sampling.acquired
 
     def _mixing(self, kspace: Tensor) -> Tensor | None:
         """Whitening and, from the ACS of each slice, compression, as one matrix per slice.
@@ -187,16 +215,21 @@ class Pipeline:
         matrix = compression_matrix(acs.flatten(2), coils)
         return matrix if self.whitening is None else matrix @ self.whitening
 
-    def _maps(self, kspace: Tensor) -> Tensor:
-        if self.scan.coils == 1:
-            return torch.ones_like(kspace)
+    def _calibrated(self, kspace: Tensor, measured: Tensor) -> Calibration:
         o = self.options
         rows, columns = self.sampling.acs
         if o.maps_from == "full":
             extent: tuple[int | slice, int | slice] = (o.calib_readout, o.calib_readout)
         else:
-            extent = (o.calib_readout if rows == slice(None) else rows, columns)
-        return espirit(kspace, extent, o.kernel_width, o.espirit_threshold, o.espirit_crop)
+            kspace, extent = measured, (o.calib_readout if rows == slice(None) else rows, columns)
+        centre = kspace[..., region(kspace.shape[-2], extent[0]), region(kspace.shape[-1], extent[1])]
+        if self.calibration is not None and torch.equal(centre, self.calibration.kspace):
+            return self.calibration
+        if self.scan.coils == 1:
+            maps = torch.ones_like(kspace)
+        else:
+            maps = espirit(kspace, extent, o.kernel_width, o.espirit_threshold, o.espirit_crop)
+        return Calibration(centre.clone(), maps)
 
     def _require_data(self, kspace: Tensor, positions: slice) -> None:
         empty = (self.required[positions] & ~sampling.lines_with_data(kspace)).sum(1).tolist()

@@ -43,6 +43,8 @@ LEFT_OUT = {
     30: "phase stabilisation",
     31: "phase stabilisation",
 }
+EMBEDDED = {"embedded", "interleaved"}
+"""Calibration modes whose calibration lines belong to the image."""
 COUNTERS = ("contrast", "phase", "repetition", "set")
 NEEDED = {"flags", "number_of_samples", "active_channels", "center_sample", "encoding_space_ref", "idx"}
 AT_ONCE = 1024
@@ -159,7 +161,7 @@ class Measurement:
                 image &= ~self.flagged(flag)
         separate = image & self.flagged(CALIBRATION) & ~self.flagged(CALIBRATION_AND_IMAGE)
         mode = self.xml.get("encoding/parallelImaging/calibrationMode", "embedded")
-        if separate.any() and mode not in {"embedded", "interleaved"}:
+        if separate.any() and mode not in EMBEDDED:
             notes.append(f"{int(separate.sum())} lines of a {mode} calibration scan are left out")
             image &= ~separate
         if not image.any():
