@@ -3,12 +3,13 @@
     python -m benchmarks.serving
 
 A simulated head, undersampled by random lines, is streamed to ``mrigen serve``'s server, slice after slice,
-with a line every ``--tr`` from one side of k-space to the other, and then all of it again: the second time the
-coil maps are known. The clock starts before the last line of a slice is sent and stops when its image is
+with a line every ``--tr`` from one side of k-space to the other, and then all of it again: the second time
+the coil maps are known. The clock starts before the last line of a slice is sent and stops when its image is
 there; what the server does while lines come is not in it, unless it takes longer than they do. Processor
 seconds are those of the whole process, all threads and the client included, for a slice with all its lines.
-Errors are of magnitudes, beside the coil-combined image of all lines. The first slice comes after the server's warm-up. The teacher of ``ambient-one-step`` has
-the demo's network at the scan's size and is not trained, so that only its time counts.
+Errors are of magnitudes, beside the coil-combined image of all lines. The first slice comes after the
+server's warm-up. The teacher of ``ambient-one-step`` has the demo's network at the scan's size and is not
+trained, so that only its time counts.
 """
 
 from __future__ import annotations
