@@ -18,7 +18,6 @@ Times are those of one slice on one core.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import tempfile
 import time
@@ -31,10 +30,12 @@ import torch
 from benchmarks.arguments import existing, new_file, positive, several, whole
 from benchmarks.heads import acs_lines
 from benchmarks.perception import Distance, perception
+from benchmarks.result_tables import printed
 from torch import Tensor
 
 from mrigen.cli.main import run
 from mrigen.errors import UsageError
+from mrigen.files import write_json
 from mrigen.inverse import SOLVERS
 from mrigen.metrics.reconstruction import volume_errors
 from mrigen.model import Model
@@ -118,16 +119,17 @@ def batches(
 
 def measure(
     words: str, batches: list[Batch], prior: Any, distance: Distance | None = None, samples: int = 1
-) -> dict[str, Any]:
-    """Mean errors, their standard errors, and seconds of a slice."""
+) -> tuple[dict[str, Any], list[Tensor]]:
+    """Mean errors, their standard errors and seconds of a slice; and the samples of each batch."""
     solver = SOLVERS.build(SOLVERS.parse(words))
     request = Request(solver=words, samples=samples, batch=samples)
-    rows, seconds = [], 0.0
+    rows, seconds, drawn = [], 0.0, []
     for batch in batches:
         start = time.perf_counter()
         images, _, _ = solve_batch(solver, batch, prior, request, torch.device("cpu"), silent)
         seconds += time.perf_counter() - start
         assert batch.reference is not None
+        drawn.append(images)
         rows.append(volume_errors(images.mean(1), batch.reference).row())
         if distance is not None:
             rows[-1]["lpips"] = distance(images.mean(1), batch.reference)[0]
@@ -136,28 +138,26 @@ def measure(
         values = np.array([r[name] for r in rows])
         row[name] = float(values.mean())
         row[f"{name}_error"] = float(values.std(ddof=min(1, len(values) - 1)) / math.sqrt(len(values)))
-    return row
+    return row, drawn
 
 
 def tuned(candidates: list[str], batches: list[Batch]) -> str:
     """The candidate with the highest PSNR."""
     if len(candidates) == 1:
         return candidates[0]
-    return max(candidates, key=lambda words: measure(words, batches, None)["psnr"])
+    return max(candidates, key=lambda words: measure(words, batches, None)[0]["psnr"])
 
 
-def calibration(words: str, batches: list[Batch], prior: Any, samples: int) -> dict[str, Any]:
+def calibration(drawn: list[Tensor], batches: list[Batch]) -> dict[str, Any]:
     """Root mean square error of pixels against their predicted standard deviation, in ten equal groups.
 
     The ratio over all pixels is 1 for samples of the posterior: the mean of n such samples errs by a factor
     of √(1 + 1/n) more than their standard deviation says, which is taken out.
     """
-    solver = SOLVERS.build(SOLVERS.parse(words))
-    request = Request(solver=words, samples=samples, batch=samples)
     errors: list[Tensor] = []
     spreads: list[Tensor] = []
-    for batch in batches:
-        images, _, _ = solve_batch(solver, batch, prior, request, torch.device("cpu"), silent)
+    samples = drawn[0].shape[1]
+    for images, batch in zip(drawn, batches, strict=True):
         assert batch.reference is not None
         mean = images.mean(1, keepdim=True)
         spreads.append(((images - mean).abs().square().sum(1) / (samples - 1)).sqrt().flatten())
@@ -191,13 +191,27 @@ def draw(curves: dict[str, dict[str, Any]], path: Path) -> None:
     save(figure, path)
 
 
-def show(title: str, rows: dict[str, dict[str, Any]]) -> None:
-    known = [name for name in DIGITS if all(name in row for row in rows.values())]
-    head = " | ".join(name.upper().replace("PSNR", "PSNR (dB)") for name in known)
-    print(f"\n{title}\n\n| | {head} | s per slice | parameters |\n{'|---' * (len(known) + 3)}|")
-    for name, row in rows.items():
-        cells = [f"{row[m]:.{DIGITS[m]}f} ± {row[m + '_error']:.{DIGITS[m]}f}" for m in known]
-        print(f"| {name} | {' | '.join(cells)} | {row['seconds']:.3g} | `{row['solver']}` |", flush=True)
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows of each acceleration, with error over predicted deviation where samples were drawn."""
+    parts = []
+    for acceleration in dict.fromkeys(row["R"] for row in rows):
+        group = [row for row in rows if row["R"] == acceleration]
+        known = [name for name in DIGITS if all(name in row for row in group)]
+        words = [name.upper().replace("PSNR", "PSNR (dB)") for name in known]
+        head = ["", *words, "error over deviation", "s per slice", "parameters"]
+        cells = [
+            [
+                row["row"],
+                *(f"{row[m]:.{DIGITS[m]}f} ± {row[m + '_error']:.{DIGITS[m]}f}" for m in known),
+                f"{row['ratio']:.2f}" if "ratio" in row else "",
+                f"{row['seconds']:.2g}",
+                f"`{row['solver']}`",
+            ]
+            for row in group
+        ]
+        title = f"R = {acceleration:g}, {group[0]['acs_lines']} ACS lines, {group[0]['slices']} slices"
+        parts.append(f"{title}\n\n{printed(head, cells)}")
+    return "\n\n".join(parts)
 
 
 def checked(parser: argparse.ArgumentParser, options: argparse.Namespace) -> argparse.Namespace:
@@ -253,35 +267,34 @@ def main() -> None:
     priors = {role: model.prior(shape, complex_valued=True) for role, model in models.items()}
     phase = phase_of(models.values())
     distance = perception(shape[1:], download=options.download)
-    result: dict[str, Any] = {}
+    rows: list[dict[str, Any]] = []
     curves: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         paths = simulate(Path(folder) / "raw", options)
         for acceleration, acs in zip(options.accelerations, options.acs_lines, strict=True):
             test = batches(paths[options.tuning :], acceleration, acs, phase, options)
             tuning = batches(paths[: options.tuning], acceleration, acs, phase, options)
-            rows = {
-                name: measure(tuned(words, tuning), test, None, distance) for name, words in BASELINES.items()
-            }
+            known = {"R": acceleration, "acs_lines": acs}
+            start = len(rows)
+            for name, candidates in BASELINES.items():
+                row, _ = measure(tuned(candidates, tuning), test, None, distance)
+                rows.append({"row": name, **known, **row})
             for name, (role, words) in LEARNED.items():
                 if role in priors and (options.only is None or name in options.only):
-                    rows[name] = measure(words, test, priors[role], distance)
+                    row, _ = measure(words, test, priors[role], distance)
+                    rows.append({"row": name, **known, **row})
             for name, words in SAMPLED.items():
                 if "teacher" in priors and (options.only is None or name in options.only):
+                    row, drawn = measure(words, test, priors["teacher"], distance, options.samples)
+                    curve = calibration(drawn, test)
                     label = f"{name}, mean of {options.samples}"
-                    rows[label] = measure(words, test, priors["teacher"], distance, options.samples)
-                    curve = calibration(words, test[:4], priors["teacher"], options.samples)
+                    rows.append({"row": label, **known, **row, "ratio": curve["ratio"]})
                     curves[f"{name}, R = {acceleration:g}"] = curve
-            title = f"R = {acceleration:g}, {acs} ACS lines, {len(test)} slices of {shape[1]}x{shape[2]}"
-            show(title, rows)
-            for name, curve in curves.items():
-                if name.endswith(f"R = {acceleration:g}"):
-                    print(f"{name}: error over predicted standard deviation {curve['ratio']:.2f}")
-            result[f"{acceleration:g}"] = rows
+            print(f"\n{table(rows[start:])}", flush=True)
     if options.figure and curves:
         draw(curves, options.figure)
     if options.json:
-        options.json.write_text(json.dumps({"results": result, "calibration": curves}, indent=2) + "\n")
+        write_json(options.json, {"rows": rows, "calibration": curves})
 
 
 if __name__ == "__main__":

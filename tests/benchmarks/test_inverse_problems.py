@@ -107,7 +107,7 @@ def test_samples_of_the_posterior_are_judged_right():
 
 
 @pytest.mark.parametrize("claimed", [1.0, 0.5])
-def test_calibration_of_samples_whose_spread_is_known(monkeypatch, claimed):
+def test_calibration_of_samples_whose_spread_is_known(claimed):
     """Truth and samples are draws of one law, or the samples' deviations are half of it."""
     random = torch.Generator().manual_seed(0)
     deviation = torch.linspace(0.1, 2, 64).repeat(64, 1)
@@ -115,14 +115,9 @@ def test_calibration_of_samples_whose_spread_is_known(monkeypatch, claimed):
     def drawn(*shape):
         return deviation * torch.randn(*shape, 64, 64, generator=random)
 
-    def stub(solver, batch, prior, request, *_):
-        images = claimed * drawn(1, request.samples, 1)
-        return images, torch.ones(1, request.samples), torch.zeros(1, request.samples)
-
-    monkeypatch.setattr(reconstruction, "solve_batch", stub)
     samples = 8
-    some = [SimpleNamespace(reference=drawn(1, 1)) for _ in range(10)]
-    found = reconstruction.calibration("dds", some, None, samples)
+    batches = [SimpleNamespace(reference=drawn(1, 1)) for _ in range(10)]
+    found = reconstruction.calibration([claimed * drawn(1, samples, 1) for _ in batches], batches)
     # the mean of n claimed draws and the truth: s² (1 + c²/n), over c² s² (1 + 1/n)
     expected = ((1 + claimed**2 / samples) / (claimed**2 * (1 + 1 / samples))) ** 0.5
     assert abs(found["ratio"] - expected) < 0.03 * expected

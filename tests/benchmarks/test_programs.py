@@ -190,11 +190,12 @@ def test_reconstruction_of_held_out_slices(program, heads_run, tmp_path):
     few = ["--accelerations", 2, "--acs-lines", 4, "--matrix", 16, "--coils", 2, "--slices", 2, "--tuning", 1]
     chosen = ["--only", "ambient one-step", "DDS", "--samples", 2, "--figure", tmp_path / "calibration.png"]
     said, found = program("reconstruction", *models, *few, *chosen)
-    rows = found["results"]["2"]
+    rows = {row["row"]: row for row in found["rows"]}
     assert {"zero-filled", "l1-wavelet", "ambient one-step", "DDS", "DDS, mean of 2"} <= set(rows)
     assert all(math.isfinite(row["psnr"]) and row["nrmse"] > 0 for row in rows.values())
-    assert "DDS, R = 2" in found["calibration"]
-    assert "error over predicted standard deviation" in said
+    assert rows["DDS, mean of 2"]["ratio"] == found["calibration"]["DDS, R = 2"]["ratio"] > 0
+    assert "R = 2, 4 ACS lines, 2 slices" in said
+    assert "| error over deviation |" in said
     assert (tmp_path / "calibration.png").stat().st_size > 1000
 
 
