@@ -138,7 +138,7 @@ class DistillJob(Job):
         self.generator = self._generator(self.student.module)
         self.pairs: Pairs | None = None
         if loss.regression is not None:
-            size = params.batch // params.micro_batches
+            size = params.micro_batch_size
             self.pairs = Pairs(
                 loss.regression.params, self.teacher, loss.objective, corruption, image_shape, seed, size
             )
@@ -277,14 +277,14 @@ class DistillJob(Job):
     def _measured(self, number: int, repeat: int, share: MicroBatch) -> Measurements:
         """Measurements of a micro-batch, another one at every update of the fake score."""
         assert self.store is not None
-        size = self.params.batch // self.params.micro_batches
+        size = self.params.micro_batch_size
         first = (number * self.distill.fake_steps + repeat) * self.params.batch + share.index * size
         indices = sample_indices(len(self.store), seeds.key(self.seed, "adversary"), first, size)
         return self.store.packed(indices).to(device=self.fabric.device).unpack()
 
     def _regress(self, pairs: Pairs, rng: torch.Generator) -> Tensor:
         """Mean of the regression term over as many pairs as a micro-batch has images."""
-        size = self.params.batch // self.params.micro_batches
+        size = self.params.micro_batch_size
         pair = pairs.draw(size, rng, self.fabric.device)
         seen = pair.further if self.distill.generator_input == "sampled" else None
         image = self.generator(pair.z, self.loss.objective, seen, pair.labels)
@@ -293,7 +293,7 @@ class DistillJob(Job):
 
     def _generate(self, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """Generated images of a random step and their class labels, each class as often as the others."""
-        size, device = self.params.batch // self.params.micro_batches, self.fabric.device
+        size, device = self.params.micro_batch_size, self.fabric.device
         last = int(torch.randint(self.distill.steps, (), generator=rng)) if self.distill.steps > 1 else 0
         latents = [latent(size, self.image_shape, self.conventions, rng, device) for _ in range(last + 1)]
         drawn = random_labels(self.classes, size, rng)

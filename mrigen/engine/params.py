@@ -119,14 +119,19 @@ class RunParams(Params):
 
     @model_validator(mode="after")
     def _whole(self) -> RunParams:
-        if self.batch % (self.micro_batch or self.batch):
+        if self.batch % self.micro_batch_size:
             raise ValueError("micro_batch must divide batch")
         return self
 
     @property
     def micro_batches(self) -> int:
         """Number of micro-batches in a step."""
-        return self.batch // (self.micro_batch or self.batch)
+        return self.batch // self.micro_batch_size
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Images of a micro-batch."""
+        return self.micro_batch or self.batch
 
 
 class TeacherParams(RunParams):

@@ -241,7 +241,7 @@ class TeacherJob(Job):
         Ã is drawn here, because A's masks would have to be read back from the device.
         """
         number, index = place
-        size = self.params.batch // self.params.micro_batches
+        size = self.params.micro_batch_size
         first = number * self.params.batch + index * size
         indices = sample_indices(len(self.store), self.seed, first, size)
         levels: Tensor | None = None

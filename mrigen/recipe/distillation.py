@@ -115,7 +115,7 @@ def _distill(study: StudyContext) -> None:
     )
 
     def sampler() -> TeacherSampler | StudentSampler:
-        size = params.batch // params.micro_batches
+        size = params.micro_batch_size
         return student(job.result, job.images, params.halflives[0]).sampler(store, batch=size)
 
     def chosen(module: nn.Module) -> Model:

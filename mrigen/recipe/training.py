@@ -114,7 +114,7 @@ def train_model(
     job = TeacherJob(params, model.denoiser, objective, store, study.fabric, recipe.seed, compiled=compiled)
 
     def sampler() -> TeacherSampler | StudentSampler:
-        size = params.batch // params.micro_batches
+        size = params.micro_batch_size
         return model.variant(job.result).sampler(store, recipe.evaluate.sampler, size)
 
     def average(images: int) -> Model:
