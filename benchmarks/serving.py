@@ -132,6 +132,7 @@ def measured(
         rows.append(
             {
                 "solver": solver,
+                "kspace": list(kspace.shape[1:]),
                 "maps": maps,
                 "slices": count,
                 "median": statistics.median(waited[part]),
@@ -146,13 +147,14 @@ def measured(
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as a table."""
-    head = "| solver | coil maps | median, s | longest, s | processor, s | NRMSE |"
-    lines = [
-        f"| `{r['solver']}` | {r['maps']} | {r['median']:.2f} | {r['longest']:.2f} | {r['processor']:.2f} | "
-        f"{'' if r['nrmse'] is None else format(r['nrmse'], '.3f')} |"
-        for r in rows
-    ]
-    return "\n".join([head, f"{'|---' * 6}|", *lines])
+    head = "| solver | coils, H, W | coil maps | median, s | longest, s | processor, s | NRMSE |"
+    lines = []
+    for r in rows:
+        nrmse = "" if r["nrmse"] is None else f"{r['nrmse']:.3f}"
+        times = " | ".join(f"{r[key]:.2f}" for key in ("median", "longest", "processor"))
+        size = " × ".join(map(str, r["kspace"]))
+        lines.append(f"| `{r['solver']}` | {size} | {r['maps']} | {times} | {nrmse} |")
+    return "\n".join([head, f"{'|---' * 7}|", *lines])
 
 
 def untrained(kspace: Tensor, maps: Tensor, mask: Tensor) -> Model:

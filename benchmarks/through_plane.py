@@ -1,16 +1,23 @@
 """Flicker from slice to slice: through-plane variation of reconstructions beside the references'.
 
     python -m benchmarks.through_plane STORE --model RUN/base/lap-1 --solvers total-variation mmps:steps=20
+    python -m benchmarks.through_plane SCANS --frames --solvers total-variation
 
 Σ | |x|_{s+1} − |x|_s | over a volume, over that of the reference, and the error of the volume as fastMRI
 defines it, for each weight of ``--neighbours``. Of solvers with a model there are posterior samples, each
 measured by itself (means over them are shown), and their mean; with noise of their own in each slice, and,
-with ``--shared``, with one noise for all slices of the volume.
+with ``--shared``, with one noise for all slices of the volume. With ``--tune N`` the first N volumes choose
+the weight whose variation is nearest to the references', and numbers are of the others.
+
+With ``--frames`` the same is measured along frames: the slices of fully sampled scans are taken for frames
+of one slice (``mrigen simulate --slice-range 0.5 0.53``: a head that drifts through it), a bolus brightens
+three regions one after another, by up to 100 %, and every frame is undersampled by other random lines.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import time
 from collections.abc import Iterator
@@ -19,22 +26,53 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.arguments import existing, new_file, whole
+from benchmarks.arguments import existing, new_file, positive, whole, whole_or_zero
 from torch import Tensor
 
+import mrigen as mg
 from mrigen.files import write_json
 from mrigen.inverse import SOLVERS, Prior
 from mrigen.metrics.reconstruction import through_plane_variation, volume_errors
 from mrigen.model import Model
-from mrigen.reconstruction.job import Request, prior_for, solve_batch
+from mrigen.prep.kspace.options import Options
+from mrigen.prep.kspace.sources import raw_files
+from mrigen.prep.readers import Loaded
+from mrigen.reconstruction.job import Request, prior_for, solve_batch, with_phase
 from mrigen.reconstruction.neighbours import Solved, coupled, neighbours_of
 from mrigen.reconstruction.prepared import StoreSource
-from mrigen.reconstruction.sources import Batch
+from mrigen.reconstruction.scans import ScanSource
+from mrigen.reconstruction.sources import Batch, Source
 
 CPU = torch.device("cpu")
+REGIONS = ((-0.15, -0.1, 0.1), (0.12, 0.05, 0.3), (0.05, -0.2, 0.5))
+"""Place of each along H and W, from the centre in fields of view, and begin in lengths of the series."""
+WIDTH, RISE = 0.08, 0.12
+"""A region's standard deviation in fields of view, and what it takes to its peak in lengths of the series."""
 
 
-def volumes_of(store: Path, count: int) -> Iterator[tuple[StoreSource, list[Batch]]]:
+def bolus(kspace: Tensor) -> Tensor:
+    """k-space (frames, coils, H, W), images times 1 + Σ_i u_i² e^{2 − 2u_i} exp(−‖r − r_i‖² / 2 s²)."""
+    frames, _, height, width = kspace.shape
+    y = (torch.arange(height) - height // 2)[:, None] / height
+    x = (torch.arange(width) - width // 2) / width
+    gain = torch.ones(frames, 1, height, width)
+    for down, right, begin in REGIONS:
+        u = ((torch.arange(frames) / frames - begin) / RISE).clamp(min=0).view(-1, 1, 1, 1)
+        place = (-((y - down).square() + (x - right).square()) / (2 * WIDTH**2)).exp()
+        gain = gain + u.square() * (2 - 2 * u).exp() * place
+    return mg.fft(mg.ifft(kspace) * gain)
+
+
+def series_of(folder: Path, count: int, prep: Options) -> Iterator[tuple[Source, list[Batch]]]:
+    """The first scans of a folder as series, each with its frames as one batch."""
+    for path in raw_files(folder)[:count]:
+        kspace = bolus(mg.read_kspace(path))
+        loaded = Loaded.of(path, kspace.numpy(), complete=True, choices={"repetition": len(kspace)})
+        source = ScanSource(loaded, prep)
+        yield source, [batch.with_sigma(None) for batch in source.batches(len(source))]
+
+
+def volumes_of(store: Path, count: int) -> Iterator[tuple[Source, list[Batch]]]:
     """Evenly spread volumes of a store, each with its slices as one batch."""
     whole_store = StoreSource(store, None, "all")
     names = list(dict.fromkeys(whole_store.volumes))
@@ -70,10 +108,19 @@ def measured(options: argparse.Namespace, words: str, model: Model | None) -> li
     solver = SOLVERS.build(SOLVERS.parse(words))
     samples = options.samples if solver.needs else 1
     kinds = [False, True] if options.shared and solver.needs else [False]
-    rows: dict[tuple[bool, float, str], list[dict[str, float]]] = {}
-    for source, (batch,) in volumes_of(options.store, options.volumes):
+    rows: dict[tuple[bool, str, float], list[dict[str, float]]] = {}
+    if options.frames:
+        prep = Options(
+            acceleration=options.acceleration, acs_lines=options.acs_lines, kernel_width=options.kernel_width,
+            virtual_coils=0, noise_whitening=True, choose="repetition=all",
+        )  # fmt: skip
+        prep = prep if model is None else with_phase(Request(solver=words, prep=prep), model).prep
+        sources = series_of(options.store, options.volumes, prep)
+    else:
+        sources = volumes_of(options.store, options.volumes)
+    for source, (batch,) in sources:
         prior = prior_for(model, solver, source, Request(solver=words))
-        beside = neighbours_of(source.places, frames=False)
+        beside = neighbours_of(source.places, frames=options.frames)
         for shared in kinds:
             start = time.process_time()
             single = solved(words, batch, prior, samples, shared=shared)
@@ -88,40 +135,80 @@ def measured(options: argparse.Namespace, words: str, model: Model | None) -> li
                     shown["mean"] = images.mean(1, keepdim=True)
                 for name, values in shown.items():
                     row = {**judged(values, batch), "seconds": seconds + more}
-                    rows.setdefault((shared, weight, name), []).append(row)
+                    rows.setdefault((shared, name, weight), []).append(row)
     return [
         {
             "solver": words,
             "noise": ("one" if shared else "own") if solver.needs else "",
             "image": name,
             "weight": weight,
-            "volumes": len(each),
-            **{key: statistics.fmean(row[key] for row in each) for key in each[0]},
-            "least": min(row["through_plane"] for row in each),
-            "most": max(row["through_plane"] for row in each),
+            **summary,
         }
-        for (shared, weight, name), each in rows.items()
+        for shared, name in dict.fromkeys(key[:2] for key in rows)
+        for weight, summary in summarised(
+            {weight: rows[shared, name, weight] for weight in options.weights}, options.tune
+        ).items()
     ]
+
+
+def summarised(rows: dict[float, list[dict[str, float]]], tune: int) -> dict[float, dict[str, Any]]:
+    """Means over volumes for each weight, without the first ``tune`` of them, which choose one.
+
+    Raises:
+        ValueError: no volume is left.
+    """
+    variation = {
+        w: statistics.fmean(row["through_plane"] for row in each[:tune]) if tune else math.nan
+        for w, each in rows.items()
+    }
+    best = min(variation, key=lambda weight: abs(variation[weight] - 1)) if tune else None
+    summaries: dict[float, dict[str, Any]] = {}
+    for weight, each in rows.items():
+        rest = each[tune:]
+        if not rest:
+            raise ValueError(f"--tune {tune}: there are {len(each)} volumes, and one more must be left")
+        summaries[weight] = {
+            "volumes": len(rest),
+            **{key: statistics.fmean(row[key] for row in rest) for key in rest[0]},
+            "least": min(row["through_plane"] for row in rest),
+            "most": max(row["through_plane"] for row in rest),
+        }
+        if tune:
+            summaries[weight] |= {"tuning": variation[weight], "chosen": weight == best}
+    return summaries
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as a table."""
-    head = "| solver | image | noise | `--neighbours` | through-plane variation | least to most | NRMSE | s |"
-    lines = [
-        f"| `{r['solver']}` | {r['image']} | {r['noise']} | {r['weight']:g} | {r['through_plane']:.2f} | "
-        f"{r['least']:.2f} to {r['most']:.2f} | {r['nrmse']:.3f} | {r['seconds']:.2f} |"
-        for r in rows
-    ]
-    return "\n".join([head, f"{'|---' * 8}|", *lines])
+    names = ["solver", "image", "noise", "`--neighbours`", "variation", "least to most", "NRMSE", "s"]
+    if "tuning" in rows[0]:
+        names.insert(4, "variation where it was chosen")
+    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+    for r in rows:
+        cells = [f"`{r['solver']}`", r["image"], r["noise"], f"{r['weight']:g}"]
+        if "tuning" in r:
+            cells[3] += ", chosen" * r["chosen"]
+            cells.append(f"{r['tuning']:.2f}")
+        cells += [f"{r['through_plane']:.2f}", f"{r['least']:.2f} to {r['most']:.2f}"]
+        cells += [f"{r['nrmse']:.3f}", f"{r['seconds']:.2f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("store", type=existing, help="measurement store with its references beside it")
+    parser.add_argument(
+        "store", type=existing, help="store with its references beside it, or folder of scans"
+    )
+    parser.add_argument("--frames", action="store_true", help="slices of scans are frames of a series")
+    parser.add_argument("--acceleration", type=positive, default=4.0, help="of the frames")
+    parser.add_argument("--acs-lines", type=whole, default=4, help="of the frames")
+    parser.add_argument("--kernel-width", type=whole, default=3, help="of the frames' ESPIRiT")
     parser.add_argument("--model", type=existing, help="teacher, for solvers that need one")
     parser.add_argument("--solvers", nargs="+", default=["zero-filled", "cg-sense", "total-variation"])
     parser.add_argument("--weights", type=float, nargs="+", default=[0.0, 0.5, 1.0])
     parser.add_argument("--volumes", type=whole, default=3)
+    parser.add_argument("--tune", type=whole_or_zero, default=0, help="volumes that choose the weight")
     parser.add_argument("--samples", type=whole, default=2)
     parser.add_argument("--shared", action="store_true")
     parser.add_argument("--json", type=new_file)
