@@ -201,7 +201,8 @@ def table(runs: list[dict[str, Any]]) -> str:
     metrics = list(next(iter(first.values())))
     lines = [
         f"rises at every rung, of {len(runs)} runs (n, seed): "
-        + ", ".join(f"({run['n']}, {run['seed']})" for run in runs),
+        + ", ".join(f"({run['n']}, {run['seed']})" for run in runs)
+        + "\n",
         "| | " + " | ".join(first) + " | in all runs |",
         "|---" * (len(first) + 2) + "|",
     ]

@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks.ablations import one_line
 from benchmarks.arguments import existing, new_file, positive, several, whole
 from benchmarks.heads import acs_lines
 from benchmarks.perception import Distance, perception
@@ -36,7 +37,7 @@ from torch import Tensor
 from mrigen.cli.main import run
 from mrigen.errors import UsageError
 from mrigen.files import write_json
-from mrigen.inverse import SOLVERS
+from mrigen.inverse import SOLVERS, Prior, TeacherPrior
 from mrigen.metrics.reconstruction import volume_errors
 from mrigen.model import Model
 from mrigen.prep.kspace.options import Options
@@ -73,8 +74,9 @@ LEARNED = {
     "latent, pivotal tuning": ("generator", "latent:steps=500,tuning_steps=100"),
     "plug-and-play, generator": ("generator", "pnp"),
 }
-
-
+SOLVED = {**LEARNED, **{name: ("teacher", words) for name, words in SAMPLED.items()}}
+"""Role and words of every learned solver."""
+ONE_STEP = "ambient-one-step"
 DIGITS = {"psnr": 2, "ssim": 3, "nrmse": 3, "lpips": 3}
 
 
@@ -230,13 +232,30 @@ def checked(parser: argparse.ArgumentParser, options: argparse.Namespace) -> arg
                 f"--acs-lines: {acs} at R = {acceleration:g} must be at least --kernel-width, "
                 f"{options.kernel_width}, and at most the {lines / acceleration:g} lines that are measured"
             )
-    known = {**LEARNED, **{name: ("teacher", words) for name, words in SAMPLED.items()}}
     for name in options.only or []:
-        if name not in known:
-            parser.error(f"--only {name!r}: choose from {', '.join(known)}")
-        if getattr(options, known[name][0]) is None:
-            parser.error(f"--only {name!r}: needs --{known[name][0]}")
+        if name not in SOLVED:
+            parser.error(f"--only {name!r}: choose from {', '.join(SOLVED)}")
+        if getattr(options, SOLVED[name][0]) is None:
+            parser.error(f"--only {name!r}: needs --{SOLVED[name][0]}")
     return options
+
+
+def learned_solvers(only: list[str] | None, priors: dict[str, Prior]) -> dict[str, tuple[str, str]]:
+    """The learned solvers of these priors; a teacher that is not told what was measured has no one-step.
+
+    Raises:
+        UsageError: one was asked for by name.
+    """
+    chosen = {name: by for name, by in SOLVED.items() if by[0] in priors and (only is None or name in only)}
+    teacher = priors.get("teacher")
+    if not isinstance(teacher, TeacherPrior) or teacher.objective.conditions_on_mask:
+        return chosen
+    needing = [name for name, (_, words) in chosen.items() if words.startswith(ONE_STEP)]
+    if only and needing:
+        raise UsageError(
+            f"--only {needing[0]!r}: needs an ambient teacher, and --teacher is not; leave it out"
+        )
+    return {name: by for name, by in chosen.items() if name not in needing}
 
 
 def main() -> None:
@@ -266,6 +285,7 @@ def main() -> None:
     models = {role: Model.load(folder) for role, folder in folders.items() if folder is not None}
     priors = {role: model.prior(shape, complex_valued=True) for role, model in models.items()}
     phase = phase_of(models.values())
+    wanted = learned_solvers(options.only, priors)
     distance = perception(shape[1:], download=options.download)
     rows: list[dict[str, Any]] = []
     curves: dict[str, dict[str, Any]] = {}
@@ -279,13 +299,12 @@ def main() -> None:
             for name, candidates in BASELINES.items():
                 row, _ = measure(tuned(candidates, tuning), test, None, distance)
                 rows.append({"row": name, **known, **row})
-            for name, (role, words) in LEARNED.items():
-                if role in priors and (options.only is None or name in options.only):
+            for name, (role, words) in wanted.items():
+                if name in LEARNED:
                     row, _ = measure(words, test, priors[role], distance)
                     rows.append({"row": name, **known, **row})
-            for name, words in SAMPLED.items():
-                if "teacher" in priors and (options.only is None or name in options.only):
-                    row, drawn = measure(words, test, priors["teacher"], distance, options.samples)
+                if name in SAMPLED:
+                    row, drawn = measure(SAMPLED[name], test, priors[role], distance, options.samples)
                     curve = calibration(drawn, test)
                     label = f"{name}, mean of {options.samples}"
                     rows.append({"row": label, **known, **row, "ratio": curve["ratio"]})
@@ -298,4 +317,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    one_line(main)
