@@ -285,7 +285,7 @@ def main() -> None:
     models = {role: Model.load(folder) for role, folder in folders.items() if folder is not None}
     priors = {role: model.prior(shape, complex_valued=True) for role, model in models.items()}
     phase = phase_of(models.values())
-    wanted = learned_solvers(options.only, priors)
+    solvers = learned_solvers(options.only, priors)
     distance = perception(shape[1:], download=options.download)
     rows: list[dict[str, Any]] = []
     curves: dict[str, dict[str, Any]] = {}
@@ -299,7 +299,7 @@ def main() -> None:
             for name, candidates in BASELINES.items():
                 row, _ = measure(tuned(candidates, tuning), test, None, distance)
                 rows.append({"row": name, **known, **row})
-            for name, (role, words) in wanted.items():
+            for name, (role, words) in solvers.items():
                 if name in LEARNED:
                     row, _ = measure(words, test, priors[role], distance)
                     rows.append({"row": name, **known, **row})
