@@ -132,22 +132,25 @@ def mixed_quality(figure: Figure, kept: Mapping[str, Any]) -> None:
 
 
 def through_plane(figure: Figure, kept: Mapping[str, Any]) -> None:
-    """Variation between slices against NRMSE, a point per weight, and the band of 0.9 to 1.1."""
-    axes = figure.subplots()
-    lines: dict[str, list[dict[str, Any]]] = {}
-    for row in kept["through-plane"]["rows"]:
-        noise = {"": "", "own": ", own noise", "one": ", one noise"}[row["noise"]]
-        lines.setdefault(f"{row['solver']}{noise}", []).append(row)
-    axes.axvspan(0.9, 1.1, color=ASKED, label="asked: 0.9 to 1.1")
-    for name, rows in lines.items():
-        axes.plot([r["through_plane"] for r in rows], [r["nrmse"] for r in rows], marker="o", label=name)
-        for row in rows:
-            axes.annotate(
-                f"{row['weight']:g}", (row["through_plane"], row["nrmse"]), (3, 3), fontsize="x-small",
-                textcoords="offset points",
-            )  # fmt: skip
-    axes.set(xlabel="through-plane variation over the references'", ylabel="NRMSE")
-    axes.legend(fontsize="small", title="numbers: --neighbours", title_fontsize="small")
+    """Variation between slices, and between frames, against NRMSE, a point per weight, and what was asked."""
+    panels = {"through-plane": "slices, 32 × 32", "frames": "frames, 32 × 32"}
+    for axes, (file, title) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+        lines: dict[str, list[dict[str, Any]]] = {}
+        for row in kept[file]["rows"]:
+            lines.setdefault(row["solver"], []).append(row)
+        axes.axvspan(0.9, 1.1, color=ASKED, label="asked: 0.9 to 1.1")
+        for name, rows in lines.items():
+            places = [(row["through_plane"], row["nrmse"]) for row in rows]
+            (line,) = axes.plot(*zip(*places, strict=True), marker="o", markersize=3, label=name)
+            chosen = [place for place, row in zip(places, rows, strict=True) if row["chosen"]]
+            axes.plot(*zip(*chosen, strict=True), "o", markersize=9, fillstyle="none", color=line.get_color())
+            for row, place in zip(rows, places, strict=True):
+                axes.annotate(
+                    f"{row['weight']:g}", place, (3, 3), fontsize="x-small", textcoords="offset points"
+                )
+        axes.set(title=title, xlabel="variation over the references'", ylabel="NRMSE")
+        axes.title.set_fontsize("medium")
+        axes.legend(fontsize="x-small", title="numbers: --neighbours", title_fontsize="x-small")
 
 
 def serving(figure: Figure, kept: Mapping[str, Any]) -> None:
@@ -202,7 +205,7 @@ DRAWN: dict[str, tuple[Callable[[Figure, Mapping[str, Any]], None], tuple[float,
     "laps": (laps, (7.2, 3.4), ("laps-digits", "laps-generated", "laps-further")),
     "self-supervised": (self_supervised, (6.0, 2.8), ("self-supervised",)),
     "mixed-quality": (mixed_quality, (7.2, 3.4), ("mixed-quality",)),
-    "through-plane": (through_plane, (6.0, 4.0), ("through-plane",)),
+    "through-plane": (through_plane, (9.0, 3.8), ("through-plane", "frames")),
     "serving": (serving, (7.2, 5.0), ("serving",)),
     "intervals": (intervals, (8.4, 3.4), ("intervals",)),
 }

@@ -53,10 +53,13 @@ def test_laps_are_those_of_the_tables_and_the_nearest_is_marked():
 
 
 def test_points_and_bars_are_the_kept_numbers():
-    through = KEPT["through-plane"]["rows"]
-    axes = result_figures.drawn("through-plane").axes[0]
-    drawn = [point for points in curves(axes).values() for point in points]
-    assert sorted(drawn) == sorted((row["through_plane"], row["nrmse"]) for row in through)
+    files = ("through-plane", "frames")
+    for axes, file in zip(result_figures.drawn("through-plane").axes, files, strict=True):
+        rows = KEPT[file]["rows"]
+        drawn = [p for name, points in curves(axes).items() if not name.startswith("_") for p in points]
+        assert sorted(drawn) == sorted((row["through_plane"], row["nrmse"]) for row in rows)
+        marked = [line for line in axes.get_lines() if line.get_fillstyle() == "none"]
+        assert sum(len(mark.get_xdata()) for mark in marked) == sum(row["chosen"] for row in rows)
     (bars,) = result_figures.drawn("serving").axes
     widths = [bar.get_width() for bar in bars.patches]
     assert sorted(widths) == sorted(row["median"] for row in KEPT["serving"]["rows"])
