@@ -108,6 +108,10 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Key of operators, noise and bootstrap.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="JSON file for the numbers.")] = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option(help="PNG file: ten images of every set, the references first, in one grey window."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
 ) -> None:
     """How close generated images are to held-out references, or to the corrupted training data.
@@ -121,7 +125,7 @@ def evaluate(
 
     Examples:
 
-    - `mrigen evaluate student.h5 teacher.h5 --reference runs/demo/brain/store-reference`
+    - `mrigen evaluate student.h5 teacher.h5 --reference runs/demo/brain/store-reference --figure sets.png`
 
     - FID and more: `mrigen evaluate samples.zip --reference test.zip --features inception --download
       --metrics fid,is,kid`
@@ -134,9 +138,10 @@ def evaluate(
     - the best teacher without clean data: `mrigen evaluate a/teacher/model b/teacher/model --held-out store`
     """
     if held_out is not None:
-        if reference or data or metrics or proximal:
+        if reference or data or metrics or proximal or figure:
             raise _usage(
-                "--held-out ranks teachers alone: leave out --reference, --data, --metrics, --proximal"
+                "--held-out ranks teachers alone: leave out --reference, --data, --metrics, --proximal and "
+                "--figure"
             )
         rows = _by_the_first(lambda: _rank(samples, held_out, split, seed, device), device)
         _finish(
@@ -173,6 +178,7 @@ def evaluate(
         seed=seed,
         cache=cache if cache is not None else cache_folder(),
         device=device,
+        figure=figure,
     )
     rows = _by_the_first(lambda: compare(samples, settings), device)
     head = {"features": list(spaces), "fid_mode": str(fid_mode), "split": split, "seed": seed}

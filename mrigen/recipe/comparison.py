@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mrigen import plugins
@@ -20,10 +21,13 @@ from mrigen.metrics.distance import Reference, evenly_spread_images, reference_o
 from mrigen.metrics.features import DEFAULT, AnyExtractor, extractors, network_of
 from mrigen.metrics.proximal import EmpiricalCorruption, corrupted_images, zero_filled_images
 from mrigen.metrics.reference import open_reference
+from mrigen.metrics.rendering import magnitude_window
 from mrigen.metrics.scores import FEW, METRICS, FeaturePair, Metric, of_features
 from mrigen.metrics.scores import select_metrics as select
 from mrigen.metrics.spectra import ImageStatistics
 from mrigen.progress import bar, counted
+from mrigen.report.figures import view_of
+from mrigen.tensors import evenly_spaced
 
 PROXIMAL = "proximal"
 PAPER_SAMPLES = 100
@@ -47,6 +51,7 @@ class Comparison:
         seed: key of operators, noise and bootstrap.
         cache: where statistics of references are kept.
         device: where features are computed.
+        figure: PNG file for some images of every set in the same grey window, the references first.
     """
 
     metrics: tuple[str, ...]
@@ -62,6 +67,7 @@ class Comparison:
     seed: int = 0
     cache: Path | None = None
     device: str = "auto"
+    figure: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse what does not go together.
@@ -103,7 +109,29 @@ def compare(samples: list[Path], settings: Comparison) -> list[dict[str, Any]]:
         _against_data(rows, pools, settings.data, spaces, settings)
     for row in rows:
         row["warnings"] = _warnings(row)
+    if settings.figure is not None:
+        _draw(pools, settings, settings.figure)
     return rows
+
+
+def _draw(pools: list[ImageSet], settings: Comparison, path: Path) -> None:
+    """Images of every set, evenly spread over it, in the grey window of the references or the first set."""
+    named = [(Path(pool.name).stem, pool) for pool in pools]
+    if settings.reference is not None:
+        named = [("reference", open_references(settings.reference, settings.split)), *named]
+    sets = dict(named)
+    if len(sets) < len(named):
+        sets = {pool.name: pool for _, pool in named}
+    first, *others = sets.values()
+    for other in others:
+        require_alike(other, first)
+    view = view_of(first.shape)
+    shown = {
+        name: torch.cat([pool.take(i, i + 1) for i in evenly_spaced(len(pool), view.compared)])
+        for name, pool in sets.items()
+    }
+    window = magnitude_window(evenly_spread_images(first)) if first.complex_valued else None
+    view.comparison(shown, window, path, "")
 
 
 def open_references(path: Path, split: str) -> ImageSet:

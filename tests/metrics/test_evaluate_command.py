@@ -77,6 +77,25 @@ def test_numbers_are_those_of_the_parts(folder, evaluate):
     assert evaluate(*command)[0] == row
 
 
+def test_figure_has_a_row_of_images_for_every_set(folder, evaluate, tmp_path):
+    """As tall as its rows; proximal distances need no references; two sets that differ are refused."""
+    reference = ("--reference", folder / "store-reference", "--bootstrap", 0)
+    heights = {}
+    for name, arguments in {
+        "two": reference,
+        "one": ("--proximal", "--data", folder / "store", "--bootstrap", 0),
+        "three": (folder / "pictures", *reference),
+    }.items():
+        evaluate(*arguments, "--figure", tmp_path / f"{name}.png")
+        heights[name] = np.asarray(Image.open(tmp_path / f"{name}.png")).shape[0]
+    row = heights["two"] - heights["one"]
+    assert row > 50
+    assert abs(heights["three"] - heights["two"] - row) <= 2
+    refused = evaluate("--held-out", folder / "store", "--figure", tmp_path / "no.png", code=2)
+    assert "--figure" in refused
+    assert not (tmp_path / "no.png").exists()
+
+
 def test_cache_follows_the_data(folder, evaluate, tmp_path):
     """Another split is another entry; a changed entry shows that it is used, a damaged one is replaced."""
     command = ("--reference", folder / "store-reference", "--bootstrap", 0)
