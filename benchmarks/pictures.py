@@ -60,11 +60,24 @@ class Kind:
 SETS = {
     "digits": Kind(),
     "photographs": Kind(
-        changes=[UNET, "data.images.channels=1", "teacher.images=150000", "distill.images=60000",
-                 "evaluate.features=random-vgg16-r64"],
+        changes=[
+            UNET,
+            "data.images.channels=1",
+            "teacher.images=48000",
+            "teacher.batch=16",
+            "teacher.ema_halflife=5000",
+            "teacher.optimizer.ramp_images=5000",
+            "distill.images=16000",
+            "distill.batch=16",
+            "distill.ema_halflife=2000",
+            "distill.generator.lr=1e-4",
+            "distill.fake.lr=2e-4",
+            "distill.selection={every_images: 4000, samples: 400}",
+            "evaluate.features=random-vgg16-r64",
+        ],
         patches=True,
     ),
-}  # fmt: skip
+}
 
 
 def photographs() -> dict[str, Image.Image]:
