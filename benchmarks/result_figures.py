@@ -133,8 +133,12 @@ def mixed_quality(figure: Figure, kept: Mapping[str, Any]) -> None:
 
 def through_plane(figure: Figure, kept: Mapping[str, Any]) -> None:
     """Variation between slices, and between frames, against NRMSE, a point per weight, and what was asked."""
-    panels = {"through-plane": "slices, 32 × 32", "frames": "frames, 32 × 32"}
-    for axes, (file, title) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+    panels = {
+        "through-plane": "slices, 32 × 32",
+        "frames": "frames, 32 × 32",
+        "frames-128": "frames, 128 × 128",
+    }
+    for axes, (file, title) in zip(figure.subplots(1, 3), panels.items(), strict=True):
         lines: dict[str, list[dict[str, Any]]] = {}
         for row in kept[file]["rows"]:
             lines.setdefault(row["solver"], []).append(row)
@@ -205,7 +209,7 @@ DRAWN: dict[str, tuple[Callable[[Figure, Mapping[str, Any]], None], tuple[float,
     "laps": (laps, (7.2, 3.4), ("laps-digits", "laps-generated", "laps-further")),
     "self-supervised": (self_supervised, (6.0, 2.8), ("self-supervised",)),
     "mixed-quality": (mixed_quality, (7.2, 3.4), ("mixed-quality",)),
-    "through-plane": (through_plane, (9.0, 3.8), ("through-plane", "frames")),
+    "through-plane": (through_plane, (12.0, 3.8), ("through-plane", "frames", "frames-128")),
     "serving": (serving, (7.2, 5.0), ("serving",)),
     "intervals": (intervals, (8.4, 3.4), ("intervals",)),
 }

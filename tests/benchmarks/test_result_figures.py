@@ -53,7 +53,7 @@ def test_laps_are_those_of_the_tables_and_the_nearest_is_marked():
 
 
 def test_points_and_bars_are_the_kept_numbers():
-    files = ("through-plane", "frames")
+    files = ("through-plane", "frames", "frames-128")
     for axes, file in zip(result_figures.drawn("through-plane").axes, files, strict=True):
         rows = KEPT[file]["rows"]
         drawn = [p for name, points in curves(axes).items() if not name.startswith("_") for p in points]
