@@ -154,7 +154,7 @@ def through_plane(figure: Figure, kept: Mapping[str, Any]) -> None:
                 )
         axes.set(title=title, xlabel="variation over the references'", ylabel="NRMSE")
         axes.title.set_fontsize("medium")
-        axes.legend(fontsize="x-small", title="numbers: --neighbours", title_fontsize="x-small")
+    figure.axes[0].legend(fontsize="x-small", title="numbers: --neighbours", title_fontsize="x-small")
 
 
 def serving(figure: Figure, kept: Mapping[str, Any]) -> None:
@@ -209,7 +209,7 @@ DRAWN: dict[str, tuple[Callable[[Figure, Mapping[str, Any]], None], tuple[float,
     "laps": (laps, (7.2, 3.4), ("laps-digits", "laps-generated", "laps-further")),
     "self-supervised": (self_supervised, (6.0, 2.8), ("self-supervised",)),
     "mixed-quality": (mixed_quality, (7.2, 3.4), ("mixed-quality",)),
-    "through-plane": (through_plane, (12.0, 3.8), ("through-plane", "frames", "frames-128")),
+    "through-plane": (through_plane, (10.5, 3.4), ("through-plane", "frames", "frames-128")),
     "serving": (serving, (7.2, 5.0), ("serving",)),
     "intervals": (intervals, (8.4, 3.4), ("intervals",)),
 }
