@@ -50,6 +50,7 @@ SAMPLED = {
     "DDS": "dds:steps=30",
     "DDS, no floor": "dds:steps=30,spread=0",
     "moment matching": "mmps:steps=30",
+    "moment matching, 7 steps": "mmps:steps=7",
     "Langevin": "langevin",
     "ambient DPS": "ambient-dps:steps=30",
 }
