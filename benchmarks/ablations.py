@@ -175,13 +175,23 @@ class Ablations:
         return {}
 
     def sample(
-        self, study: Study, model: Path, folder: Path, minutes: float, by: dict[str, Any] | None = None
+        self,
+        study: Study,
+        model: Path,
+        folder: Path,
+        minutes: float,
+        by: dict[str, Any] | None = None,
+        *,
+        after: int | None = None,
     ) -> dict[str, Any]:
-        """Images of seeds 0, 1, ... by the recipe's sampler or another; not made again for the same model."""
+        """Images of seeds 0, 1, ... by the recipe's sampler or another; not made again for the same model.
+
+        ``after`` so many steps a generator of several ends.
+        """
         params = study.recipe.evaluate
         chosen = params.sampler if by is None else by
         path, record = folder / "images.h5", folder / "row.json"
-        opened = Model.load(model)
+        opened = Model.load(model) if after is None else Model.load(model).after(after)
         key = {
             "model": opened.description.weights_sha256,
             "n": params.samples,

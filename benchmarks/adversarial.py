@@ -19,13 +19,14 @@ from typing import Any
 from benchmarks.ablations import Ablations, one_line, parser
 from benchmarks.arguments import positive, whole_or_zero
 from benchmarks.demo_seeds import data_seeds
+from benchmarks.method_stages import PHOTOGRAPHS
 from benchmarks.result_tables import spread
 
 from mrigen import recipe as recipes
 from mrigen.files import write_json
 
 TEACHER, PLAIN = "teacher", "student"
-KEPT = ("seed", "recipe", "variation", "fd", "high_frequency_ratio", "proximal", "images", "n")
+KEPT = ("seed", "recipe", "variation", "fd", "fd_r64", "high_frequency_ratio", "proximal", "images", "n")
 
 
 def compared(options: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
@@ -49,25 +50,24 @@ def compared(options: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Mean and standard deviation over the seeds of every recipe, and the paired ratios."""
-    lines = [
-        "| recipe | seeds | | Fréchet distance | power beyond N/4 | proximal distance | over the student's |",
-        "|---" * 7 + "|",
-    ]
+    words = ["recipe", "seeds", "", "Fréchet distance", "R64", "power beyond N/4", "proximal distance"]
+    words += ["over the student's", "in R64"]
+    lines = [f"| {' | '.join(words)} |", "|---" * len(words) + "|"]
     for recipe in dict.fromkeys(row["recipe"] for row in rows):
         own = [row for row in rows if row["recipe"] == recipe]
-        plain = {row["seed"]: row.get("fd") for row in own if row["variation"] == PLAIN}
+        plain = {row["seed"]: row for row in own if row["variation"] == PLAIN}
         for name in dict.fromkeys(row["variation"] for row in own):
             same = [row for row in own if row["variation"] == name]
             if any(row.get("fd") is None for row in same):
-                lines.append(f"| {recipe} | {len(same)} | {name} | diverged | | | |")
+                lines.append(f"| {recipe} | {len(same)} | {name} | diverged | | | | | |")
                 continue
-            keys = ("fd", "high_frequency_ratio", "proximal")
+            keys = ("fd", "fd_r64", "high_frequency_ratio", "proximal")
             values = [[row[key] for row in same if row.get(key) is not None] for key in keys]
-            cells = [spread(each) if each else "" for each in values]
-            ratio = ""
-            if name not in (TEACHER, PLAIN) and None not in plain.values():
-                ratio = spread([row["fd"] / plain[row["seed"]] for row in same])
-            lines.append(f"| {recipe} | {len(same)} | {name} | {' | '.join(cells)} | {ratio} |")
+            if name not in (TEACHER, PLAIN):
+                pairs = [(row, plain[row["seed"]]) for row in same]
+                values += [[x[k] / y[k] for x, y in pairs if x.get(k) and y.get(k)] for k in keys[:2]]
+            cells = [spread(each) if each else "" for each in values] + [""] * (6 - len(values))
+            lines.append(f"| {recipe} | {len(same)} | {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -77,7 +77,11 @@ def main() -> None:
     made.add_argument("--seeds", type=whole_or_zero, nargs="+", default=[0, 1, 2])
     made.add_argument("--weight", type=positive, nargs="+", default=[0.05])
     made.add_argument("--fake-weight", type=positive, default=0.3)
+    made.add_argument(
+        "--small", action="store_true", help="photographs: as benchmarks.methods, for two cores"
+    )
     options = made.parse_args()
+    options.changes = [*(PHOTOGRAPHS if options.small else ()), *options.changes]
     rows: list[dict[str, Any]] = []
     for seed in options.seeds:
         rows += compared(options, seed)

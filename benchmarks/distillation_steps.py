@@ -1,83 +1,143 @@
-"""Quality against cost: students of one, two and four steps beside their teacher with few and many.
+"""Quality against cost: students of one, two and four steps, one network for all, and their teacher.
 
     python -m benchmarks.distillation_steps --recipe demo/brain --json steps.json --figure steps.png
 
-One teacher; the teacher's points are its Heun sampler with other numbers of noise levels. The same command
-continues what was interrupted.
+One teacher, the best lap's where the recipe has laps; the teacher's points are its Heun sampler with other
+numbers of noise levels. The student of the most steps is also ended after fewer: one network for all numbers
+of steps (its training ends after a random step too). Every seed has its own data, teacher and students. The
+same command continues what was interrupted.
 """
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.ablations import Ablations, one_line, parser, table
-from benchmarks.arguments import new_file, whole
+from benchmarks.ablations import Ablations, one_line, parser
+from benchmarks.arguments import new_file, whole, whole_or_zero
+from benchmarks.demo_seeds import data_seeds
+from benchmarks.result_tables import spread
 
+from mrigen import recipe as recipes
 from mrigen.files import write_json
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 TEACHER_LEVELS = (2, 5, 9, 18)
+ONE = "one network"
+KEPT = ("seed", "recipe", "variation", "fd", "high_frequency_ratio", "evaluations", "seconds_per_1000", "n")
 
 
-def teacher_rows(work: Ablations, levels: tuple[int, ...]) -> list[dict[str, Any]]:
+def words(count: int) -> str:
+    """A number of steps."""
+    return f"{count} step{'s' * (count > 1)}"
+
+
+def teacher_rows(work: Ablations, levels: list[int]) -> list[dict[str, Any]]:
     """The teacher sampled on coarser and finer grids."""
-    rows = []
+    base, rows = work.base, []
+    original = base.recipe
     for count in levels:
-        evaluate = work.base.recipe.evaluate
-        sampler = {**evaluate.sampler, "steps": count}
-        evaluate = evaluate.model_copy(update={"sampler": sampler})
-        work.base.recipe = work.base.recipe.model_copy(update={"evaluate": evaluate})
-        made = work.sample(work.base, work.base.teacher_folder, work.out / f"teacher-{count}", 0.0)
-        rows.append({"variation": f"teacher, {count} levels", "settings": [f"steps={count}"], **made})
+        sampler = {**original.evaluate.sampler, "steps": count}
+        evaluate = original.evaluate.model_copy(update={"sampler": sampler})
+        base.recipe = original.model_copy(update={"evaluate": evaluate})
+        made = work.sample(base, base.best_teacher_folder, work.out / f"teacher-{count}", 0.0)
+        rows.append({"variation": f"teacher, {count} levels", **made})
+    base.recipe = original
     return rows
 
 
-def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Distance over network evaluations, both axes logarithmic."""
-    import matplotlib as mpl
+def compared(options: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
+    """Rows of one seed."""
+    name = options.recipe
+    changes = [*data_seeds(recipes.load(name, options.changes).data, seed), *options.changes, f"seed={seed}"]
+    work = Ablations(name, options.out / f"seed-{seed}", changes, options.device)
+    settings = {count: [f"distill.steps={count}"] for count in sorted(set(options.steps))}
+    work.check({words(count): each for count, each in settings.items()})
+    work.teach()
+    rows = teacher_rows(work, options.levels)
+    rows += [work.student(f"student, {words(count)}", each) for count, each in settings.items()]
+    *fewer, most = settings
+    if fewer and "diverged" not in rows[-1]:
+        study = work.student_study(f"student, {words(most)}", settings[most])
+        for count in fewer:
+            folder = study.out / f"after-{count}"
+            made = work.sample(study, study.student_folder, folder, 0.0, after=count)
+            rows.append({"variation": f"{ONE}, {words(count)}", **made})
+    measured = [{**row, "seed": seed, "recipe": name} for row in work.measure(rows)]
+    return [{key: row[key] for key in KEPT if key in row} for row in measured]
 
-    mpl.use("agg")
-    from matplotlib import pyplot as plt
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Mean and standard deviation over the seeds."""
+    lines = [
+        "| recipe | seeds | | evaluations | Fréchet distance | power beyond N/4 | s per 1,000 |",
+        "|---" * 7 + "|",
+    ]
+    for recipe, name in dict.fromkeys((row["recipe"], row["variation"]) for row in rows):
+        same = [row for row in rows if (row["recipe"], row["variation"]) == (recipe, name)]
+        if any(row.get("fd") is None for row in same):
+            lines.append(f"| {recipe} | {len(same)} | {name} | | diverged | | |")
+            continue
+        distance, power = (spread([row[key] for row in same]) for key in ("fd", "high_frequency_ratio"))
+        seconds = sum(row["seconds_per_1000"] for row in same) / len(same)
+        cells = [recipe, len(same), name, same[0]["evaluations"], distance, power, f"{seconds:.2g}"]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def series(rows: list[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:
+    """Evaluations and mean distances of the teacher, of students for their number, and of one for all."""
+    whole: dict[str, list[tuple[int, float]]] = {}
+    for name in dict.fromkeys(row["variation"] for row in rows if row.get("fd") is not None):
+        same = [row for row in rows if row["variation"] == name and row.get("fd") is not None]
+        point = (same[0]["evaluations"], sum(row["fd"] for row in same) / len(same))
+        whole.setdefault(name.partition(",")[0], []).append(point)
+    if ONE in whole:
+        whole[ONE].append(max(whole["student"]))
+    return {name: sorted(points) for name, points in whole.items()}
+
+
+def draw(axes: Axes, rows: list[dict[str, Any]]) -> None:
+    """Distance over network evaluations, both axes logarithmic."""
     from matplotlib.ticker import LogLocator
 
-    figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
-    for word, marker in (("teacher", "s"), ("student", "o")):
-        points = sorted(
-            (row["evaluations"], row["fd"])
-            for row in rows
-            if row["variation"].startswith(word) and "evaluations" in row
-        )
-        axes.plot(*zip(*points, strict=True), marker=marker, label=word)
+    labels = {"teacher": "teacher", "student": "a student for each number", ONE: "one student for all"}
+    markers = dict(zip(labels, "sox", strict=True))
+    for name, points in series(rows).items():
+        style = "--" if name == ONE else "-"
+        axes.plot(*zip(*points, strict=True), marker=markers[name], linestyle=style, label=labels[name])
     axes.set(xscale="log", yscale="log", xlabel="network evaluations per image", ylabel="Fréchet distance")
     axes.set_xticks([1, 2, 4, 8, 16, 32, 64])
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter("")
-    axes.legend(loc="center right")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    axes.legend()
 
 
 def main() -> None:
-    options = parser(__doc__)
-    options.add_argument("--out", type=Path, default=Path("runs/distillation-steps"))
-    options.add_argument("--steps", type=whole, nargs="+", default=[1, 2, 4])
-    options.add_argument("--levels", type=whole, nargs="+", default=TEACHER_LEVELS)
-    options.add_argument("--figure", type=new_file)
-    arguments = options.parse_args()
-    work = Ablations(arguments.recipe, arguments.out, arguments.changes, arguments.device)
-    work.check({f"{steps}": [f"distill.steps={steps}"] for steps in arguments.steps})
-    work.teach()
-    rows = teacher_rows(work, tuple(arguments.levels))
-    for steps in arguments.steps:
-        rows.append(work.student(f"student, {steps} step{'s' * (steps > 1)}", [f"distill.steps={steps}"]))
-    rows = work.measure(rows)
-    print(table(rows, work.base.recipe.evaluate.features))
-    if arguments.json:
-        write_json(arguments.json, rows)
-    if arguments.figure and any("evaluations" in row for row in rows[len(arguments.levels) :]):
-        draw(rows, arguments.figure)
+    made = parser(__doc__)
+    made.add_argument("--out", type=Path, default=Path("runs/distillation-steps"))
+    made.add_argument("--steps", type=whole, nargs="+", default=[1, 2, 4])
+    made.add_argument("--levels", type=whole, nargs="+", default=TEACHER_LEVELS)
+    made.add_argument("--seeds", type=whole_or_zero, nargs="+", default=[0])
+    made.add_argument("--figure", type=new_file)
+    options = made.parse_args()
+    rows: list[dict[str, Any]] = []
+    for seed in options.seeds:
+        rows += compared(options, seed)
+        print(table(rows), flush=True)
+        if options.json:
+            write_json(options.json, rows)
+    if options.figure and "student" in series(rows):
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(5, 3.5), layout="constrained")
+        draw(figure.subplots(), rows)
+        figure.savefig(options.figure, dpi=150)
 
 
 if __name__ == "__main__":

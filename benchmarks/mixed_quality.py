@@ -1,141 +1,278 @@
 """A few clean images among many noisy ones: teachers of the noisy ones, of both, and of the clean ones.
 
-    python -m benchmarks.mixed_quality --shares 0.01 0.1 --images 64000 --json mixed-quality.json
+    python -m benchmarks.mixed_quality --data digits --shares 0.01 0.1 --json digits.jsonl
+    python -m benchmarks.mixed_quality --data photographs --set data.images.source=FILE
+    python -m benchmarks.mixed_quality --data heads --shares 0.01 0.03 --json heads.jsonl
 
-All teachers have the same network, optimiser and number of training images. With both, a noise level is drawn
-first and then an image whose own noise is below it (``mrigen.MixedStore``). Fréchet distances from held-out
-clean images: of the full trajectory, and of one that stops at the noise of the data. The last column is the
-median distance of a sample to the nearest of the clean images: far below that of held-out images, the second
-number, it tells of copies.
+``digits`` is the recipe toy/digits-denoise (σ = 0.5), ``photographs`` is cifar10/denoise-s20 (σ = 0.2) with
+the network and the optimiser that ``benchmarks.methods`` has for two cores, and ``heads`` is demo/brain-noisy
+with scans of SNR 5, whose clean slices are measured whole with SNR 50. All teachers have the recipe's network
+and optimiser and the same number of training images; those of clean images alone have objective ``standard``.
+
+With both, a noise level is drawn first and then an image whose own noise is below it (``mrigen.MixedStore``).
+Levels at which the clean ones alone are usable are drawn less often, so that none is used more than
+``teacher.most_repeats`` times as often as at even shares; a row without that limit is beside it. Of noisy
+images alone no level below their noise teaches anything: a row of its own is trained for so much longer that
+it has as many at levels above.
+
+Fréchet distances from held-out clean images, of as many samples: of the full trajectory, and of one that
+stops at the median noise of the data. The last column but one is the median distance of a sample of the full
+trajectory to the nearest of the clean images of its row: far below that of held-out images, the second
+number, it tells of copies. Each row is printed and appended to ``--json`` (a JSON object a line) as it is
+ready; the same command continues what was interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
-import time
+import json
+import re
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarks.ablations import one_line
 from benchmarks.arguments import new_file, positive, whole
+from benchmarks.heads import keep_row, known_rows, spent, taken
+from benchmarks.method_stages import PHOTOGRAPHS
+from rich.console import Console
 from torch import Tensor
 
 import mrigen as mg
-from mrigen.cli.main import run
+from mrigen import recipe as recipes
+from mrigen import seeds
 from mrigen.data.stores import Store
-from mrigen.errors import UsageError
-from mrigen.files import write_json
+from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.metrics.distance import Reference
 from mrigen.metrics.features import extractor
 from mrigen.metrics.reference import open_reference
+from mrigen.operators import Measurements
+from mrigen.recipe.study import Study
+from mrigen.tensors import evenly_spaced
 
-OPTIMIZER = {
-    "lr": 2e-3,
-    "ramp_images": 20_000,
-    "decay": "linear",
-    "max_grad_norm": 1.0,
-    "grad_norm_of": "mean",
+DATA = {
+    "digits": ("toy/digits-denoise", ["data.images.noise=0"], []),
+    "photographs": (
+        "cifar10/denoise-s20",
+        ["data.images.noise=0"],
+        [*PHOTOGRAPHS, "data.images.limit=13333", "teacher.images=24000"],
+    ),
+    "heads": (
+        "demo/brain-noisy",
+        ["data.simulate.snr=50", "data.prep.acceleration=1"],
+        ["data.simulate.snr=5", "teacher.images=16000", "teacher.batch=8"],
+    ),
 }
-NETWORK = {"name": "mlp", "hidden": 256, "num_blocks": 3}
-SPLIT = "train=0.75,test=0.25"
+"""Recipe, changes that make its data clean, and changes of all rows."""
+STOPPED = "stopped"
+FULL = "full"
+BATCH = 250
+DRAWS = 100_000
 
 
-def prepared(folder: Path, source: str, *more: str) -> Path:
-    """A store of the source's images, three quarters of them for training."""
-    if run(["prep-images", source, "--out", str(folder), "--split", SPLIT, *more]):
-        raise UsageError(f"--source {source}: could not be prepared")
-    return folder
+class Subset:
+    """Some images of a store, evenly.
+
+    Args:
+        store: all of them.
+        count: how many are wanted.
+    """
+
+    def __init__(self, store: Store, count: int) -> None:
+        self._store, self._rows = store, evenly_spaced(len(store), count)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def _of(self, indices: list[int]) -> list[int]:
+        return [self._rows[index] for index in indices]
+
+    def measurements(self, indices: list[int], **further: Any) -> Measurements:
+        """A batch of measurements with their operators."""
+        return self._store.measurements(self._of(indices), **further)
+
+    packed = measurements
+
+    def noise_levels(self, indices: list[int]) -> Tensor:
+        """σ (n,)."""
+        return self._store.noise_levels(self._of(indices))
+
+    def maps_and_masks(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Maps, masks and lines of some slices."""
+        return self._store.maps_and_masks(self._of(indices))
 
 
-def train(store: Store | list[Store], noisy: bool, options: argparse.Namespace) -> tuple[mg.Model, float]:
-    """A teacher, and the processor seconds of its training."""
-    start = time.process_time()
-    teacher = mg.train(
-        store,
-        images=options.images,
-        objective="tweedie" if noisy else "standard",
-        network=NETWORK,
-        optimizer=OPTIMIZER,
-        batch=256,
-        ema_halflife=options.images / 10,
-        seed=options.seed,
-        device="cpu",
-    )
-    return teacher, time.process_time() - start
+@dataclass(frozen=True)
+class Row:
+    """A training.
+
+    Attributes:
+        name: of the row.
+        store: what is trained on.
+        clean: the clean images among it.
+        changes: of the teacher.
+    """
+
+    name: str
+    store: Store | list[Store]
+    clean: Store | None
+    changes: dict[str, Any]
+
+
+class Mixture:
+    """The data of a recipe as they are and clean, and the rows of the table.
+
+    Args:
+        data: a name in ``DATA``.
+        changes: of the recipe, for all.
+        shares: of clean images.
+        count: samples of every row; None for as many as there are references.
+        seed: of the trainings.
+        out: folder.
+    """
+
+    def __init__(
+        self, data: str, changes: list[str], shares: list[float], count: int | None, seed: int, out: Path
+    ) -> None:
+        self.recipe, self.clean, usual = DATA[data]
+        self.changes = [*usual, *changes, f"seed={seed}"]
+        self.params = recipes.load(self.recipe, self.changes).teacher
+        self.shares, self.count, self.seed, self.out = shares, count, seed, out
+
+    def settings(self) -> dict[str, Any]:
+        """What decides a row, beside its name."""
+        return {"recipe": self.recipe, "changes": self.changes, "n": self.count}
+
+    def prepared(self, name: str, more: list[str]) -> Study:
+        """The data with other changes."""
+        recipe = recipes.load(self.recipe, [*self.changes, *more])
+        study = Study(recipe, self.out / name, Console(stderr=True), "cpu")
+        study.prepare()
+        return study
+
+    @cached_property
+    def noisy(self) -> Store:
+        """The data as they are."""
+        return self.prepared("noisy", []).store
+
+    @cached_property
+    def whole(self) -> Study:
+        """The same images, clean."""
+        return self.prepared("clean", self.clean)
+
+    @cached_property
+    def references(self) -> Tensor:
+        """Held-out clean images."""
+        reference = open_reference(self.whole.reference_folder, "test")
+        return reference.images(list(range(len(reference))))
+
+    @cached_property
+    def spaces(self) -> dict[str, Reference]:
+        """The recipe's feature spaces."""
+        names = recipes.load(self.recipe, self.changes).evaluate.features
+        return {name: Reference.of(self.references, extractor(name)) for name in names}
+
+    @cached_property
+    def noise(self) -> float:
+        """Median σ of the data."""
+        return float(self.noisy.noise_levels(list(range(len(self.noisy)))).median())
+
+    def rows(self) -> list[Row]:
+        """All of them."""
+        every, noisy, plain = self.whole.store, self.noisy, {"objective": {"name": "standard"}}
+        rows = [Row("noisy", noisy, None, {})]
+        for share in self.shares:
+            few, words = Subset(every, max(1, round(share * len(every)))), f"{100 * share:g} %"
+            rows += [
+                Row(f"noisy, and {words} clean", [noisy, few], few, {}),
+                Row(f"the same, no limit, {words}", [noisy, few], few, {"most_repeats": None}),
+                Row(f"{words} clean alone", few, few, plain),
+            ]
+        law = OBJECTIVES.params(self.params.objective).noise
+        above = float((law.draw(DRAWS, seeds.seeded_rng(0, "levels")) > self.noise).float().mean())
+        longer = {"images": round(self.params.images / above)}
+        rows.append(Row("noisy, as many above its noise", noisy, None, longer))
+        return [*rows, Row("all clean", every, every, plain)]
+
+    def row(self, row: Row) -> dict[str, Any]:
+        """A row, trained and measured."""
+        folder = self.out / re.sub(r"[^\w.]+", "-", row.name).strip("-")
+        with spent(folder / "seconds.json", "cpu"):
+            settings = {**self.params.model_dump(exclude_none=True), **row.changes}
+            teacher = mg.train(row.store, out=folder, seed=self.seed, device="cpu", **settings)
+        sampler = teacher.sampler(self.noisy, {"name": "heun", "steps": 18}, BATCH)
+        many = range(len(self.references) if self.count is None else self.count)
+        images = torch.cat(list(sampler.ladder(list(many), [self.noise])))
+        stopped, full = images.chunk(2, 1)
+        parts = row.store if isinstance(row.store, list) else [row.store]
+        made: dict[str, Any] = {"data": row.name, "count": sum(map(len, parts)), "n": len(images)}
+        for name, space in self.spaces.items():
+            made[name] = {
+                FULL: space.distance(full.split(BATCH)),
+                STOPPED: space.distance(stopped.split(BATCH)),
+            }
+        if row.clean is not None:
+            known = row.clean.measurements(list(range(len(row.clean))))
+            clean = known.operator.as_image(known.y)
+            made |= {"nearest": nearest(full, clean), "nearest_reference": nearest(self.references, clean)}
+        return {**made, "seconds": taken(folder / "seconds.json")}
 
 
 def nearest(images: Tensor, clean: Tensor) -> float:
-    """Median distance of images (n, C, H, W) to the nearest of the clean ones."""
-    return float(torch.cdist(images.flatten(1), clean.flatten(1)).min(1).values.median())
-
-
-def measured(teacher: mg.Model, references: Tensor, clean: Tensor, noise: float) -> dict[str, float]:
-    """Distances of the teacher's samples, as many as there are references."""
-    distance = Reference.of(references, extractor("pixels"))
-    grids = {"full": {}, "stopped": {"grid": {"sigma_min": noise}}}
-    row: dict[str, float] = {}
-    for name, grid in grids.items():
-        images = teacher.sample(len(references), sampler={"name": "heun", "steps": 18, **grid}, batch=512)
-        row[name] = distance.distance(images.split(256))
-        if name == "full":
-            row["nearest"] = nearest(images, clean)
-    return {**row, "nearest_reference": nearest(references, clean)}
+    """Median distance of images (n, C, H, W), or their magnitudes, to the nearest of the clean ones."""
+    first, second = (x.abs() if x.is_complex() else x for x in (images, clean))
+    return float(torch.cdist(first.flatten(1), second.flatten(1)).min(1).values.median())
 
 
 def table(rows: Iterable[dict[str, Any]]) -> str:
     """A line per training set."""
+    kept = list(rows)
+    spaces = [name for name, value in kept[0].items() if isinstance(value, dict) and FULL in value]
+    words = [f"{name}, {which}" for name in spaces for which in (FULL, STOPPED)]
     lines = [
-        "| training set | images | full | stopped | nearest clean image; of references | training s |",
-        "|---|---|---|---|---|---|",
+        f"| training set | images | {' | '.join(words)} | nearest clean image; of references | training s |",
+        "|---" * (4 + len(words)) + "|",
     ]
-    lines += [
-        f"| {row['data']} | {row['count']} | {row['full']:.2f} | {row['stopped']:.2f} | "
-        f"{row['nearest']:.2f}; {row['nearest_reference']:.2f} | {row['seconds']:.0f} |"
-        for row in rows
-    ]
+    for row in kept:
+        distances = [f"{row[name][which]:.3g}" for name in spaces for which in (FULL, STOPPED)]
+        copies = f"{row['nearest']:.2f}; {row['nearest_reference']:.2f}" if "nearest" in row else ""
+        cells = [row["data"], f"{row['count']}", *distances, copies, f"{row['seconds']:.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--source", default="digits", help="as mrigen prep-images takes it")
-    parser.add_argument("--count", type=whole, default=1797, help="images of the source")
-    parser.add_argument("--noise", type=positive, default=0.5)
-    parser.add_argument("--shares", type=positive, nargs="+", default=[0.01, 0.1], help="of clean images")
-    parser.add_argument("--images", type=whole, default=64_000)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", choices=DATA, default="digits")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
+    parser.add_argument("--shares", type=positive, nargs="+", default=[0.01], help="of clean images")
+    parser.add_argument("--n", type=whole, help="samples of every row; as many as there are references")
+    parser.add_argument("--only", action="append", default=[], metavar="WORDS", help="rows with these words")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("runs/mixed-quality"))
     parser.add_argument("--json", type=new_file)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        noisy = mg.open_store(prepared(folder / "noisy", options.source, "--noise", str(options.noise)))
-        every = mg.open_store(prepared(folder / "clean", options.source))
-        reference = open_reference(folder / "clean-reference", "test")
-        references = reference.images(list(range(len(reference))))
-        sets: list[tuple[str, Store | list[Store], bool, Store]] = [
-            ("all clean", every, False, every),
-            (f"noisy, σ = {options.noise:g}", noisy, True, every),
-        ]
-        for share in options.shares:
-            limit = str(max(1, round(share * options.count)))
-            few = mg.open_store(prepared(folder / f"clean-{limit}", options.source, "--limit", limit))
-            sets.append((f"noisy, and {100 * share:g} % of them clean", [noisy, few], True, few))
-            sets.append((f"{100 * share:g} % clean alone", few, False, few))
-        for words, data, is_noisy, clean in sets:
-            teacher, seconds = train(data, is_noisy, options)
-            known = clean.measurements(list(range(len(clean)))).y
-            count = sum(map(len, data)) if isinstance(data, list) else len(data)
-            row = measured(teacher, references, known, options.noise)
-            rows.append({"data": words, "count": count, "seconds": seconds, **row})
-            print(rows[-1], flush=True)
+    out = options.out / options.data / f"seed-{options.seed}"
+    work = Mixture(options.data, options.changes, options.shares, options.n, options.seed, out)
+    path, settings = options.json or out / "rows.jsonl", work.settings()
+    rows = known_rows(path, settings)
+    for row in work.rows():
+        chosen = not options.only or any(words in row.name for words in options.only)
+        if chosen and row.name not in {known["data"] for known in rows}:
+            rows.append({**work.row(row), "settings": settings})
+            keep_row(path, rows[-1])
+            print(json.dumps(rows[-1], ensure_ascii=False), flush=True)
     print(table(rows))
-    if options.json:
-        write_json(options.json, rows)
 
 
 if __name__ == "__main__":
-    main()
+    one_line(main)

@@ -14,6 +14,7 @@ import re
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import distillation_steps
 from benchmarks.result_tables import FOLDER
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 FIGURES = FOLDER.parent / "figures"
 ASKED = "0.85"
+MIXED = {"": "digits, σ = 0.5"}
 
 
 def number(cell: str) -> float:
@@ -116,19 +118,52 @@ def self_supervised(figure: Figure, kept: Mapping[str, Any]) -> None:
     axes.legend(fontsize="small", loc="upper right")
 
 
+def relative(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Distances over the least of noisy images alone, by space and trajectory, then by training set."""
+    noisy = next(row for row in rows if row["data"] == "noisy")
+    ratios: dict[str, dict[str, float]] = {}
+    for space in (name for name, value in noisy.items() if isinstance(value, dict)):
+        for which in noisy[space]:
+            least = min(noisy[space].values())
+            ratios[f"{space}, {which}"] = {row["data"]: row[space][which] / least for row in rows}
+    return ratios
+
+
 def mixed_quality(figure: Figure, kept: Mapping[str, Any]) -> None:
-    """Bars of both trajectories for every training set, and 15 % below noisy images on their own."""
-    rows = kept["mixed-quality"]["rows"]
-    noisy = next(row for row in rows if row["data"].startswith("noisy, σ"))
-    axes = figure.subplots()
-    for i, (key, label) in enumerate({"full": "full trajectory", "stopped": "stopped at σ = 0.5"}.items()):
-        places = [place + 0.4 * i - 0.2 for place in range(len(rows))]
-        axes.bar(places, [row[key] for row in rows], width=0.4, color=f"C{i}", label=label)
-        axes.axhline(0.85 * noisy[key], color=f"C{i}", linestyle="--", label=f"15 % below noisy, {label}")
-    names = [textwrap.fill(f"{row['data']} ({row['count']})", 16) for row in rows]
-    axes.set_xticks(range(len(rows)), names, fontsize="x-small")
-    axes.set(ylabel="Fréchet distance")
-    axes.legend(fontsize="small")
+    """Distances of every training set over the least of noisy images on their own, and 15 % below these."""
+    from matplotlib.ticker import LogLocator
+
+    titles = {f"mixed-quality{end}": words for end, words in MIXED.items()}
+    panels = figure.subplots(1, len(titles), squeeze=False)[0]
+    for axes, (file, title) in zip(panels, titles.items(), strict=True):
+        for i, (label, ratios) in enumerate(relative(kept[file]["rows"]).items()):
+            fill = "full" if label.endswith("stopped") else "none"
+            marker, colour = "os"[i // 2], f"C{i // 2}"
+            places = range(len(ratios))
+            axes.plot(
+                list(ratios.values()),
+                places,
+                marker,
+                color=colour,
+                fillstyle=fill,
+                label=label,
+                clip_on=False,
+            )
+        axes.axvline(0.85, color="grey", linestyle="--")
+        names = [textwrap.fill(name.replace(" %", "\N{NO-BREAK SPACE}%"), 22) for name in ratios]
+        axes.set_yticks(range(len(names)), names, fontsize="x-small")
+        axes.set(title=title, xscale="log", ylim=(len(names) - 0.5, -0.5))
+        axes.grid(axis="y", color=ASKED)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
+        axes.legend(fontsize="x-small")
+    figure.supxlabel("Fréchet distance over the least of noisy images; dashed: 15 % less", fontsize="medium")
+
+
+def steps(figure: Figure, kept: Mapping[str, Any]) -> None:
+    """Distance over network evaluations: the teacher, a student for each number of steps, one for all."""
+    distillation_steps.draw(figure.subplots(), kept["steps"]["rows"])
 
 
 def through_plane(figure: Figure, kept: Mapping[str, Any]) -> None:
@@ -205,10 +240,10 @@ def intervals(figure: Figure, kept: Mapping[str, Any]) -> None:
 
 
 DRAWN: dict[str, tuple[Callable[[Figure, Mapping[str, Any]], None], tuple[float, float], tuple[str, ...]]] = {
-    "adversarial": (adversarial, (7.2, 3.4), ("adversarial",)),
+    "adversarial": (adversarial, (9.6, 3.4), ("adversarial",)),
     "laps": (laps, (7.2, 3.4), ("laps-digits", "laps-generated", "laps-further")),
     "self-supervised": (self_supervised, (6.0, 2.8), ("self-supervised",)),
-    "mixed-quality": (mixed_quality, (7.2, 3.4), ("mixed-quality",)),
+    "mixed-quality": (mixed_quality, (9.6, 3.6), tuple(f"mixed-quality{end}" for end in MIXED)),
     "through-plane": (through_plane, (10.5, 3.4), ("through-plane", "frames", "frames-128")),
     "serving": (serving, (7.2, 5.0), ("serving",)),
     "intervals": (intervals, (8.4, 3.4), ("intervals",)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -87,8 +87,7 @@ class Model:
             >>> A = mg.operators.MultiCoilMRI.example()
             >>> mask = mg.masks.exact_random(9, acceleration=2, acs_lines=3)
             >>> store = mg.TensorStore(A(A.zero_image() + 1), A.maps, mask)
-            >>> network = {"name": "mlp", "hidden": 8}
-            >>> teacher = mg.train(store, images=2, batch=2, network=network, device="cpu")
+            >>> teacher = mg.train(store, images=2, batch=2, network="mlp", device="cpu")
             >>> folder = tempfile.mkdtemp()
             >>> teacher.save(folder).role
             'teacher'
@@ -121,8 +120,7 @@ class Model:
 
     def variant(self, module: nn.Module | None = None, /, **changes: Any) -> Self:
         """The same model with another network of its architecture, or with changes of its description."""
-        if module is not None:
-            changes = {**changes, "weights_sha256": ""}
+        changes |= {} if module is None else {"weights_sha256": ""}
         description = self.description.model_copy(update=changes)
         denoiser = self.denoiser if module is None else NetworkDenoiser(module, description.conventions)
         return type(self)(description, denoiser, self.folder if module is None else None)
@@ -137,11 +135,11 @@ class Model:
         return self
 
     def __repr__(self) -> str:
-        kind = self.description.conventions.image
         count = sum(weight.numel() for weight in self.denoiser.parameters())
         return (
-            f"Model({self.role} of {kind} images of {size_text(self.image_shape)}, "
-            f"{self.description.network['name']} with {count:,} parameters, {self.name})"
+            f"Model({self.role} of {self.description.conventions.image} images of "
+            f"{size_text(self.image_shape)}, {self.description.network['name']} with {count:,} parameters, "
+            f"{self.name})"
         )
 
     @property
@@ -199,6 +197,18 @@ class Model:
         assert description.sigma_init is not None
         return Generator(self.denoiser, description.sigma_init, description.later_sigmas).eval()
 
+    def after(self, steps: int) -> Self:
+        """This generator of several steps, ended after the first of them, for which it was trained too.
+
+        Raises:
+            UsageError: a teacher, or a generator of fewer steps.
+        """
+        if not 1 <= steps <= (count := len(self.generator.sigmas)):
+            raise UsageError(
+                f"{self.name}: {steps} steps of a generator that has {count}; ask for 1 to {count}"
+            )
+        return self.variant(later_sigmas=self.description.later_sigmas[: steps - 1])
+
     def require(self, role: Role) -> Self:
         """This model, if it has the role.
 
@@ -216,17 +226,14 @@ class Model:
         A_tilde: LinearOperator | None = None,
         labels: Tensor | None = None,
     ) -> Tensor:
-        """E[x₀ | x₀ + σ ε], or E[x₀ | Ñ(x₀ + σ ε), Ã] with Ñ = Ãᴴ Ã, of a teacher.
+        """E[x₀ | x₀ + σ ε], or E[x₀ | Ñ(x₀ + σ ε), Ã] with Ñ = Ãᴴ Ã, (B, C, H, W), of a teacher.
 
         Args:
-            x: noisy images x₀ + σ ε, (B, C, H, W), real or complex as the model's are; ε has unit variance
-                in every real component.
+            x: noisy images x₀ + σ ε, (B, C, H, W), real or complex as the model's are, to which gradients
+                flow; ε has unit variance in every real component.
             sigma: noise levels, a number or (B,).
             A_tilde: Ã, through which the network sees them; None where everything is seen.
             labels: class labels (B, classes), of a conditional model.
-
-        Returns:
-            Images (B, C, H, W); gradients flow to x.
 
         Raises:
             UsageError: a generator, images of another kind, or Ã for a teacher that is not shown masks.
@@ -235,16 +242,14 @@ class Model:
         x = tensor_of(x)
         if x.ndim != 4 or x.is_complex() != self.complex_valued:
             kind = "complex" if self.complex_valued else "real"
-            raise UsageError(
-                f"{self.name}: denoises {kind} images (B, C, H, W), not {str(x.dtype)[6:]} {tuple(x.shape)}"
-            )
+            have = f"{str(x.dtype)[6:]} {tuple(x.shape)}"
+            raise UsageError(f"{self.name}: denoises {kind} images (B, C, H, W), not {have}")
         if A_tilde is not None:
             if not self.conditions_on_mask:
                 raise UsageError(f"{self.name}: sees its whole input: leave A_tilde out")
             x = A_tilde.normal(x)
         level = noise_levels(sigma, x).to(device=x.device, dtype=torch.float32)
-        estimate: Tensor = self.denoiser(x, level, A_tilde, labels)
-        return estimate
+        return cast("Tensor", self.denoiser(x, level, A_tilde, labels))
 
     def corruption(self, store: Store | None = None) -> Corruption:
         """p(A) and the noise that the model was trained under.
@@ -291,8 +296,7 @@ class Model:
         if self.conditions_on_mask:
             spec["pseudo_inverse"] = self.description.conventions.model_dump()["pseudo_inverse"]
         corruption = data if isinstance(data, Corruption) else self.corruption(data)
-        objective: Objective = OBJECTIVES.build(spec, corruption=corruption)
-        return objective
+        return cast("Objective", OBJECTIVES.build(spec, corruption=corruption))
 
     def sampler(
         self,
@@ -382,9 +386,8 @@ class Model:
                     "with --crop, or tile a teacher"
                 )
             masks = FurtherMasks(objective, self._corruption_of)
-            generator = self.generator
             sampled = masks if self.description.generator_input == "sampled" else None
-            return GeneratorPrior(generator, sampled, len(generator.sigmas))
+            return GeneratorPrior(self.generator, sampled, 1 + len(self.description.later_sigmas))
         behind_masks = self.conditions_on_mask
         denoiser = tiled(self.denoiser, self.image_shape, shape, self.name, behind_masks=behind_masks)
         return TeacherPrior(denoiser, objective, self._corruption_of)

@@ -43,7 +43,12 @@ def sample(
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Noise levels of a teacher's sampler, 18 by default.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Noise levels of a teacher's sampler, 18 by default; or the step of a generator of several "
+            "after which it ends, by default the last.",
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None,

@@ -146,6 +146,8 @@ class TeacherParams(RunParams):
         fixed_further: use the further masks stored with the data instead of new ones at every step.
         augment: probability of each of EDM's geometric transforms (of mirrors alone where masks are
             shown), which the network is told by labels; 0 for no augmentation.
+        most_repeats: of images that differ in noise, how many times as often as at even shares one may be
+            used at noise levels at which few others are; such levels are drawn less often. None for no limit.
         init: model folder, of a teacher of one's own or an imported one, whose weights the training starts
             from; its network and preconditioning are kept. None for random weights.
         restore: solver that restores the measurements first (``mrigen list solvers``); the training is on
@@ -160,6 +162,7 @@ class TeacherParams(RunParams):
     ema_halflife: Positive = 500_000.0
     fixed_further: bool = False
     augment: Annotated[float, Field(ge=0, le=1)] = 0.0
+    most_repeats: Positive | None = 10.0
     init: Path | None = None
     restore: SolverSpec | None = None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import dropwhile, islice
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 Place = tuple[int, int]
 """A micro-batch: number of the step, index in it."""
+TRIES = 100  # of a level that is drawn again
 AHEAD = 2  # micro-batches that are read while one is computed
 
 
@@ -129,14 +130,37 @@ class UsableImages:
 
     A noise level is drawn first, and then an image whose own noise is below it: images differ in how good
     they are, and each is used only where that does not matter (Ambient Diffusion Omni, Daras et al. 2025).
+    Where few images are usable each is used often, and a network learns them by heart: such levels are drawn
+    less often.
 
     Args:
         least: noise levels (n,) below which the images teach nothing.
+        most_repeats: k of ``thin_out``; None for no limit.
     """
 
-    def __init__(self, least: Tensor) -> None:
-        self._least = least
+    def __init__(self, least: Tensor, most_repeats: float | None = None) -> None:
+        self._least, self._most_repeats = least, most_repeats
         self._sorted, self._order = least.sort()
+
+    def thin_out(self, levels: Tensor, draw: Callable[[], Tensor], rng: torch.Generator) -> Tensor:
+        """The levels (B,), each kept with probability min(1, k s) and otherwise drawn again.
+
+        s is the share of the images that are usable there; levels at which none is are kept.
+
+        Args:
+            levels: noise levels.
+            draw: draws as many of the same law.
+            rng: of the decisions.
+        """
+        kept = torch.full_like(levels, fill_value=False, dtype=torch.bool)
+        most = float("inf") if self._most_repeats is None else self._most_repeats
+        for _ in range(TRIES):
+            share = torch.searchsorted(self._sorted, levels) / len(self._sorted)
+            kept |= (torch.rand(len(levels), generator=rng) < most * share) | (share == 0)
+            if bool(kept.all()):
+                break
+            levels = torch.where(kept, levels, draw())
+        return levels
 
     def choose(self, indices: list[int], levels: Tensor, rng: torch.Generator) -> list[int]:
         """The images, each that its level (B,) is too low for replaced by a random one that it is not.
@@ -203,7 +227,8 @@ class TeacherJob(Job):
         self._usable, self._noisy = None, bool(objective.least_levels(torch.ones(1)).any())
         if self._noisy:
             least = objective.least_levels(store.noise_levels(list(range(len(store)))))
-            self._usable = UsableImages(least) if bool((least != least[0]).any()) else None
+            mixed = bool((least != least[0]).any())
+            self._usable = UsableImages(least, params.most_repeats) if mixed else None
         self._ahead = Prefetcher(self._read)
 
     def step(self, number: int) -> dict[str, float | Tensor]:
@@ -247,7 +272,9 @@ class TeacherJob(Job):
         levels: Tensor | None = None
         if self._usable is not None:
             of_levels = seeds.seeded_rng(self.seed, "levels", number, index)
-            levels = self.objective.params.noise.draw(size, of_levels)
+            law, again = self.objective.params.noise, seeds.seeded_rng(self.seed, "rare", number, index)
+            levels = law.draw(size, of_levels)
+            levels = self._usable.thin_out(levels, lambda: law.draw(size, again), again)
             indices = self._usable.choose(indices, levels, of_levels)
         packed: Packed = self.store.packed(indices, fixed_further=self.teacher.fixed_further)
         rng = seeds.seeded_rng(self.seed, "teacher", number, index)

@@ -70,15 +70,16 @@ def sample_model(
             many as fit into the free memory, 512 at most on a GPU and 64 elsewhere or in several processes.
         device: where the network runs.
         precision: of the network.
-        sampler: a teacher's sampler, as a recipe's mapping; by default 18 steps of ``heun``.
+        sampler: a teacher's sampler, as a recipe's mapping; by default 18 steps of ``heun``. Of a generator
+            of several steps the number of ``steps`` after which it ends.
         settings: further ``key=value`` of it.
 
     Returns:
         What was written, by what it is.
 
     Raises:
-        UsageError: seeds that are none or stand twice, an unknown kind of file, missing maps, or a sampler
-            that is none or for a generator.
+        UsageError: seeds that are none or stand twice, an unknown kind of file, missing maps, a sampler
+            that is none or for a generator, or more steps than a generator has.
     """
     image_seeds = parse_seeds(seeds)
     if len(set(image_seeds)) < len(image_seeds):
@@ -89,10 +90,12 @@ def sample_model(
         for setting in settings:
             change(spec, setting)
         spec = SAMPLERS.pinned(spec)
-    elif sampler or settings:
+    elif settings or set(sampler or {}) - {"steps"}:
         raise UsageError(
-            f"{model.name}: is a generator, which needs no sampler; leave out --sampler, --steps and --set"
+            f"{model.name}: is a generator, which needs no sampler; leave out --sampler and --set"
         )
+    elif sampler:
+        model, spec = model.after(sampler["steps"]), dict(sampler)
     fabric = None if precision == "32-true" else open_device(device, precision)
     where = choose_device(device) if fabric is None else fabric.device
     described = {
@@ -102,7 +105,7 @@ def sample_model(
         "precision": precision,
     }
     size = batch or recorded_batch(out, described) or _batch(model, where, len(image_seeds))
-    run = model.sampler(maps, spec, size)
+    run = model.sampler(maps, spec if model.role == "teacher" else None, size)
     complex_valued = run.complex_valued
     write = writer_of(out, run.shape, complex_valued=complex_valued)
     if fabric is None:

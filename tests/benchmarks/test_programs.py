@@ -226,11 +226,39 @@ def test_adversarial(program, tmp_path):
     assert f"| {sum(ratios) / 2:.3f} ± " in said.splitlines()[-1]
 
 
+def test_mixed_quality(monkeypatch, tmp_path, capsys):
+    """Training sets are as large as they say, mixed ones differ by the limit, nothing is done twice."""
+    from benchmarks import mixed_quality
+
+    few = ["data.images.limit=120", "teacher.images=64", "teacher.batch=32", "teacher.network.hidden=8"]
+    few += ["teacher.ema_halflife=16", "teacher.optimizer.ramp_images=1"]
+    command = ["--shares", "0.05", "--out", str(tmp_path), "--json", str(tmp_path / "a")]
+    command = ["mixed_quality", *settings(*few), *command]
+    monkeypatch.setattr(sys, "argv", command)
+    mixed_quality.main()
+    rows = {row["data"]: row for row in map(json.loads, (tmp_path / "a").read_text().splitlines())}
+    many = rows["all clean"]["count"]
+    clean = rows["5 % clean alone"]["count"]
+    assert clean == round(0.05 * many)
+    assert rows["noisy, and 5 % clean"]["count"] == rows["the same, no limit, 5 %"]["count"] == many + clean
+    limited, free = (rows[name]["pixels"] for name in ("noisy, and 5 % clean", "the same, no limit, 5 %"))
+    assert limited != free
+    assert rows["5 % clean alone"]["nearest_reference"] > rows["all clean"]["nearest_reference"]
+    before = capsys.readouterr().out
+    mixed_quality.main()
+    assert capsys.readouterr().out == before[before.index("| training set") :]
+
+
 def test_steps_of_students(program, tmp_path):
     drawn = ["--figure", tmp_path / "steps.png", "--steps", 1, 2, "--levels", 2]
-    _, rows = program("distillation_steps", *digits("--out", tmp_path, *drawn))
-    assert sorted(row["evaluations"] for row in rows) == [1, 2, 3]
-    assert all(math.isfinite(row["fd"]) for row in rows)
+    said, rows = program("distillation_steps", *digits("--out", tmp_path, *drawn))
+    evaluations = {row["variation"]: row["evaluations"] for row in rows}
+    students = {"student, 1 step": 1, "student, 2 steps": 2, "one network, 1 step": 1}
+    assert evaluations == {"teacher, 2 levels": 3, **students}
+    distances = [row["fd"] for row in rows]
+    assert all(math.isfinite(distance) for distance in distances)
+    assert len(set(distances)) == 4
+    assert f"| one network, 1 step | 1 | {distances[-1]:.3f} |" in said
     assert (tmp_path / "steps.png").stat().st_size > 1000
 
 

@@ -63,9 +63,14 @@ def test_points_and_bars_are_the_kept_numbers():
     (bars,) = result_figures.drawn("serving").axes
     widths = [bar.get_width() for bar in bars.patches]
     assert sorted(widths) == sorted(row["median"] for row in KEPT["serving"]["rows"])
-    (mixed,) = result_figures.drawn("mixed-quality").axes
-    heights = sorted(bar.get_height() for bar in mixed.patches)
-    assert heights == sorted(row[key] for row in KEPT["mixed-quality"]["rows"] for key in ("full", "stopped"))
+    for end, mixed in zip(result_figures.MIXED, result_figures.drawn("mixed-quality").axes, strict=True):
+        rows = {row["data"]: row for row in KEPT[f"mixed-quality{end}"]["rows"]}
+        for label, points in curves(mixed).items():
+            space, _, which = label.partition(", ")
+            if which:
+                least = min(rows["noisy"][space].values())
+                ratios = [row[space][which] / least for row in rows.values()]
+                assert points == list(zip(ratios, range(len(rows)), strict=True))
     coverage = result_figures.drawn("intervals").axes[0]
     lines = [line for line in coverage.get_lines() if len(line.get_xdata()) > 1]
     for line, row in zip(lines, KEPT["intervals"]["rows"].values(), strict=True):

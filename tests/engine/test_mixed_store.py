@@ -85,6 +85,33 @@ def test_usable_images_are_equally_likely():
     assert (counts[[0, 1, 3]] - 2000).abs().max() < 4 * 2000**0.5
 
 
+def test_levels_at_which_few_images_are_usable_are_drawn_less_often():
+    """Of levels uniform in (0.1, 1) 4 in 9 are below 0.5, where one image of 100 is usable."""
+    least = torch.full((100,), 0.5)
+    least[7] = 0.1
+    rng = torch.Generator().manual_seed(0)
+    count = 20_000
+
+    def draw():
+        return torch.rand(count, generator=rng)
+
+    levels = UsableImages(least, 10.0).thin_out(0.1 + 0.9 * draw(), lambda: 0.1 + 0.9 * draw(), rng)
+    odds = 0.1 * 0.4 / 0.5
+    expected = odds / (1 + odds)
+    assert float((levels < 0.5).float().mean()) == pytest.approx(expected, abs=4 * (expected / count) ** 0.5)
+    assert float(levels[levels >= 0.5].mean()) == pytest.approx(0.75, abs=0.005)
+
+
+def test_levels_are_kept_without_a_limit_and_where_no_image_is_usable():
+    least = torch.tensor([0.5, 0.2] + 8 * [0.5])
+    levels, never = torch.tensor([0.3, 0.1, 0.7]), lambda: pytest.fail("a level was drawn again")
+    rng = torch.Generator().manual_seed(0)
+    assert torch.equal(UsableImages(least).thin_out(levels, never, rng), levels)
+    assert torch.equal(UsableImages(least, 10.0).thin_out(levels, never, rng), levels)
+    again = UsableImages(least, 1e-6).thin_out(levels, lambda: torch.full((3,), 0.1), rng)
+    assert torch.equal(again, torch.tensor([0.1, 0.1, 0.1]))
+
+
 def test_images_keep_their_order_and_their_noise():
     store = MixedStore([Pictures(3, 0.5), Pictures(2, 0.0, 100.0)])
     batch = store.measurements([4, 0, 3, 2])

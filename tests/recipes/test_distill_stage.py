@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 
 from mrigen import recipe as recipes
+from mrigen import seeds
 from mrigen.channels import ChannelLayout
 from mrigen.checkpoints.description import ModelDescription, read_description
 from mrigen.cli.main import run
@@ -198,6 +199,17 @@ def test_few_step_student_is_sampled_step_by_step(taught, tmp_path, capsys):
     assert run([*sample, str(tmp_path / "b.h5"), "--seeds", "2,4", "--batch", "1"]) == 0
     a, b = (torch.cat(list(read_images(tmp_path / name))).numpy() for name in ("a.h5", "b.h5"))
     np.testing.assert_allclose(a[[2, 4]], b, rtol=1e-3, atol=1e-4)
+    for steps in (1, 2):
+        assert run([*sample, str(tmp_path / "c.h5"), "--seeds", "0-4", "--steps", str(steps)]) == 0
+        few = torch.cat(list(read_images(tmp_path / "c.h5")))
+        whole = Model.load(model).generator
+        kind = {"complex_valued": few.is_complex()}
+        z = [seeds.seeded_noise(list(range(5)), few.shape[1:], *key, **kind) for key in ((), ("latent", 1))]
+        expected = whole.run_steps(z[0], later=z[1:steps])
+        torch.testing.assert_close(few, expected, rtol=1e-3, atol=1e-4)
+        (tmp_path / "c.h5").unlink()
     capsys.readouterr()
+    assert run([*sample, str(tmp_path / "c.h5"), "--steps", "5"]) == 2
+    assert "5 steps of a generator that has 4" in capsys.readouterr().err
     assert run(["export", str(model), "--to", "torchscript", "--out", str(tmp_path / "x.pt")]) == 2
     assert "a generator of 4 steps" in capsys.readouterr().err

@@ -81,7 +81,8 @@ def test_samplers_of_the_command(study, tmp_path, capsys):
         ([*command, str(tmp_path / "x.h5"), "--set", "stopp=1"], "stopp: unknown key"),
         ([*command, str(tmp_path / "x.h5"), "--set", "stop"], "--set stop: write key=value"),
         ([*command, str(tmp_path / "x.h5"), "--set", "stop=100"], "lower sampler.stop"),
-        ([*student, str(tmp_path / "x.h5"), "--steps", "4"], "is a generator, which needs no sampler"),
+        ([*student, str(tmp_path / "x.h5"), "--steps", "4"], "4 steps of a generator that has 1"),
+        ([*student, str(tmp_path / "x.h5"), "--sampler", "heun"], "is a generator, which needs no sampler"),
         ([*student, str(tmp_path / "x.h5"), "--set", "clip=1"], "is a generator, which needs no sampler"),
     ):
         assert run(words) == 2
