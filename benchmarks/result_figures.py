@@ -106,16 +106,21 @@ def laps(figure: Figure, kept: Mapping[str, Any]) -> None:
 
 
 def self_supervised(figure: Figure, kept: Mapping[str, Any]) -> None:
-    """Bars of PSNR with standard errors, and 0.5 dB above weighted SSDU."""
-    rows = kept["self-supervised"]["rows"][::-1]
-    axes = figure.subplots()
-    values, errors = ([row[key] for row in rows] for key in ("psnr", "psnr_error"))
-    ours = ["C1" if row["row"].startswith("mrigen") else "C0" for row in rows]
-    axes.barh([row["row"] for row in rows], values, xerr=errors, color=ours, height=0.6)
-    peer = next(row["psnr"] for row in rows if row["row"] == "weighted SSDU")
-    axes.axvline(peer + 0.5, color="0.4", linestyle="--", label="asked: SSDU + 0.5 dB")
-    axes.set(xlim=(18, 24.5), xlabel="PSNR (dB), four coils, 32 × 32, R = 4")
-    axes.legend(fontsize="small", loc="upper right")
+    """Bars of PSNR with standard errors, 0.5 dB above weighted SSDU, and MO-EI; a panel per scenario."""
+    rows = kept["self-supervised"]["rows"]
+    scenarios = list(dict.fromkeys(row["scenario"] for row in rows))
+    panels = figure.subplots(1, len(scenarios), sharey=True, squeeze=False)[0]
+    for axes, scenario in zip(panels, scenarios, strict=True):
+        own = [row for row in reversed(rows) if row["scenario"] == scenario]
+        values, errors = ([row[key] for row in own] for key in ("psnr", "psnr_error"))
+        ours = ["C1" if row["row"].startswith("mrigen") else "C0" for row in own]
+        axes.barh([row["row"] for row in own], values, xerr=errors, color=ours, height=0.6)
+        peers = {row["row"]: row["psnr"] for row in own}
+        axes.axvline(peers["weighted SSDU"] + 0.5, color="0.4", linestyle="--", label="SSDU + 0.5 dB")
+        axes.axvline(peers["MO-EI"], color="0.4", linestyle=":", label="MO-EI")
+        low, high = min(values), max(values)
+        axes.set(xlim=(low - 1, high + 1), xlabel="PSNR (dB)", title=scenario)
+    panels[0].legend(fontsize="x-small", loc="upper right")
 
 
 def relative(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -242,7 +247,7 @@ def intervals(figure: Figure, kept: Mapping[str, Any]) -> None:
 DRAWN: dict[str, tuple[Callable[[Figure, Mapping[str, Any]], None], tuple[float, float], tuple[str, ...]]] = {
     "adversarial": (adversarial, (9.6, 3.4), ("adversarial",)),
     "laps": (laps, (7.2, 3.4), ("laps-digits", "laps-generated", "laps-further")),
-    "self-supervised": (self_supervised, (6.0, 2.8), ("self-supervised",)),
+    "self-supervised": (self_supervised, (8.4, 2.8), ("self-supervised",)),
     "mixed-quality": (mixed_quality, (9.6, 3.6), tuple(f"mixed-quality{end}" for end in MIXED)),
     "through-plane": (through_plane, (10.5, 3.4), ("through-plane", "frames", "frames-128")),
     "serving": (serving, (7.2, 5.0), ("serving",)),
