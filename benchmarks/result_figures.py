@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FIGURES = FOLDER.parent / "figures"
 ASKED = "0.85"
-MIXED = {"": "digits, σ = 0.5"}
+MIXED = {"": "digits, σ = 0.5", "-photographs": "photographs, σ = 0.2"}
 
 
 def number(cell: str) -> float:
