@@ -2,8 +2,8 @@
 
     python -m benchmarks.intervals RAW --model runs/heads/seed-0/R4/base/lap-1 --out runs/intervals
 
-RAW is a folder of fully sampled volumes that the model has not seen, of several heads and contrasts. One
-slice of each is undersampled at each acceleration, with coil maps of its ACS lines, and goes through
+RAW is a folder of fully sampled volumes that the model has not seen, of several heads and contrasts. Two
+slices of each are undersampled at each acceleration, with coil maps of their ACS lines, and go through
 ``mrigen reconstruct --calibrate``. The rows say which share of components that were put aside, and on which
 nothing depends, lies in their 90 % intervals, without and with calibration; which share of the head's pixels
 does, where the truth is known; root mean square error over predicted standard deviation (1 is right); and, of
@@ -48,8 +48,8 @@ def measured(options: argparse.Namespace, acceleration: float, paths: list[Path]
         command(
             "prep-fastmri", *paths, "--out", folder / "store", "--acceleration", acceleration,
             "--acs-lines", acs_lines(acceleration, scan.width), "--kernel-width", options.kernel_width,
-            "--slices", options.slice, "--phase", phase, "--virtual-coils", 0, "--noise-whitening",
-            "--split", "test=1", "--jobs", 1,
+            "--slices", ",".join(map(str, options.slice)), "--phase", phase, "--virtual-coils", 0,
+            "--noise-whitening", "--split", "test=1", "--jobs", 1,
         )  # fmt: skip
         command(
             "reconstruct", folder / "store", "--model", options.model, "--solver", options.solver,
@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--accelerations", type=positive, nargs="+", default=[4, 8])
     parser.add_argument("--solver", default="mmps:steps=20")
     parser.add_argument("--samples", type=several, default=8)
-    parser.add_argument("--slice", type=whole_or_zero, default=10, help="of each volume")
+    parser.add_argument("--slice", type=whole_or_zero, nargs="+", default=[6, 14], help="of each volume")
     parser.add_argument("--kernel-width", type=several, default=3)
     parser.add_argument("--seed", type=whole_or_zero, default=0)
     parser.add_argument("--json", type=new_file)
