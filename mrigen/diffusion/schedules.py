@@ -29,6 +29,20 @@ class LogNormal(Params):
         level: Tensor = (torch.special.ndtri(share * bound) * self.p_std + self.p_mean).exp()
         return level.minimum(top)
 
+    def draw_above(self, least: Tensor, rng: torch.Generator) -> Tensor:
+        """One level above each of ``least`` (B,), from the same law: (B,); ``least`` where that has none.
+
+        Examples:
+            >>> import torch
+            >>> law = LogNormal(p_mean=-1.2, p_std=1.2)
+            >>> bool((law.draw_above(torch.full((100,), 2.0), torch.Generator()) >= 2).all())
+            True
+        """
+        bound = torch.special.ndtr((self.p_mean - least.log()) / self.p_std)
+        share = to_device(torch.rand(len(least), generator=rng).clamp(min=1e-6), least.device)
+        level: Tensor = (self.p_mean - torch.special.ndtri(share * bound) * self.p_std).exp()
+        return torch.where(level.isfinite(), level.maximum(least), least)
+
 
 class Karras(Params):
     """σ(t) = (σ_max^{1/ρ} + t (σ_min^{1/ρ} − σ_max^{1/ρ}))^ρ, t in [0, 1] (EDM, eq. 5)."""

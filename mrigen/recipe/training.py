@@ -10,7 +10,7 @@ from mrigen.checkpoints.description import ModelDescription
 from mrigen.checkpoints.snapshots import remove_snapshots
 from mrigen.data.mixed_store import MixedStore
 from mrigen.data.stores import Store
-from mrigen.diffusion.objectives import Objective
+from mrigen.diffusion.objectives import OBJECTIVES, Objective
 from mrigen.engine.loop import fit
 from mrigen.engine.params import TeacherParams
 from mrigen.engine.precision import TRAINED, compiles
@@ -44,6 +44,8 @@ def teacher_stage(study: StudyContext) -> Stage:
     """The stage and its settings, for which the data have to be there if they are given."""
     start = study.initial_model
     own = study.recipe.teacher.model_dump(mode="json")
+    if OBJECTIVES[study.recipe.teacher.objective["name"]].least_levels is Objective.least_levels:
+        del own["most_repeats"]  # where noise does not limit what an image is good for
     settings = {
         "data": study.data_settings(),
         "teacher": own if start is None else {**own, "init": start.fingerprint},

@@ -94,3 +94,16 @@ def test_levels_below_are_drawn_from_the_same_law(generator):
     assert float(levels.max()) <= 0.4
     cdf = torch.special.ndtr((torch.tensor([0.2, 0.4]).log() - law.p_mean) / law.p_std)
     assert float((levels < 0.2).float().mean()) == pytest.approx(float(cdf[0] / cdf[1]), abs=0.01)
+
+
+def test_levels_above_are_drawn_from_the_same_law(generator):
+    """P(s > a | s > t) = Φ(−ln a) / Φ(−ln t), far in the tail too; where nothing is above, t itself."""
+    law, least = LogNormal(), torch.full((50_000,), 0.4)
+    levels = law.draw_above(least, generator)
+    assert float(levels.min()) >= 0.4
+    beyond = torch.special.ndtr((law.p_mean - torch.tensor([1.0, 0.4]).log()) / law.p_std)
+    assert float((levels > 1).float().mean()) == pytest.approx(float(beyond[0] / beyond[1]), abs=0.01)
+    tail = law.draw_above(torch.full((1000,), 80.0), generator)
+    assert bool(((tail >= 80) & (tail < 2000)).all())
+    point = LogNormal(p_mean=-2.0, p_std=1e-3).draw_above(torch.full((10,), 0.5), generator)
+    assert bool((point == 0.5).all())

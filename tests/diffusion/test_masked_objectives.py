@@ -101,11 +101,12 @@ def test_noise_that_is_taken_for_signal_would_bias_the_ambient_loss():
 
 
 def test_ambient_tweedie_without_masks_is_tweedie(generator):
-    """A = Ã = I: the same number, sample by sample."""
+    """A = Ã = I: the same number, sample by sample and at the same levels."""
     from gaussians import denoising
 
     corruption = denoising(SHAPE, 0.3)
     batch = corruption.measure(sample(COV, 16, SHAPE, generator), generator)
+    batch = replace(batch, levels=torch.linspace(0.1, 3, 16))
 
     def denoiser(x, sigma, *told):
         return torch.tanh(x)

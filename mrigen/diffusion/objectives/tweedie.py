@@ -31,8 +31,8 @@ class Tweedie(NoisyImageObjective):
     """λ(σ_t) ‖(1 − σ²/σ_t²) f(y_t, σ_t) + σ²/σ_t² y_t − y‖², y_t = y + √(σ_t² − σ²) ε.
 
     RSD eq. 8, DCD eq. 15 (Daras et al. 2024): of y = A x + σ ε the denoiser models A x, because
-    E[y | y_t] = (1 − σ²/σ_t²) E[A x | y_t] + σ²/σ_t² y_t. σ_t is clipped from below at each sample's own
-    σ, where the loss vanishes: nothing is learnt about levels below, except by ``consistency``.
+    E[y | y_t] = (1 − σ²/σ_t²) E[A x | y_t] + σ²/σ_t² y_t. σ_t is drawn above each sample's own σ, for at σ
+    the loss vanishes: nothing is learnt about levels below, except by ``consistency``.
     """
 
     Params: ClassVar[type[ObjectiveParams]] = TweedieParams
@@ -41,7 +41,10 @@ class Tweedie(NoisyImageObjective):
     def __call__(self, denoiser: Denoiser, batch: Measurements, rng: torch.Generator) -> Tensor:
         """Loss per sample, on the measurements as images."""
         y, data = self.images(batch, rng)
-        sigma = self.levels(batch, rng).maximum(data)
+        if batch.levels is None:
+            sigma = self.params.noise.draw_above(data, rng)
+        else:
+            sigma = batch.levels.maximum(data)
         noisy = y + per_sample((sigma**2 - data**2).sqrt()) * randn_like(y, rng)
         estimate = denoiser(noisy, sigma, None, batch.labels, batch.augment)
         share = per_sample((data / sigma) ** 2)
