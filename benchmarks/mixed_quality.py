@@ -12,8 +12,7 @@ and optimiser and the same number of training images; those of clean images alon
 With both, a noise level is drawn first and then an image whose own noise is below it (``mrigen.MixedStore``).
 Levels at which the clean ones alone are usable are drawn less often, so that none is used more than
 ``teacher.most_repeats`` times as often as at even shares; a row without that limit is beside it. Of noisy
-images alone no level below their noise teaches anything: a row of its own is trained for so much longer that
-it has as many at levels above.
+images alone all levels are drawn above their noise.
 
 Fréchet distances from held-out clean images, of as many samples: of the full trajectory, and of one that
 stops at the median noise of the data. The last column but one is the median distance of a sample of the full
@@ -43,9 +42,7 @@ from torch import Tensor
 
 import mrigen as mg
 from mrigen import recipe as recipes
-from mrigen import seeds
 from mrigen.data.stores import Store
-from mrigen.diffusion.objectives import OBJECTIVES
 from mrigen.metrics.distance import Reference
 from mrigen.metrics.features import extractor
 from mrigen.metrics.reference import open_reference
@@ -70,7 +67,6 @@ DATA = {
 STOPPED = "stopped"
 FULL = "full"
 BATCH = 250
-DRAWS = 100_000
 
 
 class Subset:
@@ -194,10 +190,6 @@ class Mixture:
                 Row(f"the same, no limit, {words}", [noisy, few], few, {"most_repeats": None}),
                 Row(f"{words} clean alone", few, few, plain),
             ]
-        law = OBJECTIVES.params(self.params.objective).noise
-        above = float((law.draw(DRAWS, seeds.seeded_rng(0, "levels")) > self.noise).float().mean())
-        longer = {"images": round(self.params.images / above)}
-        rows.append(Row("noisy, as many above its noise", noisy, None, longer))
         return [*rows, Row("all clean", every, every, plain)]
 
     def row(self, row: Row) -> dict[str, Any]:
