@@ -45,7 +45,7 @@ def test_the_plain_loop_trains_the_same_network_on_the_same_data(study, kind):
     found = training.compare(kind, study.recipe, study.store, given, told.append)
     plain, ours = (found["programs"][name]["losses"] for name in ("plain", "float32"))
     assert len(plain) == len(ours) == 4
-    assert ours == pytest.approx(plain, rel=1e-2)  # the first steps of Adam follow signs
+    assert ours == pytest.approx(plain, rel=1e-2, abs=3e-3)  # the first steps of Adam follow signs
     assert len({round(loss, 6) for loss in ours}) == 4
     assert found["flops"] > 0
     shares = [row["share"] for row in found["profile"][1:]]

@@ -83,14 +83,18 @@ def store(tmp_path_factory):
 
 
 def test_a_store_lends_its_maps(reconstruct, store, tmp_path):
-    """To itself, which changes nothing; and as an array turned by a phase, which turns the images."""
-    own, _ = reconstruct(store, SOLVER)
-    lent, _ = reconstruct(store, SOLVER, "--maps", store)
-    np.testing.assert_allclose(lent["image"], own["image"], atol=1e-3 * np.abs(own["image"]).max())
+    """To itself, which changes nothing; and as an array turned by a phase, which turns the images.
+
+    The regularisation keeps the rounding of the maps, which are normalised again, from growing.
+    """
+    solver = "cg-sense:regularization=1e-2,discrepancy=null"
+    own, _ = reconstruct(store, solver)
+    lent, _ = reconstruct(store, solver, "--maps", store)
+    np.testing.assert_allclose(lent["image"], own["image"], atol=1e-4 * np.abs(own["image"]).max())
     with h5py.File(next(store.rglob("*.h5"))) as file:
         turned = saved(tmp_path / "maps.h5", file["maps"][()] * np.complex64(1j))
-    found, _ = reconstruct(store, SOLVER, "--maps", turned)
-    np.testing.assert_allclose(found["image"], own["image"] / 1j, atol=1e-3 * np.abs(own["image"]).max())
+    found, _ = reconstruct(store, solver, "--maps", turned)
+    np.testing.assert_allclose(found["image"], own["image"] / 1j, atol=1e-4 * np.abs(own["image"]).max())
 
 
 FAULTS = {
