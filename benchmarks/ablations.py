@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.arguments import new_file
+from benchmarks.demo_seeds import data_seeds
 from rich.console import Console
 
 from mrigen import recipe as recipes
@@ -34,6 +35,7 @@ from mrigen.recipe.schema import Recipe
 from mrigen.recipe.study import Study
 from mrigen.tensors import evenly_spaced
 
+Rows = list[dict[str, Any]]
 BATCH = 250
 OWN = "as the recipe says"
 LOSSES = {
@@ -308,6 +310,28 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made.add_argument("--device", default="auto")
     made.add_argument("--json", type=new_file)
     return made
+
+
+def of_seed(options: argparse.Namespace, seed: int) -> Ablations:
+    """The recipe with data, teacher and students of a seed's own."""
+    own = data_seeds(recipes.load(options.recipe, options.changes).data, seed)
+    changes = [*own, *options.changes, f"seed={seed}"]
+    return Ablations(options.recipe, options.out / f"seed-{seed}", changes, options.device)
+
+
+def rows_of_seeds(
+    options: argparse.Namespace,
+    compared: Callable[[argparse.Namespace, int], Rows],
+    table: Callable[[Rows], str],
+) -> Rows:
+    """Rows of one seed after the other, printed and written as they are ready."""
+    rows: Rows = []
+    for seed in options.seeds:
+        rows += compared(options, seed)
+        print(table(rows), flush=True)
+        if options.json:
+            write_json(options.json, rows)
+    return rows
 
 
 def main() -> None:

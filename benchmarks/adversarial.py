@@ -16,14 +16,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.ablations import Ablations, one_line, parser
+from benchmarks.ablations import of_seed, one_line, parser, rows_of_seeds
 from benchmarks.arguments import positive, whole_or_zero
-from benchmarks.demo_seeds import data_seeds
 from benchmarks.method_stages import PHOTOGRAPHS
 from benchmarks.result_tables import spread
-
-from mrigen import recipe as recipes
-from mrigen.files import write_json
 
 TEACHER, PLAIN = "teacher", "student"
 KEPT = ("seed", "recipe", "variation", "fd", "fd_r64", "high_frequency_ratio", "proximal", "images", "n")
@@ -31,9 +27,7 @@ KEPT = ("seed", "recipe", "variation", "fd", "fd_r64", "high_frequency_ratio", "
 
 def compared(options: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
     """Rows of one seed: the teacher that is distilled, and both students."""
-    name, own = options.recipe, f"seed={seed}"
-    changes = [*data_seeds(recipes.load(name, options.changes).data, seed), *options.changes, own]
-    work = Ablations(name, options.out / f"seed-{seed}", changes, options.device)
+    name, work = options.recipe, of_seed(options, seed)
     students = {PLAIN: ["distill.loss.adversary=null"]}
     for weight in options.weight:
         adversary = {"weight": weight, "fake_weight": options.fake_weight}
@@ -82,12 +76,7 @@ def main() -> None:
     )
     options = made.parse_args()
     options.changes = [*(PHOTOGRAPHS if options.small else ()), *options.changes]
-    rows: list[dict[str, Any]] = []
-    for seed in options.seeds:
-        rows += compared(options, seed)
-        print(table(rows), flush=True)
-        if options.json:
-            write_json(options.json, rows)
+    rows_of_seeds(options, compared, table)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.ablations import Ablations, one_line, parser
+from benchmarks.ablations import Ablations, of_seed, one_line, parser, rows_of_seeds
 from benchmarks.arguments import new_file, whole, whole_or_zero
-from benchmarks.demo_seeds import data_seeds
 from benchmarks.result_tables import spread
-
-from mrigen import recipe as recipes
-from mrigen.files import write_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,9 +47,7 @@ def teacher_rows(work: Ablations, levels: list[int]) -> list[dict[str, Any]]:
 
 def compared(options: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
     """Rows of one seed."""
-    name = options.recipe
-    changes = [*data_seeds(recipes.load(name, options.changes).data, seed), *options.changes, f"seed={seed}"]
-    work = Ablations(name, options.out / f"seed-{seed}", changes, options.device)
+    name, work = options.recipe, of_seed(options, seed)
     settings = {count: [f"distill.steps={count}"] for count in sorted(set(options.steps))}
     work.check({words(count): each for count, each in settings.items()})
     work.teach()
@@ -126,12 +120,7 @@ def main() -> None:
     made.add_argument("--seeds", type=whole_or_zero, nargs="+", default=[0])
     made.add_argument("--figure", type=new_file)
     options = made.parse_args()
-    rows: list[dict[str, Any]] = []
-    for seed in options.seeds:
-        rows += compared(options, seed)
-        print(table(rows), flush=True)
-        if options.json:
-            write_json(options.json, rows)
+    rows = rows_of_seeds(options, compared, table)
     if options.figure and "student" in series(rows):
         from matplotlib.figure import Figure
 

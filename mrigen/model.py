@@ -120,7 +120,8 @@ class Model:
 
     def variant(self, module: nn.Module | None = None, /, **changes: Any) -> Self:
         """The same model with another network of its architecture, or with changes of its description."""
-        changes |= {} if module is None else {"weights_sha256": ""}
+        if module is not None:
+            changes = {**changes, "weights_sha256": ""}
         description = self.description.model_copy(update=changes)
         denoiser = self.denoiser if module is None else NetworkDenoiser(module, description.conventions)
         return type(self)(description, denoiser, self.folder if module is None else None)
@@ -203,10 +204,8 @@ class Model:
         Raises:
             UsageError: a teacher, or a generator of fewer steps.
         """
-        if not 1 <= steps <= (count := len(self.generator.sigmas)):
-            raise UsageError(
-                f"{self.name}: {steps} steps of a generator that has {count}; ask for 1 to {count}"
-            )
+        if not 1 <= steps <= (own := len(self.generator.sigmas)):
+            raise UsageError(f"{self.name}: {steps} steps of a generator that has {own}; ask for 1 to {own}")
         return self.variant(later_sigmas=self.description.later_sigmas[: steps - 1])
 
     def require(self, role: Role) -> Self:
@@ -387,7 +386,8 @@ class Model:
                 )
             masks = FurtherMasks(objective, self._corruption_of)
             sampled = masks if self.description.generator_input == "sampled" else None
-            return GeneratorPrior(self.generator, sampled, 1 + len(self.description.later_sigmas))
+            generator = self.generator
+            return GeneratorPrior(generator, sampled, len(generator.sigmas))
         behind_masks = self.conditions_on_mask
         denoiser = tiled(self.denoiser, self.image_shape, shape, self.name, behind_masks=behind_masks)
         return TeacherPrior(denoiser, objective, self._corruption_of)

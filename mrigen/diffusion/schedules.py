@@ -1,6 +1,6 @@
 """Distributions of noise levels and sampling schedules."""
 
-from typing import Annotated
+from typing import Annotated, cast
 
 import torch
 from pydantic import Field
@@ -24,10 +24,7 @@ class LogNormal(Params):
 
     def draw_below(self, top: Tensor, rng: torch.Generator) -> Tensor:
         """One level below each of ``top`` (B,), from the same law: (B,)."""
-        bound = torch.special.ndtr((top.log() - self.p_mean) / self.p_std)
-        share = to_device(torch.rand(len(top), generator=rng).clamp(min=1e-6), top.device)
-        level: Tensor = (torch.special.ndtri(share * bound) * self.p_std + self.p_mean).exp()
-        return level.minimum(top)
+        return self._tail(top, rng, self.p_std).minimum(top)
 
     def draw_above(self, least: Tensor, rng: torch.Generator) -> Tensor:
         """One level above each of ``least`` (B,), from the same law: (B,); ``least`` where that has none.
@@ -38,10 +35,14 @@ class LogNormal(Params):
             >>> bool((law.draw_above(torch.full((100,), 2.0), torch.Generator()) >= 2).all())
             True
         """
-        bound = torch.special.ndtr((self.p_mean - least.log()) / self.p_std)
-        share = to_device(torch.rand(len(least), generator=rng).clamp(min=1e-6), least.device)
-        level: Tensor = (self.p_mean - torch.special.ndtri(share * bound) * self.p_std).exp()
+        level = self._tail(least, rng, -self.p_std)
         return torch.where(level.isfinite(), level.maximum(least), least)
+
+    def _tail(self, end: Tensor, rng: torch.Generator, spread: float) -> Tensor:
+        """Levels below each of ``end`` (B,) for a spread of ``p_std``, above it for one of ``-p_std``."""
+        bound = torch.special.ndtr((end.log() - self.p_mean) / spread)
+        share = to_device(torch.rand(len(end), generator=rng).clamp(min=1e-6), end.device)
+        return cast("Tensor", (torch.special.ndtri(share * bound) * spread + self.p_mean).exp())
 
 
 class Karras(Params):

@@ -122,9 +122,7 @@ def _draw(pools: list[ImageSet], settings: Comparison, path: Path) -> None:
     sets = dict(named)
     if len(sets) < len(named):
         sets = {pool.name: pool for _, pool in named}
-    first, *others = sets.values()
-    for other in others:
-        require_alike(other, first)
+    first = next(iter(sets.values()))
     view = view_of(first.shape)
     shown = {
         name: torch.cat([pool.take(i, i + 1) for i in evenly_spaced(len(pool), view.compared)])

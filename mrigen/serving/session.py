@@ -27,6 +27,7 @@ from mrigen.prep.readers.mrd import (
     LEFT_OUT,
     NOISE,
     Measurement,
+    calibration_mode,
 )
 from mrigen.reconstruction.coil_maps import CoilMaps
 from mrigen.reconstruction.job import Request, prior_for, require_role, solve_batch, with_phase
@@ -292,7 +293,7 @@ class Session:
 
     @property
     def _mode(self) -> str:
-        return self._xml.get("encoding/parallelImaging/calibrationMode", "embedded")
+        return calibration_mode(self._xml)
 
     @property
     def _maps_bytes(self) -> int:
@@ -302,11 +303,9 @@ class Session:
     def _keep(self, lines: list[Line], line: Line) -> None:
         lines.append(line)
         self._held += _size(line)
-        while self._maps_bytes > self.room:
-            if self._maps:
-                self._maps.pop(next(iter(self._maps)))
-            else:
-                self._early.pop(next(iter(self._early)))
+        while (self._maps or self._early) and self._maps_bytes > self.room:
+            kept: dict[Any, Any] = self._maps or self._early
+            kept.pop(next(iter(kept)))
 
     def _extent(self, pixels: Picture) -> tuple[float, float, float]:
         """Field of view of an image (y, x): the encoded one, as far as it was not cropped."""

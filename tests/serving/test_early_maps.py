@@ -7,10 +7,10 @@ import threading
 import numpy as np
 import pytest
 import torch
+from stream_headers import header
 
 from mrigen import fourier
 from mrigen.errors import UsageError
-from mrigen.prep import ismrmrd
 from mrigen.prep.kspace import pipeline
 from mrigen.prep.kspace.options import Options
 from mrigen.prep.readers.mrd import CALIBRATION, CALIBRATION_AND_IMAGE, NOISE
@@ -22,19 +22,7 @@ HEIGHT, WIDTH, COILS = 24, 20, 3
 CENTRE = list(range(7, 13))
 OUTSIDE = [1, 3, 14, 17, 18]
 OPTIONS = Options(kernel_width=3, virtual_coils=0, noise_whitening=False)
-XML = ismrmrd.write(
-    ismrmrd.Header(
-        encoded_matrix=(HEIGHT, WIDTH, 1),
-        recon_matrix=(HEIGHT, WIDTH, 1),
-        encoded_fov=(240.0, 200.0, 5.0),
-        recon_fov=(240.0, 200.0, 5.0),
-        centre=WIDTH // 2,
-        maximum=WIDTH - 1,
-        field_strength=3.0,
-        **dict.fromkeys(("tr_ms", "te_ms", "ti_ms", "flip_angle_deg"), 1.0),
-    ),
-    {},
-)
+XML = header(HEIGHT, WIDTH)
 ASCENDING = sorted([*CENTRE, *OUTSIDE])
 ORDERS = {
     "ascending": ASCENDING,

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from ismrmrd.serialization import ConfigText, ProtocolDeserializer, ProtocolSerializer
+from stream_headers import header
 
 import mrigen as mg
 from mrigen import fourier
@@ -24,19 +25,7 @@ from mrigen.serving.session import Reconstructor
 
 HEIGHT, WIDTH, COILS = 24, 16, 3
 OPTIONS = Options(kernel_width=3, virtual_coils=0, noise_whitening=False)
-XML = header_xml.write(
-    header_xml.Header(
-        encoded_matrix=(HEIGHT, WIDTH, 1),
-        recon_matrix=(HEIGHT, WIDTH, 1),
-        encoded_fov=(240.0, 160.0, 5.0),
-        recon_fov=(240.0, 160.0, 5.0),
-        centre=WIDTH // 2,
-        maximum=WIDTH - 1,
-        field_strength=3.0,
-        **dict.fromkeys(("tr_ms", "te_ms", "ti_ms", "flip_angle_deg"), 1.0),
-    ),
-    {},
-)
+XML = header(HEIGHT, WIDTH)
 TOKEN = "0123456789abcdef"
 MASK = np.isin(np.arange(WIDTH), [1, 3, 5, 6, 7, 8, 9, 10, 13, 14])
 

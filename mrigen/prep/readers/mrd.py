@@ -12,7 +12,7 @@ calibration scans, and lines of further encoding spaces.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -72,6 +72,11 @@ class MRD(LoadedReader):
         except (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError) as error:
             reason = " ".join(str(error).split())
             raise UsageError(f"{path}: damaged ISMRMRD file ({reason}); convert or copy it again") from error
+
+
+def calibration_mode(xml: Mapping[str, str]) -> str:
+    """Where calibration lines come from, as a header's leaves say; embedded where they do not."""
+    return xml.get("encoding/parallelImaging/calibrationMode", "embedded")
 
 
 def _group(path: Path) -> str | None:
@@ -160,7 +165,7 @@ class Measurement:
                 notes.append(f"{count} {name} lines are left out")
                 image &= ~self.flagged(flag)
         separate = image & self.flagged(CALIBRATION) & ~self.flagged(CALIBRATION_AND_IMAGE)
-        mode = self.xml.get("encoding/parallelImaging/calibrationMode", "embedded")
+        mode = calibration_mode(self.xml)
         if separate.any() and mode not in EMBEDDED:
             notes.append(f"{int(separate.sum())} lines of a {mode} calibration scan are left out")
             image &= ~separate
