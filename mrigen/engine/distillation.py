@@ -56,7 +56,8 @@ class DistillJob(Job):
 
     A generator of several steps is trained by matching all of them alike: a micro-batch stops after a
     random one, and the gradient flows through that step alone (uniform-step matching of few-step SiD,
-    Zhou et al. 2025).
+    Zhou et al. 2025). For ``first_step_share`` of the images it is always the first, so that the later ones
+    start from what it has learnt.
 
     The fake score is a diffusion model of the generator's images. Its average is kept too, as it is when the
     generator is chosen: with it every solver takes what the generator has learnt for a prior.
@@ -294,7 +295,9 @@ class DistillJob(Job):
     def _generate(self, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """Generated images of a random step and their class labels, each class as often as the others."""
         size, device = self.params.micro_batch_size, self.fabric.device
-        last = int(torch.randint(self.distill.steps, (), generator=rng)) if self.distill.steps > 1 else 0
+        first = self.distill.first_step_share * self.params.images
+        steps = self.distill.steps if self.images >= first else 1
+        last = int(torch.randint(steps, (), generator=rng)) if steps > 1 else 0
         latents = [latent(size, self.image_shape, self.conventions, rng, device) for _ in range(last + 1)]
         drawn = random_labels(self.classes, size, rng)
         labels = None if drawn is None else to_device(drawn, device)

@@ -236,6 +236,8 @@ class DistillParams(RunParams):
             selection metric chooses.
         sigma_init: noise level at which the generator's network is called.
         steps: network evaluations per image; 1 for a one-step generator.
+        first_step_share: share of the images during which a generator of several steps learns its first step
+            alone; after that all alike.
         generator_input: ``full`` shows the generator its whole latent and needs no maps to sample;
             ``sampled`` masks it as the teacher's input is masked (the released MRI code).
         corruption: what to change of the teacher's corruption on purpose, in the words of its model
@@ -259,6 +261,7 @@ class DistillParams(RunParams):
     ema_halflife: Positive | Annotated[list[Positive], Field(min_length=1)] = 500_000.0
     sigma_init: Positive = 2.5
     steps: Count = 1
+    first_step_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     generator_input: Literal["full", "sampled"] = "full"
     corruption: dict[str, Any] = {}
     loss_scale: Positive = 1.0
@@ -285,6 +288,8 @@ class DistillParams(RunParams):
             raise ValueError("selection.patience needs selection.every_images")
         if self.selection.keep and self.selection.every_images is None:
             raise ValueError("selection.keep needs selection.every_images")
+        if self.first_step_share and self.steps == 1:
+            raise ValueError("first_step_share is for several steps; set steps, or leave it out")
         if self.steps > 1 and self.loss.get("regression") is not None:
             raise ValueError("loss.regression pairs latents with images of one step; set steps: 1")
         of_fake = ("fake_steps", "fake_init", "fake_loss_scale", "augment", "fake_loss")

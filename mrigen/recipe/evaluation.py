@@ -152,8 +152,11 @@ def _measured(
 
 def _fingerprint(study: StudyContext) -> str:
     """Digest of everything that decides an evaluation's numbers."""
+    evaluate = study.recipe.evaluate.model_dump(mode="json")
+    if evaluate["lap_sampler"] is None:  # earlier versions did not have it
+        del evaluate["lap_sampler"]
     settings = {
-        "evaluate": study.recipe.evaluate.model_dump(mode="json"),
+        "evaluate": evaluate,
         "seed": study.recipe.seed,
         "models": [model.fingerprint for model in (study.teacher, *study.laps.values(), study.student)],
         "references": str(study.reference_folder.absolute()),
@@ -278,7 +281,7 @@ def _other_references(study: StudyContext, references: References, count: int) -
 
 
 def _samplers(study: StudyContext) -> dict[str, TeacherSampler | StudentSampler]:
-    """The teacher by each of its samplers, the laps by the first of them, then the student."""
+    """The teacher by each of its samplers, the laps by theirs, then the student."""
     batch = BATCH
     if ranks.world_size() == 1:
         described = study.teacher.description
@@ -288,7 +291,7 @@ def _samplers(study: StudyContext) -> dict[str, TeacherSampler | StudentSampler]
         for name, reverse in study.recipe.evaluate.teachers.items()
     }
     for name, lap in study.laps.items():
-        samplers[name] = lap.sampler(study.store, study.recipe.evaluate.sampler, batch)
+        samplers[name] = lap.sampler(study.store, study.recipe.evaluate.of_laps, batch)
     samplers["student"] = study.student.sampler(study.store, batch=batch)
     for sampler in samplers.values():
         sampler.to(study.fabric.device)
@@ -319,9 +322,8 @@ def sample(study: StudyContext, name: str, sampler: TeacherSampler | StudentSamp
     if isinstance(sampler, TeacherSampler) and name == "teacher":
         stops = sampler.early(study.recipe.evaluate.stops)
     indices = list(range(count))
-    reverse = (
-        study.recipe.evaluate.sampler if name in study.laps else study.recipe.evaluate.teachers.get(name)
-    )
+    params = study.recipe.evaluate
+    reverse = params.of_laps if name in study.laps else params.teachers.get(name)
     model = study.student if reverse is None else study.laps.get(name, study.teacher)
     settings: dict[str, Any] = {"model": model.fingerprint, "count": count}
     if reverse is not None:

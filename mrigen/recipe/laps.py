@@ -129,6 +129,6 @@ def _lap(study: StudyContext, laps: LapsParams, before: Model, number: int) -> N
     trained_by = OBJECTIVES.build(learned, corruption=store.corruption())
     train_model(study, model, trained_by, store, params, folder)
     trained = Model.load(folder / "model", study.fabric.device)
-    sampler = trained.sampler(study.store, study.recipe.evaluate.sampler, BATCH)
+    sampler = trained.sampler(study.store, study.recipe.evaluate.of_laps, BATCH)
     distance = proximal_distance(study.store, study.extractor, laps.samples, study.recipe.seed)
     on_rank_zero(lambda: write_json(folder / SELECTION, {"proximal": distance(sampler)}))

@@ -231,6 +231,7 @@ class EvaluateParams(SamplerSpec):
             that were downloaded before.
         split: part of the reference folder to compare with.
         samplers: the teacher once more by other samplers; ``{full: ...}`` is the row ``teacher-full``.
+        lap_sampler: sampler of teachers after laps, also where laps are compared; None for ``sampler``.
         stops: noise levels at which the trajectories of ``sampler`` are also stopped, with the denoiser's
             estimate there. The row ``teacher-stopped`` is the one of them whose images, corrupted again, are
             closest to the training data (the selection metric: no reference decides); ``summary.json`` has
@@ -245,6 +246,7 @@ class EvaluateParams(SamplerSpec):
     weights: Path | None = None
     split: str = "test"
     samplers: dict[Annotated[str, Field(pattern="^[a-z0-9-]+$")], SamplerChoice] = {}
+    lap_sampler: SamplerChoice | None = None
     stops: list[Annotated[float, Field(gt=0)]] = [0.05, 0.2, 0.5]
     radius: Annotated[float, Field(gt=0)] | None = None
 
@@ -258,6 +260,12 @@ class EvaluateParams(SamplerSpec):
     def teachers(self) -> dict[str, dict[str, Any]]:
         """All samplers of the teacher, by the names of their rows."""
         return {"teacher": self.sampler, **{f"teacher-{name}": spec for name, spec in self.samplers.items()}}
+
+    @property
+    def of_laps(self) -> dict[str, Any]:
+        """The sampler of the teachers after laps."""
+        spec: dict[str, Any] = self.sampler if self.lap_sampler is None else self.lap_sampler
+        return spec
 
 
 class Recipe(Params):

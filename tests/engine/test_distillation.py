@@ -20,7 +20,7 @@ SELECT = {"every_images": 8, "samples": 4}
 REGRESSION = {"pairs": 3, "sampler": {"name": "heun", "steps": 2}}
 VARIANTS = {
     "two time scales": {"fake_steps": 2, "fake": {"lr": 2e-3, "betas": [0.0, 0.999]}},
-    "two steps": {"steps": 2, "generator_input": "sampled"},
+    "two steps": {"steps": 2, "generator_input": "sampled", "first_step_share": 0.5},
     "dmd with regression": {"loss": {"name": "dmd", "regression": REGRESSION}},
     "sds": {"loss": {"name": "sds"}},
     "random starts": {"init": "random", "fake_init": "random"},
@@ -407,6 +407,26 @@ def test_gradients_flow_through_the_matched_step_alone():
     assert not any(grown)
 
 
+def test_the_first_step_learns_alone_until_it_has_its_images(tmp_path):
+    """With its share at nothing a run is that without the setting, with all but the end that of one step."""
+    runs = [{"steps": 3}, {"steps": 3, "first_step_share": 0.75}, {"steps": 1}]
+    jobs = [distill_job(images=32, **params) for params in runs]
+    used = []
+    for job in jobs:
+        steps, real = [], job.generator.step
+        job.generator.step = lambda image, z, number, *more, real=real, steps=steps: (
+            steps.append(number) or real(image, z, number, *more)
+        )
+        fit(job, tmp_path / str(len(used)), fabric(), "run")
+        used.append(steps)
+    every, later, first = used
+    calls = 2 * 24 // jobs[0].params.batch  # of the fake score and of the generator
+    assert max(every[:calls]) > 0
+    assert set(later[:calls]) == {0}
+    assert max(later[calls:]) > 0
+    assert set(first) == {0}
+
+
 def test_few_step_images_depend_on_their_seed_alone():
     student = Generator(tiny_denoiser(), 2.5, (0.4, 0.1))
     nn.init.normal_(next(reversed(list(student.parameters()))), std=0.2)
@@ -444,6 +464,7 @@ def heun(steps):
         ({"ema_halflife": []}, "ema_halflife"),
         ({"selection": {"patience": 3}}, "patience needs selection.every_images"),
         ({"steps": 2, "loss": {"name": "dmd", "regression": {}}}, "set steps: 1"),
+        ({"first_step_share": 0.5}, "is for several steps"),
         ({"loss": {"name": "sds"}, "fake_steps": 2}, "sds has no fake score"),
         ({"loss": {"name": "sds"}, "fake_init": "random"}, "sds has no fake score"),
         ({"loss": {"name": "sds"}, "fake_loss_scale": 2}, "leave out fake_loss_scale"),

@@ -1,6 +1,7 @@
 """Laps: the teacher restores its training data and is trained on what it restored."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,6 +81,21 @@ def test_the_best_lap_is_distilled_and_every_lap_is_a_row(study):
         assert row["fd"] > 0
         assert row["evaluations"] == summary["teacher"]["evaluations"]
     assert read_description(study / "student" / "model").objective["name"] == "standard"
+
+
+def test_laps_have_a_sampler_of_their_own(study, tmp_path):
+    """The rows of laps are its images, the teacher's row stays; a shorter evaluation of a copied run."""
+    shutil.copytree(study, out := tmp_path / "run")
+    spec = {"name": "euler", "steps": 3, "churn": 1.0}
+    sets = ["--set", f"evaluate.lap_sampler={json.dumps(spec)}"]
+    assert run(command(out, *sets)) == 0
+    before, summary = (json.loads((each / "summary.json").read_text()) for each in (study, out))
+    assert summary["teacher"]["fd"] == before["teacher"]["fd"]
+    assert summary["lap-1"]["evaluations"] == 3
+    lap = Model.load(out / "lap-1" / "model")
+    expected = lap.sample(summary["n"], seed=0, sampler=spec)
+    (sampled,) = {*(out / "samples").glob("lap-1*/images.h5")} - {out / "samples" / "lap-1" / "images.h5"}
+    torch.testing.assert_close(images(sampled), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_more_laps_continue_and_interrupted_ones_end_the_same(study, tmp_path):
