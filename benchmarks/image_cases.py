@@ -202,8 +202,8 @@ def main() -> None:
         case = compare(title, SETS[options.images], [*changes, *options.changes], options, priors)
         rows += case
         print(f"\n{table(case)}", flush=True)
-    if options.json:
-        write_json(options.json, rows)
+        if options.json:
+            write_json(options.json, rows)
 
 
 if __name__ == "__main__":

@@ -179,6 +179,11 @@ class DistillJob(Job):
         denoiser = NetworkDenoiser(network, self.conventions)
         return Generator(denoiser, self.distill.sigma_init, self.distill.later_sigmas)
 
+    @property
+    def _first_step_images(self) -> float:
+        """How many images the first step has for itself."""
+        return self.distill.first_step_share * self.params.images
+
     def step(self, number: int) -> dict[str, float | Tensor]:
         """Train the fake score, then the generator, and average its weights."""
         images = self.images + self.params.batch
@@ -202,8 +207,9 @@ class DistillJob(Job):
 
     @property
     def measuring(self) -> bool:
-        """Whether the selection metric is due."""
-        return self.averages.due(self.images, self.params.batch)
+        """Whether the selection metric is due; never while later steps have learnt nothing."""
+        learning = self.images == 0 or self.images > self._first_step_images
+        return learning and self.averages.due(self.images, self.params.batch)
 
     @property
     def measuring_end(self) -> bool:
@@ -295,8 +301,7 @@ class DistillJob(Job):
     def _generate(self, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """Generated images of a random step and their class labels, each class as often as the others."""
         size, device = self.params.micro_batch_size, self.fabric.device
-        first = self.distill.first_step_share * self.params.images
-        steps = self.distill.steps if self.images >= first else 1
+        steps = self.distill.steps if self.images >= self._first_step_images else 1
         last = int(torch.randint(steps, (), generator=rng)) if steps > 1 else 0
         latents = [latent(size, self.image_shape, self.conventions, rng, device) for _ in range(last + 1)]
         drawn = random_labels(self.classes, size, rng)

@@ -408,9 +408,9 @@ def test_gradients_flow_through_the_matched_step_alone():
 
 
 def test_the_first_step_learns_alone_until_it_has_its_images(tmp_path):
-    """With its share at nothing a run is that without the setting, with all but the end that of one step."""
+    """Later steps are called after its share of the images, and no generator is chosen before that."""
     runs = [{"steps": 3}, {"steps": 3, "first_step_share": 0.75}, {"steps": 1}]
-    jobs = [distill_job(images=32, **params) for params in runs]
+    jobs = [distill_job(norm, images=32, selection=SELECT, **params) for params in runs]
     used = []
     for job in jobs:
         steps, real = [], job.generator.step
@@ -425,6 +425,8 @@ def test_the_first_step_learns_alone_until_it_has_its_images(tmp_path):
     assert set(later[:calls]) == {0}
     assert max(later[calls:]) > 0
     assert set(first) == {0}
+    measured = [[row[0] for row in job.averages.history] for job in jobs]
+    assert measured == [[8, 16, 24, 32], [32], [8, 16, 24, 32]]
 
 
 def test_few_step_images_depend_on_their_seed_alone():
