@@ -1,4 +1,4 @@
-# make demo: install into .venv and run the demonstration, about 20 minutes on two CPU cores.
+# make demo: install into .venv and run the demonstration, 15 to 20 minutes on two CPU cores.
 # make test: install into .venv and run every check.
 # make docs: install into .venv, run the examples and build docs/_build/html.
 PYTHON ?= python3
