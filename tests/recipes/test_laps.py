@@ -84,7 +84,7 @@ def test_the_best_lap_is_distilled_and_every_lap_is_a_row(study):
 
 
 def test_laps_have_a_sampler_of_their_own(study, tmp_path):
-    """The rows of laps are its images, the teacher's row stays; a shorter evaluation of a copied run."""
+    """Evaluating a finished run again with it: the lap's row is of its images, the teacher's row stays."""
     shutil.copytree(study, out := tmp_path / "run")
     spec = {"name": "euler", "steps": 3, "churn": 1.0}
     sets = ["--set", f"evaluate.lap_sampler={json.dumps(spec)}"]
