@@ -52,6 +52,15 @@ class Params(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    def stage_settings(self, *added: str) -> dict[str, Any]:
+        """As JSON, for comparison with what a folder was made with.
+
+        Args:
+            added: fields that earlier versions did not have, left out at their defaults.
+        """
+        left_out = {key for key in added if getattr(self, key) == type(self).model_fields[key].default}
+        return self.model_dump(mode="json", exclude=left_out)
+
 
 class Registrable(Protocol):
     """What a registered class offers."""

@@ -44,13 +44,10 @@ def distill(study: StudyContext) -> None:
 
 def student_stage(study: StudyContext) -> Stage:
     """The stage and its settings; the teacher is there."""
-    distill = study.recipe.distill.model_dump(mode="json")
-    if not study.recipe.distill.first_step_share:  # earlier versions did not have it
-        del distill["first_step_share"]
     settings = {
         "data": study.data_settings(),
         "teacher": study.best_teacher.fingerprint,
-        "distill": distill,
+        "distill": study.recipe.distill.stage_settings("first_step_share"),
         "seed": study.recipe.seed,
         "precision": study.recipe.precision,
     }

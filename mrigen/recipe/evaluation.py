@@ -152,11 +152,8 @@ def _measured(
 
 def _fingerprint(study: StudyContext) -> str:
     """Digest of everything that decides an evaluation's numbers."""
-    evaluate = study.recipe.evaluate.model_dump(mode="json")
-    if evaluate["lap_sampler"] is None:  # earlier versions did not have it
-        del evaluate["lap_sampler"]
     settings = {
-        "evaluate": evaluate,
+        "evaluate": study.recipe.evaluate.stage_settings("lap_sampler"),
         "seed": study.recipe.seed,
         "models": [model.fingerprint for model in (study.teacher, *study.laps.values(), study.student)],
         "references": str(study.reference_folder.absolute()),
