@@ -2,8 +2,8 @@
 
     python -m benchmarks.fine_tuning --model runs/heads/seed-0/R4/base/teacher/model --work runs/fine-tuning
 
-``--model`` is an ambient teacher of other heads and contrasts, as ``benchmarks.heads`` makes (heads 1 to 14,
-T1 and T2), or several of them, which are named after the folder of their stage (``teacher``, ``lap-1``). The
+``--model`` is a teacher of other heads and contrasts, as ``benchmarks.heads`` makes (heads 1 to 14, T1 and
+T2), or several of them, which are named after the folder of their stage (``teacher``, ``lap-1``). The
 new data are 25 slices of one other head as proton density, R = 4, 32 x 32. All trainings see them equally
 often and have the recipe's network and schedule, of whose learning rate fine-tuning takes the ``--rates``.
 Rows: PSNR and SSIM of slices of two further heads in the new contrast, restored in one step (with a model of
@@ -175,9 +175,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--model", type=existing, nargs="+", required=True, help="pretrained ambient teachers"
-    )
+    parser.add_argument("--model", type=existing, nargs="+", required=True, help="pretrained teachers")
+    parser.add_argument("--recipe", default="demo/brain", help="or demo/brain-l1: restored slices")
     parser.add_argument(
         "--rates", type=positive, nargs="+", default=[0.25], help="parts of the recipe's learning rate"
     )
@@ -204,7 +203,7 @@ def main() -> None:
     changes = [*changes, *([] if str(heads) == COLIN else HEADS), *arguments.changes]
     changes += [f"data.simulate.matrix=[{size}, {size}]", f"data.simulate.slices={arguments.few}"]
     plan = Plan(
-        recipe="demo/brain",
+        recipe=arguments.recipe,
         changes=changes,
         heads=None if str(heads) == COLIN else heads,
         selections={"train": "18", "tune": "17", "test": "19-20"},
@@ -219,7 +218,7 @@ def main() -> None:
     )
     path = arguments.json or arguments.work / "rows.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    keys = ("few", "images", "n", "slices", "seed", "changes", "smoke")
+    keys = ("recipe", "few", "images", "n", "slices", "seed", "changes", "smoke")
     settings = {key: getattr(arguments, key) for key in keys}
     rows = known_rows(path, settings)
     case = Case(plan, 4, arguments.seed)

@@ -8,9 +8,10 @@ lines are measured: another person, another scanner, another contrast. What cann
 compared with data that were put aside: a tenth of the measured points outside the centre is hidden from the
 solvers, and the table says how far the image's k-space is from them, relative to their norm; 1 is what an
 image gets that knows nothing of them. Weights of l1-wavelet are tried from a short list, all of them in the
-table. A part of those points is noise, which no image can meet: a row says how much, from what the outermost
-measured points of k-space hold. ``--golden FILE`` is the same scan by BART's ``pics -l1`` as a numpy array,
-for one more column. ``--solvers`` without a name needs no prior: noise and l1-wavelet alone. ``--tiny`` is a
+table; total variation and non-local means have their defaults. A part of those points is noise, which no
+image can meet: a row says how much, from what the outermost measured points of k-space hold.
+``--golden FILE`` is the same scan by BART's ``pics -l1`` as a numpy array, for one more column.
+``--solvers`` without a name needs no prior: noise and the solvers without a model alone. ``--tiny`` is a
 trial of the program and no reconstruction. The same command continues what was interrupted.
 """
 
@@ -44,6 +45,11 @@ from mrigen.report.figures import comparison
 CENTRE, HIDDEN, OUTER = 24, 0.1, 0.9
 NOISE = "noise of the points put aside"
 WEIGHTS = (0.001, 0.003, 0.01)
+MODEL_FREE = {
+    **{f"l1-wavelet, λ = {weight:g}": f"l1-wavelet:regularization={weight:g}" for weight in WEIGHTS},
+    "total variation": "total-variation",
+    "non-local means": "non-local-means",
+}
 PREP = Options(virtual_coils=0, noise_whitening=False)
 LEARNED = {
     "plug-and-play": "pnp",
@@ -200,10 +206,9 @@ def main() -> None:
         return image, {**row, "aside": float(wrong.norm() / kspace[:, aside].norm())}
 
     solved, rows = {}, {}
-    for weight in WEIGHTS:
-        name = f"l1-wavelet, λ = {weight:g}"
-        solved[name], rows[name] = solve(f"l1-wavelet:regularization={weight:g}", None)
-    best = min(rows, key=lambda name: float(rows[name]["aside"]))
+    for name, words in MODEL_FREE.items():
+        solved[name], rows[name] = solve(words, None)
+    best = min((n for n in rows if n.startswith("l1-wavelet")), key=lambda name: float(rows[name]["aside"]))
     for name in options.solvers:
         words = LEARNED[name].split(":")[0] + ":steps=2" if options.tiny else LEARNED[name]
         solved[name], rows[name] = solve(words, model)
@@ -214,7 +219,7 @@ def main() -> None:
     rows = {NOISE: {"aside": noise}, **rows}
     print(table(rows))
     if options.figure:
-        shown = {name: solved[name][None] for name in [best, *options.solvers]}
+        shown = {name: solved[name][None] for name in [best, "non-local means", *options.solvers]}
         comparison(shown, magnitude_window(solved[best]), options.figure, "real scan")
     if options.json:
         write_json(options.json, rows)

@@ -179,7 +179,7 @@ def reconstruct(
 
     Solvers with a teacher: `pnp`, `dds`, `mmps`, `ambient-one-step`, `dps`, `ambient-dps`, `langevin`; with a
     one-step generator: `latent`, `pnp`; without a model: `zero-filled`, `rss`, `cg-sense`, `l1-wavelet`,
-    `total-variation`.
+    `total-variation`, `non-local-means`.
 
     Try:
 

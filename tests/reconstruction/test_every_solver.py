@@ -40,6 +40,7 @@ SHORT = {
     "pnp": {"steps": 8, "latent_steps": 5},
     "l1-wavelet": {"iterations": 30},
     "total-variation": {"iterations": 30},
+    "non-local-means": {"steps": 5},
 }
 
 
