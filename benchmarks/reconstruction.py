@@ -60,7 +60,7 @@ BASELINES = {
     "CG-SENSE": [f"cg-sense:regularization={w}" for w in (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)],
     "l1-wavelet": [f"l1-wavelet:regularization={w}" for w in (1e-3, 3e-3, 1e-2, 3e-2)],
     "total variation": [f"total-variation:regularization={w}" for w in (3e-3, 1e-2, 3e-2, 1e-1)],
-    "non-local means": [f"non-local-means:weight={w}" for w in (0.03, 0.1, 0.3, 1.0)],
+    "non-local means": [f"non-local-means:weight={w}" for w in (0.1, 0.3, 1.0, 3.0)],
 }
 LEARNED = {
     "ambient one-step": ("teacher", "ambient-one-step"),

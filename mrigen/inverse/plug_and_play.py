@@ -75,8 +75,8 @@ class NonLocalMeansParams(SplittingParams):
             taken out before patches are compared; None to compare them with their phase.
     """
 
-    steps: Count = 15
-    sigma_max: Positive = 0.1
+    steps: Count = 20
+    sigma_max: Positive = 0.3
     noise: Annotated[float, Field(ge=0)] = 0.01
     weight: Positive = 0.3
     patch: Count = 3

@@ -304,7 +304,7 @@ def test_real_scan_beside_a_golden_image(program, tmp_path):
     more = ["--solvers", "plug-and-play", "--out", tmp_path / "out", "--golden", tmp_path / "golden.npz"]
     said, rows = program("real_scan", tmp_path / "scan.npy", "--tiny", *more)
     assert "correlation with BART's l1-wavelet" in said
-    assert len(rows) == 5
+    assert len(rows) == 7
     assert "noise of the points put aside: 0." in said
     assert rows["l1-wavelet, λ = 0.001"]["bart"] > 0.9
     assert all(0 < row["aside"] < 2 for row in rows.values())
