@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FIGURES = FOLDER.parent / "figures"
 ASKED = "0.85"
-MIXED = {"": "digits, σ = 0.5", "-photographs": "photographs, σ = 0.2"}
+MIXED = {"": "digits, σ = 0.5", "-photographs": "photographs, σ = 0.2", "-heads": "brain slices, SNR 5"}
 
 
 def number(cell: str) -> float:
@@ -162,7 +162,7 @@ def mixed_quality(figure: Figure, kept: Mapping[str, Any]) -> None:
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter("")
-        axes.legend(fontsize="x-small")
+        axes.legend(fontsize="x-small", loc="lower right")
     figure.supxlabel("Fréchet distance over the least of noisy images; dashed: 15 % less", fontsize="medium")
 
 
@@ -248,7 +248,7 @@ DRAWN: dict[str, tuple[Callable[[Figure, Mapping[str, Any]], None], tuple[float,
     "adversarial": (adversarial, (9.6, 3.4), ("adversarial",)),
     "laps": (laps, (7.2, 3.4), ("laps-digits", "laps-generated", "laps-further")),
     "self-supervised": (self_supervised, (8.4, 2.8), ("self-supervised",)),
-    "mixed-quality": (mixed_quality, (9.6, 3.6), tuple(f"mixed-quality{end}" for end in MIXED)),
+    "mixed-quality": (mixed_quality, (13.5, 3.6), tuple(f"mixed-quality{end}" for end in MIXED)),
     "steps": (steps, (5.0, 3.5), ("steps",)),
     "through-plane": (through_plane, (10.5, 3.4), ("through-plane", "frames", "frames-128")),
     "serving": (serving, (7.2, 5.0), ("serving",)),
