@@ -3,7 +3,8 @@
     python -m benchmarks.result_tables
 
 ``benchmarks/results/NAME.json`` holds ``command``, ``machine`` and ``rows``; and either ``benchmark``, the
-program whose ``table`` prints the rows, or ``columns``, with the cells of each row as they were printed. In
+program whose ``table`` prints the rows, or ``columns``, with the cells of each row as they were printed, or
+``files``, of which it takes the rows of the same methods: a column for each, with its first two distances. In
 the pages of ``docs/results`` what stands between ``<!-- results NAME -->`` and ``<!-- end -->`` is written
 anew: the command, the machine and the table. What the table before it in the same section said of command or
 machine is not said again.
@@ -41,7 +42,25 @@ def table(kept: dict[str, Any]) -> str:
     if "benchmark" in kept:
         text: str = importlib.import_module(f"benchmarks.{kept['benchmark']}").table(kept["rows"])
         return text
+    if "files" in kept:
+        return printed(["", *kept["files"]], joined(list(kept["files"].values()), kept["rows"]))
     return printed(kept["columns"], kept["rows"])
+
+
+def joined(files: list[str], methods: dict[str, list[str]]) -> list[list[str]]:
+    """The first two distances of methods in files of results; an empty cell where one has no row.
+
+    Args:
+        files: names of the files.
+        methods: of every method the names that its row has in them.
+    """
+    kept = [json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["rows"] for name in files]
+    cells = [{row[0]: " / ".join(row[1:3]) for row in rows} for rows in kept]
+    rows = []
+    for method, names in methods.items():
+        matches = ([file[name] for name in names if name in file] for file in cells)
+        rows.append([method, *("".join(match) for match in matches)])
+    return rows
 
 
 def written(section: str) -> str:
