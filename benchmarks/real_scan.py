@@ -44,12 +44,9 @@ from mrigen.report.figures import comparison
 
 CENTRE, HIDDEN, OUTER = 24, 0.1, 0.9
 NOISE = "noise of the points put aside"
-WEIGHTS = (0.001, 0.003, 0.01)
-MODEL_FREE = {
-    **{f"l1-wavelet, λ = {weight:g}": f"l1-wavelet:regularization={weight:g}" for weight in WEIGHTS},
-    "total variation": "total-variation",
-    "non-local means": "non-local-means",
-}
+L1 = {f"l1-wavelet, λ = {w:g}": f"l1-wavelet:regularization={w:g}" for w in (0.001, 0.003, 0.01)}
+NON_LOCAL = "non-local means"
+MODEL_FREE = {**L1, "total variation": "total-variation", NON_LOCAL: "non-local-means"}
 PREP = Options(virtual_coils=0, noise_whitening=False)
 LEARNED = {
     "plug-and-play": "pnp",
@@ -208,7 +205,7 @@ def main() -> None:
     solved, rows = {}, {}
     for name, words in MODEL_FREE.items():
         solved[name], rows[name] = solve(words, None)
-    best = min((n for n in rows if n.startswith("l1-wavelet")), key=lambda name: float(rows[name]["aside"]))
+    best = min(L1, key=lambda name: float(rows[name]["aside"]))
     for name in options.solvers:
         words = LEARNED[name].split(":")[0] + ":steps=2" if options.tiny else LEARNED[name]
         solved[name], rows[name] = solve(words, model)
@@ -219,7 +216,7 @@ def main() -> None:
     rows = {NOISE: {"aside": noise}, **rows}
     print(table(rows))
     if options.figure:
-        shown = {name: solved[name][None] for name in [best, "non-local means", *options.solvers]}
+        shown = {name: solved[name][None] for name in [best, NON_LOCAL, *options.solvers]}
         comparison(shown, magnitude_window(solved[best]), options.figure, "real scan")
     if options.json:
         write_json(options.json, rows)

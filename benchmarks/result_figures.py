@@ -8,14 +8,13 @@ hold, beside what was asked for (grey).
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import textwrap
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import distillation_steps
-from benchmarks.result_tables import FOLDER
+from benchmarks.result_tables import FOLDER, results
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -261,7 +260,7 @@ def drawn(name: str) -> Figure:
     from matplotlib.figure import Figure
 
     draw, size, files = DRAWN[name]
-    kept = {file: json.loads((FOLDER / f"{file}.json").read_text(encoding="utf-8")) for file in files}
+    kept = {file: results(file) for file in files}
     figure = Figure(figsize=size, layout="constrained")
     draw(figure, kept)
     return figure

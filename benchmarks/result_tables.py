@@ -26,6 +26,12 @@ BLOCK = re.compile(r"(<!-- results ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SECTION = re.compile(r"^(?=## )", re.MULTILINE)
 
 
+def results(name: str) -> dict[str, Any]:
+    """A file of results."""
+    kept: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    return kept
+
+
 def spread(values: list[float]) -> str:
     """Mean and standard deviation over seeds, or the only value."""
     mean = f"{statistics.mean(values):.3f}"
@@ -53,9 +59,13 @@ def joined(files: list[str], methods: dict[str, list[str]]) -> list[list[str]]:
     Args:
         files: names of the files.
         methods: of every method the names that its row has in them.
+
+    Raises:
+        ValueError: a row of a file belongs to no method.
     """
-    kept = [json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["rows"] for name in files]
-    cells = [{row[0]: " / ".join(row[1:3]) for row in rows} for rows in kept]
+    cells = [{row[0]: " / ".join(row[1:3]) for row in results(name)["rows"]} for name in files]
+    if unnamed := set().union(*cells) - set().union(*methods.values()):
+        raise ValueError(f"rows of no method: {', '.join(sorted(unnamed))}")
     rows = []
     for method, names in methods.items():
         matches = ([file[name] for name in names if name in file] for file in cells)
@@ -68,7 +78,7 @@ def written(section: str) -> str:
     before: dict[str, str] = {}
 
     def block(match: re.Match[str]) -> str:
-        kept = json.loads((FOLDER / f"{match[2]}.json").read_text(encoding="utf-8"))
+        kept = results(match[2])
         parts = {"command": f"```sh\n{kept['command']}\n```", "machine": kept["machine"]}
         new = [text for key, text in parts.items() if before.get(key) != text]
         before.update(parts)

@@ -30,7 +30,7 @@ def disc():
 
 
 def scan(image, sigma=0.02):
-    """Every second line of one coil with noise, and those in the centre."""
+    """Every second line of three coils with noise, and those in the centre."""
     mask = torch.zeros(1, 1, 1, SIZE, dtype=torch.bool)
     mask[..., ::2] = mask[..., SIZE // 2 - 6 : SIZE // 2 + 6] = True
     coils = torch.exp(1j * torch.linspace(0, 3, SIZE))[None] * torch.tensor([[1.0], [0.7], [-0.4]])
@@ -106,7 +106,7 @@ def test_scans_are_nearer_than_by_wavelets_and_conjugate_gradients():
     assert found["non-local-means"] < 0.8 * min(found["l1-wavelet"], found["cg-sense"])
 
 
-def test_without_smoothing_the_data_decide_where_the_weight_vanishes():
+def test_the_data_decide_where_the_weight_vanishes():
     task = scan(disc(), sigma=0.0)
     found = solve(task, noise=0.0)
     torch.testing.assert_close(task.operator.forward(found), task.data.y, atol=2e-3, rtol=0)
