@@ -291,7 +291,7 @@ class Case:
             return self.sampled(self.distilled())
         sampler = dict(base.recipe.evaluate.sampler)
         if name == LAPS:
-            folder = self.out / "laps"
+            folder, sampler = self.out / "laps", dict(base.recipe.evaluate.of_laps)
             return self.sampled(self.work.sample(base, base.best_teacher_folder, folder, 0.0, sampler))
         if name != TEACHER:
             stop = self.plan.stops[self.names.index(name) - self.names.index(TEACHER) - 1]
