@@ -142,7 +142,7 @@ class TeacherParams(RunParams):
         preconditioning: from network to denoiser.
         objective: training objective.
         optimizer: of the network.
-        ema_halflife: half-life of the weight average, in images.
+        ema_halflife: half-life of the weight average, in images, at most 5 % of those so far (EDM).
         fixed_further: use the further masks stored with the data instead of new ones at every step.
         augment: probability of each of EDM's geometric transforms (of mirrors alone where masks are
             shown), which the network is told by labels; 0 for no augmentation.
@@ -232,8 +232,8 @@ class DistillParams(RunParams):
         fake_loss: the fake score's loss on generated images: ``measurement``, the teacher's own, with what
             A measures as the target; or ``further``, with what the further mask shows alone as the target
             (the released code for masks).
-        ema_halflife: half-life of the weight average, in images; a list is averaged in one run, and the
-            selection metric chooses.
+        ema_halflife: half-life of the weight average, in images, at most 5 % of those so far (EDM); a list is
+            averaged in one run, and the selection metric chooses.
         sigma_init: noise level at which the generator's network is called.
         steps: network evaluations per image; 1 for a one-step generator.
         first_step_share: share of the images during which a generator of several steps learns its first step

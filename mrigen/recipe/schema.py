@@ -165,9 +165,10 @@ class LapsParams(Params):
 
     A lap restores the training data with the teacher of the lap before and trains that teacher further on
     the restored images, as if they had been measured whole. The first one starts from what an ambient teacher
-    is good at, its estimate E[x | y] of each image; later ones draw posterior samples. Laps end early when
-    the selection metric of one is no better than that of the one before; the best is distilled. A number of
-    laps on its own, ``laps: 2``, stands for ``{count: 2}``.
+    is good at, its estimate E[x | y] of each image; later ones draw posterior samples, as
+    expectation-maximisation does, unless ``solver`` says otherwise. Laps end early when the selection metric
+    of one is no better than that of the one before; the best is distilled. A number of laps on its own,
+    ``laps: 2``, stands for ``{count: 2}``.
 
     Attributes:
         count: number of laps at most.
@@ -182,10 +183,13 @@ class LapsParams(Params):
             which those in what was measured have 1 (objective ``reconstructed``); None for the same weight
             everywhere, which is expectation-maximisation.
         optimizer: of each; None for the teacher's.
-        ema_halflife: half-life of the weight average, in images; in a recipe by default the teacher's.
+        ema_halflife: half-life of the weight average, in images, at most 5 % of those so far (EDM); in a
+            recipe by default the teacher's.
         first: solver of the first lap, in a recipe's words; None for ``ambient-one-step`` where the teacher
             is told masks, and for ``solver`` elsewhere.
-        solver: solver of the other laps; a posterior sampler.
+        solver: solver of the other laps: a posterior sampler, or, where ``unmeasured_weight`` is small, one
+            whose estimates are sharp and have a dark background, such as ``pnp``. What an estimate lacks of
+            the variance of a draw is missing from the law that is learnt in as far as it counts.
         samples: generated images of the selection metric.
     """
 
