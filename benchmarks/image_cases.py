@@ -108,8 +108,8 @@ def measure(data: Measurements, truth: Tensor, run: Method, distance: Distance |
     images = run(data)
     row: dict[str, Any] = {"seconds": (time.perf_counter() - start) / len(truth), "n": len(truth)}
     figures = image_errors(images, truth)
-    for name in ("psnr", "ssim"):
-        values = np.minimum([getattr(errors, name) for errors in figures], MOST)
+    decibels = np.minimum([errors.psnr for errors in figures], MOST)
+    for name, values in (("psnr", decibels), ("ssim", np.array([errors.ssim for errors in figures]))):
         row |= {
             name: float(values.mean()),
             f"{name}_error": float(values.std(ddof=1) / math.sqrt(len(values))),
