@@ -186,7 +186,8 @@ class Ablations:
         *,
         after: int | None = None,
     ) -> dict[str, Any]:
-        """Images of seeds 0, 1, ... by the recipe's sampler or another; not made again for the same model.
+        """Images of seeds 0, 1, ... by the recipe's sampler or another; not made again for the same model and
+        sampler.
 
         ``after`` so many steps a generator of several ends.
         """
@@ -197,7 +198,7 @@ class Ablations:
         key = {
             "model": opened.description.weights_sha256,
             "n": params.samples,
-            "sampler": params.sampler,
+            "sampler": chosen,
         }
         known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
         if key.items() <= known.items() and path.is_file():

@@ -289,10 +289,10 @@ class Case:
         base = self.work.base
         if name == STUDENT:
             return self.sampled(self.distilled())
-        sampler = dict(base.recipe.evaluate.sampler)
         if name == LAPS:
-            folder, sampler = self.out / "laps", dict(base.recipe.evaluate.of_laps)
+            folder, sampler = self.out / "laps", base.recipe.evaluate.of_laps
             return self.sampled(self.work.sample(base, base.best_teacher_folder, folder, 0.0, sampler))
+        sampler = dict(base.recipe.evaluate.sampler)
         if name != TEACHER:
             stop = self.plan.stops[self.names.index(name) - self.names.index(TEACHER) - 1]
             sampler["grid"] = {**sampler.get("grid", {}), "sigma_min": stop}

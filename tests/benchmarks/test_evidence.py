@@ -138,6 +138,16 @@ def test_l1_edm_sees_whole_images_and_no_mask(mri, tmp_path):
     assert bool(sampled.isfinite().all())
 
 
+def test_samples_are_made_again_by_another_sampler(mri, tmp_path):
+    mri.train()
+    work, folder = ablations.Ablations(TINY, tmp_path / "work", [], "cpu"), tmp_path / "samples"
+    model = mri.teacher_folder
+    for steps in (2, 5):
+        made = work.sample(mri, model, folder, 0.0, {"name": "heun", "steps": steps})
+        assert made["evaluations"] == 2 * steps - 1
+    assert work.sample(mri, model, folder, 0.0, {"name": "heun", "steps": 5}) == made
+
+
 def test_digits_variations_are_those_that_the_corruption_knows(noisy):
     images = noisy.base.recipe.data.images
     found = digits.own_data(images, noisy)
