@@ -171,7 +171,7 @@ def steps(figure: Figure, kept: Mapping[str, Any]) -> None:
 
 
 def through_plane(figure: Figure, kept: Mapping[str, Any]) -> None:
-    """Variation between slices, and between frames, against NRMSE, a point per weight, and what was asked."""
+    """Variation between slices and between frames against NRMSE, a point per setting, and what was asked."""
     panels = {
         "through-plane": "slices, 32 × 32",
         "frames": "frames, 32 × 32",
@@ -188,12 +188,13 @@ def through_plane(figure: Figure, kept: Mapping[str, Any]) -> None:
             chosen = [place for place, row in zip(places, rows, strict=True) if row["chosen"]]
             axes.plot(*zip(*chosen, strict=True), "o", markersize=9, fillstyle="none", color=line.get_color())
             for row, place in zip(rows, places, strict=True):
-                axes.annotate(
-                    f"{row['weight']:g}", place, (3, 3), fontsize="x-small", textcoords="offset points"
-                )
+                text = f"{row['weight']:g}" + f" × {row['passes']}" * (row["passes"] > 1)
+                axes.annotate(text, place, (3, 3), fontsize="x-small", textcoords="offset points")
         axes.set(title=title, xlabel="variation over the references'", ylabel="NRMSE")
         axes.title.set_fontsize("medium")
-    figure.axes[0].legend(fontsize="x-small", title="numbers: --neighbours", title_fontsize="x-small")
+    figure.axes[0].legend(
+        fontsize="x-small", title="numbers: --neighbours × --passes", title_fontsize="x-small"
+    )
 
 
 def serving(figure: Figure, kept: Mapping[str, Any]) -> None:

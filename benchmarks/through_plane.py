@@ -4,10 +4,11 @@
     python -m benchmarks.through_plane SCANS --frames --solvers total-variation
 
 Σ | |x|_{s+1} − |x|_s | over a volume, over that of the reference, and the error of the volume as fastMRI
-defines it, for each weight of ``--neighbours``. Of solvers with a model there are posterior samples, each
-measured by itself (means over them are shown), and their mean; with noise of their own in each slice, and,
-with ``--shared``, with one noise for all slices of the volume. With ``--tune N`` the first N volumes choose
-the weight whose variation is nearest to the references', and numbers are of the others.
+defines it, for each weight of ``--neighbours``, and, of the last weight, for each number of ``--passes``.
+Of solvers with a model there are posterior samples, each measured by itself (means over them are shown),
+and their mean; with noise of their own in each slice, and, with ``--shared``, with one noise for all slices
+of the volume. With ``--tune N`` the first N volumes choose the weight and the passes whose variation is
+nearest to the references', and numbers are of the others.
 
 With ``--frames`` the same is measured along frames: the slices of fully sampled scans are taken for frames
 of one slice (``mrigen simulate --slice-range 0.5 0.53``: a head that drifts through it), a bolus brightens
@@ -104,11 +105,13 @@ def judged(images: Tensor, batch: Batch) -> dict[str, float]:
 
 
 def measured(options: argparse.Namespace, words: str, model: Model | None) -> list[dict[str, Any]]:
-    """A row for each kind of noise, weight, and samples or their mean: means over volumes."""
+    """A row for each kind of noise, weight, passes, and samples or their mean: means over volumes."""
     solver = SOLVERS.build(SOLVERS.parse(words))
     samples = options.samples if solver.needs else 1
     kinds = [False, True] if options.shared and solver.needs else [False]
-    rows: dict[tuple[bool, str, float], list[dict[str, float]]] = {}
+    settings = [(weight, 1) for weight in options.weights]
+    settings += [(options.weights[-1], passes) for passes in options.passes if passes > 1]
+    rows: dict[tuple[bool, str, tuple[float, int]], list[dict[str, float]]] = {}
     if options.frames:
         prep = Options(
             acceleration=options.acceleration, acs_lines=options.acs_lines, kernel_width=options.kernel_width,
@@ -125,9 +128,9 @@ def measured(options: argparse.Namespace, words: str, model: Model | None) -> li
             start = time.process_time()
             single = solved(words, batch, prior, samples, shared=shared)
             seconds = (time.process_time() - start) / len(source) / samples
-            for weight in options.weights:
+            for weight, passes in settings:
                 start = time.process_time()
-                parts = coupled([single], beside if weight else [], weight, CPU)
+                parts = coupled([single], beside if weight else [], weight, CPU, passes)
                 images = torch.cat([part.images for part in parts])
                 more = (time.process_time() - start) / len(source) / samples if weight else 0.0
                 shown = {"sample" if solver.needs else "image": images}
@@ -135,59 +138,66 @@ def measured(options: argparse.Namespace, words: str, model: Model | None) -> li
                     shown["mean"] = images.mean(1, keepdim=True)
                 for name, values in shown.items():
                     row = {**judged(values, batch), "seconds": seconds + more}
-                    rows.setdefault((shared, name, weight), []).append(row)
+                    rows.setdefault((shared, name, (weight, passes)), []).append(row)
     return [
         {
             "solver": words,
             "noise": ("one" if shared else "own") if solver.needs else "",
             "image": name,
             "weight": weight,
+            "passes": passes,
             **summary,
         }
         for shared, name in dict.fromkeys(key[:2] for key in rows)
-        for weight, summary in summarised(
-            {weight: rows[shared, name, weight] for weight in options.weights}, options.tune
+        for (weight, passes), summary in summarised(
+            {setting: rows[shared, name, setting] for setting in settings}, options.tune
         ).items()
     ]
 
 
-def summarised(rows: dict[float, list[dict[str, float]]], tune: int) -> dict[float, dict[str, Any]]:
-    """Means over volumes for each weight, without the first ``tune`` of them, which choose one.
+def summarised(
+    rows: dict[tuple[float, int], list[dict[str, float]]], tune: int
+) -> dict[tuple[float, int], dict[str, Any]]:
+    """Means over volumes for each weight and passes, without the first ``tune`` volumes, which choose.
 
     Raises:
         ValueError: no volume is left.
     """
     variation = {
-        w: statistics.fmean(row["through_plane"] for row in each[:tune]) if tune else math.nan
-        for w, each in rows.items()
+        setting: statistics.fmean(row["through_plane"] for row in each[:tune]) if tune else math.nan
+        for setting, each in rows.items()
     }
-    best = min(variation, key=lambda weight: abs(variation[weight] - 1)) if tune else None
-    summaries: dict[float, dict[str, Any]] = {}
-    for weight, each in rows.items():
+    best = min(variation, key=lambda setting: abs(variation[setting] - 1)) if tune else None
+    summaries: dict[tuple[float, int], dict[str, Any]] = {}
+    for setting, each in rows.items():
         rest = each[tune:]
         if not rest:
             raise ValueError(f"--tune {tune}: there are {len(each)} volumes, and one more must be left")
-        summaries[weight] = {
+        summaries[setting] = {
             "volumes": len(rest),
             **{key: statistics.fmean(row[key] for row in rest) for key in rest[0]},
             "least": min(row["through_plane"] for row in rest),
             "most": max(row["through_plane"] for row in rest),
         }
         if tune:
-            summaries[weight] |= {"tuning": variation[weight], "chosen": weight == best}
+            summaries[setting] |= {"tuning": variation[setting], "chosen": setting == best}
     return summaries
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as a table."""
     names = ["solver", "image", "noise", "`--neighbours`", "variation", "least to most", "NRMSE", "s"]
+    several = any(row["passes"] > 1 for row in rows)
+    if several:
+        names.insert(4, "`--passes`")
     if "tuning" in rows[0]:
-        names.insert(4, "variation where it was chosen")
+        names.insert(names.index("variation"), "variation where it was chosen")
     lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     for r in rows:
         cells = [f"`{r['solver']}`", r["image"], r["noise"], f"{r['weight']:g}"]
+        cells += [str(r["passes"])] * several
         if "tuning" in r:
-            cells[3] += ", chosen" * r["chosen"]
+            cells[-1] += ", chosen" * r["chosen"]
             cells.append(f"{r['tuning']:.2f}")
         cells += [f"{r['through_plane']:.2f}", f"{r['least']:.2f} to {r['most']:.2f}"]
         cells += [f"{r['nrmse']:.3f}", f"{r['seconds']:.2f}"]
@@ -207,8 +217,9 @@ def main() -> None:
     parser.add_argument("--model", type=existing, help="teacher, for solvers that need one")
     parser.add_argument("--solvers", nargs="+", default=["zero-filled", "cg-sense", "total-variation"])
     parser.add_argument("--weights", type=float, nargs="+", default=[0.0, 0.5, 1.0])
+    parser.add_argument("--passes", type=whole, nargs="+", default=[1], help="with the last weight")
     parser.add_argument("--volumes", type=whole, default=3)
-    parser.add_argument("--tune", type=whole_or_zero, default=0, help="volumes that choose the weight")
+    parser.add_argument("--tune", type=whole_or_zero, default=0, help="volumes that choose")
     parser.add_argument("--samples", type=whole, default=2)
     parser.add_argument("--shared", action="store_true")
     parser.add_argument("--json", type=new_file)

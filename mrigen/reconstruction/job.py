@@ -61,6 +61,7 @@ class Request(Params):
         samples: posterior samples of each slice.
         neighbours: weight of each neighbouring slice or frame, see ``coupled``; 0 for slices on their own.
         along: whether neighbours are ``slices`` of a volume or ``frames`` of a series.
+        passes: how often neighbours are asked.
         calibrate: scale their spread by measured k-space that is put aside for it, see ``Calibration``.
         sigma: noise level of the data in their own units; None for what is known of it, 0 to meet the
             data exactly.
@@ -81,6 +82,7 @@ class Request(Params):
     samples: int = 1
     neighbours: Annotated[float, Field(ge=0)] = 0.0
     along: Literal["slices", "frames"] = "slices"
+    passes: Annotated[int, Field(ge=1)] = 1
     calibrate: bool = False
     sigma: float | None = None
     seed: int = 0
@@ -122,7 +124,9 @@ def reconstruct(
         )
     if request.calibrate:
         require_calibration(source, request.samples)
-    beside = neighbours_of_source(source, request.along, request.neighbours, calibrate=request.calibrate)
+    beside = neighbours_of_source(
+        source, request.along, request.neighbours, request.passes, calibrate=request.calibrate
+    )
     prior = prior_for(model, solver, source, request)
     used = None if prior is None else model
     if request.batch is None:
@@ -148,7 +152,7 @@ def reconstruct(
     ):
         mismatch: list[tuple[Tensor, Tensor] | None] = []
         solved = _solved(solver, source, prior, request, device, advance, mismatch)
-        for one in coupled(solved, beside, request.neighbours, device):
+        for one in coupled(solved, beside, request.neighbours, device, request.passes):
             results.add(one.batch, one.images, one.steps, one.misfit)
         seconds = (time.perf_counter() - start) / len(source)
         note = unexplained_note(mismatch)

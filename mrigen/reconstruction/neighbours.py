@@ -64,19 +64,28 @@ def neighbours_of(places: Sequence[Place], *, frames: bool) -> list[list[int]]:
     return beside
 
 
-def neighbours_of_source(source: Source, along: str, weight: float, *, calibrate: bool) -> list[list[int]]:
+def neighbours_of_source(
+    source: Source, along: str, weight: float, passes: int = 1, *, calibrate: bool
+) -> list[list[int]]:
     """Positions beside each slice of a source; empty for a weight of 0.
 
     Args:
         source: what is reconstructed.
         along: ``slices`` or ``frames``.
         weight: of a neighbour.
+        passes: how often neighbours are asked.
         calibrate: the samples' spread is to be calibrated.
 
     Raises:
-        UsageError: there are no neighbours, or their spread is to be calibrated.
+        UsageError: there are no neighbours, or their spread is to be calibrated, or frames or passes are
+            chosen with a weight of 0.
     """
     if not weight:
+        if passes > 1 or along == "frames":
+            option = "--passes" if passes > 1 else "--along frames"
+            raise UsageError(
+                f"{option}: says how neighbours are used; give --neighbours 1 too, or leave it out"
+            )
         return []
     if calibrate:
         raise UsageError("--neighbours: --calibrate knows slices on their own only; leave one of them out")
@@ -90,7 +99,11 @@ def neighbours_of_source(source: Source, along: str, weight: float, *, calibrate
 
 
 def coupled(
-    solved: Iterable[Solved], neighbours: Sequence[Sequence[int]], weight: float, device: torch.device
+    solved: Iterable[Solved],
+    neighbours: Sequence[Sequence[int]],
+    weight: float,
+    device: torch.device,
+    passes: int = 1,
 ) -> Iterator[Solved]:
     """Reconstructions x̂ of slices, in order, each brought nearer to its neighbours.
 
@@ -99,15 +112,25 @@ def coupled(
     have a say, whose masks saw other lines. Neighbours are taken as they were solved, in the slice's units;
     sample j goes with their samples j. Slices are kept until their neighbours have come.
 
+    Each further pass does the same with the images of the pass before, so that k passes reach k neighbours
+    on either side: steps towards images that meet their own measurements and differ little from one to the
+    next.
+
     Args:
         solved: of slices, positions from 0 on.
         neighbours: positions beside each position; empty to pass on what comes.
         weight: w.
         device: where it is computed.
+        passes: how often; each keeps as many slices as the first.
     """
-    if not neighbours:
-        yield from solved
-        return
+    for _ in range(passes if neighbours else 0):
+        solved = _one_pass(solved, neighbours, weight, device)
+    yield from solved
+
+
+def _one_pass(
+    solved: Iterable[Solved], neighbours: Sequence[Sequence[int]], weight: float, device: torch.device
+) -> Iterator[Solved]:
     kept: dict[int, Solved] = {}
     last_use = [max([p, *beside]) for p, beside in enumerate(neighbours)]
     due = 0

@@ -33,19 +33,19 @@ def test_a_bolus_brightens_its_regions_after_they_begin_and_at_most_twofold():
     assert torch.allclose(gain[:, 0, 0], torch.tensor(1.0), atol=1e-3)
 
 
-def test_the_first_volumes_choose_the_weight_nearest_to_one_and_are_left_out():
+def test_the_first_volumes_choose_the_setting_nearest_to_one_and_are_left_out():
     volume = {"nrmse": 0.2, "seconds": 1.0}
     rows = {
-        0.0: [{"through_plane": 1.3, **volume}, {"through_plane": 1.0, **volume}],
-        0.5: [{"through_plane": 0.9, **volume}, {"through_plane": 1.2, **volume}],
+        (0.0, 1): [{"through_plane": 1.3, **volume}, {"through_plane": 1.0, **volume}],
+        (0.5, 1): [{"through_plane": 0.9, **volume}, {"through_plane": 1.2, **volume}],
     }
     none, half = through_plane.summarised(rows, 1).values()
     assert (none["chosen"], half["chosen"]) == (False, True)
     assert (half["tuning"], half["through_plane"], half["volumes"]) == (0.9, 1.2, 1)
     all_of_them = through_plane.summarised(rows, 0)
-    assert all_of_them[0.5]["through_plane"] == pytest.approx(1.05)
-    assert (all_of_them[0.5]["least"], all_of_them[0.5]["most"]) == (0.9, 1.2)
-    assert "chosen" not in all_of_them[0.5]
+    assert all_of_them[0.5, 1]["through_plane"] == pytest.approx(1.05)
+    assert (all_of_them[0.5, 1]["least"], all_of_them[0.5, 1]["most"]) == (0.9, 1.2)
+    assert "chosen" not in all_of_them[0.5, 1]
     with pytest.raises(ValueError, match="one more must be left"):
         through_plane.summarised(rows, 2)
 
@@ -53,16 +53,33 @@ def test_the_first_volumes_choose_the_weight_nearest_to_one_and_are_left_out():
 def test_frames_are_undersampled_differently_and_neighbours_calm_them(monkeypatch, tmp_path, capsys):
     folder, kept = tmp_path / "scans", tmp_path / "a.json"
     assert run(["simulate", "--out", str(folder), *SERIES.split()]) == 0
-    arguments = ["--frames", "--tune", "1", "--weights", "0", "1", "--solvers", "zero-filled"]
+    arguments = [
+        "--frames",
+        "--tune",
+        "1",
+        "--weights",
+        "0",
+        "1",
+        "--passes",
+        "1",
+        "3",
+        "--solvers",
+        "zero-filled",
+    ]
     monkeypatch.setattr(sys, "argv", ["through_plane", str(folder), *arguments, "--json", str(kept)])
     through_plane.main()
-    none, one = json.loads(kept.read_text())
-    assert (none["weight"], one["weight"]) == (0.0, 1.0)
-    assert none["volumes"] == one["volumes"] == 1
-    assert one["through_plane"] < none["through_plane"]
-    nearest = min((none, one), key=lambda row: abs(row["tuning"] - 1))
-    assert [row["chosen"] for row in (none, one)] == [row is nearest for row in (none, one)]
-    assert f"{nearest['weight']:g}, chosen" in capsys.readouterr().out
+    rows = json.loads(kept.read_text())
+    assert [(row["weight"], row["passes"], row["volumes"]) for row in rows] == [
+        (0, 1, 1),
+        (1, 1, 1),
+        (1, 3, 1),
+    ]
+    variations = [row["through_plane"] for row in rows]
+    assert variations == sorted(variations, reverse=True)
+    assert len(set(variations)) == 3
+    nearest = min(rows, key=lambda row: abs(row["tuning"] - 1))
+    assert [row["chosen"] for row in rows] == [row is nearest for row in rows]
+    assert f"| {nearest['weight']:g} | {nearest['passes']}, chosen |" in capsys.readouterr().out
     prep = through_plane.Options(acceleration=4, acs_lines=4, kernel_width=3, virtual_coils=0)
     source, (batch,) = next(through_plane.series_of(folder, 1, prep))
     lines = (batch.data.y != 0).any(1).any(1)

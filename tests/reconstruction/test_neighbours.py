@@ -1,6 +1,7 @@
 """Slices and frames that take from their neighbours what they did not measure."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -77,6 +78,35 @@ def test_exact_data_are_met_and_only_what_they_leave_open_moves(volume):
         assert data.operator(moved).abs().max() < 2e-2
 
 
+def test_a_further_pass_starts_from_the_images_of_the_one_before(volume):
+    solved, _, _ = volume()
+    beside = [[1], [0, 2], [1, 3], [2]]
+    once = list(coupled(iter(solved), beside, 0.7, CPU))
+    assert not torch.equal(once[0].images, solved[0].images[:1])
+    twice = list(coupled(iter(once), beside, 0.7, CPU))
+    for one, again in zip(coupled(iter(solved), beside, 0.7, CPU, passes=2), twice, strict=True):
+        assert torch.equal(one.images, again.images)
+        assert torch.equal(one.misfit, again.misfit)
+
+
+def test_passes_come_to_the_smoothest_series_that_meets_its_measurements(volume):
+    """Exact data of one image, each slice by other lines: what one measured reaches all of them."""
+    solved, _, _ = volume(sizes=(1,) * 3, sigma=0.0, samples=1)
+    rng = torch.Generator().manual_seed(1)
+    truth = torch.randn(1, 1, H, W, dtype=torch.complex64, generator=rng)
+    same = []
+    for one in solved:
+        A = one.batch.data.operator
+        batch = replace(one.batch, data=replace(one.batch.data, y=A(truth)), scale=torch.ones(1))
+        same.append(replace(one, batch=batch))
+    errors = [
+        max((x.images[0] - truth).abs().max() for x in coupled(iter(same), [[1], [0, 2], [1]], 1.0, CPU, n))
+        for n in (1, 4, 40)
+    ]
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[2] < 0.02
+
+
 def test_without_neighbours_or_weight(volume):
     solved, images, _ = volume()
     assert list(coupled(iter(solved), [], 1.0, CPU)) == solved
@@ -96,8 +126,10 @@ def test_few_slices_are_kept(volume):
             yield one
 
     beside = [[q for q in (p - 1, p + 1) if 0 <= q < 12] for p in range(12)]
-    for number, _ in enumerate(coupled(counted(), beside, 0.5, CPU)):
-        assert len(ahead) == min(number + 2, 12)
+    for passes in (1, 3):
+        ahead.clear()
+        for number, _ in enumerate(coupled(counted(), beside, 0.5, CPU, passes)):
+            assert len(ahead) == min(number + 1 + passes, 12)
 
 
 def test_neighbours_are_in_the_same_volume_or_slice():
@@ -119,6 +151,10 @@ def test_refusals():
     with pytest.raises(UsageError, match="--calibrate"):
         neighbours_of_source(Places(), "slices", 0.5, calibrate=True)
     assert neighbours_of_source(Places(), "slices", 0.0, calibrate=True) == []
+    with pytest.raises(UsageError, match=r"--along frames: .* give --neighbours"):
+        neighbours_of_source(Places(), "frames", 0.0, calibrate=False)
+    with pytest.raises(UsageError, match=r"--passes: .* give --neighbours"):
+        neighbours_of_source(Places(), "slices", 0.0, 2, calibrate=False)
 
 
 def test_frames_of_a_series_are_those_of_the_axis_that_was_taken(tmp_path):
@@ -162,3 +198,5 @@ def test_the_command_lets_neighbours_have_a_say(reconstruct, tmp_path):
     assert report["volumes"]["through_plane"] == pytest.approx(variation[0] / variation[1], rel=1e-4)
     assert report["volumes"]["through_plane"] < own["volumes"]["through_plane"]
     assert report["mean"]["nrmse"] < own["mean"]["nrmse"]
+    again, _ = reconstruct(scan, "zero-filled", "--neighbours", 0.5, "--passes", 2, *options)
+    assert not np.array_equal(again["image"], arrays["image"])
