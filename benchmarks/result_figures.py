@@ -182,19 +182,20 @@ def through_plane(figure: Figure, kept: Mapping[str, Any]) -> None:
         for row in kept[file]["rows"]:
             lines.setdefault(row["solver"], []).append(row)
         axes.axvspan(0.9, 1.1, color=ASKED, label="asked: 0.9 to 1.1")
+        spread = max(lines, key=lambda name: lines[name][0]["through_plane"])
         for name, rows in lines.items():
             places = [(row["through_plane"], row["nrmse"]) for row in rows]
             (line,) = axes.plot(*zip(*places, strict=True), marker="o", markersize=3, label=name)
             chosen = [place for place, row in zip(places, rows, strict=True) if row["chosen"]]
             axes.plot(*zip(*chosen, strict=True), "o", markersize=9, fillstyle="none", color=line.get_color())
             for row, place in zip(rows, places, strict=True):
-                text = f"{row['weight']:g}" + f" × {row['passes']}" * (row["passes"] > 1)
-                axes.annotate(text, place, (3, 3), fontsize="x-small", textcoords="offset points")
+                if name == spread:
+                    text = f"{row['weight']:g}" + f" × {row['passes']}" * (row["passes"] > 1)
+                    axes.annotate(text, place, (6, -4), fontsize="x-small", textcoords="offset points")
         axes.set(title=title, xlabel="variation over the references'", ylabel="NRMSE")
         axes.title.set_fontsize("medium")
-    figure.axes[0].legend(
-        fontsize="x-small", title="numbers: --neighbours × --passes", title_fontsize="x-small"
-    )
+    title = "circles: chosen; numbers:\n--neighbours × --passes"
+    figure.axes[1].legend(fontsize="x-small", title=title, title_fontsize="x-small", loc="lower right")
 
 
 def serving(figure: Figure, kept: Mapping[str, Any]) -> None:

@@ -58,7 +58,7 @@ def reconstruct(
         typer.Option(
             min=1,
             help="How often each takes from its neighbours; every pass reaches one farther. 1 for slices; "
-            "frames, which differ less, gain from 4 to 24.",
+            "2 to 24 for frames, which differ less.",
         ),
     ] = 1,
     calibrate: Annotated[
