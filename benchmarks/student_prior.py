@@ -1,12 +1,13 @@
-"""A student as a prior: the denoiser that distillation leaves, beside the teacher that was distilled.
+"""A student as a prior: the generator that denoises too, beside the teacher that was distilled.
 
-    mrigen run demo/brain --out runs/demo
+    mrigen run demo/brain-l1 --out runs/demo --set distill.loss.denoising_weight=1
     python -m benchmarks.student_prior --runs runs/demo --json student-prior.json
 
-The fake score of a distillation is a diffusion model of the generator's images; ``student/denoiser`` is its
-average, and a teacher for every solver. Both reconstruct the same slices of volumes that no training saw,
-prepared as in ``benchmarks.reconstruction``, with the same seeds. A row is a run, an acceleration and a
-solver: the mean PSNR of both, and the mean of the differences slice by slice with its standard error.
+With ``denoising_weight`` the generator's network stays a denoiser at other noise levels than its own;
+``student/denoiser`` is this network as a teacher, for every solver. Both reconstruct the same slices of
+volumes that no training saw, prepared as in ``benchmarks.reconstruction``, with the same seeds. A row is a
+run, an acceleration and a solver: the mean PSNR of both, and the mean of the differences slice by slice with
+its standard error.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ def main() -> None:
     options = parser.parse_args()
     for folder in [run / options.denoiser for run in options.runs]:
         if not (folder / DESCRIPTION).is_file():
-            parser.error(f"{folder}: no model here; distil again, runs of earlier versions have none")
+            parser.error(f"{folder}: no model here; distil with distill.loss.denoising_weight=1")
     options.tuning, options.kernel_width = 0, 3
     torch.set_num_threads(1)
     pairs = {run: (Model.load(distilled(run)), Model.load(run / options.denoiser)) for run in options.runs}

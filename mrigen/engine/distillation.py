@@ -13,7 +13,7 @@ from mrigen import seeds
 from mrigen.data.stores import Store
 from mrigen.denoiser import NetworkDenoiser
 from mrigen.diffusion.augment import LABELS, Augmentation
-from mrigen.engine.averages import EMA, EMASelection, OnMeasured
+from mrigen.engine.averages import EMASelection, OnMeasured
 from mrigen.engine.guard import NonFiniteGuard
 from mrigen.engine.loop import Job
 from mrigen.engine.micro_batches import MicroBatch, MicroBatchPlan
@@ -59,8 +59,8 @@ class DistillJob(Job):
     Zhou et al. 2025). For ``first_step_share`` of the images it is always the first, so that the later ones
     start from what it has learnt.
 
-    The fake score is a diffusion model of the generator's images. Its average is kept too, as it is when the
-    generator is chosen: with it every solver takes what the generator has learnt for a prior.
+    With ``loss.denoising_weight`` the generator's network stays a denoiser at other noise levels than its
+    own: as a teacher it is a prior for every solver.
 
     Args:
         params: the recipe's distill section.
@@ -123,10 +123,6 @@ class DistillJob(Job):
                 if each is not None:
                     compile_network(each, fabric.device, graphs=compiled == "graphs")
         self.fake: Optimizer | None = None
-        self._fake_average = EMA(fake, params.halflives[0]) if fake is not None and loss.uses_score else None
-        self._chosen_fake: nn.Module | None = None
-        if self._fake_average is not None and params.selection.every_images is not None:
-            self._chosen_fake = copy.deepcopy(self._fake_average.module)
         if fake is not None:
             components = real_components(image_shape, self.conventions)
             self.fake = Optimizer(fake, params.fake, params.images, fabric, self.guard, components=components)
@@ -190,8 +186,6 @@ class DistillJob(Job):
         logs: dict[str, float | Tensor] = {}
         if self.fake is not None:
             logs["fake"] = self._train_fake(self.fake, number, images)
-            if self._fake_average is not None:  # before the generator's step gathers sharded weights
-                self._fake_average.update(self.fake.module, images, self.params.batch, self.guard)
         self.student.module.train()
         losses = [(share, self._student(number, share)) for share in self.shares]
         logs["generator"] = self.student.step(losses, images)
@@ -220,9 +214,6 @@ class DistillJob(Job):
         """The selection metric, which may end the run."""
         value = self.averages.measure(self.images)
         self.done = bool(self.averages.over)
-        kept = self._kept_fakes()
-        if "chosen_fake" in kept and self.averages.chosen[1] == self.images:
-            kept["chosen_fake"].load_state_dict(kept["fake_average"].state_dict())
         return {"selection": value}
 
     def _train_fake(self, fake: Optimizer, number: int, images: int) -> Tensor:
@@ -278,6 +269,10 @@ class DistillJob(Job):
             if self.loss.adversary is not None:
                 data = self._measured(number, 0, share)
                 loss = loss + self.loss.adversary.generator_loss(fake, data, x_g, rng, labels).mean()
+            if self.loss.params.denoising_weight:
+                own = self.generator.denoiser
+                denoising = self.loss.denoising_loss(self.teacher, own, x_g, self.corruption, rng, labels)
+                loss = loss + self.loss.params.denoising_weight * denoising.mean()
             self.fabric.backward(self.distill.loss_scale * share.weight * loss)
         return loss.detach()
 
@@ -323,15 +318,12 @@ class DistillJob(Job):
             "fake": None if self.fake is None else self.fake.state(),
             "student": self.student.state(),
             "averages": self.averages.state(),
-            **{name: module.state_dict() for name, module in self._kept_fakes().items()},
         }
 
     def load(self, state: State) -> None:
         """Continue from a saved state."""
         if self.fake is not None:
             self.fake.load(state["fake"])
-            for name, module in self._kept_fakes().items():  # earlier versions kept its weights alone
-                module.load_state_dict(state.get(name, state["fake"]["module"]))
         self.student.load(state["student"])
         self.averages.load(state["averages"])
         self.done = bool(self.averages.over)
@@ -340,18 +332,6 @@ class DistillJob(Job):
     def result(self) -> nn.Module:
         """The best averaged network by the selection metric, or the last one without it."""
         return self.averages.result
-
-    @property
-    def denoiser(self) -> nn.Module | None:
-        """The average of the fake score that belongs to ``result``; None without one."""
-        kept = self._kept_fakes()
-        return kept.get("chosen_fake" if self.averages.history else "fake_average")
-
-    def _kept_fakes(self) -> dict[str, nn.Module]:
-        """The average of the fake score, and, with a selection metric, as it was at the best measurement."""
-        average = None if self._fake_average is None else self._fake_average.module
-        kept = {"fake_average": average, "chosen_fake": self._chosen_fake}
-        return {name: module for name, module in kept.items() if module is not None}
 
 
 def _require_possible(loss: DistillLoss, store: Store | None, fabric: Fabric) -> None:

@@ -14,7 +14,7 @@ from mrigen.denoiser import Denoiser, to_channels
 from mrigen.diffusion.augment import Augmentation
 from mrigen.diffusion.objectives import Objective
 from mrigen.diffusion.samplers import SAMPLERS
-from mrigen.diffusion.schedules import KarrasUniform, per_sample
+from mrigen.diffusion.schedules import KarrasUniform, LogNormal, per_sample
 from mrigen.losses.adversary import Adversary, AdversaryParams
 from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
@@ -34,12 +34,15 @@ class LossParams(Params):
         domain: where differences are taken: ``measurement`` applies Aᴴ A to them, ``further`` Ãᴴ Ã of the
             further mask (the released code for inpainting), ``image`` nothing (the released code for MRI).
         divisor_floor: smallest divisor of a sample's loss.
+        denoising_weight: weight of ``DistillLoss.denoising_loss``, which keeps the generator's network a
+            denoiser at other noise levels than its own; 0 to leave it out.
         adversary: constants of the adversarial term on measurements; None to leave it out.
     """
 
     noise: KarrasUniform = KarrasUniform()
     domain: Literal["measurement", "further", "image"] = "measurement"
     divisor_floor: Annotated[float, Field(gt=0)] = 1e-5
+    denoising_weight: Annotated[float, Field(ge=0)] = 0.0
     adversary: AdversaryParams | None = None
 
 
@@ -131,13 +134,53 @@ class DistillLoss(ABC):
 
         Operators, noise level and noise are drawn for ``generator_loss_at``.
         """
+        batch = self._diffused(x_g, corruption, self.params.noise, rng, labels)
+        return self.generator_loss_at(teacher, fake, batch)
+
+    def denoising_loss(
+        self,
+        teacher: Denoiser,
+        generator: Denoiser,
+        x_g: Tensor,
+        corruption: Corruption,
+        rng: torch.Generator,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """λ(σ) Σ |g(s + σ ε, σ) − f_φ(s + σ ε, σ)|² per sample (B,), at the teacher's own noise levels.
+
+        With g the generator's network: at σ_init it makes an image of a latent, and at other levels it
+        denoises as its teacher does, so that it is a prior too. Both see s + σ ε through Ã; no gradient
+        flows to x_g. λ is the teacher's weight.
+
+        Args:
+            teacher: f_φ.
+            generator: g.
+            x_g: generated images (B, C, H, W).
+            corruption: where Ã and the noise of the data come from.
+            rng: of all randomness.
+            labels: class labels (B, classes), or None.
+        """
+        batch = self._diffused(x_g.detach(), corruption, self.objective.params.noise, rng, labels)
+        with torch.no_grad():
+            target = self.estimate(teacher, batch)
+        error = to_channels(self.estimate(generator, batch) - target)
+        return self.objective.weight(batch.sigma) * error.square().flatten(1).sum(1)
+
+    def _diffused(
+        self,
+        x_g: Tensor,
+        corruption: Corruption,
+        levels: LogNormal | KarrasUniform,
+        rng: torch.Generator,
+        labels: Tensor | None,
+    ) -> DiffusedBatch:
+        """Operators, a noise level and noise for every generated image."""
         send, drawn = DeviceCopy(x_g.device), corruption.draw(len(x_g), rng)
         A, further = send(drawn), send(self.objective.corrupt_further(drawn, corruption, rng))
         data = to_device(corruption.noise.draw(len(x_g), rng), x_g.device)
         signal = self.objective.signal(x_g, A, data, rng)
-        sigma = to_device(self.params.noise.draw(len(x_g), rng), x_g.device)
-        noise = randn_like(signal, rng)
-        return self.generator_loss_at(teacher, fake, DiffusedBatch(signal, A, further, sigma, noise, labels))
+        sigma = to_device(levels.draw(len(x_g), rng), x_g.device)
+        return DiffusedBatch(signal, A, further, sigma, randn_like(signal, rng), labels)
 
     @abstractmethod
     def generator_loss_at(self, teacher: Denoiser, fake: Denoiser, batch: DiffusedBatch) -> Tensor:

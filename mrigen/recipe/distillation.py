@@ -31,7 +31,7 @@ SECTIONS = {"complex": ["mask"], "real": ["operator", "sigma"]}
 def distill(study: StudyContext) -> None:
     """Train the generator; write the best by the selection metric, the last, and the metric's history.
 
-    What the fake score has learnt of the best one's images is a teacher like any other, ``denoiser``.
+    One that was trained to denoise too is a teacher like any other, ``denoiser``.
     With ``selection.keep`` also every one that was measured, as ``measured/IMAGES-HALFLIFE``.
 
     Raises:
@@ -130,11 +130,11 @@ def _distill(study: StudyContext) -> None:
     def write() -> None:
         write_json(folder / "selection.json", {**job.averages.described(), "ended": ended})
         chosen(job.averages.last).save(folder / "last")
-        if job.denoiser is not None:
-            provenance = {**chosen(job.result).description.provenance, "fake_score": True}
-            denoiser = teacher.variant(job.denoiser, network=network, provenance=provenance)
-            denoiser.save(folder / DENOISER)
-        chosen(job.result).save(study.student_folder)
+        best = chosen(job.result)
+        if job.loss.params.denoising_weight:
+            provenance = best.description.provenance
+            teacher.variant(job.result, network=network, provenance=provenance).save(folder / DENOISER)
+        best.save(study.student_folder)
         remove_snapshots(folder)
 
     on_rank_zero(write)

@@ -26,6 +26,7 @@ VARIANTS = {
     "random starts": {"init": "random", "fake_init": "random"},
     "several averages": {"ema_halflife": [5, 50], "selection": SELECT},
     "adversary": {"loss": {"name": "sid", "adversary": {"weight": 0.1}}, "fake_steps": 2},
+    "denoising too": {"loss": {"name": "sid", "denoising_weight": 1.0}},
     "fake score as released": {"fake_loss": "further", "dropout": 0.05},
 }
 
@@ -54,42 +55,27 @@ def test_continued_run_is_bit_identical(tmp_path, name):
     assert torch.equal(weights(whole), weights(continued))
     assert torch.equal(flat(whole.averages.last), flat(continued.averages.last))
     assert whole.averages.history == continued.averages.history
-    assert (whole.denoiser is None) == (name == "sds")
-    if whole.denoiser is not None:
-        assert torch.equal(flat(whole.denoiser), flat(continued.denoiser))
 
 
-def test_the_denoiser_is_the_average_of_the_fake_score_at_the_best_measurement(tmp_path):
-    values = iter([9.0, 3.0, 1.0, 2.0])  # before the first step, after 8, 16 and 24 images
-    job, expected, then = distill_job(lambda _: next(values), selection=SELECT), None, {}
-    step = job.step
-
-    def averaged(number):
-        nonlocal expected
-        expected = EMA(job.fake.module, 20) if expected is None else expected
-        logs = step(number)
-        images = job.images + job.params.batch
-        expected.update(job.fake.module, images, job.params.batch)
-        then[images] = flat(expected.module)
-        return logs
-
-    job.step = averaged
-    fit(job, tmp_path, fabric(), "run")
-    assert job.averages.chosen[1] == 16
-    torch.testing.assert_close(flat(job.denoiser), then[16], rtol=0, atol=0)
-    assert not torch.equal(then[16], then[24])
-    assert not torch.equal(then[16], flat(job.fake.module))
-    assert not torch.equal(then[16], flat(job.teacher))
+def test_a_generator_that_denoises_too_stays_near_its_teacher_at_other_levels(tmp_path):
+    """Their estimates of noisy generated images, with the term and without it."""
+    distances = []
+    for weight in (0.0, 10.0):
+        job = distill_job(loss={"name": "sid", "denoising_weight": weight}, images=64)
+        fit(job, tmp_path / str(weight), fabric(), "run")
+        rng = seeds.seeded_rng(0, "images")
+        x_g = job.generator(torch.randn(64, 1, 8, 8, dtype=torch.complex64, generator=rng)).detach()
+        generator = NetworkDenoiser(job.result, job.conventions)
+        distances.append(job.loss.denoising_loss(job.teacher, generator, x_g, job.corruption, rng).mean())
+    assert 0 < distances[1] < 0.5 * distances[0]
 
 
-def test_a_state_without_the_average_of_the_fake_score_starts_it_from_its_weights():
-    job, other = distill_job(norm, selection=SELECT), distill_job(norm, selection=SELECT)
+def test_a_state_that_kept_an_average_of_the_fake_score_is_continued():
+    job, other = distill_job(), distill_job()
     job.step(0)
-    state = {
-        name: value for name, value in job.state().items() if name not in {"fake_average", "chosen_fake"}
-    }
-    other.load(state)
-    assert torch.equal(flat(other.denoiser), flat(job.fake.module))
+    average = job.fake.module.state_dict()
+    other.load({**job.state(), "fake_average": average, "chosen_fake": average})
+    assert torch.equal(weights(other), weights(job))
 
 
 def test_every_variant_trains_another_generator(tmp_path):

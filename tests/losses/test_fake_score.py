@@ -5,6 +5,7 @@ import torch
 from gaussians import Given, denoising, objective
 
 from mrigen.diffusion.augment import Augmentation
+from mrigen.diffusion.schedules import edm_weight
 from mrigen.losses import LOSSES
 from mrigen.losses.base import DiffusedBatch
 from mrigen.operators.inpainting import PixelMask
@@ -106,3 +107,23 @@ def test_generated_images_are_transformed_before_they_are_measured():
     assert torch.equal(seen[1][1], labels)
     loss.fake_score_loss(fake, x, corruption, torch.Generator().manual_seed(6))
     assert seen[2][1] is None
+
+
+def test_the_denoising_loss_is_the_weighted_difference_of_both_denoisers():
+    """At one level σ: λ(σ) (a − b)² Σ |s + σ ε|² over what Ã shows, for denoisers a x and b x."""
+    corruption, sigma = Hiding(PixelMask(SHOWN, 1)), 0.6
+    loss = LOSSES.build({"name": "sid"}, objective=objective("ambient", corruption, sigma))
+    x, draws = images(0, 4000).requires_grad_(), torch.Generator().manual_seed(1)
+    a = torch.tensor(0.7, requires_grad=True)
+    seen = []
+    value = loss.denoising_loss(
+        lambda x, *_: seen.append(x) or 0.2 * x, lambda x, *_: a * x, x, corruption, draws
+    )
+    weight = float(edm_weight(torch.tensor(sigma), 0.5))
+    torch.testing.assert_close(value, weight * 0.25 * seen[0].square().flatten(1).sum(1), rtol=1e-4, atol=0)
+    assert seen[0][FURTHER.logical_not().expand_as(seen[0])].abs().max() == 0
+    value.mean().backward()
+    mean = value.detach().mean().item()
+    assert mean == pytest.approx(weight * 0.25 * 8 * (1 + sigma**2), rel=0.03)
+    assert x.grad is None
+    assert a.grad.item() == pytest.approx(mean * 2 / 0.5, rel=1e-4)

@@ -106,16 +106,21 @@ def test_best_last_and_history_are_written(taught, tmp_path):
     assert not (folder / "measured").exists()
 
 
-def test_the_fake_score_is_left_as_a_teacher_that_solvers_take(taught, tmp_path, capsys):
-    """Its law is the student's: same objective, corruption and network as the teacher, other weights."""
-    assert distilled(taught, tmp_path) == 0
+def test_a_generator_that_denoises_too_is_left_as_a_teacher_that_solvers_take(taught, tmp_path, capsys):
+    """The generator's weights with the objective, corruption and network of its teacher."""
+    assert distilled(taught, tmp_path / "plain") == 0
+    assert not (tmp_path / "plain" / "student" / "denoiser").exists()
+    assert distilled(taught, tmp_path, "distill.loss.denoising_weight=1") == 0
     folder = tmp_path / "student"
     model, teacher = Model.load(folder / "denoiser"), Model.load(taught / "teacher" / "model")
     assert model.role == "teacher"
     for same in ("network", "objective", "corruption", "conventions"):
         assert getattr(model.description, same) == getattr(teacher.description, same)
-    assert model.fingerprint not in {teacher.fingerprint, Model.load(folder / "model").fingerprint}
-    assert model.description.provenance["fake_score"] is True
+    generator = Model.load(folder / "model").denoiser.network.state_dict()
+    for name, weight in model.denoiser.network.state_dict().items():
+        assert torch.equal(weight, generator[name])
+    assert model.fingerprint != teacher.fingerprint
+    assert model.description.provenance["distilled"]["denoising_weight"] == 1
     words = [
         "reconstruct",
         str(taught / "store"),
