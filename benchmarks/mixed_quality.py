@@ -26,6 +26,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -222,19 +223,54 @@ def nearest(images: Tensor, clean: Tensor) -> float:
     return float(torch.cdist(first.flatten(1), second.flatten(1)).min(1).values.median())
 
 
+def averaged(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row per training set: means over its seeds, and how many there are."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row["data"], []).append(row)
+    return [{**_mean(same), "seeds": len(same)} for same in groups.values()]
+
+
+def _mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means of the numbers of rows, of mappings entry by entry; what else is there is the first row's."""
+    means = dict(rows[0])
+    for key, value in rows[0].items():
+        if isinstance(value, dict) and FULL in value:
+            means[key] = _mean([row[key] for row in rows])
+        elif isinstance(value, float):
+            means[key] = statistics.fmean(row[key] for row in rows)
+    return means
+
+
 def table(rows: Iterable[dict[str, Any]]) -> str:
-    """A line per training set."""
-    kept = list(rows)
+    """A line per training set, means over seeds."""
+    kept = averaged(rows)
     spaces = [name for name, value in kept[0].items() if isinstance(value, dict) and FULL in value]
     words = [f"{name}, {which}" for name in spaces for which in (FULL, STOPPED)]
     lines = [
-        f"| training set | images | {' | '.join(words)} | nearest clean image; of references | training s |",
-        "|---" * (4 + len(words)) + "|",
+        " | ".join(
+            [
+                "| training set",
+                "seeds",
+                "images",
+                *words,
+                "nearest clean image; of references",
+                "training s |",
+            ]
+        ),
+        "|---" * (5 + len(words)) + "|",
     ]
     for row in kept:
         distances = [f"{row[name][which]:.3g}" for name in spaces for which in (FULL, STOPPED)]
         copies = f"{row['nearest']:.2f}; {row['nearest_reference']:.2f}" if "nearest" in row else ""
-        cells = [row["data"], f"{row['count']}", *distances, copies, f"{row['seconds']:.0f}"]
+        cells = [
+            row["data"],
+            f"{row['seeds']}",
+            f"{row['count']}",
+            *distances,
+            copies,
+            f"{row['seconds']:.0f}",
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

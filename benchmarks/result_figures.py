@@ -14,6 +14,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import distillation_steps
+from benchmarks.mixed_quality import averaged
 from benchmarks.result_tables import FOLDER, results
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def mixed_quality(figure: Figure, kept: Mapping[str, Any]) -> None:
     titles = {f"mixed-quality{end}": words for end, words in MIXED.items()}
     panels = figure.subplots(1, len(titles), squeeze=False)[0]
     for axes, (file, title) in zip(panels, titles.items(), strict=True):
-        for i, (label, ratios) in enumerate(relative(kept[file]["rows"]).items()):
+        for i, (label, ratios) in enumerate(relative(averaged(kept[file]["rows"])).items()):
             fill = "full" if label.endswith("stopped") else "none"
             marker, colour = "os"[i // 2], f"C{i // 2}"
             places = range(len(ratios))

@@ -249,6 +249,20 @@ def test_mixed_quality(monkeypatch, tmp_path, capsys):
     assert capsys.readouterr().out == before[before.index("| training set") :]
 
 
+def test_seeds_of_a_training_set_are_averaged():
+    from benchmarks.mixed_quality import averaged, table
+
+    def row(data, full, seconds):
+        return {"data": data, "count": 9, "n": 4, "r64": {"full": full, "stopped": 1.0}, "seconds": seconds}
+
+    rows = averaged([row("noisy", 1.0, 2.0), row("mixed", 3.0, 5.0), row("noisy", 2.0, 4.0)])
+    assert [(r["data"], r["seeds"], r["r64"]["full"], r["seconds"]) for r in rows] == [
+        ("noisy", 2, 1.5, 3.0),
+        ("mixed", 1, 3.0, 5.0),
+    ]
+    assert "| noisy | 2 | 9 | 1.5 | 1 |  | 3 |" in table([row("noisy", 1.0, 2.0), row("noisy", 2.0, 4.0)])
+
+
 def test_steps_of_students(program, tmp_path):
     drawn = ["--figure", tmp_path / "steps.png", "--steps", 1, 2, "--levels", 2]
     said, rows = program("distillation_steps", *digits("--out", tmp_path, *drawn))
