@@ -25,7 +25,7 @@ from benchmarks.arguments import existing, new_file, positive, whole
 from benchmarks.heads import acs_lines
 from benchmarks.reconstruction import batches, phase_of, silent, simulate
 
-from mrigen.checkpoints.description import DESCRIPTION
+from mrigen.checkpoints.description import DESCRIPTION, read_description
 from mrigen.errors import UsageError
 from mrigen.files import write_json
 from mrigen.inverse import SOLVERS
@@ -115,6 +115,8 @@ def main() -> None:
     for folder in [run / options.denoiser for run in options.runs]:
         if not (folder / DESCRIPTION).is_file():
             parser.error(f"{folder}: no model here; distil with distill.loss.denoising_weight=1")
+        if read_description(folder).provenance.get("fake_score"):
+            parser.error(f"{folder}: is of an earlier version; distil again with loss.denoising_weight=1")
     options.tuning, options.kernel_width = 0, 3
     torch.set_num_threads(1)
     pairs = {run: (Model.load(distilled(run)), Model.load(run / options.denoiser)) for run in options.runs}

@@ -109,8 +109,8 @@ def measured(options: argparse.Namespace, words: str, model: Model | None) -> li
     solver = SOLVERS.build(SOLVERS.parse(words))
     samples = options.samples if solver.needs else 1
     kinds = [False, True] if options.shared and solver.needs else [False]
-    settings = [(weight, 1) for weight in options.weights]
-    settings += [(options.weights[-1], passes) for passes in options.passes if passes > 1]
+    last = [(options.weights[-1], passes) for passes in options.passes if passes > 1]
+    settings = list(dict.fromkeys([*((weight, 1) for weight in options.weights), *last]))
     rows: dict[tuple[bool, str, tuple[float, int]], list[dict[str, float]]] = {}
     if options.frames:
         prep = Options(
@@ -224,6 +224,8 @@ def main() -> None:
     parser.add_argument("--shared", action="store_true")
     parser.add_argument("--json", type=new_file)
     options = parser.parse_args()
+    if max(options.passes) > 1 and not options.weights[-1]:
+        parser.error("--passes: go with the last of --weights, which is 0; give that first")
     torch.set_num_threads(1)
     model = None if options.model is None else Model.load(options.model, CPU)
     rows: list[dict[str, Any]] = []

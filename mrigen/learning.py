@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from mrigen import ranks
+from mrigen.checkpoints.snapshots import DENOISER
 from mrigen.data.manifest import NAME as MANIFEST
 from mrigen.data.mixed_store import MixedStore
 from mrigen.data.stores import Store, Stores, as_store
@@ -146,7 +147,8 @@ def distill(
             where nothing is selected.
         images: length of the distillation in generated images.
         loss: name (``mrigen list losses``), ``"mine.py:Loss"``, or a recipe's mapping.
-        out: run folder; its ``student`` holds states, ``log.jsonl``, the selection's history and the models.
+        out: run folder; its ``student`` holds states, ``log.jsonl``, the selection's history and the models,
+            with ``denoising_weight`` of the loss the generator's network as a teacher too, ``denoiser``.
             The same call continues an interrupted distillation, and returns the model of a finished one. None
             keeps nothing.
         seed: key of all randomness.
@@ -165,7 +167,7 @@ def distill(
 
     Raises:
         UsageError: a parameter that is unknown or does not fit, a generator instead of a teacher, a store of
-            other data, or a folder with a distillation of other settings.
+            other data, a folder with a distillation of other settings, or ``denoising_weight`` without one.
 
     Examples:
         >>> import mrigen as mg
@@ -179,6 +181,8 @@ def distill(
     """
     common = {"seed": seed, "precision": precision, "compile": compiled, "deterministic": deterministic}
     spec = {"name": loss} if isinstance(loss, str) else dict(loss)
+    if spec.get("denoising_weight") and out is None:
+        raise UsageError(f"distill: denoising_weight leaves a teacher in out/student/{DENOISER}: give out")
     settings = {"images": images, "loss": spec, **params}
     model = Model.load(teacher) if isinstance(teacher, str | Path) else teacher
     data = as_store(store)

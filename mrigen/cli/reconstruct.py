@@ -47,7 +47,7 @@ def reconstruct(
         typer.Option(
             min=0,
             help="Weight of each neighbouring slice where a slice measured nothing, 0.5 for example; needs "
-            "slices of one volume in order, and keeps a few of them.",
+            "slices of one volume in order, and keeps as many as there are passes, and one.",
         ),
     ] = 0.0,
     along: Annotated[
@@ -57,8 +57,9 @@ def reconstruct(
         int,
         typer.Option(
             min=1,
-            help="How often each takes from its neighbours; every pass reaches one farther. 1 for slices; "
-            "2 to 24 for frames, which differ less.",
+            max=100,
+            help="Number of passes with neighbours, each from the images of the one before, so that every "
+            "pass reaches one farther: 1 for slices, 2 to 24 for frames, which differ less; more blurs.",
         ),
     ] = 1,
     calibrate: Annotated[

@@ -22,6 +22,7 @@ from mrigen.engine.pairs import Pairs
 from mrigen.engine.params import DistillParams, Start
 from mrigen.engine.precision import AutocastModule, Compile, compile_network
 from mrigen.engine.sampling import classes, random_labels
+from mrigen.engine.sharding import is_sharded
 from mrigen.engine.states import State
 from mrigen.engine.teacher import sample_indices
 from mrigen.errors import UsageError
@@ -59,8 +60,8 @@ class DistillJob(Job):
     Zhou et al. 2025). For ``first_step_share`` of the images it is always the first, so that the later ones
     start from what it has learnt.
 
-    With ``loss.denoising_weight`` the generator's network stays a denoiser at other noise levels than its
-    own: as a teacher it is a prior for every solver.
+    With ``loss.denoising_weight`` the generator's network stays a denoiser: as a teacher it is a prior for
+    every solver.
 
     Args:
         params: the recipe's distill section.
@@ -78,8 +79,8 @@ class DistillJob(Job):
 
     Raises:
         UsageError: fewer micro-batches than processes, ``augment`` of a network without labels for it, or
-            ``fake_loss: further`` for an objective that hides nothing, or several processes of a loss
-            without a score.
+            ``fake_loss: further`` for an objective that hides nothing, several processes of a loss without a
+            score, or several steps of networks that are spread over processes.
     """
 
     def __init__(
@@ -127,6 +128,11 @@ class DistillJob(Job):
             components = real_components(image_shape, self.conventions)
             self.fake = Optimizer(fake, params.fake, params.images, fabric, self.guard, components=components)
         self.student = Optimizer(start, params.generator, params.images, fabric, self.guard)
+        if params.steps > 1 and is_sharded(self.student.module):
+            raise UsageError(
+                "distill.steps: processes stop after steps of their own, for which networks that are spread "
+                "over them cannot wait; leave out --strategy fsdp, or distil one step"
+            )
         frozen = AutocastModule(network.requires_grad_(False), fabric)
         self.teacher = NetworkDenoiser(frozen, self.conventions).eval()
         for optimizer in (self.fake, self.student):

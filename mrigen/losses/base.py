@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -14,7 +15,7 @@ from mrigen.denoiser import Denoiser, to_channels
 from mrigen.diffusion.augment import Augmentation
 from mrigen.diffusion.objectives import Objective
 from mrigen.diffusion.samplers import SAMPLERS
-from mrigen.diffusion.schedules import KarrasUniform, LogNormal, per_sample
+from mrigen.diffusion.schedules import KarrasUniform, per_sample
 from mrigen.losses.adversary import Adversary, AdversaryParams
 from mrigen.operators.base import Operator
 from mrigen.operators.corruption import Corruption
@@ -33,16 +34,16 @@ class LossParams(Params):
         noise: distribution of the noise levels of the generator's loss.
         domain: where differences are taken: ``measurement`` applies Aᴴ A to them, ``further`` Ãᴴ Ã of the
             further mask (the released code for inpainting), ``image`` nothing (the released code for MRI).
-        divisor_floor: smallest divisor of a sample's loss.
         denoising_weight: weight of ``DistillLoss.denoising_loss``, which keeps the generator's network a
-            denoiser at other noise levels than its own; 0 to leave it out.
+            denoiser; 0 to leave it out.
+        divisor_floor: smallest divisor of a sample's loss.
         adversary: constants of the adversarial term on measurements; None to leave it out.
     """
 
     noise: KarrasUniform = KarrasUniform()
     domain: Literal["measurement", "further", "image"] = "measurement"
-    divisor_floor: Annotated[float, Field(gt=0)] = 1e-5
     denoising_weight: Annotated[float, Field(ge=0)] = 0.0
+    divisor_floor: Annotated[float, Field(gt=0)] = 1e-5
     adversary: AdversaryParams | None = None
 
 
@@ -134,7 +135,7 @@ class DistillLoss(ABC):
 
         Operators, noise level and noise are drawn for ``generator_loss_at``.
         """
-        batch = self._diffused(x_g, corruption, self.params.noise, rng, labels)
+        batch = self._diffused(x_g, corruption, self.params.noise.draw, rng, labels)
         return self.generator_loss_at(teacher, fake, batch)
 
     def denoising_loss(
@@ -146,11 +147,12 @@ class DistillLoss(ABC):
         rng: torch.Generator,
         labels: Tensor | None = None,
     ) -> Tensor:
-        """λ(σ) Σ |g(s + σ ε, σ) − f_φ(s + σ ε, σ)|² per sample (B,), at the teacher's own noise levels.
+        """λ(σ) Σ |g(s + σ ε, σ) − f_φ(s + σ ε, σ)|² per sample (B,), at the noise levels of its training.
 
-        With g the generator's network: at σ_init it makes an image of a latent, and at other levels it
-        denoises as its teacher does, so that it is a prior too. Both see s + σ ε through Ã; no gradient
-        flows to x_g. λ is the teacher's weight.
+        With g the generator's network, which makes images of latents of σ_init and denoises as its teacher
+        does, so that it is a prior too. Near σ_init the two ask for different things of inputs that look
+        alike; no level is left out, so that both can be had at every level. Both networks see s + σ ε
+        through Ã, and are compared in the whole image; no gradient flows to x_g. λ is EDM's weight.
 
         Args:
             teacher: f_φ.
@@ -160,17 +162,22 @@ class DistillLoss(ABC):
             rng: of all randomness.
             labels: class labels (B, classes), or None.
         """
-        batch = self._diffused(x_g.detach(), corruption, self.objective.params.noise, rng, labels)
+        batch = self._diffused(x_g.detach(), corruption, self._trained_levels, rng, labels)
         with torch.no_grad():
             target = self.estimate(teacher, batch)
         error = to_channels(self.estimate(generator, batch) - target)
         return self.objective.weight(batch.sigma) * error.square().flatten(1).sum(1)
 
+    def _trained_levels(self, count: int, rng: torch.Generator) -> Tensor:
+        """Noise levels (count,) of the teacher's training."""
+        law, floor = self.objective.params.noise, self.objective.floor
+        return law.draw_above(torch.full((count,), floor), rng) if floor else law.draw(count, rng)
+
     def _diffused(
         self,
         x_g: Tensor,
         corruption: Corruption,
-        levels: LogNormal | KarrasUniform,
+        levels: Callable[[int, torch.Generator], Tensor],
         rng: torch.Generator,
         labels: Tensor | None,
     ) -> DiffusedBatch:
@@ -179,7 +186,7 @@ class DistillLoss(ABC):
         A, further = send(drawn), send(self.objective.corrupt_further(drawn, corruption, rng))
         data = to_device(corruption.noise.draw(len(x_g), rng), x_g.device)
         signal = self.objective.signal(x_g, A, data, rng)
-        sigma = to_device(levels.draw(len(x_g), rng), x_g.device)
+        sigma = to_device(levels(len(x_g), rng), x_g.device)
         return DiffusedBatch(signal, A, further, sigma, randn_like(signal, rng), labels)
 
     @abstractmethod

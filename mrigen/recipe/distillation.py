@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,6 @@ def require_memory(study: StudyContext, teacher: ModelDescription) -> None:
     params = study.recipe.distill
     averages = len(params.halflives) + (params.selection.every_images is not None)
     uses_fake = LOSSES[params.loss["name"]].uses_fake
-    averages += uses_fake * (1 + (params.selection.every_images is not None))
     networks = {"trained": 1 + uses_fake, "frozen": 1 + averages}
     study.require_memory("distill", params, teacher, **networks)
 
@@ -131,6 +131,7 @@ def _distill(study: StudyContext) -> None:
         write_json(folder / "selection.json", {**job.averages.described(), "ended": ended})
         chosen(job.averages.last).save(folder / "last")
         best = chosen(job.result)
+        shutil.rmtree(folder / DENOISER, ignore_errors=True)  # of a shorter run, or an earlier version
         if job.loss.params.denoising_weight:
             provenance = best.description.provenance
             teacher.variant(job.result, network=network, provenance=provenance).save(folder / DENOISER)

@@ -34,7 +34,7 @@ from mrigen.reconstruction.calibration import (
     without,
 )
 from mrigen.reconstruction.coil_maps import open_maps
-from mrigen.reconstruction.neighbours import Solved, coupled, neighbours_of_source
+from mrigen.reconstruction.neighbours import MOST_PASSES, Solved, coupled, neighbours_of_source
 from mrigen.reconstruction.outputs import (
     DEFAULT,
     Volume,
@@ -61,7 +61,7 @@ class Request(Params):
         samples: posterior samples of each slice.
         neighbours: weight of each neighbouring slice or frame, see ``coupled``; 0 for slices on their own.
         along: whether neighbours are ``slices`` of a volume or ``frames`` of a series.
-        passes: how often neighbours are asked.
+        passes: number of passes with neighbours; each starts from the images of the one before.
         calibrate: scale their spread by measured k-space that is put aside for it, see ``Calibration``.
         sigma: noise level of the data in their own units; None for what is known of it, 0 to meet the
             data exactly.
@@ -82,7 +82,7 @@ class Request(Params):
     samples: int = 1
     neighbours: Annotated[float, Field(ge=0)] = 0.0
     along: Literal["slices", "frames"] = "slices"
-    passes: Annotated[int, Field(ge=1)] = 1
+    passes: Annotated[int, Field(ge=1, le=MOST_PASSES)] = 1
     calibrate: bool = False
     sigma: float | None = None
     seed: int = 0

@@ -17,6 +17,7 @@ from mrigen.reconstruction.sources import Batch, Source
 
 SPREAD = 0.03  # standard deviation of an estimate's error per component, where bright tissue is 1
 CG_STEPS = 15
+MOST_PASSES = 100
 Place = tuple[str, int, int]
 """Volume, frame and slice."""
 
@@ -73,7 +74,7 @@ def neighbours_of_source(
         source: what is reconstructed.
         along: ``slices`` or ``frames``.
         weight: of a neighbour.
-        passes: how often neighbours are asked.
+        passes: number of passes.
         calibrate: the samples' spread is to be calibrated.
 
     Raises:
@@ -84,7 +85,7 @@ def neighbours_of_source(
         if passes > 1 or along == "frames":
             option = "--passes" if passes > 1 else "--along frames"
             raise UsageError(
-                f"{option}: says how neighbours are used; give --neighbours 1 too, or leave it out"
+                f"{option}: says how neighbours are used; give --neighbours 1 too, or leave {option} out"
             )
         return []
     if calibrate:
@@ -110,7 +111,7 @@ def coupled(
     argmin_x ‖A x − y‖² / σ² + ‖x − c‖² / s², where c = (x̂ + w Σ_n x̂_n) / (1 + w n) is the mean with the n
     neighbours and s = 0.03: what the slice measured decides, and where it measured nothing its neighbours
     have a say, whose masks saw other lines. Neighbours are taken as they were solved, in the slice's units;
-    sample j goes with their samples j. Slices are kept until their neighbours have come.
+    sample j goes with their samples j.
 
     Each further pass does the same with the images of the pass before, so that k passes reach k neighbours
     on either side: steps towards images that meet their own measurements and differ little from one to the
@@ -121,7 +122,7 @@ def coupled(
         neighbours: positions beside each position; empty to pass on what comes.
         weight: w.
         device: where it is computed.
-        passes: how often; each keeps as many slices as the first.
+        passes: number of passes, at most 100; ``passes`` + 1 slices are kept.
     """
     for _ in range(passes if neighbours else 0):
         solved = _one_pass(solved, neighbours, weight, device)

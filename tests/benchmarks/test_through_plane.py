@@ -80,6 +80,10 @@ def test_frames_are_undersampled_differently_and_neighbours_calm_them(monkeypatc
     nearest = min(rows, key=lambda row: abs(row["tuning"] - 1))
     assert [row["chosen"] for row in rows] == [row is nearest for row in rows]
     assert f"| {nearest['weight']:g} | {nearest['passes']}, chosen |" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["through_plane", str(folder), "--passes", "2", "--weights", "1", "0"])
+    with pytest.raises(SystemExit):
+        through_plane.main()
+    assert "the last of --weights" in capsys.readouterr().err
     prep = through_plane.Options(acceleration=4, acs_lines=4, kernel_width=3, virtual_coils=0)
     source, (batch,) = next(through_plane.series_of(folder, 1, prep))
     lines = (batch.data.y != 0).any(1).any(1)

@@ -46,12 +46,13 @@ def slow_second():
 def job(name, strategy, score=norm):
     """Three micro-batches a step: one process has two of them, the other one.
 
-    The student's loss has every part: a fake score, a teacher, and a second look at the generator.
+    The student's loss has a fake score, a teacher, and two further looks at the generator.
     """
     if name == "teacher":
         return teacher_job(strategy=strategy, **SIZES)
     chosen = {"every_images": 12, "samples": 4}
     loss = {"name": "dmd", "regression": {"pairs": 3, "sampler": {"name": "heun", "steps": 2}}}
+    loss["denoising_weight"] = 0.1
     return distill_job(score, strategy=strategy, selection=chosen, fake_steps=2, loss=loss, **SIZES)
 
 

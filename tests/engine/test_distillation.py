@@ -78,6 +78,13 @@ def test_a_state_that_kept_an_average_of_the_fake_score_is_continued():
     assert torch.equal(weights(other), weights(job))
 
 
+def test_several_steps_of_networks_that_are_spread_over_processes_are_refused(monkeypatch):
+    monkeypatch.setattr("mrigen.engine.distillation.is_sharded", lambda _: True)
+    distill_job()
+    with pytest.raises(UsageError, match="leave out --strategy fsdp, or distil one step"):
+        distill_job(steps=2)
+
+
 def test_every_variant_trains_another_generator(tmp_path):
     found = {"plain": distill_job(images=8)}
     found |= {name: prepared(name, 8) for name in VARIANTS if name != "several averages"}

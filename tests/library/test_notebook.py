@@ -179,6 +179,12 @@ def test_distillation_selects_and_leaves_its_teacher_alone(store, teacher):
         (lambda store, _: mg.train(store, images=8, loggers=["csv"]), "need a run folder"),
         (lambda _, teacher: mg.distill(teacher, images=8), "takes coil maps and masks from a store"),
         (lambda store, teacher: mg.distill(teacher, store, images=8, loss="sit"), "did you mean 'sid'"),
+        (
+            lambda store, teacher: mg.distill(
+                teacher, store, images=8, loss={"name": "sid", "denoising_weight": 1}
+            ),
+            "denoising_weight leaves a teacher in out/student/denoiser: give out",
+        ),
         (lambda _, teacher: teacher.sample(2), "give --maps STORE"),
         (lambda _, teacher: teacher.generator, "is a teacher"),
         (lambda _, teacher: teacher.denoise(torch.zeros(1, 1, 32, 32), 1.0), "denoises complex images"),

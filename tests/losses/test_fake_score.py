@@ -127,3 +127,16 @@ def test_the_denoising_loss_is_the_weighted_difference_of_both_denoisers():
     assert mean == pytest.approx(weight * 0.25 * 8 * (1 + sigma**2), rel=0.03)
     assert x.grad is None
     assert a.grad.item() == pytest.approx(mean * 2 / 0.5, rel=1e-4)
+
+
+def test_the_denoising_loss_leaves_out_levels_that_the_teacher_was_not_trained_at():
+    """Of measurements with noise σ a Tweedie teacher knows levels above σ alone."""
+    noisy = denoising(SHAPE, 0.5)
+    form = objective("tweedie", noisy)
+    loss = LOSSES.build({"name": "sid"}, objective=form)
+    seen = []
+    loss.denoising_loss(
+        lambda x, *_: x, lambda x, s, *_: seen.append(s) or x, images(0, 500), noisy, torch.Generator()
+    )
+    assert seen[0].min() >= form.floor == 0.5
+    assert seen[0].max() > 2

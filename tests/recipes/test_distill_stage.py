@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,15 @@ def test_a_generator_that_denoises_too_is_left_as_a_teacher_that_solvers_take(ta
     assert run([*words, str(folder / "model"), "--out", str(tmp_path / "refused")]) == 2
     assert f"needs a teacher; give {folder / 'denoiser'}" in " ".join(capsys.readouterr().err.split())
     assert run([*words, str(folder / "denoiser"), "--out", str(tmp_path / "solved")]) == 0
+
+
+def test_a_denoiser_of_earlier_weights_does_not_stay(taught, tmp_path):
+    assert distilled(taught, tmp_path) == 0
+    folder = tmp_path / "student"
+    shutil.copytree(folder / "model", folder / "denoiser")
+    assert distilled(taught, tmp_path, "distill.images=24") == 0
+    assert (folder / "model").is_dir()
+    assert not (folder / "denoiser").exists()
 
 
 def test_every_measured_generator_is_kept_where_it_is_wanted(taught, tmp_path):

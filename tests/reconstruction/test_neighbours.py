@@ -198,5 +198,6 @@ def test_the_command_lets_neighbours_have_a_say(reconstruct, tmp_path):
     assert report["volumes"]["through_plane"] == pytest.approx(variation[0] / variation[1], rel=1e-4)
     assert report["volumes"]["through_plane"] < own["volumes"]["through_plane"]
     assert report["mean"]["nrmse"] < own["mean"]["nrmse"]
-    again, _ = reconstruct(scan, "zero-filled", "--neighbours", 0.5, "--passes", 2, *options)
-    assert not np.array_equal(again["image"], arrays["image"])
+    _, again = reconstruct(scan, "zero-filled", "--neighbours", 0.5, "--passes", 2, *options)
+    assert again["volumes"]["through_plane"] < report["volumes"]["through_plane"]
+    assert again["mean"]["nrmse"] < report["mean"]["nrmse"]
