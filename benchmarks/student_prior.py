@@ -89,7 +89,7 @@ def table(rows: Iterable[dict[str, Any]]) -> str:
     for row in rows:
         groups.setdefault((row["acceleration"], row["solver"]), []).append(row)
     lines = [
-        "| R | solver | runs x slices | teacher (dB) | student's denoiser (dB) | gain of each run (dB) |",
+        "| R | solver | runs x slices | teacher (dB) | student (dB) | gain of each run (dB) |",
         "|---|---|---|---|---|---|",
     ]
     for (acceleration, words), of in groups.items():
