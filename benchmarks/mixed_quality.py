@@ -246,31 +246,20 @@ def table(rows: Iterable[dict[str, Any]]) -> str:
     """A line per training set, means over seeds."""
     kept = averaged(rows)
     spaces = [name for name, value in kept[0].items() if isinstance(value, dict) and FULL in value]
-    words = [f"{name}, {which}" for name in spaces for which in (FULL, STOPPED)]
-    lines = [
-        " | ".join(
-            [
-                "| training set",
-                "seeds",
-                "images",
-                *words,
-                "nearest clean image; of references",
-                "training s |",
-            ]
-        ),
-        "|---" * (5 + len(words)) + "|",
+    distances = [f"{name}, {which}" for name in spaces for which in (FULL, STOPPED)]
+    words = [
+        "training set",
+        "seeds",
+        "images",
+        *distances,
+        "nearest clean image; of references",
+        "training s",
     ]
+    lines = [f"| {' | '.join(words)} |", "|---" * len(words) + "|"]
     for row in kept:
-        distances = [f"{row[name][which]:.3g}" for name in spaces for which in (FULL, STOPPED)]
+        numbers = [f"{row[name][which]:.3g}" for name in spaces for which in (FULL, STOPPED)]
         copies = f"{row['nearest']:.2f}; {row['nearest_reference']:.2f}" if "nearest" in row else ""
-        cells = [
-            row["data"],
-            f"{row['seeds']}",
-            f"{row['count']}",
-            *distances,
-            copies,
-            f"{row['seconds']:.0f}",
-        ]
+        cells = [row["data"], str(row["seeds"]), str(row["count"]), *numbers, copies, f"{row['seconds']:.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -3,7 +3,7 @@
     mrigen run demo/brain-l1 --out runs/demo --set distill.loss.denoising_weight=1
     python -m benchmarks.student_prior --runs runs/demo --json student-prior.json
 
-With ``denoising_weight`` the generator's network stays a denoiser at other noise levels than its own;
+With ``denoising_weight`` the generator's network stays a denoiser;
 ``student/denoiser`` is this network as a teacher, for every solver. Both reconstruct the same slices of
 volumes that no training saw, prepared as in ``benchmarks.reconstruction``, with the same seeds. A row is a
 run, an acceleration and a solver: the mean PSNR of both, and the mean of the differences slice by slice with

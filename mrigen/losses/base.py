@@ -147,12 +147,13 @@ class DistillLoss(ABC):
         rng: torch.Generator,
         labels: Tensor | None = None,
     ) -> Tensor:
-        """λ(σ) Σ |g(s + σ ε, σ) − f_φ(s + σ ε, σ)|² per sample (B,), at the noise levels of its training.
+        """λ(σ) Σ |g(s + σ ε, σ) − f_φ(s + σ ε, σ)|² per sample (B,).
 
         With g the generator's network, which makes images of latents of σ_init and denoises as its teacher
-        does, so that it is a prior too. Near σ_init the two ask for different things of inputs that look
-        alike; no level is left out, so that both can be had at every level. Both networks see s + σ ε
-        through Ã, and are compared in the whole image; no gradient flows to x_g. λ is EDM's weight.
+        does, so that it is a prior too. Levels σ are drawn as the teacher's were. None is left out: near
+        σ_init an image is asked for where the input is a latent and a mean where it is a noisy image,
+        though the two look alike. Both networks see s + σ ε through Ã and are compared in the whole image;
+        no gradient flows to x_g. λ is EDM's weight.
 
         Args:
             teacher: f_φ.

@@ -1,6 +1,7 @@
 """Figures of the kept results show their numbers."""
 
 import json
+import statistics
 
 import pytest
 from benchmarks import result_figures, result_tables
@@ -71,13 +72,12 @@ def test_points_and_bars_are_the_kept_numbers():
             space, _, which = label.partition(", ")
             if which:
                 means = {
-                    key: {name: sum(row[space][name] for row in same) / len(same) for name in same[0][space]}
+                    key: {name: statistics.fmean(row[space][name] for row in same) for name in same[0][space]}
                     for key, same in rows.items()
                 }
                 least = min(means["noisy"].values())
                 ratios = [mean[which] / least for mean in means.values()]
-                assert [place for _, place in points] == list(range(len(rows)))
-                assert [ratio for ratio, _ in points] == pytest.approx(ratios)
+                assert points == list(zip(ratios, range(len(rows)), strict=True))
     coverage = result_figures.drawn("intervals").axes[0]
     lines = [line for line in coverage.get_lines() if len(line.get_xdata()) > 1]
     for line, row in zip(lines, KEPT["intervals"]["rows"].values(), strict=True):

@@ -12,6 +12,7 @@ from benchmarks import through_plane
 import mrigen as mg
 from mrigen.cli.main import run
 
+SETTINGS = "--frames --tune 1 --weights 0 1 --passes 1 3 --solvers zero-filled"
 SERIES = "--volumes 2 --slices 4 --matrix 32 32 --coils 2 --slice-range 0.5 0.53 --jobs 1"
 
 
@@ -53,20 +54,7 @@ def test_the_first_volumes_choose_the_setting_nearest_to_one_and_are_left_out():
 def test_frames_are_undersampled_differently_and_neighbours_calm_them(monkeypatch, tmp_path, capsys):
     folder, kept = tmp_path / "scans", tmp_path / "a.json"
     assert run(["simulate", "--out", str(folder), *SERIES.split()]) == 0
-    arguments = [
-        "--frames",
-        "--tune",
-        "1",
-        "--weights",
-        "0",
-        "1",
-        "--passes",
-        "1",
-        "3",
-        "--solvers",
-        "zero-filled",
-    ]
-    monkeypatch.setattr(sys, "argv", ["through_plane", str(folder), *arguments, "--json", str(kept)])
+    monkeypatch.setattr(sys, "argv", ["through_plane", str(folder), *SETTINGS.split(), "--json", str(kept)])
     through_plane.main()
     rows = json.loads(kept.read_text())
     assert [(row["weight"], row["passes"], row["volumes"]) for row in rows] == [
